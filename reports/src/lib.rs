@@ -1,0 +1,3 @@
+//! Records and reports.
+#![forbid(unsafe_code)]
+pub mod record;

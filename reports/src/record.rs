@@ -1,0 +1,159 @@
+//! The record of one migration: one line of `runs.jsonl`. Scripts of others read it, so its names stay.
+
+use std::collections::BTreeMap;
+
+use migbench_scenarios::cell::Cell;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of this shape.
+pub const SCHEMA: u32 = 1;
+
+/// Whether a run is a sample or a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A timing sample.
+    Timed,
+    /// The run of a cell that hashes all memory, never a timing sample.
+    Verification,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As planned.
+    Ok,
+    /// A limit of the stop rule forced the switchover.
+    Capped,
+    /// It did not end as planned; the error says where and why.
+    Failed,
+}
+
+/// Where the guest was when a run had failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestAt {
+    /// It went on at the source; its counters advanced after the failure.
+    Source,
+    /// It runs at the destination; its counters advanced there.
+    Destination,
+    /// It runs nowhere.
+    Lost,
+    /// Nobody could tell.
+    Unknown,
+    /// It had never started.
+    Nowhere,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunError {
+    /// `boot`, `warmup`, `connect`, `precopy`, `switchover`, `verification`, `handover`, `after`, `validate`, ...
+    pub phase: String,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// Where the guest ended up.
+    pub guest: GuestAt,
+}
+
+/// A value with its unit. A metric that could not be had is absent, never zero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Metric {
+    /// `s`, `B`, `count`, `ratio`, `op/s`, `page/s`, `op`, `s/s`, `B/s`.
+    pub unit: String,
+    /// In that unit.
+    pub value: f64,
+}
+
+/// One round of pre-copy. Round 0 sends all memory; the last one is the paused round.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Round {
+    /// Its number.
+    pub round: u32,
+    /// Pages found dirty for this round; in round 0 all pages of the guest.
+    pub dirty_pages: u64,
+    /// Bytes written to the link.
+    pub traffic: u64,
+    /// Seconds from the start of its harvest to its last byte written.
+    pub duration: f64,
+    /// Seconds in the harvest.
+    pub harvest_time: f64,
+    /// Seconds in the policy and the codec.
+    pub encode_time: f64,
+    /// Seconds in the link, waiting for the rate limit included.
+    pub send_time: f64,
+    /// Page sends by outcome.
+    pub pages_full: u64,
+    /// Zero pages sent as marks.
+    pub pages_zero: u64,
+    /// Pages sent as a delta.
+    pub pages_delta: u64,
+    /// Found dirty, identical to what the destination holds.
+    pub pages_unchanged: u64,
+    /// Delta tried, no smaller than the page, sent full (counted in `pages_full` too).
+    pub pages_overflow: u64,
+    /// Predicted length of a paused round after this one, in seconds; absent where no rate was known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<f64>,
+    /// Whether the guest was paused.
+    pub paused: bool,
+}
+
+/// Guest operations per interval, and what the host did when.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Timeline {
+    /// Seconds per sample.
+    pub interval: f64,
+    /// Start of the first sample, in seconds before (negative) or after the start of the migration.
+    pub start: f64,
+    /// Guest operations in each interval, summed over vCPUs.
+    pub operations: Vec<u32>,
+    /// Host events: seconds from the start of the migration, and a name such as `arm`, `round-1`, `pause`, `resume`.
+    pub events: Vec<(f64, String)>,
+}
+
+/// One migration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Unique in its run directory.
+    pub run_id: String,
+    /// Name of the suite.
+    pub suite: String,
+    /// Name of the comparison: cells that differ in the compared axis only.
+    pub comparison: String,
+    /// Repetition, 0 for the verification run.
+    pub repetition: u32,
+    /// Place in the order of execution.
+    pub order: u32,
+    /// Sample or proof.
+    pub kind: Kind,
+    /// How it ended.
+    pub status: Status,
+    /// Why it failed.
+    pub error: Option<RunError>,
+    /// Memory hashed equal: `true`; differed: `false`; not hashed: null.
+    pub verified: Option<bool>,
+    /// The guest's own check of its state afterwards: passed, failed, or not made.
+    pub guest_checked: Option<bool>,
+    /// Conditions that weaken the sample: `not_steady`, `oversubscribed`, `fault_injected`, ...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// When the run started, UTC, RFC 3339.
+    pub started: String,
+    /// Seed of the guest, shared within a block.
+    pub seed: u64,
+    /// Every parameter.
+    pub cell: Cell,
+    /// By name.
+    pub metrics: BTreeMap<String, Metric>,
+    /// In order.
+    pub rounds: Vec<Round>,
+    /// HDR V2, base64, by `latency_<op>[_response]/<phase>`; nanoseconds.
+    pub histograms: BTreeMap<String, String>,
+    /// Throughput around the migration.
+    pub timeline: Timeline,
+}

@@ -1,0 +1,217 @@
+//! One cell: every parameter of one migration that can differ between runs, in the names of the records.
+//! A cell is what the expansion of a suite produces, what a node is told to do, and what a record repeats.
+
+use std::fmt;
+
+use migbench_workloads::settings::Settings;
+use migbench_workloads::units::{Bytes, Rate, Seconds};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A field of a cell that is one of a few words: the words, and the conversions that `serde` and the
+/// command line need.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// Every word with its value, in the order in which they are documented.
+            pub const ALL: &'static [(&'static str, $name)] = &[$(($word, $name::$variant)),+];
+
+            /// The word of this value.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(self.word()) }
+        }
+    };
+}
+
+words! {
+    /// What moves (or, for the controls, does not move) the guest.
+    Engine {
+        /// Pre-copy that sends whole pages: the baseline.
+        Full = "full",
+        /// Pre-copy that sends what changed since the page was last sent.
+        Delta = "delta",
+        /// Control: pause, send everything, resume.
+        StopAndCopy = "stop-and-copy",
+        /// Control: dirty logging and harvest, nothing sent.
+        TrackOnly = "track-only",
+        /// Control: the same timeline without a migration.
+        None = "none",
+    }
+}
+
+impl Engine {
+    /// Whether the guest ends at the destination.
+    #[must_use]
+    pub const fn migrates(self) -> bool {
+        matches!(self, Self::Full | Self::Delta | Self::StopAndCopy)
+    }
+}
+
+words! {
+    /// How a changed page is encoded.
+    Codec {
+        /// Whole pages.
+        None = "none",
+        /// QEMU's XBZRLE format.
+        Xbzrle = "xbzrle",
+    }
+}
+
+words! {
+    /// What the source remembers of pages it has sent.
+    Cache {
+        /// Nothing.
+        None = "none",
+        /// A copy of all guest memory as the destination holds it.
+        Shadow = "shadow",
+    }
+}
+
+words! {
+    /// How written pages are found.
+    Tracker {
+        /// KVM's dirty bitmap, got and cleared in one call.
+        KvmBitmap = "kvm-bitmap",
+    }
+}
+
+words! {
+    /// What guest memory is made of.
+    Backing {
+        /// Private anonymous memory in 4 KiB pages.
+        Anonymous = "anonymous",
+        /// A shared memfd in 4 KiB pages.
+        Memfd = "memfd",
+    }
+}
+
+words! {
+    /// The kind of socket between the nodes.
+    Transport {
+        /// A Unix stream socket.
+        Unix = "unix",
+        /// TCP over loopback or a network.
+        Tcp = "tcp",
+    }
+}
+
+words! {
+    /// How the length of the paused round is predicted.
+    Estimate {
+        /// Remaining pages over pages per second sent lately.
+        Pages = "pages",
+        /// Remaining pages x 4096 over bytes per second sent lately, as QEMU does.
+        Raw = "raw",
+    }
+}
+
+words! {
+    /// Which runs prove that memory arrived whole.
+    Proof {
+        /// The first repetition of each cell, which is not timed, hashes all memory before it resumes.
+        First = "first",
+        /// Timed runs too: hashes of pages as decoded against hashes of the source's frozen memory.
+        Every = "every",
+    }
+}
+
+/// The connection between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The kind of socket.
+    pub transport: Transport,
+    /// The limit in bytes per second; null is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// When pre-copy gives way to stop-and-copy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopRule {
+    /// Switch over when the predicted paused round is no longer than this.
+    pub downtime_limit: Seconds,
+    /// Forced switchover after that many rounds, the run is then `capped`.
+    pub max_rounds: u32,
+    /// Forced switchover after that much time, the run is then `capped`.
+    pub max_time: Seconds,
+    /// How the prediction is made.
+    pub estimate: Estimate,
+}
+
+/// How long each stage around a migration lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Windows {
+    /// Each of the two steady windows before the migration.
+    pub steady: Seconds,
+    /// The window after it.
+    pub after: Seconds,
+    /// What the controls `none` and `track-only` do instead of a migration lasts this long.
+    pub control: Seconds,
+    /// Longest wait for a steady guest; after it the record says `not_steady`.
+    pub warmup_max: Seconds,
+}
+
+/// Every parameter of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// Name of the workload in the catalogue, or the name that a suite gave its own.
+    pub workload: String,
+    /// What that name stands for.
+    pub settings: Settings,
+    /// What moves the guest.
+    pub engine: Engine,
+    /// How the engine encodes changed pages.
+    pub codec: Codec,
+    /// What the engine remembers of sent pages.
+    pub cache: Cache,
+    /// How written pages are found.
+    pub tracker: Tracker,
+    /// The connection.
+    pub link: Link,
+    /// Guest memory.
+    pub memory: Bytes,
+    /// What it is made of.
+    pub backing: Backing,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Whether guest memory is made resident on both sides before the clock starts.
+    pub prefault: bool,
+    /// Host CPUs of the vCPU threads, then of the source's threads, then of the destination's; null leaves
+    /// placement to the kernel.
+    pub pinning: Option<Pinning>,
+    /// Whether zero pages are sent as a mark.
+    pub elide_zero: bool,
+    /// When pre-copy ends.
+    pub stop: StopRule,
+    /// Which runs prove memory.
+    pub proof: Proof,
+    /// Lengths of the stages.
+    pub windows: Windows,
+    /// Whether the guest times its operations; without it there are counters only.
+    pub timing: bool,
+}
+
+/// Host CPUs, by number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pinning {
+    /// One host CPU per vCPU; shorter lists are used again from their start.
+    pub vcpus: Vec<u32>,
+    /// CPUs of all other threads of the source node.
+    pub source: Vec<u32>,
+    /// CPUs of all other threads of the destination node.
+    pub destination: Vec<u32>,
+}

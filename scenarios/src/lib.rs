@@ -1,0 +1,4 @@
+//! Suites.
+#![forbid(unsafe_code)]
+
+pub mod cell;
