@@ -3,5 +3,12 @@
 //! The lowest crate of the workspace, so it also holds the unit types that every other crate uses.
 #![forbid(unsafe_code)]
 
+pub mod abi;
+#[cfg(feature = "image")]
+pub mod image;
+// Shared with the guest, where the casts are of the machine's own word size.
+#[allow(clippy::cast_possible_truncation)]
+pub mod kernel;
+pub mod params;
 pub mod settings;
 pub mod units;

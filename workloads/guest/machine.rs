@@ -1,0 +1,126 @@
+//! The bare machine: ports, the time-stamp counter, exceptions, and the four functions that compilers expect.
+
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::fmt;
+
+use crate::abi;
+
+global_asm!(include_str!("boot.s"));
+
+unsafe extern "C" {
+    static fault_entries: [u64; 32];
+    static idt: Table;
+    pub static pdpt: Table;
+}
+
+/// A page of 64-bit entries that the CPU reads.
+#[repr(C, align(4096))]
+pub struct Table(pub UnsafeCell<[u64; 512]>);
+
+// SAFETY: only the first vCPU writes tables, before others start.
+unsafe impl Sync for Table {}
+
+/// Fills the interrupt descriptor table. Until then a fault resets the machine, which the host reports.
+pub fn set_up_exceptions() {
+    // SAFETY: boot.s defines both tables; only the first vCPU is running.
+    unsafe {
+        let table = &mut *idt.0.get();
+        for (vector, &entry) in fault_entries.iter().enumerate() {
+            // an interrupt gate to ring-0 code, callable by the CPU only
+            table[vector * 2] =
+                (entry & 0xffff) | 0x08 << 16 | 0x8e00 << 32 | ((entry >> 16) & 0xffff) << 48;
+            table[vector * 2 + 1] = entry >> 32;
+        }
+    }
+}
+
+/// The time-stamp counter.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: reads a counter.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Text to the doorbell.
+pub struct Doorbell;
+
+impl fmt::Write for Doorbell {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            out(abi::DOORBELL_PORT, byte);
+        }
+        Ok(())
+    }
+}
+
+fn out(port: u16, value: u8) {
+    // SAFETY: IOPL is 3; the ports have no effect on memory.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) }
+}
+
+/// Leaves a QEMU that has `isa-debug-exit`; elsewhere stays here.
+pub fn exit(code: u8) -> ! {
+    out(abi::EXIT_PORT, code);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+// The compiler calls these four; `core` does not bring them for this target.
+
+/// # Safety
+/// As C's memcpy.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    // SAFETY: the caller's ranges are valid; DF is clear.
+    unsafe { asm!("rep movsb", inout("rcx") length => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack)) }
+    to
+}
+
+/// # Safety
+/// As C's memmove.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    if (to as usize).wrapping_sub(from as usize) >= length {
+        // SAFETY: a forward copy never reads what it wrote.
+        return unsafe { memcpy(to, from, length) };
+    }
+    // SAFETY: the caller's ranges are valid; a backward copy never reads what it wrote; DF is clear again after.
+    unsafe {
+        asm!("std", "rep movsb", "cld", inout("rcx") length => _,
+            inout("rdi") to.add(length).wrapping_sub(1) => _, inout("rsi") from.add(length).wrapping_sub(1) => _);
+    }
+    to
+}
+
+/// # Safety
+/// As C's memset.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
+    // SAFETY: the caller's range is valid; DF is clear.
+    unsafe { asm!("rep stosb", inout("rcx") length => _, inout("rdi") to => _, in("al") value as u8, options(nostack)) }
+    to
+}
+
+/// # Safety
+/// As C's memcmp.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, length: usize) -> i32 {
+    for i in 0..length {
+        // SAFETY: the caller's ranges are valid. Volatile, or the loop becomes a call of memcmp.
+        let (x, y) = unsafe { (a.add(i).read_volatile(), b.add(i).read_volatile()) };
+        if x != y {
+            return i32::from(x) - i32::from(y);
+        }
+    }
+    0
+}
+
+/// # Safety
+/// As BSD's bcmp.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, length: usize) -> i32 {
+    // SAFETY: the same contract.
+    unsafe { memcmp(a, b, length) }
+}

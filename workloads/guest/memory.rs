@@ -1,0 +1,180 @@
+//! Guest memory as PVH describes it: where RAM is, what of it the program owns, and the page tables over it.
+
+use core::cell::UnsafeCell;
+
+use crate::abi::{self, Params};
+use crate::kernel::Page;
+use crate::machine::{self, Table};
+
+/// `struct hvm_start_info` of Xen's public headers, version 1.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StartInfo {
+    magic: u32,
+    version: u32,
+    flags: u32,
+    modules: u32,
+    module_list: u64,
+    command_line: u64,
+    rsdp: u64,
+    memory_map: u64,
+    memory_map_entries: u32,
+    reserved: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Module {
+    address: u64,
+    size: u64,
+    command_line: u64,
+    reserved: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct MapEntry {
+    address: u64,
+    size: u64,
+    kind: u32,
+    reserved: u32,
+}
+
+impl StartInfo {
+    /// # Safety
+    /// `address` is what the loader gave, and mapped.
+    pub unsafe fn read(address: u64) -> Self {
+        // SAFETY: the caller's.
+        let info: Self = unsafe { (address as *const Self).read_unaligned() };
+        if info.magic != 0x336e_c578 || info.version < 1 {
+            crate::fatal("no PVH start info of version 1");
+        }
+        info
+    }
+
+    /// A copy of the parameter block in the first module.
+    pub fn params(&self) -> Params {
+        if self.modules == 0 {
+            crate::fatal("no PVH module with parameters");
+        }
+        // SAFETY: PVH gives physical addresses; loaders place modules in RAM under 4 GiB.
+        unsafe {
+            let module = (self.module_list as *const Module).read_unaligned();
+            if module.address + module.size > 1 << 30 {
+                map(module.address, module.size);
+            }
+            if module.size < size_of::<Params>() as u64 {
+                crate::fatal("the parameter block is too short");
+            }
+            (module.address as *const Params).read_unaligned()
+        }
+    }
+}
+
+/// The pages that the program owns, numbered through all RAM from [`abi::RESERVED`] on.
+pub struct Memory {
+    ranges: [(u64, u64); 8],
+    count: usize,
+    pages: u64,
+}
+
+impl Memory {
+    pub const fn empty() -> Self {
+        Self { ranges: [(0, 0); 8], count: 0, pages: 0 }
+    }
+
+    /// How many there are.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The physical address of page `index`.
+    #[inline]
+    pub fn address(&self, index: u64) -> u64 {
+        let mut left = index;
+        for &(start, pages) in &self.ranges[..self.count] {
+            if left < pages {
+                return start + left * 4096;
+            }
+            left -= pages;
+        }
+        crate::fatal("a page number over the end of memory")
+    }
+
+    /// The page itself.
+    ///
+    /// # Safety
+    /// The caller's vCPU owns page `index` (number modulo vCPUs) and holds no other reference to it.
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn page(&self, index: u64) -> &mut Page {
+        // SAFETY: set_up mapped all of RAM one to one; the caller is the only user.
+        unsafe { &mut *(self.address(index) as *mut Page) }
+    }
+}
+
+/// Reads the memory map, maps all RAM and telemetry.
+pub fn set_up(info: &StartInfo, params: &Params) -> Memory {
+    let mut memory = Memory::empty();
+    for n in 0..u64::from(info.memory_map_entries) {
+        // SAFETY: PVH gives the map's address, in the first GiB with every loader that we know.
+        let entry = unsafe { ((info.memory_map + n * size_of::<MapEntry>() as u64) as *const MapEntry).read_unaligned() };
+        let start = entry.address.max(abi::RESERVED).next_multiple_of(4096);
+        let end = (entry.address + entry.size) & !4095;
+        if entry.kind != 1 || start >= end {
+            continue;
+        }
+        if memory.count == memory.ranges.len() {
+            crate::fatal("more than eight ranges of RAM");
+        }
+        map(start, end - start);
+        memory.ranges[memory.count] = (start, (end - start) / 4096);
+        memory.count += 1;
+        memory.pages += (end - start) / 4096;
+    }
+    map(params.telemetry, params.telemetry_size);
+    if memory.pages == 0 || params.working_set > memory.pages {
+        crate::fatal("the working set is larger than memory");
+    }
+    memory
+}
+
+/// Page directories for what lies over the first GiB: enough for 256 GiB.
+const DIRECTORIES: usize = 256;
+
+struct Directories(UnsafeCell<([Table; DIRECTORIES], usize)>);
+
+// SAFETY: only the first vCPU maps, before others start.
+unsafe impl Sync for Directories {}
+
+static SPARE: Directories =
+    Directories(UnsafeCell::new(([const { Table(UnsafeCell::new([0; 512])) }; DIRECTORIES], 0)));
+
+/// Maps `[address, address + size)` one to one, by whole GiB in 2 MiB pages. A directory is filled before it is
+/// linked: each write to a live table is a trap where page tables are virtualised in software.
+fn map(address: u64, size: u64) {
+    let last = address + size.max(1) - 1;
+    for gib in address >> 30..=last >> 30 {
+        // SAFETY: only the first vCPU runs; the entry was absent, so no stale translation exists.
+        unsafe {
+            let top = &mut *machine::pdpt.0.get();
+            if gib >= 512 {
+                crate::fatal("memory over 512 GiB");
+            }
+            if top[gib as usize] != 0 {
+                continue;
+            }
+            let (tables, used) = &mut *SPARE.0.get();
+            if *used == DIRECTORIES {
+                crate::fatal("memory over 256 GiB");
+            }
+            let directory = &mut *tables[*used].0.get();
+            *used += 1;
+            for (n, entry) in directory.iter_mut().enumerate() {
+                *entry = (gib << 30) + ((n as u64) << 21) | 0x87;
+            }
+            core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+            (&raw mut top[gib as usize]).write_volatile(directory.as_ptr() as u64 | 7);
+        }
+    }
+}

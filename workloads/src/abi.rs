@@ -1,0 +1,290 @@
+//! What guest and harness agree on: the parameter block, the telemetry memory, the histogram layout.
+//!
+//! The guest compiles this same file, so it uses `core` only. Everything is `#[repr(C)]`, little-endian and
+//! read across address spaces; a change of any layout raises [`VERSION`]. Parameters travel from the harness to
+//! the guest in a PVH module; telemetry is a memory region of its own that the guest writes and the host reads,
+//! never migrated and never dirty-logged, except for [`Control`], which the host writes and the guest reads.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Version of every layout here.
+pub const VERSION: u32 = 1;
+/// First word of [`Params`].
+pub const MAGIC: u64 = u64::from_le_bytes(*b"migbench");
+/// The port for text: one byte per `out`, lines end in `\n`.
+pub const DOORBELL_PORT: u16 = 0xe9;
+/// The port by which a self-test ends a QEMU with `isa-debug-exit`.
+pub const EXIT_PORT: u16 = 0xf4;
+/// Guest-physical addresses under this belong to the guest's own program and tables.
+pub const RESERVED: u64 = 8 << 20;
+/// The most vCPUs that the image has stacks for.
+pub const MAX_VCPUS: usize = 32;
+/// The note that names the entry point of further vCPUs.
+pub const NOTE_NAME: &str = "migbench";
+/// Type of that note; its descriptor is the 64-bit physical address.
+pub const NOTE_AP_ENTRY: u32 = 1;
+
+/// [`Params::flags`]: operations are timed.
+pub const FLAG_TIMING: u32 = 1;
+/// [`Params::flags`]: run `self_test_operations`, validate, say the outcome and leave by [`EXIT_PORT`].
+pub const FLAG_SELF_TEST: u32 = 2;
+/// [`Params::flags`]: instead of the kernel, hold known values in every vector register until told to stop.
+pub const FLAG_REGISTERS: u32 = 4;
+/// [`Params::flags`]: execute an undefined instruction after the first operation, to test how faults are told.
+pub const FLAG_FAULT: u32 = 8;
+
+/// [`Params::pattern`] values.
+pub const PATTERN_SEQUENTIAL: u32 = 0;
+/// Every page equally likely.
+pub const PATTERN_UNIFORM: u32 = 1;
+/// Zipf-distributed.
+pub const PATTERN_ZIPF: u32 = 2;
+
+/// [`Params::content`] values.
+pub const CONTENT_COUNTER: u32 = 0;
+/// Pseudo-random bytes.
+pub const CONTENT_RANDOM: u32 = 1;
+/// The same bytes each time.
+pub const CONTENT_SAME: u32 = 2;
+
+/// What the guest is to do.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[cfg_attr(not(guest), derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+pub struct Params {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`VERSION`].
+    pub version: u32,
+    /// `FLAG_*`.
+    pub flags: u32,
+    /// Where telemetry is.
+    pub telemetry: u64,
+    /// Its size in bytes.
+    pub telemetry_size: u64,
+    /// Nanoseconds per TSC tick, times 2^32.
+    pub nanoseconds_q32: u64,
+    /// TSC ticks between the starts of two operations of one vCPU, times 2^16; 0 is a closed loop.
+    pub interval_q16: u64,
+    /// Seed of every pseudo-random choice.
+    pub seed: u64,
+    /// Pages of the working set, all vCPUs together.
+    pub working_set: u64,
+    /// Share of operations that only read, times 2^32.
+    pub reads_q32: u64,
+    /// Of pages outside of the working set: share that is not zero, times 2^32.
+    pub fill_q32: u64,
+    /// Of filled pages: share that is text-like, times 2^32.
+    pub text_q32: u64,
+    /// Operations per vCPU in a self-test.
+    pub self_test_operations: u64,
+    /// Zipf: the sum of 1 / k^theta over one vCPU's pages.
+    pub zipf_zeta: f64,
+    /// Zipf: exponent.
+    pub zipf_theta: f64,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// `PATTERN_*`.
+    pub pattern: u32,
+    /// `CONTENT_*`.
+    pub content: u32,
+    /// Accesses per operation.
+    pub accesses: u32,
+    /// Page writes among them in a writing operation.
+    pub writes: u32,
+    /// Bytes that a page write changes, its counter not counted.
+    pub change_bytes: u32,
+    /// Runs in which they lie.
+    pub change_pieces: u32,
+    /// 1 where the runs move on with each write.
+    pub change_moves: u32,
+}
+
+/// Phases, as the guest files its operations.
+pub const PHASE_STEADY: u32 = 0;
+/// From the start of the migration to the pause.
+pub const PHASE_PRECOPY: u32 = 1;
+/// The one operation of each vCPU that overlaps the pause.
+pub const PHASE_SWITCHOVER: u32 = 2;
+/// After it, until the vCPU has caught up with its schedule.
+pub const PHASE_CATCHUP: u32 = 3;
+/// After that.
+pub const PHASE_AFTER: u32 = 4;
+/// Phases that have histograms.
+pub const PHASES: usize = 5;
+/// Before the first steady window: counted, not filed.
+pub const PHASE_WARMUP: u32 = 5;
+
+/// [`Control::command`]: work.
+pub const COMMAND_RUN: u32 = 0;
+/// Finish the operation and wait.
+pub const COMMAND_STOP: u32 = 1;
+/// Check every page, then wait.
+pub const COMMAND_VALIDATE: u32 = 2;
+
+/// The page that the host writes.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Control {
+    /// `COMMAND_*`.
+    pub command: AtomicU32,
+    /// `PHASE_*`.
+    pub phase: AtomicU32,
+    /// Raised by the destination before its vCPUs run: the next operation to end overlapped the pause.
+    pub epoch: AtomicU32,
+    /// Not used.
+    pub reserved: AtomicU32,
+    /// An operation longer than that many ticks is a stall; 0 turns the count off.
+    pub stall_threshold: AtomicU64,
+}
+
+/// States of a vCPU's program.
+pub const STATE_OFF: u32 = 0;
+/// The program runs in ring 3; further vCPUs may start.
+pub const STATE_BOOTED: u32 = 1;
+/// Memory is filled, operations run.
+pub const STATE_RUNNING: u32 = 2;
+/// Stopped between two operations.
+pub const STATE_STOPPED: u32 = 3;
+/// Every page is what it must be.
+pub const STATE_VALID: u32 = 4;
+/// A page is not; see the `bad_*` fields.
+pub const STATE_INVALID: u32 = 5;
+/// The program faulted; see the `fault_*` fields.
+pub const STATE_FAULT: u32 = 6;
+
+/// What [`Vcpu::bad_reason`] says.
+pub const BAD_CONTENT: u32 = 1;
+/// The pages' write counters do not add up to the writes made: a written page was lost.
+pub const BAD_WRITES: u32 = 2;
+/// A vector register changed.
+pub const BAD_REGISTER: u32 = 3;
+/// The program's own count of operations differs from telemetry's.
+pub const BAD_OPERATIONS: u32 = 4;
+
+/// Stalls kept per vCPU.
+pub const STALL_RING: usize = 256;
+
+/// One operation over the threshold.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Stall {
+    /// Guest TSC at its start.
+    pub start: AtomicU64,
+    /// Ticks it took.
+    pub ticks: AtomicU64,
+    /// Phase and operation type: `phase << 8 | operation`.
+    pub kind: AtomicU64,
+}
+
+/// What one vCPU's program writes. Counters only grow.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Vcpu {
+    /// `STATE_*`.
+    pub state: AtomicU32,
+    /// Operations that ended before they began: the TSC went backwards.
+    pub backwards: AtomicU32,
+    /// Operations ended.
+    pub operations: AtomicU64,
+    /// Pages written.
+    pub page_writes: AtomicU64,
+    /// Guest TSC at the end of the last operation.
+    pub last_end: AtomicU64,
+    /// Ticks between the ends of the two operations around the last switchover.
+    pub switchover_gap: AtomicU64,
+    /// Epochs seen: switchovers gone through.
+    pub epoch: AtomicU32,
+    /// 1 while behind schedule after a switchover.
+    pub catching_up: AtomicU32,
+    /// The most operations overdue at once, since the host last wrote 0 here.
+    pub backlog_max: AtomicU64,
+    /// Ticks over the threshold by phase.
+    pub stall_ticks: [AtomicU64; PHASES],
+    /// Operations over the threshold by phase.
+    pub stall_count: [AtomicU64; PHASES],
+    /// Why validation failed, `BAD_*`.
+    pub bad_reason: AtomicU32,
+    /// Exception vector.
+    pub fault_vector: AtomicU32,
+    /// Guest-physical address of the page that is wrong.
+    pub bad_page: AtomicU64,
+    /// Offset of its first wrong byte; for counters what was found.
+    pub bad_offset: AtomicU64,
+    /// For counters what was expected.
+    pub bad_expected: AtomicU64,
+    /// Error code, instruction pointer and CR2 of a fault.
+    pub fault: [AtomicU64; 3],
+    /// Stalls; a slot is overwritten only by a longer one.
+    pub stalls: [Stall; STALL_RING],
+}
+
+/// Operation types with histograms of their own.
+pub const OPERATIONS: usize = 4;
+/// An operation that only reads.
+pub const OPERATION_READ: usize = 0;
+/// An operation that writes.
+pub const OPERATION_WRITE: usize = 1;
+/// Names of the operation types, as in metric `latency_<op>`.
+pub const OPERATION_NAMES: [&str; 2] = ["read", "write"];
+
+/// Histograms per operation type and phase: service time, response time.
+pub const CLOCKS: usize = 2;
+
+/// Largest value that a histogram tells apart: 2^40 - 1 ns, 18 minutes.
+pub const HISTOGRAM_MAX: u64 = (1 << 40) - 1;
+/// Counters of a histogram with three significant digits up to [`HISTOGRAM_MAX`].
+pub const HISTOGRAM_COUNTS: usize = 31 * 1024;
+
+/// The bucket of `value` in hdrhistogram's layout (lowest value 1, three digits).
+#[must_use]
+pub const fn histogram_index(value: u64) -> usize {
+    let value = if value > HISTOGRAM_MAX { HISTOGRAM_MAX } else { value };
+    let bucket = 64 - 11 - (value | 2047).leading_zeros();
+    (bucket as usize) * 1024 + ((value >> bucket) & 2047) as usize
+}
+
+/// The lowest value in the bucket `index`.
+#[must_use]
+pub const fn histogram_value(index: usize) -> u64 {
+    if index < 2048 {
+        return index as u64;
+    }
+    let bucket = index / 1024 - 1;
+    ((index % 1024 + 1024) as u64) << bucket
+}
+
+/// Bytes of the control page.
+pub const CONTROL_SIZE: usize = 4096;
+/// Bytes of one vCPU's block.
+pub const VCPU_SIZE: usize = 8192;
+const _: () = assert!(core::mem::size_of::<Vcpu>() <= VCPU_SIZE);
+/// Bytes of one vCPU's histograms.
+pub const HISTOGRAMS_SIZE: usize = PHASES * OPERATIONS * CLOCKS * HISTOGRAM_COUNTS * 4;
+
+/// Offset of a vCPU's block in telemetry.
+#[must_use]
+pub const fn vcpu_offset(vcpu: usize) -> usize {
+    CONTROL_SIZE + vcpu * VCPU_SIZE
+}
+
+/// Offset of a histogram's counters (`u32`) in telemetry. `clock` 0 is service, 1 response time.
+#[must_use]
+pub const fn histogram_offset(
+    vcpus: usize,
+    vcpu: usize,
+    phase: usize,
+    operation: usize,
+    clock: usize,
+) -> usize {
+    vcpu_offset(vcpus)
+        + vcpu * HISTOGRAMS_SIZE
+        + ((phase * OPERATIONS + operation) * CLOCKS + clock) * HISTOGRAM_COUNTS * 4
+}
+
+/// Size of telemetry: with histograms a multiple of 4 KiB.
+#[must_use]
+pub const fn telemetry_size(vcpus: usize, timing: bool) -> usize {
+    let size = vcpu_offset(vcpus) + if timing { vcpus * HISTOGRAMS_SIZE } else { 0 };
+    size.next_multiple_of(4096)
+}

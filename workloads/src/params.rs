@@ -1,0 +1,117 @@
+//! From settings, which people choose, to the parameter block, which the guest reads.
+
+use crate::abi::{self, Params};
+use crate::settings::{Content, Load, Pattern, Settings};
+use crate::units::Rate;
+
+/// What the guest must be told besides its settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machine {
+    /// vCPUs.
+    pub vcpus: u32,
+    /// TSC frequency in kHz.
+    pub tsc_khz: u32,
+    /// Seed of every choice.
+    pub seed: u64,
+    /// The link's limit, for loads given as pressure.
+    pub link: Option<Rate>,
+    /// Whether operations are timed.
+    pub timing: bool,
+    /// Guest-physical address of telemetry.
+    pub telemetry: u64,
+}
+
+/// `share` of one as a 32-bit fixed-point fraction; 1 becomes 2^32, which every 32-bit draw is under.
+fn q32(share: f64) -> u64 {
+    rounded(share.clamp(0.0, 1.0) * 4_294_967_296.0)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "brought into the range of u64")]
+fn rounded(value: f64) -> u64 {
+    value.round().clamp(0.0, 9e18) as u64
+}
+
+/// The sum of 1 / k^theta for k = 1..=n: exact up to a million, then Euler-Maclaurin's formula.
+#[expect(clippy::cast_precision_loss, reason = "page counts stay far under 2^53")]
+fn zeta(n: u64, theta: f64) -> f64 {
+    let exact = n.min(1_000_000);
+    let sum: f64 = (1..=exact).map(|k| (k as f64).powf(-theta)).sum();
+    if n == exact {
+        return sum;
+    }
+    let (a, b) = (exact as f64, n as f64);
+    let integral = (b.powf(1.0 - theta) - a.powf(1.0 - theta)) / (1.0 - theta);
+    sum + integral + (b.powf(-theta) - a.powf(-theta)) / 2.0
+}
+
+impl Params {
+    /// The block for `settings` on `machine`.
+    #[must_use]
+    pub fn new(settings: &Settings, machine: &Machine) -> Self {
+        let vcpus = machine.vcpus.max(1);
+        let pages = settings.working_set.pages().0;
+        let ticks_per_second = f64::from(machine.tsc_khz) * 1000.0;
+        let interval = match (settings.load, settings.operations_per_second(machine.link)) {
+            (Load::FlatOut, _) | (_, None) => 0,
+            (_, Some(rate)) => rounded(ticks_per_second / rate * f64::from(vcpus) * 65_536.0).max(1),
+        };
+        let theta = match settings.pattern {
+            Pattern::Zipf(theta) => theta,
+            _ => 0.0,
+        };
+        let filled = settings.fill.random + settings.fill.text;
+        let text = if filled > 0.0 { settings.fill.text / filled } else { 0.0 };
+        Self {
+            magic: abi::MAGIC,
+            version: abi::VERSION,
+            flags: if machine.timing { abi::FLAG_TIMING } else { 0 },
+            telemetry: machine.telemetry,
+            telemetry_size: abi::telemetry_size(vcpus as usize, machine.timing) as u64,
+            nanoseconds_q32: rounded(1e9 / ticks_per_second * 4_294_967_296.0),
+            interval_q16: interval,
+            seed: machine.seed,
+            working_set: pages,
+            reads_q32: q32(settings.reads),
+            fill_q32: q32(filled),
+            text_q32: q32(text),
+            self_test_operations: 0,
+            zipf_zeta: zeta((pages / u64::from(vcpus)).max(1), theta),
+            zipf_theta: theta,
+            vcpus,
+            pattern: match settings.pattern {
+                Pattern::Sequential => abi::PATTERN_SEQUENTIAL,
+                Pattern::Uniform => abi::PATTERN_UNIFORM,
+                Pattern::Zipf(_) => abi::PATTERN_ZIPF,
+            },
+            content: match settings.content {
+                Content::Counter => abi::CONTENT_COUNTER,
+                Content::Random => abi::CONTENT_RANDOM,
+                Content::Same => abi::CONTENT_SAME,
+            },
+            accesses: settings.accesses,
+            writes: settings.writes,
+            change_bytes: settings.change.bytes,
+            change_pieces: settings.change.pieces,
+            change_moves: u32::from(settings.change.moves),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeta_agrees_with_the_plain_sum_beyond_a_million() {
+        let n = 3_000_000;
+        let plain: f64 = (1..=n).map(|k: u32| f64::from(k).powf(-0.99)).sum();
+        assert!((zeta(u64::from(n), 0.99) / plain - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_share_of_one_takes_every_draw() {
+        assert_eq!(q32(1.0), 1 << 32);
+        assert_eq!(q32(0.0), 0);
+        assert_eq!(q32(0.5), 1 << 31);
+    }
+}

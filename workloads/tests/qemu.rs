@@ -1,0 +1,101 @@
+//! The guest image under QEMU's software CPU, which is stricter than a host that virtualises page tables in
+//! software: it checks what the boot stub sets up, and that the image needs nothing of the harness.
+#![cfg(feature = "image")]
+
+use std::io::Write;
+use std::process::Command;
+
+use migbench_workloads::abi::{self, Params};
+use migbench_workloads::image::GUEST_IMAGE;
+use migbench_workloads::params::Machine;
+use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use migbench_workloads::units::Bytes;
+use zerocopy::IntoBytes;
+
+const QEMU: &str = "qemu-system-x86_64";
+
+fn settings() -> Settings {
+    Settings {
+        working_set: Bytes(8 << 20),
+        reads: 0.5,
+        pattern: Pattern::Uniform,
+        accesses: 32,
+        writes: 1,
+        change: Change { bytes: 100, pieces: 7, moves: true },
+        content: Content::Random,
+        load: Load::FlatOut,
+        fill: Fill { zero: 0.5, random: 0.25, text: 0.25 },
+    }
+}
+
+fn params(settings: &Settings, flags: u32) -> Params {
+    let machine =
+        Machine { vcpus: 1, tsc_khz: 1_000_000, seed: 7, link: None, timing: false, telemetry: 6 << 20 };
+    let mut params = Params::new(settings, &machine);
+    params.flags |= flags | abi::FLAG_SELF_TEST;
+    params.self_test_operations = 5000;
+    params
+}
+
+/// The doorbell's text and QEMU's exit status; `None` where there is no QEMU.
+fn run(params: &Params) -> Option<(String, Option<i32>)> {
+    if Command::new(QEMU).arg("--version").output().is_err() {
+        assert!(
+            std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(),
+            "{QEMU} is missing; install it (Debian: qemu-system-x86)"
+        );
+        eprintln!("skipped: {QEMU} is not installed");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("guest.elf");
+    std::fs::write(&image, GUEST_IMAGE).unwrap();
+    let block = directory.path().join("params");
+    std::fs::File::create(&block).unwrap().write_all(params.as_bytes()).unwrap();
+    let output = Command::new("timeout")
+        .args(["60", QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-machine", "microvm,pit=off,pic=off,rtc=off,isa-serial=off"])
+        .args(["-accel", "tcg", "-cpu", "max", "-m", "64"])
+        .args(["-chardev", "stdio,id=doorbell", "-device", "isa-debugcon,iobase=0xe9,chardev=doorbell"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4", "-kernel"])
+        .arg(&image)
+        .arg("-initrd")
+        .arg(&block)
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Some((text, output.status.code()))
+}
+
+#[test]
+fn works_and_validates_under_every_pattern_and_content() {
+    for (pattern, content) in [
+        (Pattern::Uniform, Content::Random),
+        (Pattern::Zipf(0.99), Content::Counter),
+        (Pattern::Sequential, Content::Same),
+    ] {
+        let settings = Settings { pattern, content, ..settings() };
+        let Some((text, code)) = run(&params(&settings, 0)) else { return };
+        // isa-debug-exit: (0 << 1) | 1
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("self-test: 5000 operations"), "{text}");
+        assert!(text.contains("14336 pages valid, a flipped bit found"), "{text}");
+    }
+}
+
+#[test]
+fn a_bad_parameter_block_is_named() {
+    let Some((text, code)) = run(&Params { version: 99, ..params(&settings(), 0) }) else { return };
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("fatal: the parameter block is missing or of another version"), "{text}");
+}
+
+#[test]
+fn a_fault_is_told_with_its_place() {
+    let mut params = params(&settings(), abi::FLAG_FAULT);
+    params.flags &= !abi::FLAG_SELF_TEST;
+    let Some((text, code)) = run(&params) else { return };
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("fault: exception 6 at instruction 0x20"), "{text}");
+}
