@@ -1,0 +1,143 @@
+//! KVM calls that `kvm-ioctls` lacks or marks unsafe, with the argument checks that make them safe.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use kvm_bindings::{
+    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_device_attr, kvm_dirty_log, kvm_dirty_log__bindgen_ty_1, kvm_run,
+    kvm_xsave,
+};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+
+nix::ioctl_write_ptr!(ioctl_get_dirty_log, 0xae, 0x42, kvm_dirty_log);
+nix::ioctl_write_ptr!(ioctl_get_device_attr, 0xae, 0xe2, kvm_device_attr);
+
+// The kernel's headers: KVM_GET_DIRTY_LOG is _IOW(KVMIO, 0x42, struct kvm_dirty_log).
+const _: () = assert!(nix::request_code_write!(0xae, 0x42, size_of::<kvm_dirty_log>()) == 0x4010_ae42);
+const _: () = assert!(nix::request_code_write!(0xae, 0xe2, size_of::<kvm_device_attr>()) == 0x4018_aee2);
+
+/// Reads and clears the dirty bitmap of `slot`, which has `pages` pages: bit n of word w is page 64 w + n.
+///
+/// # Errors
+/// As `KVM_GET_DIRTY_LOG`; also when `words` is too short for the slot.
+pub fn get_dirty_log(vm: &VmFd, slot: u32, pages: u64, words: &mut [u64]) -> io::Result<()> {
+    if (words.len() as u64) * 64 < pages {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bitmap is shorter than the slot"));
+    }
+    let log = kvm_dirty_log {
+        slot,
+        padding1: 0,
+        __bindgen_anon_1: kvm_dirty_log__bindgen_ty_1 { dirty_bitmap: words.as_mut_ptr().cast() },
+    };
+    // SAFETY: the kernel writes one bit per page of the slot, rounded up to words; the length was checked against
+    // the size with which the slot was made.
+    unsafe { ioctl_get_dirty_log(vm.as_raw_fd(), &raw const log) }?;
+    Ok(())
+}
+
+/// Sets FPU, SSE, AVX and AVX-512 state.
+///
+/// # Errors
+/// As `KVM_SET_XSAVE`; also when this CPU's state is larger than the 4096 bytes of `kvm_xsave`.
+pub fn set_xsave(vcpu: &VcpuFd, state: &kvm_xsave) -> io::Result<()> {
+    // SAFETY: KVM reads 4096 bytes unless a guest was given features with larger state; check_xsave_size, made
+    // once per VM, refuses such hosts.
+    unsafe { vcpu.set_xsave(state) }.map_err(io::Error::from)
+}
+
+/// Refuses a host whose guests have more extended state than `kvm_xsave` holds.
+///
+/// # Errors
+/// With the size.
+pub fn check_xsave_size(vm: &VmFd) -> io::Result<()> {
+    let size = vm.check_extension_int(Cap::Xsave2);
+    if size > 4096 {
+        return Err(io::Error::other(format!("this host's vCPUs have {size} bytes of XSAVE state, 4096 are handled")));
+    }
+    Ok(())
+}
+
+fn tsc_offset_attribute(value: *mut u64) -> kvm_device_attr {
+    kvm_device_attr {
+        flags: 0,
+        group: KVM_VCPU_TSC_CTRL,
+        attr: u64::from(KVM_VCPU_TSC_OFFSET),
+        addr: value as u64,
+    }
+}
+
+/// The guest's TSC less the host's. `None` where KVM does not tell.
+#[must_use]
+pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
+    let mut value = 0_u64;
+    let attribute = tsc_offset_attribute(&raw mut value);
+    // SAFETY: for this attribute the kernel writes 8 bytes at `addr`, which is `value`.
+    unsafe { ioctl_get_device_attr(vcpu.as_raw_fd(), &raw const attribute) }.ok()?;
+    Some(value)
+}
+
+/// Sets the guest's TSC less the host's.
+///
+/// # Errors
+/// As `KVM_SET_DEVICE_ATTR`.
+pub fn set_tsc_offset(vcpu: &VcpuFd, mut value: u64) -> io::Result<()> {
+    vcpu.set_device_attr(&tsc_offset_attribute(&raw mut value)).map_err(io::Error::from)
+}
+
+/// A second mapping of a vCPU's `kvm_run`, for the one field that other threads may write.
+#[derive(Debug)]
+pub struct ImmediateExit {
+    page: std::ptr::NonNull<libc::c_void>,
+    length: usize,
+}
+
+// SAFETY: the mapping is only accessed through an atomic byte.
+unsafe impl Send for ImmediateExit {}
+// SAFETY: as above.
+unsafe impl Sync for ImmediateExit {}
+
+impl ImmediateExit {
+    /// Maps `vcpu`'s `kvm_run`.
+    ///
+    /// # Errors
+    /// As `mmap`.
+    pub fn new(kvm: &Kvm, vcpu: &VcpuFd) -> io::Result<Self> {
+        let length = kvm.get_vcpu_mmap_size()?;
+        let size = std::num::NonZeroUsize::new(length)
+            .ok_or_else(|| io::Error::other("KVM gives kvm_run no size"))?;
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        let page = unsafe {
+            nix::sys::mman::mmap(
+                None,
+                size,
+                nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE,
+                nix::sys::mman::MapFlags::MAP_SHARED,
+                vcpu_fd(vcpu),
+                0,
+            )
+        }?;
+        Ok(Self { page, length })
+    }
+
+    /// Makes the current or next `KVM_RUN` complete what is pending and return EINTR, until it is set back.
+    pub fn set(&self, on: bool) {
+        let run: *mut kvm_run = self.page.as_ptr().cast();
+        // SAFETY: the mapping holds a kvm_run; the field is a byte that KVM reads on entry; all accesses of ours
+        // to it are atomic.
+        let flag = unsafe { AtomicU8::from_ptr(&raw mut (*run).immediate_exit) };
+        flag.store(u8::from(on), Ordering::SeqCst);
+    }
+}
+
+impl Drop for ImmediateExit {
+    fn drop(&mut self) {
+        // SAFETY: this object's own mapping, with no reference into it.
+        let _ = unsafe { nix::sys::mman::munmap(self.page, self.length) };
+    }
+}
+
+fn vcpu_fd(vcpu: &VcpuFd) -> std::os::fd::BorrowedFd<'_> {
+    // SAFETY: the descriptor is open for as long as `vcpu` is borrowed.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(vcpu.as_raw_fd()) }
+}

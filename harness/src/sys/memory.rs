@@ -1,0 +1,153 @@
+//! Memory of the nodes: the shared telemetry mapping, advice on guest memory, descriptors inherited from the runner.
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+
+use migbench_workloads::abi::{self, Control, Vcpu};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+
+/// Telemetry of one guest, shared by both nodes and the guest.
+#[derive(Debug)]
+pub struct Telemetry {
+    base: NonNull<libc::c_void>,
+    size: usize,
+    vcpus: usize,
+    timing: bool,
+}
+
+// SAFETY: everything in the mapping is reached through atomics.
+unsafe impl Send for Telemetry {}
+// SAFETY: as above.
+unsafe impl Sync for Telemetry {}
+
+impl Telemetry {
+    /// Maps `memfd` for a guest of `vcpus` vCPUs, growing the file to the size it needs. It is made resident, so
+    /// that the guest never waits for it.
+    ///
+    /// # Errors
+    /// As `ftruncate` and `mmap`.
+    pub fn map(memfd: impl AsFd, vcpus: usize, timing: bool) -> io::Result<Self> {
+        let size = abi::telemetry_size(vcpus, timing);
+        let length =
+            i64::try_from(size).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many vCPUs"))?;
+        nix::unistd::ftruncate(&memfd, length)?;
+        let nonzero = std::num::NonZeroUsize::new(size)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "telemetry of no size"))?;
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        let base = unsafe {
+            mmap(
+                None,
+                nonzero,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE,
+                memfd,
+                0,
+            )
+        }?;
+        Ok(Self { base, size, vcpus, timing })
+    }
+
+    /// Its host address, for the memory slot and for leaving it out of accounts.
+    #[must_use]
+    pub fn host_address(&self) -> u64 {
+        self.base.as_ptr() as u64
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// vCPUs it has room for.
+    #[must_use]
+    pub const fn vcpus(&self) -> usize {
+        self.vcpus
+    }
+
+    /// Whether it has histograms.
+    #[must_use]
+    pub const fn timing(&self) -> bool {
+        self.timing
+    }
+
+    /// The page that the host writes.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        // SAFETY: the mapping starts with the control page and lives as long as self; all fields are atomics.
+        unsafe { &*self.base.as_ptr().cast::<Control>() }
+    }
+
+    /// The block of one vCPU.
+    ///
+    /// # Panics
+    /// When there is no such vCPU.
+    #[must_use]
+    pub fn vcpu(&self, vcpu: usize) -> &Vcpu {
+        assert!(vcpu < self.vcpus, "vCPU {vcpu} of {}", self.vcpus);
+        // SAFETY: inside of the mapping, aligned to 4 KiB; all fields are atomics.
+        unsafe { &*self.base.as_ptr().byte_add(abi::vcpu_offset(vcpu)).cast::<Vcpu>() }
+    }
+
+    /// The counters of one histogram; empty without timing.
+    ///
+    /// # Panics
+    /// When an index is out of range.
+    #[must_use]
+    pub fn histogram(&self, vcpu: usize, phase: usize, operation: usize, clock: usize) -> &[AtomicU32] {
+        assert!(vcpu < self.vcpus && phase < abi::PHASES, "histogram of vCPU {vcpu}, phase {phase}");
+        assert!(operation < abi::OPERATIONS && clock < abi::CLOCKS, "histogram {operation}, {clock}");
+        if !self.timing {
+            return &[];
+        }
+        let offset = abi::histogram_offset(self.vcpus, vcpu, phase, operation, clock);
+        // SAFETY: inside of the mapping by the checks above, 4-byte aligned; atomics.
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().byte_add(offset).cast(), abi::HISTOGRAM_COUNTS)
+        }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        // SAFETY: this object's own mapping; references into it borrow self. The VM that had it as a slot is
+        // dropped before (see vm::Vm's field order).
+        let _ = unsafe { munmap(self.base, self.size) };
+    }
+}
+
+/// Keeps `[address, address + length)`, a mapping of guest memory, in 4 KiB pages.
+pub fn forbid_huge_pages(address: *mut u8, length: usize) {
+    if let Some(start) = NonNull::new(address.cast()) {
+        // SAFETY: advice about page size changes no contents. Kernels without huge pages refuse it, which is as good.
+        let _ = unsafe { madvise(start, length, MmapAdvise::MADV_NOHUGEPAGE) };
+    }
+}
+
+/// Makes a mapping resident and writable without changing it (Linux 5.14).
+///
+/// # Errors
+/// As `madvise(MADV_POPULATE_WRITE)`; `ENOMEM` or `EFAULT` when memory runs out.
+pub fn populate(address: *mut u8, length: usize) -> io::Result<()> {
+    // SAFETY: populates pages without changing contents; a bad range is refused with ENOMEM.
+    let result = unsafe { libc::madvise(address.cast(), length, libc::MADV_POPULATE_WRITE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes over a descriptor that the parent process left open for us under a number it told us.
+///
+/// # Errors
+/// When the number is not an open descriptor.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD of any number is harmless.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: open, as just checked, and by the contract between runner and node nobody else's.
+    let owned = unsafe { OwnedFd::from_raw_fd(number) };
+    // Not for children of ours.
+    nix::fcntl::fcntl(&owned, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(owned)
+}

@@ -1,0 +1,9 @@
+//! The only `unsafe` of the harness besides codec SIMD: mappings, KVM ioctls that `kvm-ioctls` lacks, signals,
+//! clocks. Each wrapper is safe to call; what makes it so is said at each block.
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod kvm;
+pub mod machine;
+pub mod memory;
+pub mod thread;

@@ -1,0 +1,76 @@
+//! Threads: the signal that takes a vCPU out of `KVM_RUN`, CPU affinity, timer slack, dying with the parent.
+
+use std::io;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::Pid;
+
+/// The signal that only interrupts.
+const KICK: Signal = Signal::SIGUSR1;
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// Makes [`Kick::kick`] interrupt system calls and do nothing else, process-wide.
+///
+/// # Errors
+/// When the kernel refuses the handler.
+pub fn install_kick_handler() -> io::Result<()> {
+    // Without SA_RESTART, so that KVM_RUN returns EINTR.
+    let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it is async-signal-safe.
+    unsafe { sigaction(KICK, &action) }?;
+    Ok(())
+}
+
+/// A thread that can be interrupted. The thread must be joined after the last kick.
+#[derive(Debug, Clone, Copy)]
+pub struct Kick(Pthread);
+
+impl Kick {
+    /// The calling thread.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(pthread_self())
+    }
+
+    /// Interrupts its system call. A thread that has ended is left alone.
+    pub fn kick(self) {
+        let _ = pthread_kill(self.0, KICK);
+    }
+}
+
+/// Binds the calling thread to `cpus`; an empty list leaves it where it is.
+///
+/// # Errors
+/// When a CPU does not exist here.
+pub fn pin(cpus: &[u32]) -> io::Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu as usize)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    Ok(())
+}
+
+/// Makes the calling thread's timed waits end on time: the default slack is 50 us. Threads that it starts inherit it.
+pub fn sharp_timers() {
+    // SAFETY: sets a number of the calling thread; no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_usize, 0_usize, 0_usize, 0_usize) };
+}
+
+/// Has the kernel kill this process when its parent dies, so that no guest outlives the runner.
+pub fn die_with_parent() {
+    // SAFETY: sets a flag of the calling process; no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0_usize, 0_usize, 0_usize) };
+}
+
+/// Kernel id of the calling thread.
+#[must_use]
+pub fn id() -> i32 {
+    nix::unistd::gettid().as_raw()
+}

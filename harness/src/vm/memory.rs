@@ -1,0 +1,285 @@
+//! Guest RAM: where it lies in guest-physical space, what it is made of, and copies of whole pages in and out.
+//!
+//! Pages are numbered densely through RAM from 0, over the hole below 4 GiB, so that bitmaps and frames need no
+//! holes. Guest memory changes while it is read: there are copies, and no references.
+
+use std::io;
+use std::sync::Arc;
+
+use migbench_scenarios::cell::Backing;
+use migbench_workloads::units::{Bytes, Gpa, PAGE_SIZE};
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{
+    Bytes as _, FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    VolatileMemory,
+};
+
+use crate::sys;
+
+/// Where RAM stops below 4 GiB, as on a PC.
+pub const HOLE_START: u64 = 3 << 30;
+/// Where RAM goes on.
+pub const HOLE_END: u64 = 4 << 30;
+/// RAM comes in whole large pages.
+pub const GRANULE: u64 = 2 << 20;
+
+/// One page's bytes.
+pub type Page = [u8; PAGE_SIZE as usize];
+
+/// Why there is no guest memory.
+#[derive(Debug, thiserror::Error)]
+pub enum RamError {
+    /// Not a whole number of granules, or too small.
+    #[error("guest memory of {0} is refused: it must be a multiple of 2MiB and at least 32MiB")]
+    Size(Bytes),
+    /// The kernel gave none.
+    #[error("cannot map {size} of guest memory ({backing}): {source}")]
+    Map {
+        /// How much was wanted.
+        size: Bytes,
+        /// Of what kind.
+        backing: Backing,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It could not be made resident.
+    #[error("cannot make {size} of guest memory resident: {source}; choose a smaller `memory` or free some")]
+    Populate {
+        /// How much was wanted.
+        size: Bytes,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An access past the end of RAM.
+    #[error("page {page} is past the end of guest memory ({pages} pages)")]
+    Range {
+        /// The first page asked for.
+        page: u64,
+        /// How many there are.
+        pages: u64,
+    },
+}
+
+/// A contiguous part of RAM.
+#[derive(Debug, Clone, Copy)]
+pub struct Region {
+    /// KVM's slot number.
+    pub slot: u32,
+    /// Guest-physical start.
+    pub start: Gpa,
+    /// Dense number of its first page.
+    pub first_page: u64,
+    /// Pages.
+    pub pages: u64,
+    /// Where the host has it.
+    pub host_address: u64,
+}
+
+/// All RAM of one guest.
+#[derive(Debug, Clone)]
+pub struct Ram {
+    memory: GuestMemoryMmap,
+    regions: Vec<Region>,
+    pages: u64,
+}
+
+impl Ram {
+    /// Maps `size` bytes of zeros.
+    ///
+    /// # Errors
+    /// See [`RamError`].
+    pub fn new(size: Bytes, backing: Backing) -> Result<Arc<Self>, RamError> {
+        if size.0 < 32 << 20 || !size.0.is_multiple_of(GRANULE) {
+            return Err(RamError::Size(size));
+        }
+        let low = size.0.min(HOLE_START);
+        let mut ranges = vec![(0, low)];
+        if size.0 > low {
+            ranges.push((HOLE_END, size.0 - low));
+        }
+        let failed = |source| RamError::Map { size, backing, source };
+        let mut maps = Vec::new();
+        let mut regions = Vec::new();
+        let mut first_page = 0;
+        for (slot, (start, length)) in (0..).zip(ranges) {
+            let map = map(length, backing).map_err(failed)?;
+            let host_address = map.as_ptr() as u64;
+            let region = GuestRegionMmap::new(map, GuestAddress(start))
+                .ok_or_else(|| failed(io::Error::other("the address space overflows")))?;
+            maps.push(region);
+            let pages = length / PAGE_SIZE;
+            regions.push(Region { slot, start: Gpa(start), first_page, pages, host_address });
+            first_page += pages;
+        }
+        let memory = GuestMemoryMmap::from_regions(maps).map_err(|e| failed(io::Error::other(e)))?;
+        Ok(Arc::new(Self { memory, regions, pages: first_page }))
+    }
+
+    /// Pages of all RAM.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Its parts, by address.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Makes all of it resident.
+    ///
+    /// # Errors
+    /// [`RamError::Populate`].
+    pub fn populate(&self) -> Result<(), RamError> {
+        for region in &self.regions {
+            let length = region.pages * PAGE_SIZE;
+            let source = match usize::try_from(length) {
+                Ok(length) => match sys::memory::populate(region.host_address as *mut u8, length) {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+                Err(_) => io::Error::from(io::ErrorKind::OutOfMemory),
+            };
+            return Err(RamError::Populate { size: Bytes(self.pages * PAGE_SIZE), source });
+        }
+        Ok(())
+    }
+
+    /// The region of `page` and how many pages of it follow, that one included.
+    fn locate(&self, page: u64) -> Result<(&Region, u64), RamError> {
+        self.regions
+            .iter()
+            .find(|r| page < r.first_page + r.pages)
+            .map(|r| (r, r.first_page + r.pages - page))
+            .ok_or(RamError::Range { page, pages: self.pages })
+    }
+
+    /// Guest-physical address of a page.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn address(&self, page: u64) -> Result<Gpa, RamError> {
+        let (region, _) = self.locate(page)?;
+        Ok(Gpa(region.start.0 + (page - region.first_page) * PAGE_SIZE))
+    }
+
+    /// Copies pages from `first` on into `buffer`, which holds whole pages.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn read(&self, first: u64, mut buffer: &mut [u8]) -> Result<(), RamError> {
+        let mut page = first;
+        while !buffer.is_empty() {
+            let (start, length) = self.span(page, buffer.len())?;
+            let (now, later) = buffer.split_at_mut(length);
+            let slice = self.memory.get_slice(start, length).map_err(|_| self.range(page))?;
+            slice.copy_to(now);
+            buffer = later;
+            page += (length as u64).div_ceil(PAGE_SIZE);
+        }
+        Ok(())
+    }
+
+    /// Copies whole pages into memory from page `first` on.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn write(&self, first: u64, mut data: &[u8]) -> Result<(), RamError> {
+        let mut page = first;
+        while !data.is_empty() {
+            let (start, length) = self.span(page, data.len())?;
+            let (now, later) = data.split_at(length);
+            let slice = self.memory.get_slice(start, length).map_err(|_| self.range(page))?;
+            slice.copy_from(now);
+            data = later;
+            page += (length as u64).div_ceil(PAGE_SIZE);
+        }
+        Ok(())
+    }
+
+    /// Writes bytes at a guest-physical address, for loading.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn write_at(&self, address: Gpa, data: &[u8]) -> Result<(), RamError> {
+        self.memory.write_slice(data, GuestAddress(address.0)).map_err(|_| self.range(address.0 / PAGE_SIZE))
+    }
+
+    fn range(&self, page: u64) -> RamError {
+        RamError::Range { page, pages: self.pages }
+    }
+
+    /// Address of `page`, and how much of `length` bytes lies in the same region.
+    fn span(&self, page: u64, length: usize) -> Result<(GuestAddress, usize), RamError> {
+        let (region, left) = self.locate(page)?;
+        let start = region.start.0 + (page - region.first_page) * PAGE_SIZE;
+        let room = usize::try_from(left * PAGE_SIZE).unwrap_or(usize::MAX);
+        Ok((GuestAddress(start), length.min(room)))
+    }
+
+    /// Host ranges `[start, end)`, to leave them out of the process's own memory.
+    #[must_use]
+    pub fn host_ranges(&self) -> Vec<(u64, u64)> {
+        self.regions.iter().map(|r| (r.host_address, r.host_address + r.pages * PAGE_SIZE)).collect()
+    }
+}
+
+fn map(length: u64, backing: Backing) -> io::Result<vm_memory::MmapRegion> {
+    let size = usize::try_from(length).map_err(io::Error::other)?;
+    let builder = MmapRegionBuilder::new(size).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
+    let builder = match backing {
+        Backing::Anonymous => {
+            builder.with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
+        }
+        Backing::Memfd => {
+            let file = std::fs::File::from(nix::sys::memfd::memfd_create(
+                c"migbench-ram",
+                nix::sys::memfd::MFdFlags::MFD_CLOEXEC,
+            )?);
+            file.set_len(length)?;
+            builder.with_mmap_flags(libc::MAP_SHARED).with_file_offset(FileOffset::new(file, 0))
+        }
+    };
+    let region = builder.build().map_err(io::Error::other)?;
+    sys::memory::forbid_huge_pages(region.as_ptr(), size);
+    Ok(region)
+}
+
+/// Every region must be a valid slot for KVM: page-aligned and not empty.
+const _: () = assert!(HOLE_START.is_multiple_of(GRANULE) && HOLE_END.is_multiple_of(GRANULE));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_odd_and_tiny_sizes() {
+        for size in [0, 16 << 20, (64 << 20) + 4096] {
+            assert!(matches!(Ram::new(Bytes(size), Backing::Anonymous), Err(RamError::Size(_))));
+        }
+    }
+
+    #[test]
+    fn pages_go_on_over_the_hole() {
+        let ram = Ram::new(Bytes((3 << 30) + (64 << 20)), Backing::Anonymous).unwrap();
+        let last_low = HOLE_START / PAGE_SIZE - 1;
+        assert_eq!(ram.address(last_low).unwrap(), Gpa(HOLE_START - PAGE_SIZE));
+        assert_eq!(ram.address(last_low + 1).unwrap(), Gpa(HOLE_END));
+        let data: Vec<u8> = (0..3 * 4096_u32).map(|n| n.to_le_bytes()[1]).collect();
+        ram.write(last_low - 1, &data).unwrap();
+        let mut back = vec![0; data.len()];
+        ram.read(last_low - 1, &mut back).unwrap();
+        assert_eq!(back, data);
+    }
+
+    #[test]
+    fn the_end_is_the_end() {
+        for backing in [Backing::Anonymous, Backing::Memfd] {
+            let ram = Ram::new(Bytes(32 << 20), backing).unwrap();
+            assert!(ram.write(ram.pages() - 1, &[1; 4096]).is_ok());
+            assert!(matches!(ram.write(ram.pages() - 1, &[1; 8192]), Err(RamError::Range { .. })));
+            assert!(matches!(ram.read(ram.pages(), &mut [0; 4096]), Err(RamError::Range { .. })));
+        }
+    }
+}

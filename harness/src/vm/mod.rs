@@ -1,0 +1,259 @@
+//! One KVM guest: memory, boot, vCPU threads, pause, state, telemetry.
+
+pub mod boot;
+pub mod memory;
+pub mod state;
+pub mod telemetry;
+pub mod vcpu;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+use kvm_ioctls::VcpuFd;
+use migbench_scenarios::cell::Cell;
+use migbench_workloads::abi::{self, Params};
+use migbench_workloads::image::GUEST_IMAGE;
+use migbench_workloads::params::Machine as MachineParams;
+
+use crate::doctor::{KvmOpenError, open_kvm};
+use crate::sys::machine::{Machine, TELEMETRY_ADDRESS};
+use crate::sys::memory::Telemetry;
+use crate::sys::thread;
+use boot::BootError;
+use memory::{Ram, RamError};
+use state::{StateError, VcpuState};
+use vcpu::{Vcpu, VcpuError};
+
+/// Why a guest could not be made or went down.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// /dev/kvm.
+    #[error(transparent)]
+    Open(#[from] KvmOpenError),
+    /// Memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// The image.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// A vCPU.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    /// A vCPU's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Anything else of KVM.
+    #[error("cannot {action}: {source}")]
+    Kvm {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The guest's program did not get to where it should.
+    #[error("the guest was not {0} within {1} s")]
+    Late(&'static str, u64),
+    /// The guest checked itself and found this.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+fn to(action: &'static str) -> impl Fn(io::Error) -> VmError {
+    move |source| VmError::Kvm { action, source }
+}
+
+/// A guest on this host. Threads end and memory goes when it is dropped.
+#[derive(Debug)]
+pub struct Vm {
+    vcpus: Vec<Vcpu>,
+    machine: Arc<Machine>,
+    tsc_khz: u32,
+}
+
+/// Longest wait for the guest's program, besides what filling its memory takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Vm {
+    /// Memory, machine and paused vCPU threads, nothing loaded: what a destination is.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub fn new(cell: &Cell, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
+        Self::assemble(cell, telemetry, |_, _, _| Ok(()))
+    }
+
+    /// Boots the guest image and waits until every vCPU runs operations.
+    ///
+    /// # Errors
+    /// See [`VmError`]; a fault of the guest comes with its own words.
+    pub fn boot(cell: &Cell, seed: u64, flags: u32, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
+        let vm = Self::assemble(cell, telemetry, |ram, tsc_khz, vcpus| {
+            let machine = MachineParams {
+                vcpus: cell.vcpus,
+                tsc_khz,
+                seed,
+                link: cell.link.rate,
+                timing: cell.timing,
+                telemetry: TELEMETRY_ADDRESS,
+            };
+            let mut params = Params::new(&cell.settings, &machine);
+            params.flags |= flags;
+            let entries = boot::load(ram, GUEST_IMAGE, &params)?;
+            for (index, vcpu) in vcpus.iter().enumerate() {
+                boot::set_entry_state(vcpu, index, entries)?;
+            }
+            Ok(())
+        })?;
+        vm.vcpus[0].resume();
+        vm.wait_state("booted", PATIENCE, 1, |state| state >= abi::STATE_BOOTED)?;
+        for vcpu in &vm.vcpus[1..] {
+            vcpu.resume();
+        }
+        // Filling runs at hundreds of MB/s and more.
+        let patience = PATIENCE + Duration::from_secs(cell.memory.0 >> 27);
+        vm.wait_state("running", patience, vm.vcpus.len(), |state| state >= abi::STATE_RUNNING)?;
+        Ok(vm)
+    }
+
+    /// Creates everything; `load` may write to memory and set registers before the vCPUs' threads take over.
+    fn assemble(
+        cell: &Cell,
+        telemetry: Arc<Telemetry>,
+        load: impl FnOnce(&Ram, u32, &[VcpuFd]) -> Result<(), VmError>,
+    ) -> Result<Self, VmError> {
+        thread::install_kick_handler().map_err(to("install a signal handler"))?;
+        let kvm = open_kvm(Path::new("/dev/kvm"))?;
+        let ram = Ram::new(cell.memory, cell.backing)?;
+        if cell.prefault {
+            ram.populate()?;
+        }
+        let machine = Arc::new(Machine::new(kvm, ram, telemetry).map_err(to("create a machine"))?);
+        let cpuid = machine
+            .kvm()
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(|e| to("read the supported CPUID")(e.into()))?;
+        let mut fds = Vec::new();
+        for index in 0..u64::from(cell.vcpus) {
+            let fd = machine.vm().create_vcpu(index).map_err(|e| to("create a vCPU")(e.into()))?;
+            fd.set_cpuid2(&cpuid).map_err(|e| to("set CPUID")(e.into()))?;
+            fds.push(fd);
+        }
+        let Some(first) = fds.first() else {
+            return Err(to("create a guest without vCPUs")(io::Error::from(io::ErrorKind::InvalidInput)));
+        };
+        let tsc_khz = first.get_tsc_khz().map_err(|e| to("read the TSC frequency")(e.into()))?;
+        let msrs = state::restorable_msrs(machine.kvm(), first)?;
+        load(machine.ram(), tsc_khz, &fds)?;
+        let pins = cell.pinning.as_ref().map_or(&[][..], |p| &p.vcpus);
+        let mut vcpus = Vec::new();
+        for (index, fd) in fds.into_iter().enumerate() {
+            let state = VcpuState::new(&msrs)?;
+            let pin = pins.get(index % pins.len().max(1)).copied();
+            vcpus.push(Vcpu::start(&machine, index, fd, state, pin).map_err(to("start a vCPU thread"))?);
+        }
+        Ok(Self { vcpus, machine, tsc_khz })
+    }
+
+    /// RAM.
+    #[must_use]
+    pub fn ram(&self) -> &Arc<Ram> {
+        self.machine.ram()
+    }
+
+    /// The machine, for trackers.
+    #[must_use]
+    pub const fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Telemetry.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        self.machine.telemetry()
+    }
+
+    /// Frequency of the guest's TSC.
+    #[must_use]
+    pub const fn tsc_khz(&self) -> u32 {
+        self.tsc_khz
+    }
+
+    /// vCPUs.
+    #[must_use]
+    pub fn vcpus(&self) -> &[Vcpu] {
+        &self.vcpus
+    }
+
+    /// Pauses every vCPU and saves its state. At its end no vCPU runs.
+    ///
+    /// # Errors
+    /// See [`VcpuError`].
+    pub fn pause(&self) -> Result<(), VcpuError> {
+        for vcpu in &self.vcpus {
+            vcpu.order_pause();
+        }
+        for vcpu in &self.vcpus {
+            vcpu.wait_paused()?;
+        }
+        Ok(())
+    }
+
+    /// Lets every vCPU run.
+    pub fn resume(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.resume();
+        }
+    }
+
+    /// The first error that ended a vCPU.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check(&self) -> Result<(), VcpuError> {
+        self.vcpus.iter().find_map(Vcpu::error).map_or(Ok(()), Err)
+    }
+
+    fn wait_state(
+        &self,
+        what: &'static str,
+        patience: Duration,
+        vcpus: usize,
+        reached: impl Fn(u32) -> bool,
+    ) -> Result<(), VmError> {
+        let start = Instant::now();
+        loop {
+            self.check()?;
+            if (0..vcpus).all(|n| reached(self.telemetry().vcpu(n).state.load(Ordering::Acquire))) {
+                return Ok(());
+            }
+            if start.elapsed() > patience {
+                return Err(VmError::Late(what, patience.as_secs()));
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    /// Stops the guest's program between two operations and has it check all its pages.
+    ///
+    /// # Errors
+    /// [`VmError::Invalid`] names the first page that is wrong.
+    pub fn validate(&self) -> Result<(), VmError> {
+        let patience = PATIENCE + Duration::from_secs(self.ram().pages() >> 15);
+        let command = &self.telemetry().control().command;
+        command.store(abi::COMMAND_STOP, Ordering::Release);
+        self.wait_state("stopped", patience, self.vcpus.len(), |s| s >= abi::STATE_STOPPED)?;
+        command.store(abi::COMMAND_VALIDATE, Ordering::Release);
+        self.wait_state("validated", patience, self.vcpus.len(), |s| s >= abi::STATE_VALID)?;
+        for n in 0..self.vcpus.len() {
+            let vcpu = self.telemetry().vcpu(n);
+            if vcpu.state.load(Ordering::Acquire) != abi::STATE_VALID {
+                return Err(VmError::Invalid(telemetry::describe_invalid(n, vcpu)));
+            }
+        }
+        Ok(())
+    }
+}
