@@ -1,0 +1,3 @@
+//! From a plan to records.
+
+pub mod host;
