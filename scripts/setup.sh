@@ -134,6 +134,11 @@ set_up() {
     done
 
     check_rust || return 1
+    if [[ $tests == yes ]] && ! { command -v cargo-fmt && command -v cargo-clippy; } >/dev/null; then
+        say "the tests also check format and lints. Install the checkers with:"
+        say "  rustup component add rustfmt clippy"
+        return 1
+    fi
 
     local -a missing=() needed=(linker libclang)
     if [[ $tests == yes ]]; then needed+=(qemu); fi
