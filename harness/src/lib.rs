@@ -1,1 +1,3 @@
 //! migbench.
+pub mod doctor;
+pub mod runner;

@@ -1,0 +1,286 @@
+//! Settings of the host that move results: judged from the manifest's [`Host`], so that the doctor and the record
+//! never see different machines.
+
+use std::fs;
+use std::path::Path;
+
+use migbench_reports::manifest::Host;
+
+use super::{Check, Level};
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+
+/// Below this the smallest suite (two guests of 128 MiB, a page cache as large, the nodes) has no room.
+const MEMORY_NEEDED: u64 = 640 * MIB;
+/// Below this the page cache of the host is squeezed while guests run.
+const MEMORY_WANTED: u64 = 2 * GIB;
+/// Load per logical core over which other work surely takes CPU from a run.
+const LOAD_PER_CORE: f64 = 0.25;
+
+/// One check for each setting.
+pub(super) fn checks(root: &Path, host: &Host) -> Vec<Check> {
+    vec![
+        cores(host),
+        nested(host),
+        governor(host),
+        turbo(host),
+        smt(host),
+        thp(host),
+        huge_pages(root),
+        ksm(host),
+        numa_balancing(host),
+        memory(host),
+        load(host),
+        clock_source(host),
+    ]
+}
+
+/// A setting that the machine does not show. In a virtual machine that is normal, and the host below decides.
+fn hidden(name: &str, host: &Host) -> Check {
+    if host.nested == Some(true) {
+        Check::new(name, Level::Ok, "not visible in a virtual machine; the machine below decides")
+    } else {
+        Check::new(name, Level::Warn, "unknown: the kernel does not show it")
+            .remedy("look it up in the firmware's set-up")
+    }
+}
+
+fn cores(host: &Host) -> Check {
+    let name = "cores";
+    match (host.logical_cores, host.physical_cores) {
+        (None, _) => Check::new(name, Level::Warn, "unknown"),
+        (Some(logical), physical) => {
+            let found = match physical {
+                Some(physical) => format!("{logical} logical, {physical} physical"),
+                None => format!("{logical} logical"),
+            };
+            // One for the vCPU and one for each node.
+            if logical >= 3 {
+                Check::new(name, Level::Ok, found)
+            } else {
+                Check::new(name, Level::Warn, format!("{found}: vCPU and engine threads share them"))
+                    .remedy("use a machine with at least 3; read `engine_run_delay` and `vcpu_run_delay`")
+            }
+        }
+    }
+}
+
+fn nested(host: &Host) -> Check {
+    let name = "nested";
+    match host.nested {
+        Some(false) => Check::new(name, Level::Ok, "no, this is bare metal"),
+        Some(true) => {
+            let below = host.hypervisor.as_deref().map(|name| format!(" under {name}")).unwrap_or_default();
+            Check::new(name, Level::Warn, format!("this is a virtual machine{below}"))
+                .remedy("compare figures of this machine with each other only, and read `steal_time`")
+        }
+        None => Check::new(name, Level::Warn, "unknown: /proc/cpuinfo shows no CPU flags"),
+    }
+}
+
+fn governor(host: &Host) -> Check {
+    let name = "governor";
+    match host.governor.as_deref() {
+        None => hidden(name, host),
+        Some("performance") => Check::new(name, Level::Ok, "performance"),
+        Some(other) => Check::new(name, Level::Warn, format!("{other}: the clock follows the load"))
+            .remedy("`cpupower frequency-set -g performance`"),
+    }
+}
+
+fn turbo(host: &Host) -> Check {
+    let name = "turbo";
+    match host.turbo {
+        None => hidden(name, host),
+        Some(false) => Check::new(name, Level::Ok, "off"),
+        Some(true) => Check::new(name, Level::Warn, "on: the clock follows heat and the other cores' load")
+            .remedy(
+                "`echo 1 > /sys/devices/system/cpu/intel_pstate/no_turbo`, or \
+             `echo 0 > /sys/devices/system/cpu/cpufreq/boost`",
+            ),
+    }
+}
+
+fn smt(host: &Host) -> Check {
+    let name = "SMT";
+    match host.smt {
+        None => hidden(name, host),
+        Some(false) => Check::new(name, Level::Ok, "not active"),
+        Some(true) => Check::new(name, Level::Warn, "active: threads on one core slow each other")
+            .remedy("pin vCPU and engine threads to different cores, or `echo off > /sys/devices/system/cpu/smt/control`"),
+    }
+}
+
+fn thp(host: &Host) -> Check {
+    let name = "THP";
+    match host.thp.as_ref() {
+        None => Check::new(name, Level::Ok, "not in this kernel"),
+        Some(thp) if thp.enabled == "always" => {
+            Check::new(name, Level::Warn, "always: pages are joined and split behind a run's back")
+                .remedy("`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`")
+        }
+        Some(thp) => Check::new(name, Level::Ok, thp.enabled.clone()),
+    }
+}
+
+fn huge_pages(root: &Path) -> Check {
+    let free = |size: &str| -> Option<u64> {
+        let path = format!("sys/kernel/mm/hugepages/hugepages-{size}kB/free_hugepages");
+        fs::read_to_string(root.join(path)).ok()?.trim().parse().ok()
+    };
+    let found = match free("2048") {
+        None => "no 2 MiB pages in this kernel: cells with huge-page backing are skipped".to_owned(),
+        Some(0) => "no 2 MiB pages free: cells with huge-page backing are skipped; reserve some with \
+                    `sysctl vm.nr_hugepages=N` if a suite wants them"
+            .to_owned(),
+        Some(count) => format!("{count} of 2 MiB free"),
+    };
+    // Nothing but cells that ask for them needs huge pages, so that a machine without is in order.
+    Check::new("huge pages", Level::Ok, found)
+}
+
+fn ksm(host: &Host) -> Check {
+    let name = "KSM";
+    match host.ksm {
+        None => Check::new(name, Level::Ok, "not in this kernel"),
+        Some(false) => Check::new(name, Level::Ok, "off"),
+        Some(true) => {
+            Check::new(name, Level::Warn, "on: equal pages are merged, and writes to them cost a copy")
+                .remedy("`echo 2 > /sys/kernel/mm/ksm/run`")
+        }
+    }
+}
+
+fn numa_balancing(host: &Host) -> Check {
+    let name = "NUMA balancing";
+    match host.numa_balancing {
+        None => Check::new(name, Level::Ok, "not in this kernel"),
+        Some(false) => Check::new(name, Level::Ok, "off"),
+        Some(true) => Check::new(name, Level::Warn, "on: it unmaps guest memory to see who uses it")
+            .remedy("`sysctl kernel.numa_balancing=0`"),
+    }
+}
+
+fn memory(host: &Host) -> Check {
+    let name = "free memory";
+    let Some(free) = host.memory_free else { return Check::new(name, Level::Warn, "unknown") };
+    let found = format!("{} MiB available", free / MIB);
+    if free < MEMORY_NEEDED {
+        Check::new(name, Level::Fail, found)
+            .remedy(format!("free at least {} MiB: the smallest suite needs as much", MEMORY_NEEDED / MIB))
+    } else if free < MEMORY_WANTED {
+        Check::new(name, Level::Warn, found).remedy("stop what uses it, or choose small guests")
+    } else {
+        Check::new(name, Level::Ok, found)
+    }
+}
+
+fn load(host: &Host) -> Check {
+    let name = "load";
+    let (Some([one, ..]), Some(cores)) = (host.load_average, host.logical_cores) else {
+        return Check::new(name, Level::Warn, "unknown");
+    };
+    let found = format!("{one:.2} over the last minute on {cores} cores");
+    if one > LOAD_PER_CORE * f64::from(cores) {
+        Check::new(name, Level::Warn, found)
+            .remedy("wait until the machine is idle, or stop what runs beside")
+    } else {
+        Check::new(name, Level::Ok, found)
+    }
+}
+
+fn clock_source(host: &Host) -> Check {
+    let name = "clock source";
+    match host.clock_source.as_deref() {
+        None => Check::new(name, Level::Warn, "unknown"),
+        Some("tsc") => Check::new(name, Level::Ok, "tsc"),
+        Some(other) => {
+            Check::new(name, Level::Warn, format!("{other}: guest and host times come from different clocks"))
+                .remedy("where the TSC is stable, boot with `clocksource=tsc`")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use migbench_reports::manifest::Thp;
+
+    use super::*;
+
+    fn levels(host: &Host) -> Vec<(String, Level)> {
+        let root = tempfile::tempdir().expect("a directory");
+        checks(root.path(), host).into_iter().map(|check| (check.name, check.level)).collect()
+    }
+
+    fn quiet() -> Host {
+        Host {
+            physical_cores: Some(8),
+            logical_cores: Some(8),
+            memory_free: Some(16 * GIB),
+            thp: Some(Thp { enabled: "madvise".to_owned(), defrag: None }),
+            ksm: Some(false),
+            numa_balancing: Some(false),
+            governor: Some("performance".to_owned()),
+            turbo: Some(false),
+            smt: Some(false),
+            nested: Some(false),
+            clock_source: Some("tsc".to_owned()),
+            load_average: Some([0.1, 0.2, 0.3]),
+            ..Host::default()
+        }
+    }
+
+    #[test]
+    fn a_quiet_host_is_in_order() {
+        for (name, level) in levels(&quiet()) {
+            assert_eq!(level, Level::Ok, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_disturbance_is_named_with_its_remedy() {
+        let host = Host {
+            physical_cores: Some(1),
+            logical_cores: Some(2),
+            memory_free: Some(GIB),
+            thp: Some(Thp { enabled: "always".to_owned(), defrag: None }),
+            ksm: Some(true),
+            numa_balancing: Some(true),
+            governor: Some("powersave".to_owned()),
+            turbo: Some(true),
+            smt: Some(true),
+            nested: Some(true),
+            hypervisor: Some("Example".to_owned()),
+            clock_source: Some("kvm-clock".to_owned()),
+            load_average: Some([0.6, 0.0, 0.0]),
+            ..quiet()
+        };
+        let root = tempfile::tempdir().expect("a directory");
+        for check in checks(root.path(), &host) {
+            if check.name == "huge pages" {
+                continue;
+            }
+            assert_eq!(check.level, Level::Warn, "{}", check.name);
+            assert!(check.remedy.is_some(), "{}", check.name);
+        }
+        let tight = Host { memory_free: Some(MEMORY_NEEDED - 1), ..quiet() };
+        assert_eq!(memory(&tight).level, Level::Fail);
+    }
+
+    #[test]
+    fn what_a_virtual_machine_hides_is_no_warning_and_elsewhere_is() {
+        let host = Host { governor: None, nested: Some(true), ..quiet() };
+        assert_eq!(governor(&host).level, Level::Ok);
+        assert_eq!(governor(&Host { nested: Some(false), ..host }).level, Level::Warn);
+    }
+
+    #[test]
+    fn huge_pages_are_counted() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = root.path().join("sys/kernel/mm/hugepages/hugepages-2048kB");
+        fs::create_dir_all(&directory).expect("directories");
+        fs::write(directory.join("free_hugepages"), "64\n").expect("a file");
+        assert_eq!(huge_pages(root.path()).found, "64 of 2 MiB free");
+    }
+}

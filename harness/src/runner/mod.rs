@@ -1,0 +1,4 @@
+//! From a plan to records.
+
+pub mod host;
+pub mod noise;

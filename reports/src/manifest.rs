@@ -1,0 +1,229 @@
+//! What a run directory says about itself once: the suite, the plan, the machine and the tool behind its
+//! records. Written as `manifest.json` before the first migration, read by every report.
+//!
+//! Whatever could not be found out is absent, never a guess: every field of [`Host`] that a machine may lack is
+//! an [`Option`] or an empty map.
+
+use std::collections::BTreeMap;
+
+use migbench_scenarios::cell::Cell;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Everything about a run directory that is not one migration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Manifest {
+    /// [`crate::record::SCHEMA`], shared with the records.
+    pub schema: u32,
+    /// Name of the suite.
+    pub suite: String,
+    /// BLAKE3 of the suite's text, in hexadecimal.
+    pub suite_hash: String,
+    /// The suite file as it was read.
+    pub suite_text: String,
+    /// The plan that the suite was expanded to, as the runner executed it.
+    pub plan: serde_json::Value,
+    /// Seed of the order of runs and of the guests.
+    pub seed: u64,
+    /// Timed runs of each cell.
+    pub repetitions: u32,
+    /// Runs that the plan asks for in all, verification runs included; fewer records mean an interrupted run.
+    pub planned_runs: u32,
+    /// What is compared with what.
+    pub comparisons: Vec<Comparison>,
+    /// Cells that this machine could not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
+    /// The machine.
+    pub host: Host,
+    /// The program.
+    pub tool: Tool,
+    /// The command line that made the directory, program first.
+    pub command: Vec<String>,
+    /// When the suite started, UTC, RFC 3339.
+    pub started: String,
+}
+
+/// Cells that differ in one axis only, one of them the baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// Its name, as in the records.
+    pub name: String,
+    /// The axis that is compared: a field of the cell such as `engine`, or a path such as `link.rate`.
+    pub compare: String,
+    /// [`PlannedCell::id`] of the baseline.
+    pub baseline: String,
+    /// All of its cells, in the order in which tables show them.
+    pub cells: Vec<PlannedCell>,
+    /// Markdown that reports print above the table.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub analysis: String,
+}
+
+/// A cell with the name that the manifest gives it. Records repeat the cell itself, so that they stand alone;
+/// a record belongs to the planned cell of its comparison that equals its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedCell {
+    /// Unique in its comparison.
+    pub id: String,
+    /// Its parameters.
+    pub cell: Cell,
+}
+
+/// A cell that was left out because the machine can't do it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Skipped {
+    /// Name of the comparison.
+    pub comparison: String,
+    /// [`PlannedCell::id`].
+    pub cell: String,
+    /// What is missing, in a phrase that follows "not available here:".
+    pub reason: String,
+}
+
+/// The program that made the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// Its version.
+    pub version: String,
+    /// The commit it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whether the tree had changes that no commit holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
+}
+
+/// The machine, as far as it can change a result.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Host {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// CPU model as the vendor names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_model: Option<String>,
+    /// Physical cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub physical_cores: Option<u32>,
+    /// Logical processors that are online.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logical_cores: Option<u32>,
+    /// Bytes of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Bytes that were available when the suite started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_free: Option<u64>,
+    /// Kernel release, as `uname -r` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Distribution and its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    /// The kernel's command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// KVM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kvm: Option<Kvm>,
+    /// Transparent huge pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thp: Option<Thp>,
+    /// Whether kernel same-page merging runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ksm: Option<bool>,
+    /// Whether automatic NUMA balancing is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_balancing: Option<bool>,
+    /// Mitigations of CPU vulnerabilities: name of the file to its text.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mitigations: BTreeMap<String, String>,
+    /// Frequency governor of the first CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
+    /// Whether turbo or boost frequencies are allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turbo: Option<bool>,
+    /// Whether simultaneous multithreading is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smt: Option<bool>,
+    /// Who may use userfaultfd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userfaultfd: Option<Userfaultfd>,
+    /// Whether the host is a virtual machine itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nested: Option<bool>,
+    /// The hypervisor under it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+    /// Current clock source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_source: Option<String>,
+    /// Frequency of the time-stamp counter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tsc_khz: Option<u64>,
+    /// Load averages over 1, 5 and 15 minutes when the suite started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_average: Option<[f64; 3]>,
+}
+
+/// The KVM of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Kvm {
+    /// Which module runs guests.
+    pub backend: KvmBackend,
+    /// Parameters of `kvm` and of that module, named `module.parameter`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// The module that runs guests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KvmBackend {
+    /// `kvm_intel`: VMX.
+    Intel,
+    /// `kvm_amd`: SVM.
+    Amd,
+    /// `kvm_pvm`: page tables virtualised in software, no VMX or SVM needed.
+    Pvm,
+    /// Built in or hidden, as in a container.
+    #[default]
+    Unknown,
+}
+
+impl KvmBackend {
+    /// The word in `manifest.json`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Intel => "intel",
+            Self::Amd => "amd",
+            Self::Pvm => "pvm",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Policy of transparent huge pages: the selected words of its sysfs files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Thp {
+    /// `always`, `madvise` or `never`.
+    pub enabled: String,
+    /// `always`, `defer`, `defer+madvise`, `madvise` or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defrag: Option<String>,
+}
+
+/// Who may use userfaultfd.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Userfaultfd {
+    /// `vm.unprivileged_userfaultfd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unprivileged: Option<bool>,
+    /// Whether this process may open `/dev/userfaultfd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<bool>,
+}
