@@ -69,6 +69,7 @@ long_mode:
     shl ecx, 10
     add ecx, offset exception_stacks
     mov [rax + 4], rcx
+    mov rsp, rcx
     mov edx, r13d
     shl edx, 4
     add edx, offset gdt_tss

@@ -10,8 +10,14 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-nix::ioctl_write_ptr!(ioctl_get_dirty_log, 0xae, 0x42, kvm_dirty_log);
-nix::ioctl_write_ptr!(ioctl_get_device_attr, 0xae, 0xe2, kvm_device_attr);
+mod ioctl {
+    #![allow(missing_docs)]
+    use kvm_bindings::{kvm_device_attr, kvm_dirty_log};
+
+    nix::ioctl_write_ptr!(get_dirty_log, 0xae, 0x42, kvm_dirty_log);
+    nix::ioctl_write_ptr!(set_device_attr, 0xae, 0xe1, kvm_device_attr);
+    nix::ioctl_write_ptr!(get_device_attr, 0xae, 0xe2, kvm_device_attr);
+}
 
 // The kernel's headers: KVM_GET_DIRTY_LOG is _IOW(KVMIO, 0x42, struct kvm_dirty_log).
 const _: () = assert!(nix::request_code_write!(0xae, 0x42, size_of::<kvm_dirty_log>()) == 0x4010_ae42);
@@ -32,7 +38,7 @@ pub fn get_dirty_log(vm: &VmFd, slot: u32, pages: u64, words: &mut [u64]) -> io:
     };
     // SAFETY: the kernel writes one bit per page of the slot, rounded up to words; the length was checked against
     // the size with which the slot was made.
-    unsafe { ioctl_get_dirty_log(vm.as_raw_fd(), &raw const log) }?;
+    unsafe { ioctl::get_dirty_log(vm.as_raw_fd(), &raw const log) }?;
     Ok(())
 }
 
@@ -73,7 +79,7 @@ pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
     let mut value = 0_u64;
     let attribute = tsc_offset_attribute(&raw mut value);
     // SAFETY: for this attribute the kernel writes 8 bytes at `addr`, which is `value`.
-    unsafe { ioctl_get_device_attr(vcpu.as_raw_fd(), &raw const attribute) }.ok()?;
+    unsafe { ioctl::get_device_attr(vcpu.as_raw_fd(), &raw const attribute) }.ok()?;
     Some(value)
 }
 
@@ -82,7 +88,10 @@ pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
 /// # Errors
 /// As `KVM_SET_DEVICE_ATTR`.
 pub fn set_tsc_offset(vcpu: &VcpuFd, mut value: u64) -> io::Result<()> {
-    vcpu.set_device_attr(&tsc_offset_attribute(&raw mut value)).map_err(io::Error::from)
+    let attribute = tsc_offset_attribute(&raw mut value);
+    // SAFETY: for this attribute the kernel reads 8 bytes at `addr`, which is `value`.
+    unsafe { ioctl::set_device_attr(vcpu.as_raw_fd(), &raw const attribute) }?;
+    Ok(())
 }
 
 /// A second mapping of a vCPU's `kvm_run`, for the one field that other threads may write.

@@ -111,7 +111,7 @@ pub fn load(ram: &Ram, image: &[u8], params: &Params) -> Result<Entries, BootErr
 fn load_elf(ram: &Ram, image: &[u8]) -> Result<Entries, BootError> {
     let file = elf::ElfBytes::<elf::endian::LittleEndian>::minimal_parse(image)?;
     let (mut first, mut others) = (None, None);
-    for segment in file.segments().iter().flatten() {
+    for segment in file.segments().into_iter().flatten() {
         match segment.p_type {
             elf::abi::PT_LOAD => ram.write_at(Gpa(segment.p_paddr), file.segment_data(&segment)?)?,
             elf::abi::PT_NOTE => {

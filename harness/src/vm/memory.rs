@@ -10,8 +10,7 @@ use migbench_scenarios::cell::Backing;
 use migbench_workloads::units::{Bytes, Gpa, PAGE_SIZE};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    Bytes as _, FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    VolatileMemory,
+    Bytes as _, FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestRegionMmap,
 };
 
 use crate::sys;

@@ -7,7 +7,7 @@ use kvm_bindings::{
     Msrs, kvm_debugregs, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{Kvm, VcpuFd};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::sys;
 
@@ -56,7 +56,7 @@ fn to(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> StateError {
 }
 
 /// What has a fixed size. MSRs follow it on the wire.
-#[derive(Debug, Clone, Default, IntoBytes, FromBytes, Immutable, KnownLayout)]
+#[derive(Debug, Clone, IntoBytes, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Registers {
     regs: kvm_regs,
@@ -107,7 +107,7 @@ impl VcpuState {
             indices.iter().map(|&index| kvm_msr_entry { index, ..Default::default() }).collect();
         let msrs = Msrs::from_entries(&entries)
             .map_err(|e| StateError::Kvm { action: "take a list of MSRs", source: io::Error::other(format!("{e:?}")) })?;
-        Ok(Self { registers: Registers::default(), msrs })
+        Ok(Self { registers: Registers::new_zeroed(), msrs })
     }
 
     /// Reads everything. The vCPU must not be in `KVM_RUN`, and its pending I/O must be completed.

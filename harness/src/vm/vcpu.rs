@@ -288,7 +288,14 @@ fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
         match seat.order {
             Order::Quit => return false,
             Order::Run => return true,
-            Order::Pause => seat = shared.changed.wait(seat).unwrap_or_else(PoisonError::into_inner),
+            Order::Pause => {
+                if !seat.paused {
+                    // Resumed and paused again before this thread woke up: the saved state still holds.
+                    seat.paused = true;
+                    shared.changed.notify_all();
+                }
+                seat = shared.changed.wait(seat).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 }
