@@ -100,12 +100,13 @@ impl RunDirectory {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(unwritable(&path))?;
-        let runs = OpenOptions::new().append(true).create_new(true).open(path.join(RUNS)).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::AlreadyExists => StoreError::Occupied { path: path.clone() },
-                _ => StoreError::Unwritable { path: path.clone(), source },
-            }
-        })?;
+        let runs =
+            OpenOptions::new().append(true).create_new(true).open(path.join(RUNS)).map_err(|source| {
+                match source.kind() {
+                    io::ErrorKind::AlreadyExists => StoreError::Occupied { path: path.clone() },
+                    _ => StoreError::Unwritable { path: path.clone(), source },
+                }
+            })?;
         Ok(Self { path, runs })
     }
 
