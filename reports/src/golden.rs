@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use migbench_scenarios::cell::Cell;
+use migbench_workloads::settings::Load;
+
 use crate::manifest::{Manifest, PlannedCell, Skipped};
 use crate::metric::{MetricKey, Metrics};
 use crate::record::{GuestAt, Record};
@@ -209,4 +212,52 @@ fn an_empty_run_directory_is_a_report_too() {
     let report = Report::of(&data(sample::manifest(), Vec::new()));
     assert!(report.terminal(100).contains("0 of 24 planned runs are recorded"));
     assert!(report.markdown().contains("nothing was migrated"));
+}
+
+#[test]
+fn each_delta_cell_has_its_share_of_the_ceiling() {
+    let mut manifest = sample::manifest();
+    let mut other = sample::cell("write-heavy", "delta");
+    other.vcpus = 2;
+    manifest.comparisons[1].cells.push(PlannedCell { id: "delta-2".to_owned(), cell: other.clone() });
+    manifest.comparisons[1].cells[1].id = "delta-1".to_owned();
+    let mut records = sample::records();
+    let sample = |repetition| Sample::new("write-heavy", "delta").repetition(repetition);
+    records.extend(
+        (1..=5).map(|repetition| sample(repetition).with(|record| record.cell = other.clone()).build()),
+    );
+    let report = Report::of(&data(manifest, records));
+    assert!(
+        report.tables[1].notes[0]
+            .ends_with("(reached 74.6 % of it by delta-1, reached 74.6 % of it by delta-2)"),
+        "{:?}",
+        report.tables[1].notes
+    );
+}
+
+#[test]
+fn closed_loops_show_the_writes_achieved() {
+    let mut manifest = sample::manifest();
+    let closed = |cell: &mut Cell| cell.settings.load = Load::FlatOut;
+    manifest.comparisons[1].cells.iter_mut().for_each(|planned| closed(&mut planned.cell));
+    let mut metrics = Metrics::new();
+    metrics.set_whole(MetricKey::PageWritesPrecopy, 120_000);
+    let record = Sample::new("write-heavy", "full").with(|record| {
+        closed(&mut record.cell);
+        record.metrics = metrics.into();
+    });
+    let report = Report::of(&data(manifest, vec![record.build()]));
+    let notes = &report.tables[1].notes;
+    assert!(notes.iter().any(|note| note.ends_with("page writes in pre-copy: full 120000")), "{notes:?}");
+}
+
+#[test]
+fn a_metric_that_some_runs_lack_tells_its_own_number() {
+    let mut records = sample::records();
+    let lacking = records.iter_mut().find(|record| record.run_id == "write-heavy-full-2").unwrap();
+    lacking.metrics.remove("blackout");
+    let report = Report::of(&data(sample::manifest(), records));
+    let row = &report.tables[1].rows[0];
+    let spread = |column: usize| row.figures[column].as_ref().unwrap().spread.clone().unwrap();
+    assert_eq!((spread(1).as_str(), spread(2).as_str()), ("95.0..98.8", "96.0..99.8, n = 4"));
 }

@@ -169,10 +169,11 @@ fn metrics(record: &Record) -> String {
     let known = MetricKey::ALL.iter().filter_map(|key| Some((*key, metric::value(&record.metrics, *key)?)));
     let rows: Vec<Vec<String>> = known
         .map(|(key, value)| {
-            vec![key.name().to_owned(), show(key.definition().unit, value), key.definition().label.to_owned()]
+            let definition = key.definition();
+            vec![definition.name.to_owned(), definition.label.to_owned(), show(definition.unit, value)]
         })
         .collect();
-    let mut out = grid(&rows, 1);
+    let mut out = grid(&rows, 2);
     for (name, metric) in &record.metrics {
         let unit_agrees =
             MetricKey::find(name).is_some_and(|key| key.definition().unit.symbol() == metric.unit);

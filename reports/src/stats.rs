@@ -159,8 +159,7 @@ mod tests {
         for n in 1..=16 {
             let truth = (1..=n / 2)
                 .map(|rank| (rank, enumerated_confidence(n, rank)))
-                .filter(|(_, confidence)| *confidence >= 0.95)
-                .next_back();
+                .rfind(|(_, confidence)| *confidence >= 0.95);
             match (interval_rank(n), truth) {
                 (Some((rank, confidence)), Some((true_rank, true_confidence))) => {
                     assert_eq!(rank, true_rank, "n = {n}");

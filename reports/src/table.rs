@@ -18,7 +18,7 @@ pub struct Figure {
     pub value: String,
     /// The difference to the baseline, in parentheses.
     pub difference: Option<String>,
-    /// Both ends of the spread, in the unit of the value.
+    /// Both ends of the spread, in the unit of the value; one number where they read the same.
     pub spread: Option<String>,
 }
 
@@ -118,32 +118,30 @@ fn rows(baseline: Option<&CellRuns<'_>>, cell: &CellRuns<'_>) -> Vec<Row> {
 
 fn row(kind: RowKind, label: String, runs: &[&Record], ratio: impl Fn(Measure) -> Option<f64>) -> Row {
     let summaries = COLUMNS.map(|measure| measure.summary(runs));
-    let interval = summaries
-        .iter()
-        .flatten()
-        .find_map(|summary| summary.spread)
-        .is_some_and(|spread| matches!(spread, Spread::Interval { .. }));
-    let samples = match (runs.len(), interval) {
+    let spread = summaries.iter().flatten().find_map(|summary| summary.spread);
+    let samples = match (runs.len(), spread) {
         (0, _) => None,
-        (1, _) => Some("n = 1".to_owned()),
-        (n, false) => Some(format!("range, n = {n}")),
-        (n, true) => Some(format!("95 %, n = {n}")),
+        (n, None) => Some(format!("n = {n}")),
+        (n, Some(Spread::Range { .. })) => Some(format!("range, n = {n}")),
+        (n, Some(Spread::Interval { .. })) => Some(format!("95 %, n = {n}")),
     };
-    let figures = COLUMNS
-        .iter()
-        .zip(summaries)
-        .map(|(measure, summary)| summary.map(|summary| figure(measure.unit(), &summary, ratio(*measure))));
+    let figures = COLUMNS.iter().zip(summaries).map(|(measure, summary)| {
+        summary.map(|summary| figure(measure.unit(), &summary, runs.len(), ratio(*measure)))
+    });
     Row { kind, label, converged: None, samples, figures: figures.collect(), text: None }
 }
 
-fn figure(unit: Unit, summary: &Summary, ratio: Option<f64>) -> Figure {
+fn figure(unit: Unit, summary: &Summary, runs: usize, ratio: Option<f64>) -> Figure {
     let scale = Scale::suiting(unit, summary.median);
     Figure {
         value: scale.show(summary.median),
         difference: ratio.map(|ratio| format!("({})", quantity::difference(ratio))),
         spread: summary.spread.map(|spread| {
             let (low, high) = spread.ends();
-            format!("{}..{}", scale.number(low), scale.number(high))
+            let (low, high) = (scale.number(low), scale.number(high));
+            let ends = if low == high { low } else { format!("{low}..{high}") };
+            // The row's label speaks of all runs; a metric that some of them lack says so itself.
+            if summary.samples == runs { ends } else { format!("{ends}, n = {}", summary.samples) }
         }),
     }
 }

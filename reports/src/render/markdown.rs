@@ -21,10 +21,13 @@ pub fn render(report: &Report) -> String {
     for alarm in &report.verification.alarms {
         out += &format!("> **{}**\n\n", escape(alarm));
     }
+    let cells = manifest.comparisons.iter().flat_map(|plan| &plan.cells).map(|planned| &planned.cell);
+    let shared = settings::shared(cells);
     for (table, plan) in report.tables.iter().zip(&manifest.comparisons) {
-        out += &comparison(table, plan);
+        out += &comparison(table, plan, &shared);
     }
     if !report.legend.is_empty() {
+        out += "## How to read the tables\n\n";
         out += &list(&report.legend);
     }
     out += &format!("## Verification\n\n{}.\n\n", escape(&report.verification.proven));
@@ -35,9 +38,8 @@ pub fn render(report: &Report) -> String {
         out += "## Warnings\n\n";
         out += &list(report.warnings.iter().map(|warning| escape(&warning.to_string())));
     }
-    let cells = manifest.comparisons.iter().flat_map(|plan| &plan.cells).map(|planned| &planned.cell);
     out += "## Settings of all cells\n\n";
-    out += &pairs("setting", settings::shared(cells));
+    out += &pairs("setting", shared);
     out += "## Host\n\n";
     out += &pairs("", host(&manifest.host));
     out += &format!("## Command\n\n```sh\n{}\n```\n\n", report.command());
@@ -55,7 +57,7 @@ pub fn render(report: &Report) -> String {
     out
 }
 
-fn comparison(table: &Table, plan: &Comparison) -> String {
+fn comparison(table: &Table, plan: &Comparison, everywhere: &Flat) -> String {
     let mut out = format!("## {}\n\n", escape(&table.title));
     if !table.analysis.trim().is_empty() {
         out += &format!("{}\n\n", table.analysis.trim());
@@ -69,7 +71,7 @@ fn comparison(table: &Table, plan: &Comparison) -> String {
     if !table.notes.is_empty() {
         out += &list(table.notes.iter().map(|note| escape(note)));
     }
-    out + &differing(plan)
+    out + &own_settings(plan, everywhere)
 }
 
 fn label(row: &Row) -> String {
@@ -100,17 +102,23 @@ fn figures(row: &Row, columns: usize) -> Vec<String> {
     row.figures.iter().map(show).collect()
 }
 
-/// What tells the cells of a comparison apart.
-fn differing(plan: &Comparison) -> String {
+/// What this comparison does not share with all others, and what tells its cells apart.
+fn own_settings(plan: &Comparison, everywhere: &Flat) -> String {
     let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
     let line = |planned: &crate::manifest::PlannedCell| {
         let own = settings::flat(&planned.cell).into_iter().filter(|(path, _)| !shared.contains_key(path));
-        let own: Vec<_> = own.map(|(path, value)| format!("`{path}` {}", escape(&value))).collect();
-        format!("{}: {}", escape(&planned.id), own.join(", "))
+        format!("{}: {}", escape(&planned.id), inline(own))
     };
+    let common = || shared.iter().filter(|(path, _)| !everywhere.contains_key(*path));
+    let common_line = common().next().map(|_| format!("all: {}", inline(common())));
     let mut out = "Cells:\n\n".to_owned();
-    out += &list(plan.cells.iter().map(line));
+    out += &list(common_line.into_iter().chain(plan.cells.iter().map(line)));
     out
+}
+
+fn inline<P: AsRef<str>, V: AsRef<str>>(settings: impl Iterator<Item = (P, V)>) -> String {
+    let setting = |(path, value): (P, V)| format!("`{}` {}", path.as_ref(), escape(value.as_ref()));
+    settings.map(setting).collect::<Vec<_>>().join(", ")
 }
 
 fn host(host: &Host) -> Flat {

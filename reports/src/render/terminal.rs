@@ -5,7 +5,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
 use crate::report::Report;
-use crate::table::{Figure, Row, Table};
+use crate::table::{Figure, Row, RowKind, Table};
 
 /// What stands between two columns.
 const GAP: usize = 1;
@@ -41,7 +41,8 @@ pub fn render(report: &Report, width: usize) -> String {
     for warning in &report.warnings {
         out.extend(wrap(&format!("warning: {warning}"), width, "         "));
     }
-    out.extend(wrap(&format!("made by: {}", report.command()), width, "         "));
+    // Not wrapped: it is there to be copied.
+    out.push(format!("made by: {}", report.command()));
     out.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
@@ -53,7 +54,11 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
     let mut lines: Vec<Line> = heading.into_iter().map(Line::Cells).collect();
     for table in tables {
         lines.push(Line::Text(table.title.clone()));
-        for row in &table.rows {
+        for (index, row) in table.rows.iter().enumerate() {
+            let first_of = |kind| row.kind == kind && table.rows[..index].iter().all(|row| row.kind != kind);
+            if first_of(RowKind::Control) {
+                lines.push(Line::Text(" controls:".to_owned()));
+            }
             lines.extend(row_lines(row));
         }
         for note in &table.notes {
