@@ -1,5 +1,32 @@
-//! Records and reports.
+//! What migbench writes down about migrations, and what is made of it.
+//!
+//! The harness fills a [`manifest::Manifest`] and one [`record::Record`] per migration and keeps both in a
+//! [`store::RunDirectory`]. [`store::RunData`] reads one back, anywhere, without KVM, and data flows on in this order:
+//!
+//! ```text
+//! RunData -> cells (runs sorted into the plan) -> measure (figures of a cell, with stats)
+//!         -> table, verification, warning -> report -> render/terminal, render/markdown
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod cells;
+#[cfg(test)]
+mod golden;
+pub mod histogram;
 pub mod manifest;
+pub mod measure;
+pub mod metric;
+pub mod quantity;
 pub mod record;
+pub mod render;
+pub mod report;
+#[cfg(test)]
+mod sample;
+pub mod schema;
+pub mod settings;
+pub mod show;
+pub mod stats;
+pub mod store;
+pub mod table;
+pub mod verification;
+pub mod warning;

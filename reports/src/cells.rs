@@ -1,0 +1,178 @@
+//! Records sorted into the cells of the plan: which runs are samples of which cell, which were capped, which
+//! failed, which proved memory. Tables and the verification footer start from here.
+
+use migbench_scenarios::cell::{Cell, Engine};
+
+use crate::manifest::{Comparison, Manifest, PlannedCell};
+use crate::record::{Kind, Record, Status};
+
+/// One cell of a comparison and all of its runs.
+#[derive(Debug, Clone)]
+pub struct CellRuns<'a> {
+    /// What tables call it: its value on the compared axis.
+    pub label: String,
+    /// What it is.
+    pub cell: &'a Cell,
+    /// Whether the others are compared with it.
+    pub baseline: bool,
+    /// Why it was left out on this machine.
+    pub skipped: Option<&'a str>,
+    /// Timed runs that ended as planned: the only samples.
+    pub ok: Vec<&'a Record>,
+    /// Timed runs that a limit forced to switch over.
+    pub capped: Vec<&'a Record>,
+    /// Timed runs that failed.
+    pub failed: Vec<&'a Record>,
+    /// Runs that hash memory, however they ended.
+    pub verification: Vec<&'a Record>,
+}
+
+/// A comparison and its cells, baseline first.
+#[derive(Debug, Clone)]
+pub struct ComparisonRuns<'a> {
+    /// As planned.
+    pub plan: &'a Comparison,
+    /// Baseline first, then in the order of the plan.
+    pub cells: Vec<CellRuns<'a>>,
+}
+
+impl CellRuns<'_> {
+    /// Runs that reached the destination in time, and all that reached it.
+    #[must_use]
+    pub fn converged(&self) -> (usize, usize) {
+        (self.ok.len(), self.ok.len() + self.capped.len())
+    }
+
+    /// Whether it is a control beside the engines and not one of those that are compared.
+    #[must_use]
+    pub const fn is_control(&self) -> bool {
+        !self.baseline && matches!(self.cell.engine, Engine::None | Engine::TrackOnly | Engine::StopAndCopy)
+    }
+}
+
+impl<'a> ComparisonRuns<'a> {
+    /// The cell that the others are compared with.
+    #[must_use]
+    pub fn baseline(&self) -> Option<&CellRuns<'a>> {
+        self.cells.iter().find(|cell| cell.baseline)
+    }
+}
+
+/// Sorts records into the plan of their manifest. Records that belong to no planned cell are left out; their number
+/// comes second.
+#[must_use]
+pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<ComparisonRuns<'a>>, usize) {
+    let mut sorted: Vec<_> = manifest.comparisons.iter().map(|plan| empty(manifest, plan)).collect();
+    let mut strangers = 0;
+    for record in records {
+        let found = sorted
+            .iter_mut()
+            .filter(|comparison| comparison.plan.name == record.comparison)
+            .flat_map(|comparison| comparison.cells.iter_mut())
+            .find(|runs| *runs.cell == record.cell);
+        let Some(runs) = found else {
+            strangers += 1;
+            continue;
+        };
+        match (record.kind, record.status) {
+            (Kind::Verification, _) => &mut runs.verification,
+            (Kind::Timed, Status::Ok) => &mut runs.ok,
+            (Kind::Timed, Status::Capped) => &mut runs.capped,
+            (Kind::Timed, Status::Failed) => &mut runs.failed,
+        }
+        .push(record);
+    }
+    (sorted, strangers)
+}
+
+fn empty<'a>(manifest: &'a Manifest, plan: &'a Comparison) -> ComparisonRuns<'a> {
+    let labels: Vec<_> = plan.cells.iter().map(|planned| label(&plan.compare, planned)).collect();
+    let mut cells: Vec<_> = plan
+        .cells
+        .iter()
+        .zip(&labels)
+        .map(|(planned, label)| CellRuns {
+            // Two cells may share a word on the axis and differ in what belongs to it, as codecs of one engine do.
+            label: match labels.iter().filter(|other| *other == label).count() {
+                1 => label.clone(),
+                _ => planned.id.clone(),
+            },
+            cell: &planned.cell,
+            baseline: planned.id == plan.baseline,
+            skipped: manifest
+                .skipped
+                .iter()
+                .find(|skipped| skipped.comparison == plan.name && skipped.cell == planned.id)
+                .map(|skipped| skipped.reason.as_str()),
+            ok: Vec::new(),
+            capped: Vec::new(),
+            failed: Vec::new(),
+            verification: Vec::new(),
+        })
+        .collect();
+    cells.sort_by_key(|cell| (!cell.baseline, cell.is_control()));
+    ComparisonRuns { plan, cells }
+}
+
+fn label(axis: &str, planned: &PlannedCell) -> String {
+    let pointer = format!("/{}", axis.replace('.', "/"));
+    let cell = serde_json::to_value(&planned.cell).unwrap_or_default();
+    match cell.pointer(&pointer) {
+        Some(serde_json::Value::String(word)) => word.clone(),
+        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
+            format!("{axis} = {}", crate::settings::show(axis, value))
+        }
+        _ => planned.id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, Sample};
+
+    #[test]
+    fn sorts_runs_by_what_they_can_prove() {
+        let manifest = sample::manifest();
+        let records = [
+            Sample::new("write-heavy", "full").build(),
+            Sample::new("write-heavy", "full").capped().build(),
+            Sample::new("write-heavy", "full").failed("precopy", "gone").build(),
+            Sample::new("write-heavy", "full").verification(Some(true)).build(),
+            Sample::new("write-heavy", "full").with(|r| r.cell.vcpus = 3).build(),
+        ];
+        let (sorted, strangers) = sort(&manifest, &records);
+        let full = &sorted[1].cells[0];
+        assert_eq!((full.label.as_str(), full.baseline), ("full", true));
+        assert_eq!([full.ok.len(), full.capped.len(), full.failed.len(), full.verification.len()], [1; 4]);
+        assert_eq!((full.converged(), strangers), ((1, 2), 1));
+    }
+
+    #[test]
+    fn the_baseline_comes_first_and_controls_last() {
+        let mut manifest = sample::manifest();
+        let plan = &mut manifest.comparisons[1];
+        for engine in ["none", "stop-and-copy"] {
+            let cell = sample::cell("write-heavy", engine);
+            plan.cells.insert(0, PlannedCell { id: engine.to_owned(), cell });
+        }
+        plan.cells.reverse();
+        let (sorted, _) = sort(&manifest, &[]);
+        let labels: Vec<_> = sorted[1].cells.iter().map(|cell| cell.label.as_str()).collect();
+        assert_eq!(labels, ["full", "delta", "none", "stop-and-copy"]);
+    }
+
+    #[test]
+    fn cells_are_labelled_by_the_compared_axis() {
+        let mut manifest = sample::manifest();
+        let plan = &mut manifest.comparisons[0];
+        plan.compare = "vcpus".to_owned();
+        plan.cells[1].cell.vcpus = 2;
+        let (sorted, _) = sort(&manifest, &[]);
+        assert_eq!(sorted[0].cells[1].label, "vcpus = 2");
+        // Both cells of the other comparison have the same rate, so that their ids must tell them apart.
+        manifest.comparisons[1].compare = "link.rate".to_owned();
+        let (sorted, _) = sort(&manifest, &[]);
+        assert_eq!(sorted[1].cells[1].label, "delta");
+    }
+}

@@ -1,0 +1,263 @@
+//! Whole reports from hand-made records, kept as snapshots, and what must hold for every report.
+
+use std::path::PathBuf;
+
+use migbench_scenarios::cell::Cell;
+use migbench_workloads::settings::Load;
+
+use crate::manifest::{Manifest, PlannedCell, Skipped};
+use crate::metric::{MetricKey, Metrics};
+use crate::record::{GuestAt, Record};
+use crate::report::Report;
+use crate::sample::{self, Sample};
+use crate::show;
+use crate::store::RunData;
+
+fn data(manifest: Manifest, records: Vec<Record>) -> RunData {
+    RunData { path: PathBuf::from("results/quick"), manifest, records, truncated: None }
+}
+
+/// Records of [`sample::records`] but for those of the write-heavy cell of `engine`, which `change` replaces.
+fn but(engine: &str, change: impl Fn(Sample, u32) -> Sample) -> Vec<Record> {
+    let replaced = |record: Record| {
+        if record.comparison == "write-heavy" && record.cell.engine.word() == engine && record.repetition > 0
+        {
+            change(Sample::new("write-heavy", engine).repetition(record.repetition), record.repetition)
+                .build()
+        } else {
+            record
+        }
+    };
+    sample::records().into_iter().map(replaced).collect()
+}
+
+fn capped_baseline() -> RunData {
+    data(sample::manifest(), but("full", |sample, _| sample.capped()))
+}
+
+/// Controls, a cell that is not available, one failed and two capped runs of delta, flags and a slow link.
+fn troubled() -> RunData {
+    let mut manifest = sample::manifest();
+    let plan = &mut manifest.comparisons[1];
+    for engine in ["stop-and-copy", "track-only", "none"] {
+        let cell = sample::cell("write-heavy", engine);
+        plan.cells.push(PlannedCell { id: engine.to_owned(), cell });
+    }
+    manifest.skipped.push(Skipped {
+        comparison: "write-heavy".to_owned(),
+        cell: "track-only".to_owned(),
+        reason: "the kernel has no dirty log".to_owned(),
+    });
+    let mut records = but("delta", |sample, repetition| match repetition {
+        1 => sample.failed("precopy", "the link closed after 12 of 31 MiB").with(|r| {
+            r.error.iter_mut().for_each(|error| error.guest = GuestAt::Source);
+        }),
+        2 | 4 => sample.capped().flag("not_steady"),
+        _ => sample.with(|record| {
+            let mut metrics = Metrics::new();
+            metrics.set(MetricKey::LinkRateAchieved, 0.951).unwrap();
+            record.metrics = metrics.into();
+        }),
+    });
+    for repetition in 1..=5 {
+        records.push(Sample::new("write-heavy", "stop-and-copy").repetition(repetition).build());
+        records.push(Sample::new("write-heavy", "none").repetition(repetition).build());
+    }
+    records.push(Sample::new("write-heavy", "stop-and-copy").verification(Some(true)).build());
+    manifest.planned_runs = 40;
+    manifest.tool.dirty = Some(true);
+    data(manifest, records)
+}
+
+fn single_sample() -> RunData {
+    let mut manifest = sample::manifest();
+    manifest.repetitions = 1;
+    manifest.planned_runs = 8;
+    let records = sample::records().into_iter().filter(|record| record.repetition <= 1).collect();
+    data(manifest, records)
+}
+
+fn damaged() -> RunData {
+    let mut records = sample::records();
+    let delta = |record: &&mut Record| record.run_id == "write-heavy-delta-0";
+    records.iter_mut().filter(delta).for_each(|record| record.verified = Some(false));
+    records[2].guest_checked = None;
+    data(sample::manifest(), records)
+}
+
+fn ten_runs() -> RunData {
+    let mut manifest = sample::manifest();
+    manifest.repetitions = 10;
+    let mut records = sample::records();
+    for repetition in 6..=10 {
+        for engine in ["full", "delta"] {
+            records.push(Sample::new("write-heavy", engine).repetition(repetition).build());
+        }
+    }
+    data(manifest, records)
+}
+
+fn all() -> [(&'static str, RunData); 6] {
+    [
+        ("good", data(sample::manifest(), sample::records())),
+        ("capped_baseline", capped_baseline()),
+        ("troubled", troubled()),
+        ("single_sample", single_sample()),
+        ("damaged", damaged()),
+        ("ten_runs", ten_runs()),
+    ]
+}
+
+#[test]
+fn reports_look_as_they_did() {
+    for (name, data) in all() {
+        let report = Report::of(&data);
+        insta::assert_snapshot!(format!("terminal_{name}"), report.terminal(100));
+    }
+    insta::assert_snapshot!("terminal_narrow", Report::of(&troubled()).terminal(60));
+    insta::assert_snapshot!("markdown_good", Report::of(&all()[0].1).markdown());
+    insta::assert_snapshot!("markdown_troubled", Report::of(&troubled()).markdown());
+}
+
+#[test]
+fn single_runs_look_as_they_did() {
+    let data = troubled();
+    insta::assert_snapshot!("show_list", show::list(&data));
+    insta::assert_snapshot!("show_run", show::run(&data, "write-heavy-full-3").unwrap());
+    insta::assert_snapshot!("show_failed", show::run(&data, "write-heavy-delta-1").unwrap());
+    assert!(
+        show::run(&data, "write-heavy-full").unwrap_err().to_string().starts_with("several runs begin with")
+    );
+    let missing = show::run(&data, "x").unwrap_err().to_string();
+    assert!(missing.starts_with("no run is called `x`; there are read-heavy-full-0, "), "{missing}");
+}
+
+#[test]
+fn terminal_lines_fit() {
+    for (name, data) in all() {
+        let report = Report::of(&data);
+        for width in [60, 80, 100] {
+            for line in report.terminal(width).lines() {
+                assert!(line.chars().count() <= width, "{name} at {width}: {line}");
+                assert!(!line.contains('\u{1b}'), "{name}: colour in {line:?}");
+            }
+        }
+    }
+}
+
+/// Every figure of the model stands in both formats, letter for letter.
+#[test]
+fn both_formats_show_the_same_numbers() {
+    for (name, data) in all() {
+        let report = Report::of(&data);
+        let (terminal, markdown) = (report.terminal(100), report.markdown());
+        let mut figures = 0;
+        for row in report.tables.iter().flat_map(|table| &table.rows) {
+            let label = row.label.as_str();
+            let line = markdown.lines().filter(|line| line.starts_with(&format!("| {label}")));
+            let lines: Vec<_> = line.collect();
+            for figure in row.figures.iter().flatten() {
+                let parts = [Some(&figure.value), figure.difference.as_ref(), figure.spread.as_ref()];
+                let parts: Vec<_> = parts.into_iter().flatten().map(String::as_str).collect();
+                assert!(parts.iter().all(|part| terminal.contains(part)), "{name} {label}: {parts:?}");
+                assert!(
+                    lines.iter().any(|line| parts.iter().all(|part| line.contains(part))),
+                    "{name} {label}: {parts:?}"
+                );
+                figures += 1;
+            }
+        }
+        assert!(figures > 0, "{name}");
+        // And the other way round: what looks like a figure in one format stands in the other.
+        let numbers = |text: &str| -> Vec<String> {
+            let is = |word: &&str| word.contains("..") || word.starts_with("(-") || word.starts_with("(+");
+            text.split(|c: char| c.is_whitespace() || c == '>').filter(is).map(str::to_owned).collect()
+        };
+        let (mut left, mut right) = (numbers(&terminal), numbers(&markdown));
+        left.sort();
+        right.sort();
+        assert_eq!(left, right, "{name}");
+    }
+}
+
+#[test]
+fn against_a_capped_baseline_nothing_is_compared() {
+    let report = Report::of(&capped_baseline());
+    let table = &report.tables[1];
+    assert!(table.rows.iter().flat_map(|row| row.figures.iter().flatten()).all(|f| f.difference.is_none()));
+    assert!(table.notes[0].starts_with("the baseline did not converge (0/5 runs did)"), "{:?}", table.notes);
+    assert!(!table.notes.iter().any(|note| note.contains("most that delta")));
+    assert!(report.sound());
+}
+
+#[test]
+fn only_sound_reports_are_called_sound() {
+    let sound = all().map(|(name, data)| (name, Report::of(&data).sound()));
+    let unsound: Vec<_> = sound.iter().filter(|(_, sound)| !sound).map(|(name, _)| *name).collect();
+    assert_eq!(unsound, ["troubled", "damaged"]);
+}
+
+#[test]
+fn the_ceiling_is_that_of_the_baseline() {
+    // A is 300/101 x 1.02 in the middle block, so that 1 - 1/A is 67.0 %; delta halves the traffic.
+    let report = Report::of(&all()[0].1);
+    assert_eq!(
+        report.tables[1].notes,
+        ["most that delta can save on traffic here: 67.0 % (reached 74.6 % of it)"]
+    );
+}
+
+#[test]
+fn an_empty_run_directory_is_a_report_too() {
+    let report = Report::of(&data(sample::manifest(), Vec::new()));
+    assert!(report.terminal(100).contains("0 of 24 planned runs are recorded"));
+    assert!(report.markdown().contains("nothing was migrated"));
+}
+
+#[test]
+fn each_delta_cell_has_its_share_of_the_ceiling() {
+    let mut manifest = sample::manifest();
+    let mut other = sample::cell("write-heavy", "delta");
+    other.vcpus = 2;
+    manifest.comparisons[1].cells.push(PlannedCell { id: "delta-2".to_owned(), cell: other.clone() });
+    manifest.comparisons[1].cells[1].id = "delta-1".to_owned();
+    let mut records = sample::records();
+    let sample = |repetition| Sample::new("write-heavy", "delta").repetition(repetition);
+    records.extend(
+        (1..=5).map(|repetition| sample(repetition).with(|record| record.cell = other.clone()).build()),
+    );
+    let report = Report::of(&data(manifest, records));
+    assert!(
+        report.tables[1].notes[0]
+            .ends_with("(reached 74.6 % of it by delta-1, reached 74.6 % of it by delta-2)"),
+        "{:?}",
+        report.tables[1].notes
+    );
+}
+
+#[test]
+fn closed_loops_show_the_writes_achieved() {
+    let mut manifest = sample::manifest();
+    let closed = |cell: &mut Cell| cell.settings.load = Load::FlatOut;
+    manifest.comparisons[1].cells.iter_mut().for_each(|planned| closed(&mut planned.cell));
+    let mut metrics = Metrics::new();
+    metrics.set_whole(MetricKey::PageWritesPrecopy, 120_000);
+    let record = Sample::new("write-heavy", "full").with(|record| {
+        closed(&mut record.cell);
+        record.metrics = metrics.into();
+    });
+    let report = Report::of(&data(manifest, vec![record.build()]));
+    let notes = &report.tables[1].notes;
+    assert!(notes.iter().any(|note| note.ends_with("page writes in pre-copy: full 120000")), "{notes:?}");
+}
+
+#[test]
+fn a_metric_that_some_runs_lack_tells_its_own_number() {
+    let mut records = sample::records();
+    let lacking = records.iter_mut().find(|record| record.run_id == "write-heavy-full-2").unwrap();
+    lacking.metrics.remove("blackout");
+    let report = Report::of(&data(sample::manifest(), records));
+    let row = &report.tables[1].rows[0];
+    let spread = |column: usize| row.figures[column].as_ref().unwrap().spread.clone().unwrap();
+    assert_eq!((spread(1).as_str(), spread(2).as_str()), ("95.0..98.8", "96.0..99.8, n = 4"));
+}

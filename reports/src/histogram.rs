@@ -1,0 +1,187 @@
+//! Latency histograms as records keep them: HdrHistogram's V2 encoding in base64, one per operation and phase.
+//! Histograms of several runs are merged before a quantile is read, and a quantile is read only where enough
+//! samples stand behind it.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
+
+/// A histogram of nanoseconds.
+pub type Latencies = Histogram<u64>;
+
+/// Significant decimal digits that buckets keep.
+pub const DIGITS: u8 = 3;
+
+/// When an operation ran, relative to the migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Before the migration.
+    Steady,
+    /// While memory moves and the guest runs.
+    Precopy,
+    /// The operations that overlap the pause.
+    Switchover,
+    /// After the pause, until the backlog is gone.
+    Catchup,
+    /// The rest.
+    After,
+}
+
+impl Phase {
+    /// All, in order of time.
+    pub const ALL: [Self; 5] = [Self::Steady, Self::Precopy, Self::Switchover, Self::Catchup, Self::After];
+
+    /// Its name in the keys of a record.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Precopy => "precopy",
+            Self::Switchover => "switchover",
+            Self::Catchup => "catchup",
+            Self::After => "after",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Where the clock of an operation starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Clock {
+    /// At its start.
+    Service,
+    /// At the moment at which it was due (open loop only).
+    Response,
+}
+
+/// The key of a histogram in a record: `latency_<op>[_response]/<phase>`.
+#[must_use]
+pub fn key(operation: &str, clock: Clock, phase: Phase) -> String {
+    let suffix = match clock {
+        Clock::Service => "",
+        Clock::Response => "_response",
+    };
+    format!("latency_{operation}{suffix}/{phase}")
+}
+
+/// Why a histogram could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistogramError {
+    /// It could not be encoded.
+    #[error("the histogram can't be encoded: {0:?}")]
+    Encode(hdrhistogram::serialization::V2SerializeError),
+    /// Not base64.
+    #[error("not base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// Base64 of something else.
+    #[error("not an HdrHistogram in V2 encoding: {0:?}")]
+    Decode(hdrhistogram::serialization::DeserializeError),
+    /// Two histograms with values that don't fit into one.
+    #[error("the histograms can't be merged: {0:?}")]
+    Merge(hdrhistogram::AdditionError),
+}
+
+/// As a record keeps it.
+///
+/// # Errors
+/// [`HistogramError::Encode`] for a histogram over 2^32 bytes.
+pub fn encode(histogram: &Latencies) -> Result<String, HistogramError> {
+    let mut bytes = Vec::new();
+    V2Serializer::new().serialize(histogram, &mut bytes).map_err(HistogramError::Encode)?;
+    Ok(STANDARD.encode(bytes))
+}
+
+/// From a record.
+///
+/// # Errors
+/// [`HistogramError::Base64`], [`HistogramError::Decode`].
+pub fn decode(text: &str) -> Result<Latencies, HistogramError> {
+    let bytes = STANDARD.decode(text)?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(HistogramError::Decode)
+}
+
+/// An empty histogram that grows with its values.
+#[must_use]
+pub fn empty() -> Latencies {
+    // Its bounds are constants that the constructor accepts; the tests would fail before a user could.
+    Latencies::new(DIGITS).expect("three digits are within 0 to 5")
+}
+
+/// All of them in one; empty for none.
+///
+/// # Errors
+/// The first that can't be decoded or added.
+pub fn merge<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Latencies, HistogramError> {
+    let mut all = empty();
+    for text in texts {
+        all.add(decode(text)?).map_err(HistogramError::Merge)?;
+    }
+    Ok(all)
+}
+
+/// The value at quantile `q` (0 to 1, exclusive) in nanoseconds, if at least 10 / (1 - q) samples stand behind
+/// it: with fewer, a tail quantile is little more than the largest value.
+#[must_use]
+pub fn supported_quantile(histogram: &Latencies, q: f64) -> Option<u64> {
+    #[expect(clippy::cast_precision_loss, reason = "exact to 2^53 samples, far from the threshold")]
+    let beyond = histogram.len() as f64 * (1.0 - q);
+    // 10 / (1 - 0.999) is 10000.000000000009 in binary; ten samples beyond it must count as ten.
+    (beyond >= 10.0 - 1e-6).then(|| histogram.value_at_quantile(q))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_keys_as_records_do() {
+        assert_eq!(key("write", Clock::Service, Phase::Precopy), "latency_write/precopy");
+        assert_eq!(key("read", Clock::Response, Phase::After), "latency_read_response/after");
+    }
+
+    #[test]
+    fn shows_a_quantile_from_enough_samples_on() {
+        let mut histogram = empty();
+        histogram.record_n(1000, 9_999).unwrap();
+        assert_eq!(supported_quantile(&histogram, 0.999), None);
+        histogram.record(1_000_000).unwrap();
+        assert_eq!(supported_quantile(&histogram, 0.999), Some(1000));
+        assert_eq!(supported_quantile(&histogram, 0.9999), None);
+        assert_eq!(supported_quantile(&empty(), 0.5), None);
+    }
+
+    #[test]
+    fn refuses_what_is_no_histogram() {
+        assert!(matches!(decode("%%%"), Err(HistogramError::Base64(_))));
+        assert!(matches!(decode("aGVsbG8gd29ybGQ="), Err(HistogramError::Decode(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn merging_loses_nothing(runs in prop::collection::vec(prop::collection::vec(1_u64..10_000_000_000, 1..50), 1..5)) {
+            let mut whole = empty();
+            let mut texts = Vec::new();
+            for run in &runs {
+                let mut part = empty();
+                for &value in run {
+                    part.record(value).unwrap();
+                    whole.record(value).unwrap();
+                }
+                prop_assert_eq!(&decode(&encode(&part).unwrap()).unwrap(), &part);
+                texts.push(encode(&part).unwrap());
+            }
+            prop_assert_eq!(merge(texts.iter().map(String::as_str)).unwrap(), whole);
+        }
+    }
+}

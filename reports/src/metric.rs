@@ -1,0 +1,372 @@
+//! The one table of metrics: name, unit, label, direction and definition. Records are written through it, tables
+//! label their columns from it, and the reference in `METRICS.md` is generated from it, so that a name or a unit
+//! is typed once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::record::Metric;
+
+/// The unit of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// A number of things.
+    Count,
+    /// A number without dimension.
+    Ratio,
+    /// Guest operations.
+    Operations,
+    /// Guest operations per second.
+    OperationsPerSecond,
+    /// Pages per second.
+    PagesPerSecond,
+    /// Seconds per second.
+    SecondsPerSecond,
+}
+
+impl Unit {
+    /// As records write it.
+    #[must_use]
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Bytes => "B",
+            Self::Count => "count",
+            Self::Ratio => "ratio",
+            Self::Operations => "op",
+            Self::OperationsPerSecond => "op/s",
+            Self::PagesPerSecond => "page/s",
+            Self::SecondsPerSecond => "s/s",
+        }
+    }
+}
+
+/// Which values of a metric are the good ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Small ones: times, bytes, stalls.
+    Smaller,
+    /// Large ones: throughput.
+    Larger,
+    /// Neither: the metric explains others.
+    Neither,
+}
+
+/// What is known of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name in records.
+    pub name: &'static str,
+    /// Its unit.
+    pub unit: Unit,
+    /// Which values are good.
+    pub better: Better,
+    /// What tables call it.
+    pub label: &'static str,
+    /// What is measured, from when to when.
+    pub text: &'static str,
+}
+
+macro_rules! metrics {
+    ($($key:ident = $name:literal, $unit:ident, $better:ident, $label:literal, $text:literal;)+) => {
+        /// The name of a metric.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum MetricKey { $(#[doc = $text] $key),+ }
+
+        impl MetricKey {
+            /// All of them, in the order of the reference.
+            pub const ALL: &'static [Self] = &[$(Self::$key),+];
+
+            /// What is known of it.
+            #[must_use]
+            pub const fn definition(self) -> Definition {
+                match self {
+                    $(Self::$key => Definition {
+                        name: $name,
+                        unit: Unit::$unit,
+                        better: Better::$better,
+                        label: $label,
+                        text: $text,
+                    }),+
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    TotalTime = "total_time", Seconds, Smaller, "total time",
+        "From the source's order to start, before the tracker is armed, until the source hears that the guest runs at the destination.";
+    SetupTime = "setup_time", Seconds, Smaller, "set-up",
+        "Arming the dirty tracker and connecting; a part of `total_time`.";
+    DestinationPrepareTime = "destination_prepare_time", Seconds, Smaller, "destination prepared",
+        "Making the destination's memory and touching it where pre-faulting is on. Never a part of `total_time`, for any engine.";
+    Downtime = "downtime", Seconds, Smaller, "downtime",
+        "As the host sees it: from the source's order to pause until the last vCPU enters its first `KVM_RUN` at the destination. Engines of different VMMs pause at different points; compare those on `blackout`.";
+    DowntimePause = "downtime_pause", Seconds, Smaller, "pause",
+        "Part of `downtime`: from the order to pause until the last vCPU has stopped.";
+    DowntimeHarvest = "downtime_harvest", Seconds, Smaller, "last harvest",
+        "Part of `downtime`: reading the dirty tracker with the guest paused.";
+    DowntimeSend = "downtime_send", Seconds, Smaller, "last round",
+        "Part of `downtime`: encoding and sending the pages of the paused round.";
+    DowntimeState = "downtime_state", Seconds, Smaller, "state",
+        "Part of `downtime`: reading the CPU state and sending it.";
+    DowntimeResume = "downtime_resume", Seconds, Smaller, "resume",
+        "Part of `downtime`: from the end of the state to the first `KVM_RUN` of the last vCPU, decoding of the last pages included.";
+    Blackout = "blackout", Seconds, Smaller, "blackout",
+        "As the guest feels it: the longest gap between two successive operations of one vCPU that spans the switchover, the largest over vCPUs. Resolved to one interval between operations.";
+    Brownout = "brownout", Seconds, Smaller, "brownout",
+        "Guest time, from the start of the migration to one second after its end, in 10 ms windows whose throughput is under 90 % of the steady median; without `blackout`, and less the share of such windows in the steady window.";
+    StallPrecopy = "stall_precopy", SecondsPerSecond, Smaller, "stall in pre-copy",
+        "Time per second of pre-copy by which operations exceeded the steady p99.9, less the same rate in a second steady window.";
+    TscJump = "tsc_jump", Seconds, Neither, "TSC jump",
+        "Guest clock against host clock across the handover; near zero when the guest's clock saw the pause.";
+    LinkRateAchieved = "link_rate_achieved", Ratio, Neither, "link rate achieved",
+        "Bytes sent while the rate limit was what limited, over what it allowed in that time.";
+    ThroughputSteady = "throughput_steady", OperationsPerSecond, Larger, "throughput before",
+        "Guest operations per second in the steady window before the migration.";
+    ThroughputPrecopy = "throughput_precopy", OperationsPerSecond, Larger, "throughput in pre-copy",
+        "Guest operations per second from the start of the migration to the pause.";
+    ThroughputAfter = "throughput_after", OperationsPerSecond, Larger, "throughput after",
+        "Guest operations per second in the window after the migration.";
+    SlowdownPrecopy = "slowdown_precopy", Ratio, Smaller, "slowdown in pre-copy",
+        "Closed loop only: 1 - `throughput_precopy` / `throughput_steady`.";
+    BacklogMax = "backlog_max", Operations, Smaller, "largest backlog",
+        "Open loop only: the most operations that were overdue at any moment.";
+    Traffic = "traffic", Bytes, Smaller, "traffic",
+        "Bytes that both sides wrote to the socket, our headers included, TCP and IP headers not.";
+    TrafficFull = "traffic_full", Bytes, Smaller, "whole pages",
+        "Part of `traffic`: pages sent whole.";
+    TrafficZero = "traffic_zero", Bytes, Smaller, "zero marks",
+        "Part of `traffic`: marks for pages of zeros.";
+    TrafficDelta = "traffic_delta", Bytes, Smaller, "deltas",
+        "Part of `traffic`: pages sent as a delta.";
+    TrafficState = "traffic_state", Bytes, Smaller, "CPU state",
+        "Part of `traffic`: the state of vCPUs and of the guest's clock.";
+    TrafficControl = "traffic_control", Bytes, Smaller, "control",
+        "Part of `traffic`: everything else, such as round marks and the handover.";
+    FirstRoundBytes = "first_round_bytes", Bytes, Neither, "first round",
+        "Bytes of round 0, which sends all memory.";
+    Amplification = "amplification", Ratio, Smaller, "amplification",
+        "`traffic` / `first_round_bytes`: how often the memory was paid for.";
+    Rounds = "rounds", Count, Smaller, "rounds",
+        "Rounds after round 0, the paused one included.";
+    PagesFull = "pages_full", Count, Smaller, "pages whole",
+        "Pages sent whole.";
+    PagesZero = "pages_zero", Count, Neither, "pages zero",
+        "Pages of zeros sent as a mark.";
+    PagesDelta = "pages_delta", Count, Neither, "pages delta",
+        "Pages sent as a delta.";
+    PagesUnchanged = "pages_unchanged", Count, Neither, "pages unchanged",
+        "Pages found dirty that equal what the destination holds, and were not sent.";
+    PagesOverflow = "pages_overflow", Count, Smaller, "pages overflowed",
+        "Pages whose delta was no smaller than the page; sent whole and counted in `pages_full` too.";
+    DirtyRate = "dirty_rate", PagesPerSecond, Neither, "dirty rate",
+        "Unique pages found dirty per second, the median over rounds.";
+    PageWritesPrecopy = "page_writes_precopy", Count, Neither, "page writes in pre-copy",
+        "Page writes that the guest achieved during pre-copy. An engine that slows a closed-loop guest gets an easier guest; this shows it.";
+    DeltaBytesPerPage = "delta_bytes_per_page", Bytes, Smaller, "bytes per delta",
+        "Mean encoded size of the pages sent as a delta.";
+    EncodeTime = "encode_time", Seconds, Smaller, "encoding",
+        "Time in the page policy and the codec at the source, summed over the run.";
+    DecodeTime = "decode_time", Seconds, Smaller, "decoding",
+        "Time in the codec at the destination, summed over the run.";
+    HarvestTime = "harvest_time", Seconds, Smaller, "harvest",
+        "Reading the dirty tracker and arming it again, summed over rounds.";
+    CpuSource = "cpu_source", Seconds, Smaller, "CPU source",
+        "User and system time of the source process without its vCPU threads.";
+    CpuDestination = "cpu_destination", Seconds, Smaller, "CPU destination",
+        "User and system time of the destination process without its vCPU threads.";
+    CpuVcpu = "cpu_vcpu", Seconds, Neither, "CPU guest",
+        "User and system time of the vCPU threads at both sides.";
+    MemorySource = "memory_source", Bytes, Smaller, "memory source",
+        "Peak resident memory of the source process without the guest's memory.";
+    MemoryDestination = "memory_destination", Bytes, Smaller, "memory destination",
+        "Peak resident memory of the destination process without the guest's memory.";
+    StealTime = "steal_time", Seconds, Neither, "stolen",
+        "CPU time that a hypervisor under the host took away during the run.";
+    VcpuRunDelay = "vcpu_run_delay", Seconds, Neither, "vCPU wait",
+        "Time that vCPU threads were ready and waited for a CPU. Contention must not pass for the cost of tracking.";
+    EngineRunDelay = "engine_run_delay", Seconds, Neither, "engine wait",
+        "Time that the engine's threads were ready and waited for a CPU.";
+}
+
+impl MetricKey {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// The metric of that name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|key| key.name() == name)
+    }
+}
+
+impl fmt::Display for MetricKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why a metric was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum MetricError {
+    /// Not a number, or infinite. What could not be measured is left out instead.
+    #[error("`{key}` would be {value}; leave out what could not be measured")]
+    NotFinite {
+        /// The metric.
+        key: MetricKey,
+        /// The value.
+        value: f64,
+    },
+    /// No metric has that name.
+    #[error("no metric is called `{0}`")]
+    UnknownName(String),
+    /// A known name with another unit than its own.
+    #[error("`{key}` is in {}, not in `{unit}`", .key.definition().unit.symbol())]
+    WrongUnit {
+        /// The metric.
+        key: MetricKey,
+        /// The unit that it came with.
+        unit: String,
+    },
+}
+
+/// The metrics of one run. A metric that could not be had is not set; none is ever zero for want of a value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics(BTreeMap<String, Metric>);
+
+impl Metrics {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a metric, in its own unit.
+    ///
+    /// # Errors
+    /// [`MetricError::NotFinite`].
+    pub fn set(&mut self, key: MetricKey, value: f64) -> Result<(), MetricError> {
+        if !value.is_finite() {
+            return Err(MetricError::NotFinite { key, value });
+        }
+        let Definition { name, unit, .. } = key.definition();
+        self.0.insert(name.to_owned(), Metric { unit: unit.symbol().to_owned(), value });
+        Ok(())
+    }
+
+    /// Sets a count or a number of bytes.
+    pub fn set_whole(&mut self, key: MetricKey, value: u64) {
+        let Definition { name, unit, .. } = key.definition();
+        #[expect(clippy::cast_precision_loss, reason = "counts and bytes of a run stay far under 2^53")]
+        let value = value as f64;
+        self.0.insert(name.to_owned(), Metric { unit: unit.symbol().to_owned(), value });
+    }
+
+    /// Its value, if it is set.
+    #[must_use]
+    pub fn get(&self, key: MetricKey) -> Option<f64> {
+        value(&self.0, key)
+    }
+}
+
+impl From<Metrics> for BTreeMap<String, Metric> {
+    fn from(metrics: Metrics) -> Self {
+        metrics.0
+    }
+}
+
+impl TryFrom<BTreeMap<String, Metric>> for Metrics {
+    type Error = MetricError;
+
+    fn try_from(map: BTreeMap<String, Metric>) -> Result<Self, MetricError> {
+        for (name, metric) in &map {
+            let key = MetricKey::find(name).ok_or_else(|| MetricError::UnknownName(name.clone()))?;
+            if metric.unit != key.definition().unit.symbol() {
+                return Err(MetricError::WrongUnit { key, unit: metric.unit.clone() });
+            }
+            if !metric.value.is_finite() {
+                return Err(MetricError::NotFinite { key, value: metric.value });
+            }
+        }
+        Ok(Self(map))
+    }
+}
+
+/// A metric of a record as read: absent too where the unit is not the one defined here, since a number in
+/// another unit must not enter a table.
+#[must_use]
+pub fn value(metrics: &BTreeMap<String, Metric>, key: MetricKey) -> Option<f64> {
+    let Definition { name, unit, .. } = key.definition();
+    metrics.get(name).filter(|metric| metric.unit == unit.symbol()).map(|metric| metric.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let names: BTreeSet<_> = MetricKey::ALL.iter().map(|key| key.name()).collect();
+        assert_eq!(names.len(), MetricKey::ALL.len());
+        for &key in MetricKey::ALL {
+            assert_eq!(MetricKey::find(key.name()), Some(key));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_number() {
+        let mut metrics = Metrics::new();
+        assert!(metrics.set(MetricKey::Downtime, f64::NAN).is_err());
+        assert!(metrics.set(MetricKey::Downtime, f64::INFINITY).is_err());
+        assert_eq!(metrics.get(MetricKey::Downtime), None);
+        metrics.set(MetricKey::Downtime, 0.1).unwrap();
+        assert_eq!(metrics.get(MetricKey::Downtime), Some(0.1));
+    }
+
+    #[test]
+    fn refuses_unknown_names_and_other_units() {
+        let one = |name: &str, unit: &str| {
+            Metrics::try_from(BTreeMap::from([(
+                name.to_owned(),
+                Metric { unit: unit.to_owned(), value: 1.0 },
+            )]))
+        };
+        assert!(one("downtime", "s").is_ok());
+        assert_eq!(one("downtime", "ms").unwrap_err().to_string(), "`downtime` is in s, not in `ms`");
+        assert_eq!(one("down_time", "s").unwrap_err(), MetricError::UnknownName("down_time".to_owned()));
+    }
+
+    #[test]
+    fn the_reference_holds_this_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (begin, end) = ("<!-- metrics: generated from src/metric.rs -->\n", "<!-- end -->");
+        let (head, rest) = text.split_once(begin).unwrap();
+        let (found, tail) = rest.split_once(end).unwrap();
+        let mut table = String::from("\n| name | unit | better | definition |\n|---|---|---|---|\n");
+        for key in MetricKey::ALL {
+            let Definition { name, unit, better, text, .. } = key.definition();
+            let better = format!("{better:?}").to_lowercase().replace("neither", "");
+            writeln!(table, "| `{name}` | {} | {better} | {text} |", unit.symbol()).unwrap();
+        }
+        table.push('\n');
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, format!("{head}{begin}{table}{end}{tail}")).unwrap();
+        } else {
+            assert_eq!(found, table, "run the tests once with UPDATE_SCHEMA=1 and commit the result");
+        }
+    }
+}

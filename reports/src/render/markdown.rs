@@ -1,0 +1,187 @@
+//! Markdown: the tables of the terminal, with everything that a reader elsewhere needs to judge and to repeat them.
+
+use std::fmt::Write as _;
+
+use crate::manifest::{Comparison, Host};
+use crate::quantity::size;
+use crate::report::Report;
+use crate::settings::{self, Flat};
+use crate::table::{Figure, Row, RowKind, Table};
+
+/// The report.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let manifest = &report.manifest;
+    let mut out = format!(
+        "# {}\n\n{}.\n\n{}.\n\n",
+        escape(&manifest.suite),
+        escape(&report.subject),
+        escape(&report.machine)
+    );
+    for alarm in &report.verification.alarms {
+        out += &format!("> **{}**\n\n", escape(alarm));
+    }
+    let cells = manifest.comparisons.iter().flat_map(|plan| &plan.cells).map(|planned| &planned.cell);
+    let shared = settings::shared(cells);
+    for (table, plan) in report.tables.iter().zip(&manifest.comparisons) {
+        out += &comparison(table, plan, &shared);
+    }
+    if !report.legend.is_empty() {
+        out += "## How to read the tables\n\n";
+        out += &list(&report.legend);
+    }
+    out += &format!("## Verification\n\n{}.\n\n", escape(&report.verification.proven));
+    if !report.verification.alarms.is_empty() {
+        out += &list(report.verification.alarms.iter().map(|alarm| format!("**{}**", escape(alarm))));
+    }
+    if !report.warnings.is_empty() {
+        out += "## Warnings\n\n";
+        out += &list(report.warnings.iter().map(|warning| escape(&warning.to_string())));
+    }
+    out += "## Settings of all cells\n\n";
+    out += &pairs("setting", shared);
+    out += "## Host\n\n";
+    out += &pairs("", host(&manifest.host));
+    out += &format!("## Command\n\n```sh\n{}\n```\n\n", report.command());
+    let tool = &manifest.tool;
+    let _ = write!(out, "migbench {}", tool.version);
+    if let Some(commit) = &tool.commit {
+        let dirty = if tool.dirty == Some(true) { " with uncommitted changes" } else { "" };
+        let _ = write!(out, ", commit {commit}{dirty}");
+    }
+    let _ = writeln!(
+        out,
+        "; seed {}; suite {} (BLAKE3 {}); started {}.",
+        manifest.seed, manifest.suite, manifest.suite_hash, manifest.started
+    );
+    out
+}
+
+fn comparison(table: &Table, plan: &Comparison, everywhere: &Flat) -> String {
+    let mut out = format!("## {}\n\n", escape(&table.title));
+    if !table.analysis.trim().is_empty() {
+        out += &format!("{}\n\n", table.analysis.trim());
+    }
+    let _ = writeln!(out, "| {} | {} |", escape(&plan.compare), table.columns.join(" | "));
+    let _ = writeln!(out, "|---|{}", "---:|".repeat(table.columns.len()));
+    for row in &table.rows {
+        let _ = writeln!(out, "| {} | {} |", label(row), figures(row, table.columns.len()).join(" | "));
+    }
+    out.push('\n');
+    if !table.notes.is_empty() {
+        out += &list(table.notes.iter().map(|note| escape(note)));
+    }
+    out + &own_settings(plan, everywhere)
+}
+
+fn label(row: &Row) -> String {
+    let mut label = match row.kind {
+        RowKind::Control => format!("{} (control)", escape(&row.label)),
+        _ => escape(&row.label),
+    };
+    for text in [&row.converged, &row.samples].into_iter().flatten() {
+        let _ = write!(label, "<br>{text}");
+    }
+    label
+}
+
+fn figures(row: &Row, columns: usize) -> Vec<String> {
+    if let Some(text) = &row.text {
+        let mut cells = vec![String::new(); columns];
+        if let Some(first) = cells.first_mut() {
+            *first = escape(text);
+        }
+        return cells;
+    }
+    let show = |figure: &Option<Figure>| {
+        let Some(figure) = figure else { return "-".to_owned() };
+        let difference = figure.difference.as_ref().map(|text| format!(" {text}")).unwrap_or_default();
+        let spread = figure.spread.as_ref().map(|text| format!("<br>{text}")).unwrap_or_default();
+        format!("{}{difference}{spread}", figure.value)
+    };
+    row.figures.iter().map(show).collect()
+}
+
+/// What this comparison does not share with all others, and what tells its cells apart.
+fn own_settings(plan: &Comparison, everywhere: &Flat) -> String {
+    let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
+    let line = |planned: &crate::manifest::PlannedCell| {
+        let own = settings::flat(&planned.cell).into_iter().filter(|(path, _)| !shared.contains_key(path));
+        format!("{}: {}", escape(&planned.id), inline(own))
+    };
+    let common = || shared.iter().filter(|(path, _)| !everywhere.contains_key(*path));
+    let common_line = common().next().map(|_| format!("all: {}", inline(common())));
+    let mut out = "Cells:\n\n".to_owned();
+    out += &list(common_line.into_iter().chain(plan.cells.iter().map(line)));
+    out
+}
+
+fn inline<P: AsRef<str>, V: AsRef<str>>(settings: impl Iterator<Item = (P, V)>) -> String {
+    let setting = |(path, value): (P, V)| format!("`{}` {}", path.as_ref(), escape(value.as_ref()));
+    settings.map(setting).collect::<Vec<_>>().join(", ")
+}
+
+fn host(host: &Host) -> Flat {
+    let mut all = Flat::new();
+    let value = serde_json::to_value(host).unwrap_or_default();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("memory" | "memory_free", value) => {
+                all.insert(name.clone(), value.as_u64().map_or_else(|| value.to_string(), size));
+            }
+            (_, serde_json::Value::Object(fields)) => flatten(name, fields, &mut all),
+            (_, value) => {
+                all.insert(name.clone(), settings::show("", value));
+            }
+        }
+    }
+    all
+}
+
+fn flatten(path: &str, fields: &serde_json::Map<String, serde_json::Value>, all: &mut Flat) {
+    for (name, value) in fields {
+        let path = format!("{path}: {name}");
+        match value {
+            serde_json::Value::Object(fields) => flatten(&path, fields, all),
+            _ => {
+                all.insert(path, settings::show("", value));
+            }
+        }
+    }
+}
+
+fn pairs(name: &str, pairs: Flat) -> String {
+    let mut out = format!("| {name} | |\n|---|---|\n");
+    for (name, value) in pairs {
+        let _ = writeln!(out, "| {} | {} |", escape(&name), escape(&value));
+    }
+    out.push('\n');
+    out
+}
+
+fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let mut out: String = items.into_iter().map(|item| format!("- {}\n", item.as_ref())).collect();
+    out.push('\n');
+    out
+}
+
+/// Text from elsewhere must not become markup or end a cell of a table.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '|' | '*' | '`' | '<' | '[' | '\\' => out.extend(['\\', c]),
+            '\n' | '\r' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn foreign_text_stays_text() {
+        assert_eq!(super::escape("a|b\n<c> not_steady"), "a\\|b \\<c> not_steady");
+    }
+}

@@ -1,0 +1,4 @@
+//! One file per format. A format lays out the texts of a [`crate::report::Report`] and computes no figure.
+
+pub mod markdown;
+pub mod terminal;

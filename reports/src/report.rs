@@ -1,0 +1,167 @@
+//! A whole report: the model that every format renders, made from a run directory alone.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::cells;
+use crate::manifest::Manifest;
+use crate::measure::{COLUMNS, Measure};
+use crate::quantity::{count, rate, size};
+use crate::record::Status;
+use crate::render::{markdown, terminal};
+use crate::store::{RunData, StoreError};
+use crate::table::{RowKind, Table};
+use crate::verification::Verification;
+use crate::warning::{self, Warning};
+
+/// A report, ready to be rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// What ran: suite, migrations, guest, link, repetitions.
+    pub subject: String,
+    /// On what: KVM, kernel, CPU.
+    pub machine: String,
+    /// One per comparison, in the order of the plan.
+    pub tables: Vec<Table>,
+    /// How to read the tables, as far as they need it.
+    pub legend: Vec<String>,
+    /// What was proven and what was not.
+    pub verification: Verification,
+    /// What weakens the figures.
+    pub warnings: Vec<Warning>,
+    /// Runs that failed, verification runs included.
+    pub failed_runs: usize,
+    /// Where the figures come from.
+    pub path: PathBuf,
+    /// The plan and the host behind them.
+    pub manifest: Manifest,
+}
+
+impl Report {
+    /// Of a run directory, complete or interrupted.
+    ///
+    /// # Errors
+    /// Those of [`RunData::load`].
+    pub fn load(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        RunData::load(path).map(|data| Self::of(&data))
+    }
+
+    /// Of data that was read already.
+    #[must_use]
+    pub fn of(data: &RunData) -> Self {
+        let (comparisons, unplanned) = cells::sort(&data.manifest, &data.records);
+        let tables: Vec<_> = comparisons.iter().map(Table::of).collect();
+        Self {
+            subject: subject(data),
+            machine: machine(&data.manifest),
+            legend: legend(&tables),
+            tables,
+            verification: Verification::of(&comparisons, &data.records),
+            warnings: warning::find(data, unplanned),
+            failed_runs: data.records.iter().filter(|record| record.status == Status::Failed).count(),
+            path: data.path.clone(),
+            manifest: data.manifest.clone(),
+        }
+    }
+
+    /// Whether every run ended and nothing that was to be proven is disproven or missing.
+    #[must_use]
+    pub const fn sound(&self) -> bool {
+        self.failed_runs == 0 && self.verification.alarms.is_empty()
+    }
+
+    /// For a terminal of that many columns, without colour. A table that is too wide is cut into panels.
+    #[must_use]
+    pub fn terminal(&self, width: usize) -> String {
+        terminal::render(self, width)
+    }
+
+    /// As Markdown, with the host, all settings and the command.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        markdown::render(self)
+    }
+
+    /// The command that made the run directory, as typed in a shell.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let plain = |word: &str| {
+            !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%".contains(c))
+        };
+        let quote = |word: &String| {
+            if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        };
+        self.manifest.command.iter().map(quote).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn subject(data: &RunData) -> String {
+    let cells = || data.manifest.comparisons.iter().flat_map(|comparison| &comparison.cells);
+    let sizes: BTreeSet<_> = cells().map(|planned| planned.cell.memory.0).collect();
+    let rates: BTreeSet<_> = cells().map(|planned| planned.cell.link.rate.map(|rate| rate.0)).collect();
+    let guest = match Vec::from_iter(sizes).as_slice() {
+        [] => "no guest".to_owned(),
+        [one] => format!("a {} guest", size(*one)),
+        [least, .., most] => format!("guests of {} to {}", size(*least), size(*most)),
+    };
+    let link = |link: &Option<u64>| link.map_or_else(|| "an unlimited link".to_owned(), rate);
+    let links = match Vec::from_iter(rates).as_slice() {
+        [] => "no link".to_owned(),
+        [one] => link(one),
+        // No limit sorts first and is the fastest.
+        [None, least, ..] => format!("{} and more", link(least)),
+        [least, .., most] => format!("{} to {}", link(least), link(most)),
+    };
+    let migrations = data.records.iter().filter(|record| record.cell.engine.migrates()).count();
+    format!(
+        "{}: {} of {guest} over {links}, median of {}",
+        data.manifest.suite,
+        count(migrations, "migration"),
+        data.manifest.repetitions
+    )
+}
+
+fn machine(manifest: &Manifest) -> String {
+    let host = &manifest.host;
+    let kvm = host.kvm.as_ref().map_or("unknown", |kvm| kvm.backend.word());
+    let kernel = host.kernel.as_deref().unwrap_or("unknown");
+    let cores = host.logical_cores.or(host.physical_cores).map(|cores| format!("{cores} x "));
+    let cpu = host.cpu_model.as_deref().unwrap_or("unknown CPU");
+    format!("KVM {kvm}, Linux {kernel}, {}{cpu}", cores.unwrap_or_default())
+}
+
+fn legend(tables: &[Table]) -> Vec<String> {
+    let rows = || tables.iter().flat_map(|table| &table.rows);
+    let mut legend = Vec::new();
+    let samples = |start: &str| rows().any(|row| row.samples.as_ref().is_some_and(|s| s.starts_with(start)));
+    let mut below = Vec::new();
+    if samples("range") {
+        below.push("range: smallest and largest run");
+    }
+    if samples("95 %") {
+        below.push("95 %: interval of the median");
+    }
+    let compared = rows().flat_map(|row| row.figures.iter().flatten()).any(|f| f.difference.is_some());
+    if compared {
+        below.insert(0, "(%): difference to the baseline, paired by repetition");
+    }
+    if !below.is_empty() {
+        legend.push(below.join("; "));
+    }
+    if rows().any(|row| row.kind == RowKind::Capped) {
+        legend.push(
+            "\u{2020} did not converge: a limit forced the switchover; these runs stay out of the other rows \
+             and of all differences"
+                .to_owned(),
+        );
+    }
+    let tail = COLUMNS.iter().position(|measure| *measure == Measure::WriteTail);
+    let tail_missing = |row: &&crate::table::Row| {
+        let of = |index: usize| row.figures.get(index).is_some_and(Option::is_some);
+        matches!(row.kind, RowKind::Baseline | RowKind::Compared) && of(0) && !tail.is_some_and(of)
+    };
+    if rows().any(|row| tail_missing(&row)) {
+        legend.push("p99.9 is shown where at least 10000 open-loop writes stand behind it".to_owned());
+    }
+    legend
+}

@@ -1,0 +1,92 @@
+//! Parameters of cells as a flat list of names and readable values, split into what all cells share and what
+//! tells them apart.
+
+use std::collections::BTreeMap;
+
+use migbench_scenarios::cell::Cell;
+use serde_json::Value;
+
+use crate::quantity;
+
+/// Parameters by path, such as `link.rate`, in alphabetical order.
+pub type Flat = BTreeMap<String, String>;
+
+/// All parameters of a cell.
+#[must_use]
+pub fn flat(cell: &Cell) -> Flat {
+    let mut all = Flat::new();
+    flatten("", &serde_json::to_value(cell).unwrap_or_default(), &mut all);
+    all
+}
+
+fn flatten(path: &str, value: &Value, all: &mut Flat) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, value, all);
+            }
+        }
+        _ => {
+            all.insert(path.to_owned(), show(path, value));
+        }
+    }
+}
+
+/// A parameter for people: sizes, rates and times with their unit, and null as what it means.
+#[must_use]
+pub fn show(path: &str, value: &Value) -> String {
+    match (path, value) {
+        ("memory" | "settings.working_set", Value::Number(number)) => {
+            number.as_u64().map_or_else(|| number.to_string(), quantity::size)
+        }
+        ("link.rate", Value::Number(number)) => {
+            number.as_u64().map_or_else(|| number.to_string(), quantity::rate)
+        }
+        ("link.rate", Value::Null) => "unlimited".to_owned(),
+        ("stop.downtime_limit" | "stop.max_time", Value::Number(number)) => seconds(number),
+        (path, Value::Number(number)) if path.starts_with("windows.") => seconds(number),
+        (_, Value::Bool(on)) => if *on { "yes" } else { "no" }.to_owned(),
+        (_, Value::Null) => "none".to_owned(),
+        (_, Value::String(word)) => word.clone(),
+        (_, value) => value.to_string(),
+    }
+}
+
+fn seconds(number: &serde_json::Number) -> String {
+    number.as_f64().map_or_else(|| number.to_string(), quantity::time)
+}
+
+/// What all cells share.
+#[must_use]
+pub fn shared<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> Flat {
+    let mut cells = cells.into_iter();
+    let mut shared = cells.next().map(flat).unwrap_or_default();
+    for other in cells.map(flat) {
+        shared.retain(|path, value| other.get(path) == Some(value));
+    }
+    shared
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::cell;
+
+    #[test]
+    fn values_have_units() {
+        let flat = flat(&cell("write-heavy", "delta"));
+        let of = |path: &str| flat[path].as_str();
+        assert_eq!([of("memory"), of("link.rate"), of("stop.max_time")], ["128 MiB", "1 Gbit/s", "300 s"]);
+        assert_eq!([of("prefault"), of("pinning"), of("settings.load.pressure")], ["yes", "none", "0.7"]);
+    }
+
+    #[test]
+    fn shared_is_what_no_cell_has_differently() {
+        let cells = [cell("write-heavy", "full"), cell("write-heavy", "delta")];
+        let shared = shared(&cells);
+        assert!(shared.contains_key("memory"));
+        assert!(!["engine", "codec", "cache"].iter().any(|path| shared.contains_key(*path)));
+        assert_eq!(flat(&cells[0]).len() - shared.len(), 3);
+    }
+}

@@ -1,0 +1,242 @@
+//! What one looks at when a single run raises a question: all runs in a list, or one with its rounds, metrics,
+//! latencies and error.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
+
+use crate::histogram::{self, Latencies, Phase};
+use crate::metric::{self, MetricKey, Unit};
+use crate::quantity::{self, show};
+use crate::record::{Kind, Record, Round, Status};
+use crate::store::RunData;
+use crate::table::place;
+
+const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Timed => "timed",
+        Kind::Verification => "verification",
+    }
+}
+
+const fn status(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Capped => "capped",
+        Status::Failed => "failed",
+    }
+}
+
+/// All runs in the order of execution, one line each.
+#[must_use]
+pub fn list(data: &RunData) -> String {
+    let mut rows: Vec<Vec<String>> =
+        vec![["run", "comparison", "engine", "kind", "status", "total time"].map(str::to_owned).to_vec()];
+    for record in &data.records {
+        let total = metric::value(&record.metrics, MetricKey::TotalTime);
+        rows.push(vec![
+            record.run_id.clone(),
+            record.comparison.clone(),
+            record.cell.engine.to_string(),
+            kind(record.kind).to_owned(),
+            status(record.status).to_owned(),
+            total.map_or_else(|| "-".to_owned(), |value| show(Unit::Seconds, value)),
+        ]);
+    }
+    let mut out = grid(&rows, 5);
+    if let Some(line) = data.truncated {
+        let _ = writeln!(out, "warning: line {line} of runs.jsonl was cut off and is left out");
+    }
+    out
+}
+
+/// One run, by its id or an unambiguous beginning of it.
+///
+/// # Errors
+/// [`NoSuchRun`], with the ids that come close.
+pub fn run(data: &RunData, id: &str) -> Result<String, NoSuchRun> {
+    let exact = data.records.iter().find(|record| record.run_id == id);
+    let mut starting = data.records.iter().filter(|record| record.run_id.starts_with(id));
+    let record = match (exact, starting.next(), starting.next()) {
+        (Some(record), ..) | (None, Some(record), None) => record,
+        (None, found, _) => {
+            let near = data.records.iter().filter(|record| found.is_none() || record.run_id.starts_with(id));
+            let near = near.map(|record| record.run_id.clone()).collect();
+            return Err(NoSuchRun { id: id.to_owned(), ambiguous: found.is_some(), near });
+        }
+    };
+    Ok([head(record), rounds(&record.rounds), metrics(record), latencies(record)]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n"))
+}
+
+/// No run has that id, or several begin with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} `{id}`; {}", if *.ambiguous { "several runs begin with" } else { "no run is called" }, choices(.near))]
+pub struct NoSuchRun {
+    /// What was asked for.
+    pub id: String,
+    /// Whether several runs begin with it.
+    pub ambiguous: bool,
+    /// Runs that could be meant.
+    pub near: Vec<String>,
+}
+
+fn choices(near: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match near {
+        [] => "there are no runs".to_owned(),
+        near if near.len() <= SHOWN => format!("there are {}", near.join(", ")),
+        near => format!("there are {}, and {} more", near[..SHOWN].join(", "), near.len() - SHOWN),
+    }
+}
+
+fn head(record: &Record) -> String {
+    let mut out = format!(
+        "{}: {} with {}, {} run, repetition {}, {}\n",
+        record.run_id,
+        record.cell.workload,
+        record.cell.engine,
+        kind(record.kind),
+        record.repetition,
+        status(record.status)
+    );
+    let _ =
+        writeln!(out, "started {}, number {} in order, seed {}", record.started, record.order, record.seed);
+    if let Some(error) = &record.error {
+        let _ = writeln!(out, "failed in {}: {}; {}", error.phase, error.message, place(error.guest));
+    }
+    let answer = |answer: Option<bool>, yes: &'static str, no: &'static str, none: &'static str| match answer
+    {
+        Some(true) => yes,
+        Some(false) => no,
+        None => none,
+    };
+    let memory = answer(record.verified, "memory hashed equal", "MEMORY DIFFERED", "memory not hashed");
+    let state = answer(
+        record.guest_checked,
+        "guest state checked",
+        "GUEST STATE WAS WRONG",
+        "guest state not checked",
+    );
+    let _ = writeln!(out, "{memory}; {state}");
+    if !record.flags.is_empty() {
+        let _ = writeln!(out, "flags: {}", record.flags.join(", "));
+    }
+    out
+}
+
+fn rounds(rounds: &[Round]) -> String {
+    if rounds.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "round", "dirty", "traffic", "duration", "harvest", "encode", "send", "full", "zero", "delta",
+        "same", "overflow", "estimate",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for round in rounds {
+        let paused = if round.paused { " paused" } else { "" };
+        let time = |value| show(Unit::Seconds, value);
+        let mut row = vec![
+            format!("{}{paused}", round.round),
+            round.dirty_pages.to_string(),
+            #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+            show(Unit::Bytes, round.traffic as f64),
+        ];
+        row.extend([round.duration, round.harvest_time, round.encode_time, round.send_time].map(time));
+        row.extend(
+            [
+                round.pages_full,
+                round.pages_zero,
+                round.pages_delta,
+                round.pages_unchanged,
+                round.pages_overflow,
+            ]
+            .map(|pages| pages.to_string()),
+        );
+        row.push(round.estimate.map_or_else(|| "-".to_owned(), time));
+        rows.push(row);
+    }
+    grid(&rows, 1)
+}
+
+fn metrics(record: &Record) -> String {
+    let known = MetricKey::ALL.iter().filter_map(|key| Some((*key, metric::value(&record.metrics, *key)?)));
+    let rows: Vec<Vec<String>> = known
+        .map(|(key, value)| {
+            let definition = key.definition();
+            vec![definition.name.to_owned(), definition.label.to_owned(), show(definition.unit, value)]
+        })
+        .collect();
+    let mut out = grid(&rows, 2);
+    for (name, metric) in &record.metrics {
+        let unit_agrees =
+            MetricKey::find(name).is_some_and(|key| key.definition().unit.symbol() == metric.unit);
+        if !unit_agrees {
+            let _ = writeln!(out, "{name}  {} {} (not known to this version)", metric.value, metric.unit);
+        }
+    }
+    out
+}
+
+/// Quantiles per operation and phase, phases in order of time.
+fn latencies(record: &Record) -> String {
+    const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+    let mut sorted: BTreeMap<(&str, usize), (&str, &str)> = BTreeMap::new();
+    for (key, text) in &record.histograms {
+        let (operation, phase) = key.split_once('/').unwrap_or((key, ""));
+        let place = Phase::ALL.iter().position(|p| p.word() == phase).unwrap_or(Phase::ALL.len());
+        sorted.insert((operation, place), (phase, text));
+    }
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for ((operation, _), (phase, text)) in sorted {
+        let name = format!("{operation}/{phase}");
+        let Ok(histogram) = histogram::decode(text) else {
+            rows.push(vec![name, "can't be read".to_owned()]);
+            continue;
+        };
+        let mut row = vec![name, histogram.len().to_string()];
+        row.extend(QUANTILES.map(|(_, q)| {
+            histogram::supported_quantile(&histogram, q).map_or_else(|| "-".to_owned(), nanoseconds)
+        }));
+        row.push(longest(&histogram));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["latency", "count"].into_iter().chain(QUANTILES.map(|(label, _)| label)).chain(["max"]);
+    rows.insert(0, head.map(str::to_owned).collect());
+    grid(&rows, 1)
+}
+
+fn longest(histogram: &Latencies) -> String {
+    if histogram.is_empty() { "-".to_owned() } else { nanoseconds(histogram.max()) }
+}
+
+fn nanoseconds(value: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    quantity::show(Unit::Seconds, value as f64 / 1e9)
+}
+
+/// Columns from `right` on are aligned to the right.
+fn grid(rows: &[Vec<String>], right: usize) -> String {
+    let mut grid = Grid::new();
+    grid.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    for row in rows {
+        grid.add_row(row.iter().cloned().chain(std::iter::repeat_n(String::new(), columns - row.len())));
+    }
+    for (index, column) in grid.column_iter_mut().enumerate() {
+        column.set_padding((0, if index + 1 == columns { 0 } else { 2 }));
+        if index >= right {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}

@@ -1,0 +1,322 @@
+//! The run directory: `manifest.json`, written once and whole, and `runs.jsonl`, to which one line is added and
+//! flushed per migration. An interrupted suite therefore leaves every finished run readable: the reader keeps
+//! all whole lines and reports a last line that was cut off.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::manifest::Manifest;
+use crate::record::{Record, SCHEMA};
+
+/// Name of the manifest in a run directory.
+pub const MANIFEST: &str = "manifest.json";
+/// Name of the file of records in a run directory.
+pub const RUNS: &str = "runs.jsonl";
+
+/// Why a run directory could not be made or read. Each message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory can't be made, or nothing can be written to it.
+    #[error("can't write to {}: {source}; name another directory", .path.display())]
+    Unwritable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It holds an earlier suite's records.
+    #[error("{} already holds records; name another directory", .path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file can't be read.
+    #[error("can't read {}: {source}{}", .path.display(), hint(.path, .source))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Text that is not what it should be.
+    #[error("{}:{line}: {source}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line in the file, from one.
+        line: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A record that would not read back as it is, such as one with a value that is no number.
+    #[error("run {run_id} can't be kept as a record: {source}")]
+    Unkeepable {
+        /// The run.
+        run_id: String,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// Written by a later version.
+    #[error(
+        "{}:{line}: this was written by a newer migbench (schema {found}); \
+         this one reads up to schema {SCHEMA}: update it, or read the directory with the version that made it",
+        .path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Line in the file, from one.
+        line: usize,
+        /// The schema it claims.
+        found: u32,
+    },
+}
+
+fn hint(path: &Path, source: &io::Error) -> &'static str {
+    match (source.kind(), path.file_name().and_then(|name| name.to_str())) {
+        (io::ErrorKind::NotFound, Some(MANIFEST)) => "; is this a run directory?",
+        _ => "",
+    }
+}
+
+/// A run directory that is being filled.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    runs: File,
+}
+
+impl RunDirectory {
+    /// Makes the directory and everything above it, and an empty `runs.jsonl` in it, so that a place that can't
+    /// be written is found before the first guest starts.
+    ///
+    /// # Errors
+    /// [`StoreError::Occupied`] if it holds records already, [`StoreError::Unwritable`] if nothing can be
+    /// written there.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        fs::create_dir_all(&path).map_err(unwritable(&path))?;
+        let runs =
+            OpenOptions::new().append(true).create_new(true).open(path.join(RUNS)).map_err(|source| {
+                match source.kind() {
+                    io::ErrorKind::AlreadyExists => StoreError::Occupied { path: path.clone() },
+                    _ => StoreError::Unwritable { path: path.clone(), source },
+                }
+            })?;
+        Ok(Self { path, runs })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `manifest.json`. Readers see the old file or the new one, never half of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`].
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let mut text = serde_json::to_string_pretty(manifest)
+            .map_err(|source| unwritable(&self.path.join(MANIFEST))(source.into()))?;
+        text.push('\n');
+        self.write(MANIFEST, &text)
+    }
+
+    /// Writes a file such as `report.md` in one step.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`].
+    pub fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        let (path, partial) = (self.path.join(name), self.path.join(format!(".{name}.partial")));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&partial)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)
+        };
+        write().map_err(unwritable(&path))
+    }
+
+    /// Adds one record and makes sure that it is on the disk: it took a migration to get.
+    ///
+    /// # Errors
+    /// [`StoreError::Unkeepable`] if the record would not read back, [`StoreError::Unwritable`].
+    pub fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+        let unkeepable = |source| StoreError::Unkeepable { run_id: record.run_id.clone(), source };
+        let mut line = serde_json::to_string(record).map_err(unkeepable)?;
+        // JSON has no NaN: it would be written as null, and one such line would make the whole file unreadable.
+        serde_json::from_str::<Record>(&line).map_err(unkeepable)?;
+        line.push('\n');
+        let path = self.path.join(RUNS);
+        self.runs.write_all(line.as_bytes()).map_err(unwritable(&path))?;
+        self.runs.sync_data().map_err(unwritable(&path))
+    }
+}
+
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Unwritable { path: path.clone(), source }
+}
+
+/// A run directory that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunData {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its records, in the order in which they were written.
+    pub records: Vec<Record>,
+    /// The number of a last line that was cut off and left out.
+    pub truncated: Option<usize>,
+}
+
+impl RunData {
+    /// Reads a run directory, complete or interrupted.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`], [`StoreError::Malformed`], [`StoreError::Newer`], each with file and line. A
+    /// last line without its end is not an error; [`RunData::truncated`] tells.
+    pub fn load(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        let file = path.join(MANIFEST);
+        let manifest = parse(&file, 1, &read(&file)?)?;
+        let file = path.join(RUNS);
+        let (records, truncated) = parse_lines(&file, &read(&file)?)?;
+        Ok(Self { path, manifest, records, truncated })
+    }
+}
+
+fn read(path: &Path) -> Result<String, StoreError> {
+    let unreadable = |source| StoreError::Unreadable { path: path.to_owned(), source };
+    // A cut may fall inside a character, so that only the lines that count have to be UTF-8.
+    Ok(String::from_utf8_lossy(&fs::read(path).map_err(unreadable)?).into_owned())
+}
+
+fn parse_lines(path: &Path, text: &str) -> Result<(Vec<Record>, Option<usize>), StoreError> {
+    let mut records = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match parse(path, index + 1, line) {
+            Ok(record) => records.push(record),
+            Err(StoreError::Malformed { .. }) if !line.ends_with('\n') => {
+                return Ok((records, Some(index + 1)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((records, None))
+}
+
+/// Parses JSON that starts at line `first` of a file, and looks at its schema before anything else, since later
+/// versions may have changed everything else.
+fn parse<T: DeserializeOwned>(path: &Path, first: usize, text: &str) -> Result<T, StoreError> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let malformed = |source: serde_json::Error| StoreError::Malformed {
+        path: path.to_owned(),
+        line: first + source.line().saturating_sub(1),
+        source,
+    };
+    let Version { schema: found } = serde_json::from_str(text).map_err(malformed)?;
+    if found > SCHEMA {
+        return Err(StoreError::Newer { path: path.to_owned(), line: first, found });
+    }
+    serde_json::from_str(text).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{Sample, manifest};
+
+    fn filled() -> (tempfile::TempDir, PathBuf) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("a/b");
+        let mut directory = RunDirectory::create(&path).unwrap();
+        directory.write_manifest(&manifest()).unwrap();
+        for repetition in 1..=3 {
+            directory.append(&Sample::new("write-heavy", "full").repetition(repetition).build()).unwrap();
+        }
+        (scratch, path)
+    }
+
+    #[test]
+    fn reads_back_what_was_written() {
+        let (_scratch, path) = filled();
+        let data = RunData::load(&path).unwrap();
+        assert_eq!(data.manifest, manifest());
+        assert_eq!(data.records.len(), 3);
+        assert_eq!(data.records[1], Sample::new("write-heavy", "full").repetition(2).build());
+        assert_eq!(data.truncated, None);
+    }
+
+    #[test]
+    fn keeps_whole_lines_of_an_interrupted_run() {
+        let (_scratch, path) = filled();
+        let text = fs::read(path.join(RUNS)).unwrap();
+        fs::write(path.join(RUNS), &text[..text.len() - 40]).unwrap();
+        let data = RunData::load(&path).unwrap();
+        assert_eq!((data.records.len(), data.truncated), (2, Some(3)));
+    }
+
+    #[test]
+    fn names_the_line_of_a_damaged_record() {
+        let (_scratch, path) = filled();
+        let text = fs::read_to_string(path.join(RUNS)).unwrap();
+        let damaged: Vec<_> =
+            text.lines().enumerate().map(|(i, l)| if i == 1 { "{\"schema\": 1}" } else { l }).collect();
+        fs::write(path.join(RUNS), damaged.join("\n") + "\n").unwrap();
+        let error = RunData::load(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Malformed { line: 2, .. }));
+        assert!(error.to_string().contains("runs.jsonl:2: missing field `run_id`"), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_newer_schema_before_anything_else() {
+        let (_scratch, path) = filled();
+        fs::write(path.join(MANIFEST), "{\"schema\": 2, \"everything\": \"else\"}").unwrap();
+        let error = RunData::load(&path).unwrap_err().to_string();
+        assert!(error.contains("newer migbench (schema 2)"), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_directory_that_holds_records() {
+        let (_scratch, path) = filled();
+        assert!(matches!(RunDirectory::create(&path), Err(StoreError::Occupied { .. })));
+    }
+
+    #[test]
+    fn finds_an_unwritable_place_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = RunDirectory::create(file.join("run")).unwrap_err();
+        assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_record_that_would_not_read_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut directory = RunDirectory::create(scratch.path().join("run")).unwrap();
+        let mut record = Sample::new("write-heavy", "full").build();
+        record.timeline.start = f64::NAN;
+        assert!(matches!(directory.append(&record), Err(StoreError::Unkeepable { .. })));
+    }
+
+    #[test]
+    fn says_what_a_directory_without_manifest_lacks() {
+        let scratch = tempfile::tempdir().unwrap();
+        let error = RunData::load(scratch.path()).unwrap_err().to_string();
+        assert!(error.ends_with("is this a run directory?"), "{error}");
+    }
+}

@@ -1,0 +1,225 @@
+//! Conditions that weaken what a report says, found in its records, each with what it means for the reader.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::histogram;
+use crate::metric::{self, MetricKey};
+use crate::quantity::{count, percent};
+use crate::record::{Kind, Record};
+use crate::store::RunData;
+
+/// Below this the rate limit was not what the record says.
+const LINK_RATE_TOLERATED: f64 = 0.98;
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Warning {
+    /// Fewer runs than planned.
+    Interrupted {
+        /// Records.
+        recorded: usize,
+        /// Runs of the plan.
+        planned: u32,
+    },
+    /// A last line without its end.
+    Truncated {
+        /// Its number.
+        line: usize,
+    },
+    /// Records that belong to no cell of the plan.
+    Unplanned {
+        /// How many.
+        runs: usize,
+    },
+    /// A flag of timed runs.
+    Flag {
+        /// As in the records.
+        flag: String,
+        /// Runs that carry it.
+        runs: usize,
+        /// Of that many.
+        of: usize,
+        /// Runs by comparison and engine.
+        places: BTreeMap<String, usize>,
+    },
+    /// The link was slower than its limit.
+    LinkRate {
+        /// Runs in which it was.
+        runs: usize,
+        /// Of that many with a limit.
+        of: usize,
+        /// The worst of them.
+        lowest: f64,
+    },
+    /// A histogram that can't be read.
+    Histogram {
+        /// The run.
+        run_id: String,
+        /// Which one.
+        key: String,
+        /// Why.
+        error: String,
+    },
+    /// The program had changes that no commit holds.
+    Dirty,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted { recorded, planned } => write!(
+                f,
+                "{recorded} of {planned} planned runs are recorded: the suite was interrupted or still runs"
+            ),
+            Self::Truncated { line } => {
+                write!(f, "line {line} of runs.jsonl was cut off and is left out")
+            }
+            Self::Unplanned { runs } => {
+                write!(f, "{} of no cell of the plan: left out", count(*runs, "record"))
+            }
+            Self::Flag { flag, runs, of, places } => {
+                let places: Vec<_> = places.iter().map(|(place, n)| format!("{place} {n}")).collect();
+                let (places, advice) = (places.join(", "), advice(flag));
+                write!(f, "{flag} in {runs} of {} ({places}){advice}", count(*of, "timed run"))
+            }
+            Self::LinkRate { runs, of, lowest } => write!(
+                f,
+                "the link delivered less than {} of its rate in {runs} of {} (lowest {}): \
+                 the host was too busy to send at that rate",
+                percent(LINK_RATE_TOLERATED),
+                count(*of, "timed run"),
+                percent(*lowest)
+            ),
+            Self::Histogram { run_id, key, error } => {
+                write!(f, "histogram {key} of run {run_id} is left out: {error}")
+            }
+            Self::Dirty => f.write_str(
+                "made by a build with uncommitted changes: nobody can repeat it from the commit alone",
+            ),
+        }
+    }
+}
+
+fn advice(flag: &str) -> &'static str {
+    match flag {
+        "not_steady" => ": the guest's throughput had not settled when the migration started",
+        "oversubscribed" => ": more vCPUs than cores to spare, so threads waited for each other",
+        "fault_injected" => ": a fault was planted; these are no measurements",
+        _ => "",
+    }
+}
+
+/// All that the data shows; `unplanned` is the number of records that fit no cell.
+#[must_use]
+pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let (recorded, planned) = (data.records.len(), data.manifest.planned_runs);
+    if usize::try_from(planned).is_ok_and(|planned| recorded < planned) {
+        warnings.push(Warning::Interrupted { recorded, planned });
+    }
+    warnings.extend(data.truncated.map(|line| Warning::Truncated { line }));
+    if unplanned > 0 {
+        warnings.push(Warning::Unplanned { runs: unplanned });
+    }
+    let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
+    warnings.extend(flags(&timed));
+    warnings.extend(link_rate(&timed));
+    for record in &data.records {
+        for (key, text) in &record.histograms {
+            if let Err(error) = histogram::decode(text) {
+                let (run_id, key) = (record.run_id.clone(), key.clone());
+                warnings.push(Warning::Histogram { run_id, key, error: error.to_string() });
+            }
+        }
+    }
+    if data.manifest.tool.dirty == Some(true) {
+        warnings.push(Warning::Dirty);
+    }
+    warnings
+}
+
+fn flags(timed: &[&Record]) -> Vec<Warning> {
+    let mut by_flag: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
+    for record in timed {
+        for flag in &record.flags {
+            let place = format!("{}/{}", record.comparison, record.cell.engine);
+            *by_flag.entry(flag).or_default().entry(place).or_default() += 1;
+        }
+    }
+    let warning = |(flag, places): (&str, BTreeMap<String, usize>)| Warning::Flag {
+        flag: flag.to_owned(),
+        runs: places.values().sum(),
+        of: timed.len(),
+        places,
+    };
+    by_flag.into_iter().map(warning).collect()
+}
+
+fn link_rate(timed: &[&Record]) -> Option<Warning> {
+    let rates: Vec<f64> = timed
+        .iter()
+        .filter_map(|record| metric::value(&record.metrics, MetricKey::LinkRateAchieved))
+        .collect();
+    let slow: Vec<f64> = rates.iter().copied().filter(|rate| *rate < LINK_RATE_TOLERATED).collect();
+    let lowest = slow.iter().copied().min_by(f64::total_cmp)?;
+    Some(Warning::LinkRate { runs: slow.len(), of: rates.len(), lowest })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::metric::Metrics;
+    use crate::sample::{self, Sample};
+
+    fn warnings(records: Vec<Record>) -> Vec<String> {
+        let mut manifest = sample::manifest();
+        manifest.planned_runs = 2;
+        let data = RunData { path: PathBuf::new(), manifest, records, truncated: None };
+        find(&data, 0).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn good_runs_give_none() {
+        assert_eq!(
+            warnings([1, 2].map(|r| Sample::new("write-heavy", "full").repetition(r).build()).to_vec()),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn flags_and_slow_links_are_counted() {
+        let slow = Sample::new("write-heavy", "delta").flag("not_steady").with(|record| {
+            let mut metrics = Metrics::new();
+            metrics.set(MetricKey::LinkRateAchieved, 0.951).unwrap();
+            record.metrics = metrics.into();
+        });
+        let found = warnings(vec![Sample::new("write-heavy", "full").build(), slow.build()]);
+        assert_eq!(found.len(), 2);
+        assert!(
+            found[0].starts_with("not_steady in 1 of 2 timed runs (write-heavy/delta 1): "),
+            "{}",
+            found[0]
+        );
+        assert!(found[1].contains("98.0 % of its rate in 1 of 2 timed runs (lowest 95.1 %)"), "{}", found[1]);
+    }
+
+    #[test]
+    fn missing_runs_and_damaged_histograms_are_told() {
+        let found = warnings(vec![
+            Sample::new("write-heavy", "full")
+                .with(|record| {
+                    record.histograms.insert("latency_read/steady".to_owned(), "!".to_owned());
+                })
+                .build(),
+        ]);
+        assert!(found[0].starts_with("1 of 2 planned runs"), "{}", found[0]);
+        assert!(
+            found[1].starts_with("histogram latency_read/steady of run write-heavy-full-1"),
+            "{}",
+            found[1]
+        );
+    }
+}
