@@ -3,5 +3,6 @@
 //! The lowest crate of the workspace, so it also holds the unit types that every other crate uses.
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
 pub mod settings;
 pub mod units;
