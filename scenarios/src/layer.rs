@@ -149,6 +149,10 @@ impl Layer {
         over.0.values().for_each(|entry| self.set(entry.clone()));
     }
 
+    pub fn remove(&mut self, index: usize) {
+        self.0.remove(&index);
+    }
+
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.0.values()
     }
