@@ -58,10 +58,14 @@ fn memory(cell: &Cell) -> Option<Broken> {
         return Some((&["memory"], format!("memory {memory}: the smallest guest has {GUEST_LEAST}")));
     }
     if memory.0 % PAGE_SIZE != 0 {
-        return Some((&["memory"], format!("memory {memory} is not a whole number of 4 KiB pages")));
+        return Some((
+            &["memory"],
+            format!("memory of {} bytes is not a whole number of 4 KiB pages", memory.0),
+        ));
     }
     if set.0 == 0 || set.0 % PAGE_SIZE != 0 {
-        let what = format!("working set {set}: it is a whole number of 4 KiB pages, at least one");
+        let what =
+            format!("working set of {} bytes: it is a whole number of 4 KiB pages, at least one", set.0);
         return Some((&["settings.working_set"], what));
     }
     let room = Bytes(memory.0 - GUEST_RESERVE.0);

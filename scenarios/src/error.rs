@@ -169,19 +169,20 @@ impl fmt::Display for SuiteError {
 impl std::error::Error for SuiteError {}
 
 fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |word| format!("; did you mean `{word}`?"))
+    nearest.map_or_else(String::new, |word| format!(" (did you mean `{word}`?)"))
 }
 
-/// The known word nearest to what was typed, if one is near enough to be meant. A word whose last part was typed
+/// The known word nearest to what was typed, if one is near enough to be meant. A word whose end was typed
 /// alone (`rate` for `link.rate`) is near too.
 pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let last = |word: &'a str| word.rsplit('.').next().unwrap_or(word);
+    // The end of a word counts for slightly less than the whole of it.
+    let ends = |word: &'a str| word.match_indices('.').map(move |(dot, _)| &word[dot + 1..]);
     known
         .into_iter()
         .map(|word| {
             let whole = strsim::jaro_winkler(typed, word);
-            // Slightly under the same likeness of the whole word.
-            (whole.max(strsim::jaro_winkler(typed, last(word)) - 0.02), word)
+            let end = |best: f64, end| best.max(strsim::jaro_winkler(typed, end) - 0.02);
+            (ends(word).fold(whole, end), word)
         })
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))

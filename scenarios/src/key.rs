@@ -422,8 +422,9 @@ pub(crate) fn is_group(name: &str) -> bool {
 
 /// The nearest key to one that does not exist, among those that begin with `prefix`, without the prefix.
 pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<String> {
-    let keys = KEYS.iter().filter_map(|key| key.name.strip_prefix(prefix));
-    nearest(typed, keys.chain(others.iter().copied()))
+    let keys = || KEYS.iter().filter_map(|key| key.name.strip_prefix(prefix));
+    let groups = keys().filter_map(|key| key.split_once('.')).map(|(group, _)| group);
+    nearest(typed, keys().chain(groups).chain(others.iter().copied()))
 }
 
 /// The cell that keys are read into: every default, and placeholders for the two keys that have none.
@@ -488,5 +489,7 @@ mod tests {
         assert_eq!(nearest_key("memry", "", &[]).as_deref(), Some("memory"));
         assert_eq!(nearest_key("workingset", "settings.", &[]).as_deref(), Some("working_set"));
         assert_eq!(nearest_key("rate", "", &[]).as_deref(), Some("link.rate"));
+        assert_eq!(nearest_key("linc", "", &[]).as_deref(), Some("link"));
+        assert_eq!(nearest_key("change.byte", "", &[]).as_deref(), Some("settings.change.bytes"));
     }
 }

@@ -5,82 +5,24 @@ use std::collections::BTreeMap;
 
 use migbench_workloads::catalogue;
 
-use crate::cell::{Cell, Engine};
+use crate::cell::Cell;
 use crate::check;
 use crate::document::{Data, Field, Node};
-use crate::error::{Problem, SuiteError, nearest};
+use crate::error::{Problem, SuiteError, listed, nearest};
 use crate::key::{self, KEYS, Key};
 use crate::place::Place;
 use crate::value::Reader;
 
-/// `key=value` as typed on the command line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assignment {
-    key: String,
-    value: String,
-    place: Place,
-}
-
-impl Assignment {
-    /// From the argument of `--set`.
-    ///
-    /// # Errors
-    /// When there is no `=` in it.
-    pub fn parse(text: &str) -> Result<Self, SuiteError> {
-        let place = Place::argument(&format!("--set {text}"));
-        match text.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
-                Ok(Self { key: key.trim().to_owned(), value: value.trim().to_owned(), place })
-            }
-            _ => Err(SuiteError::new(&place, Problem::NoAssignment)),
-        }
-    }
-
-    /// From a flag of its own, such as `--memory 256MiB`, which sets the key `memory`.
-    #[must_use]
-    pub fn flag(flag: &str, key: &str, value: &str) -> Self {
-        let place = Place::argument(&format!("{flag} {value}"));
-        Self { key: key.to_owned(), value: value.to_owned(), place }
-    }
-
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
-    }
-
-    /// The values: what stands between commas, except where a comma belongs to the value.
-    pub(crate) fn entries(&self) -> Result<Vec<Entry>, SuiteError> {
-        let index = key::find(&self.key).ok_or_else(|| self.unknown())?;
-        let values: Vec<&str> = match KEYS[index].kind {
-            "CPUs" => vec![&self.value],
-            _ => self.value.split(',').map(str::trim).collect(),
-        };
-        let entry = |value: &&str| {
-            let node = Node { place: self.place.clone(), data: Data::Bare((*value).to_owned()) };
-            Entry { index, shown: self.key.clone(), key_place: self.place.clone(), node }
-        };
-        let entries: Vec<Entry> = values.iter().map(entry).collect();
-        entries.iter().try_for_each(Entry::check)?;
-        Ok(entries)
-    }
-
-    fn unknown(&self) -> SuiteError {
-        if key::is_group(&self.key) {
-            return group_error(&self.key, &self.place);
-        }
-        let problem = Problem::UnknownKey {
-            key: self.key.clone(),
-            table: "a cell".to_owned(),
-            nearest: key::nearest_key(&self.key, "", &[]),
-        };
-        SuiteError::new(&self.place, problem)
-    }
+/// What a table takes: its keys, without `prefix`.
+fn group_expected(group: &str, prefix: &str) -> String {
+    let inside = |key: &&Key| key.name.strip_prefix(group).is_some_and(|rest| rest.starts_with('.'));
+    let keys = KEYS.iter().filter(inside).filter_map(|key| key.name.strip_prefix(prefix));
+    format!("a table of {}", listed(keys))
 }
 
 /// A whole table was named where one of its keys is needed.
 pub(crate) fn group_error(group: &str, place: &Place) -> SuiteError {
-    let inside = |key: &&Key| key.name.strip_prefix(group).is_some_and(|rest| rest.starts_with('.'));
-    let keys: Vec<_> = KEYS.iter().filter(inside).map(|key| key.name).collect();
-    let expected = format!("a table; single keys of it are {}", keys.join(", "));
+    let expected = group_expected(group, "");
     SuiteError::new(
         place,
         Problem::WrongType { key: group.to_owned(), expected, found: "a single value".to_owned() },
@@ -189,10 +131,10 @@ impl Layer {
                 // The base of the suite's own workload was laid down as `workload`; its settings stay and its
                 // name gives way.
                 entry.read_into(&mut cell)?;
-                if entry.index == workload.index {
-                    if let Some(base) = own.base(&name) {
-                        cell.settings = base.settings.clone();
-                    }
+                if entry.index == workload.index
+                    && let Some(base) = own.base(&name)
+                {
+                    cell.settings = base.settings.clone();
                 }
             }
         }
@@ -261,7 +203,7 @@ pub(crate) fn entry(
         return Ok(Entry { index, shown: path.to_owned(), key_place, node });
     }
     if key::is_group(&full) {
-        return Err(field.node.wrong_type(path, "a table"));
+        return Err(field.node.wrong_type(path, &group_expected(&full, prefix)));
     }
     let problem = Problem::UnknownKey {
         key: path.to_owned(),
@@ -285,7 +227,7 @@ pub(crate) fn leaves(
         let path = if path.is_empty() { field.key.clone() } else { format!("{path}.{}", field.key) };
         match &field.node.data {
             // An unknown table is refused by its own name rather than by that of its first key.
-            Data::Table(inner) if !inner.is_empty() && !path.is_empty() && inside_known(&path) => {
+            Data::Table(inner) if inside_known(&path) => {
                 leaves(inner, &path, others, each)?;
             }
             _ => each(&path, field)?,
@@ -296,55 +238,6 @@ pub(crate) fn leaves(
 
 fn inside_known(path: &str) -> bool {
     key::is_group(path) || key::is_group(&format!("settings.{path}"))
-}
-
-/// A cell in the making, for one migration without a suite.
-#[derive(Debug, Clone, Default)]
-pub struct Draft(Layer);
-
-impl Draft {
-    /// Nothing but defaults; `workload` and `engine` must be set.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets one key, by the rules of suite files.
-    ///
-    /// # Errors
-    /// When there is no such key, when its value is not one that it takes, or when there are several.
-    pub fn set(&mut self, assignment: &Assignment) -> Result<(), SuiteError> {
-        let mut entries = assignment.entries()?;
-        match (entries.pop(), entries.is_empty()) {
-            (Some(entry), true) => self.0.set(entry),
-            _ => {
-                let what = format!("`{}` takes one value here, not a list", assignment.key);
-                return Err(SuiteError::duplicate(&assignment.place, what));
-            }
-        }
-        Ok(())
-    }
-
-    /// The cell.
-    ///
-    /// # Errors
-    /// When `workload` or `engine` is not set, or values contradict each other.
-    pub fn build(&self) -> Result<Cell, SuiteError> {
-        self.0.valid_cell(&Workloads::default(), &Place::argument("migrate"), "")
-    }
-}
-
-impl Cell {
-    /// A cell with every default, of an engine and a workload of the catalogue.
-    ///
-    /// # Errors
-    /// When the catalogue has no such workload.
-    pub fn default_for(engine: Engine, workload: &str) -> Result<Self, SuiteError> {
-        let mut draft = Draft::new();
-        draft.set(&Assignment::flag("--engine", "engine", engine.word()))?;
-        draft.set(&Assignment::flag("--workload", "workload", workload))?;
-        draft.build()
-    }
 }
 
 /// The nearest of some names.

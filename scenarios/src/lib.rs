@@ -7,6 +7,7 @@ pub mod cell;
 pub mod check;
 mod comparison;
 mod document;
+mod draft;
 pub mod error;
 pub mod estimate;
 pub mod key;
@@ -20,8 +21,8 @@ mod suite;
 mod value;
 
 pub use comparison::COMPARISON_KEYS;
+pub use draft::{Assignment, Draft};
 pub use error::{Problem, SuiteError};
-pub use layer::{Assignment, Draft};
 pub use place::Place;
 pub use plan::{Comparison, Kind, Plan, PlannedCell, PlannedRun};
 pub use suite::{Overrides, SUITE_KEYS, Suite, WORKLOAD_KEYS, workload_names};

@@ -155,9 +155,15 @@ fn add(groups: &mut Vec<Group>, spec: &Spec, point: &Point<'_>, row: Row) -> boo
 
 fn include(suite: &Suite, spec: &Spec, pick: &Pick, groups: &mut Vec<Group>) -> Result<(), SuiteError> {
     let mut added = false;
+    // What is excluded stays so, except where this entry names one of the keys in question itself.
+    let named = |entry: &Entry| pick.layer.has(entry.index);
+    let excludes: Vec<&Pick> =
+        spec.exclude.iter().filter(|exclude| !exclude.layer.entries().any(named)).collect();
     for point in product(spec, Some(pick)) {
         let row = row(suite, spec, &point)?;
-        added |= add(groups, spec, &point, row);
+        if !excludes.iter().any(|exclude| matches(exclude, &row.cell)) {
+            added |= add(groups, spec, &point, row);
+        }
     }
     no_effect(suite, [(pick, &added)].into_iter(), "includes no cell that the axes do not give already")
 }

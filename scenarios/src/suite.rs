@@ -8,8 +8,9 @@ use regex::Regex;
 
 use crate::comparison::Spec;
 use crate::document::{self, Data, Field, Node};
+use crate::draft::Assignment;
 use crate::error::{Problem, SuiteError, listed, nearest};
-use crate::layer::{self, Assignment, Entry, Layer, Workloads};
+use crate::layer::{self, Entry, Layer, Workloads};
 use crate::place::Place;
 use crate::plan::Plan;
 use crate::value::Reader;

@@ -72,7 +72,7 @@ impl Reader<'_> {
     /// A time over zero.
     pub fn time(&self) -> Result<Seconds, SuiteError> {
         let time = self.time_or_zero()?;
-        if time.0 > 0.0 { Ok(time) } else { Err(self.out_of_range(time, "it must be longer than 0s")) }
+        if time.0 > 0.0 { Ok(time) } else { Err(self.out_of_range("0", "it must be longer")) }
     }
 
     pub fn time_or_zero(&self) -> Result<Seconds, SuiteError> {

@@ -27,7 +27,7 @@ fn overridden(body: &str, overrides: &Overrides) -> Plan {
 }
 
 fn set(texts: &[&str]) -> Overrides {
-    let set = texts.iter().map(|text| Assignment::parse(text).unwrap()).collect();
+    let set = texts.iter().map(|text| Assignment::parse(text).expect("key=value")).collect();
     Overrides { set, ..Overrides::default() }
 }
 
