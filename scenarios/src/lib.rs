@@ -1,4 +1,28 @@
-//! Suites.
+//! Suites: what is measured, as TOML files with the reasons beside the numbers, and their expansion into cells and an
+//! order of runs. Text and command-line arguments go in, a [`Plan`] comes out; everything doubtful is refused with its
+//! place before a guest starts. `FORMAT.md` documents the files.
 #![forbid(unsafe_code)]
 
 pub mod cell;
+pub mod check;
+mod comparison;
+mod document;
+mod draft;
+pub mod error;
+pub mod estimate;
+pub mod key;
+mod layer;
+mod matrix;
+mod order;
+pub mod place;
+pub mod plan;
+pub mod shipped;
+mod suite;
+mod value;
+
+pub use comparison::COMPARISON_KEYS;
+pub use draft::{Assignment, Draft};
+pub use error::{Problem, SuiteError};
+pub use place::Place;
+pub use plan::{Comparison, Kind, Plan, PlannedCell, PlannedRun};
+pub use suite::{Overrides, SUITE_KEYS, Suite, WORKLOAD_KEYS, workload_names};

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod catalogue;
 #[cfg(feature = "image")]
 pub mod image;
 // Shared with the guest, where the casts are of the machine's own word size.

@@ -1,0 +1,138 @@
+//! What excludes what: rules over whole cells, each with the reason and the remedy. They run on every cell before
+//! anything is measured, because a cell that cannot mean what it says would still give a number.
+
+use migbench_workloads::settings::{Fill, Load};
+use migbench_workloads::units::{Bytes, PAGE_SIZE};
+
+use crate::cell::{Cache, Cell, Codec, Engine};
+use crate::error::{Problem, SuiteError};
+use crate::layer::Layer;
+use crate::place::Place;
+
+/// What the guest keeps for itself at the bottom of its memory: its image, stacks and page tables.
+pub const GUEST_RESERVE: Bytes = Bytes(8 << 20);
+/// The smallest guest.
+pub const GUEST_LEAST: Bytes = Bytes(32 << 20);
+
+/// A broken rule: the keys it is about, the one to point at first, and the sentence.
+type Broken = (&'static [&'static str], String);
+
+/// Refuses a cell whose values exclude each other. The error points at the first of the keys in question that
+/// `values` holds, or else at `around`.
+pub(crate) fn cell(cell: &Cell, values: &Layer, around: &Place, id: &str) -> Result<(), SuiteError> {
+    let Some((keys, what)) =
+        engine(cell).or_else(|| memory(cell)).or_else(|| load(cell)).or_else(|| rest(cell))
+    else {
+        return Ok(());
+    };
+    let place = keys.iter().find_map(|key| values.get(key)).map_or(around, |entry| &entry.key_place);
+    let cell = if id.is_empty() { String::new() } else { format!("{id}: ") };
+    Err(SuiteError::new(place, Problem::Contradiction { cell, what }))
+}
+
+fn engine(cell: &Cell) -> Option<Broken> {
+    let delta = cell.engine == Engine::Delta;
+    if !delta && cell.codec != Codec::None {
+        let what = format!("codec {} with engine {}: only delta encodes pages", cell.codec, cell.engine);
+        return Some((&["codec", "engine"], what));
+    }
+    if !delta && cell.cache != Cache::None {
+        let what = format!("cache {} with engine {}: only delta remembers pages", cell.cache, cell.engine);
+        return Some((&["cache", "engine"], what));
+    }
+    if delta && cell.codec == Codec::None {
+        let what = "codec none with engine delta: delta needs a codec, such as xbzrle".to_owned();
+        return Some((&["codec", "engine"], what));
+    }
+    if delta && cell.cache == Cache::None {
+        let what =
+            "cache none with engine delta: delta needs what it sent before, such as cache shadow".to_owned();
+        return Some((&["cache", "engine"], what));
+    }
+    None
+}
+
+fn memory(cell: &Cell) -> Option<Broken> {
+    let (memory, set) = (cell.memory, cell.settings.working_set);
+    if memory < GUEST_LEAST {
+        return Some((&["memory"], format!("memory {memory}: the smallest guest has {GUEST_LEAST}")));
+    }
+    if memory.0 % PAGE_SIZE != 0 {
+        return Some((
+            &["memory"],
+            format!("memory of {} bytes is not a whole number of 4 KiB pages", memory.0),
+        ));
+    }
+    if set.0 == 0 || set.0 % PAGE_SIZE != 0 {
+        let what =
+            format!("working set of {} bytes: it is a whole number of 4 KiB pages, at least one", set.0);
+        return Some((&["settings.working_set"], what));
+    }
+    let room = Bytes(memory.0 - GUEST_RESERVE.0);
+    if set > room {
+        let what = format!(
+            "working set {set} in a guest of {memory}: {room} are left beside the {GUEST_RESERVE} that the guest keeps"
+        );
+        return Some((&["settings.working_set", "memory", "workload"], what));
+    }
+    if set.pages().0 < u64::from(cell.vcpus) {
+        let what = format!("working set {set} for {} vCPUs: each needs a page of its own", cell.vcpus);
+        return Some((&["settings.working_set", "vcpus", "workload"], what));
+    }
+    None
+}
+
+fn load(cell: &Cell) -> Option<Broken> {
+    let settings = &cell.settings;
+    if let (Load::Pressure(pressure), None) = (settings.load, cell.link.rate) {
+        let what = format!(
+            "pressure({pressure}) over an unlimited link: pressure is a share of the link's rate; limit link.rate or \
+             set settings.load to pages(...)"
+        );
+        return Some((&["link.rate", "settings.load", "workload"], what));
+    }
+    if settings.reads >= 1.0 && matches!(settings.load, Load::Pressure(_) | Load::Pages(_)) {
+        let what = "reads = 1 with a load in written pages: nothing is ever written; lower settings.reads or set \
+                    settings.load to operations(...)";
+        return Some((&["settings.reads", "settings.load", "workload"], what.to_owned()));
+    }
+    if settings.writes > settings.accesses {
+        let what = format!(
+            "writes = {} of {} accesses: page writes are among the accesses",
+            settings.writes, settings.accesses
+        );
+        return Some((&["settings.writes", "settings.accesses", "workload"], what));
+    }
+    None
+}
+
+fn rest(cell: &Cell) -> Option<Broken> {
+    let change = cell.settings.change;
+    if change.pieces > change.bytes {
+        let what =
+            format!("{} pieces of {} bytes: a piece has at least one byte", change.pieces, change.bytes);
+        return Some((&["settings.change.pieces", "settings.change.bytes", "workload"], what));
+    }
+    let Fill { zero, random, text } = cell.settings.fill;
+    let sum = zero + random + text;
+    if (sum - 1.0).abs() > 1e-6 {
+        let what = format!("fill shares zero {zero} + random {random} + text {text} make {sum}, not 1");
+        return Some((
+            &["settings.fill.zero", "settings.fill.random", "settings.fill.text", "workload"],
+            what,
+        ));
+    }
+    let pinning = cell.pinning.as_ref()?;
+    let lists =
+        [("vcpus", &pinning.vcpus), ("source", &pinning.source), ("destination", &pinning.destination)];
+    const PINNING: &[&str] = &["pinning.vcpus", "pinning.source", "pinning.destination"];
+    if let Some((name, _)) = lists.iter().find(|(_, cpus)| cpus.is_empty()) {
+        let what = format!("pinning without `pinning.{name}`: pin all three kinds of threads, or none");
+        return Some((PINNING, what));
+    }
+    if pinning.vcpus.len() > usize::try_from(cell.vcpus).unwrap_or(usize::MAX) {
+        let what = format!("{} CPUs in pinning.vcpus for {} vCPUs", pinning.vcpus.len(), cell.vcpus);
+        return Some((&["pinning.vcpus", "vcpus"], what));
+    }
+    None
+}

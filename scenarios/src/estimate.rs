@@ -1,0 +1,78 @@
+//! How long a run will take, roughly: for `--dry-run` and the progress bar, never for results. The model is the
+//! textbook one of pre-copy: each round sends what the previous one let the guest write.
+
+use migbench_workloads::settings::Load;
+use migbench_workloads::units::{PAGE_SIZE, Seconds};
+
+use crate::cell::{Cell, Engine, Proof};
+use crate::plan::Kind;
+
+/// Starting two processes and a guest, and ending them.
+const START: f64 = 0.3;
+/// Three windows of steady throughput, usually.
+const WARMUP: f64 = 0.5;
+/// Bytes per second that a link without a limit carries, and that hashing memory reaches.
+const FAST: f64 = 1e9;
+/// Page writes per second of a guest that runs flat out.
+const FLAT_OUT: f64 = 1e6;
+
+/// One run of a cell, without its start jitter.
+#[must_use]
+pub fn run(cell: &Cell, kind: Kind) -> Seconds {
+    let windows = &cell.windows;
+    let around = START + WARMUP + 2.0 * windows.steady.0;
+    let proof = if kind == Kind::Verification || cell.proof == Proof::Every {
+        size(cell.memory.0) / FAST
+    } else {
+        0.0
+    };
+    let body = match cell.engine {
+        Engine::None | Engine::TrackOnly => windows.control.0,
+        Engine::StopAndCopy => first_round(cell) / rate(cell) + windows.after.0 + proof,
+        Engine::Full | Engine::Delta => precopy(cell) + windows.after.0 + proof,
+    };
+    Seconds(around + body)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn size(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn rate(cell: &Cell) -> f64 {
+    cell.link.rate.map_or(FAST, |rate| size(rate.0).min(FAST))
+}
+
+/// Bytes of all memory, less the zero pages that are sent as a mark.
+fn first_round(cell: &Cell) -> f64 {
+    let set = size(cell.settings.working_set.0);
+    let sent = if cell.elide_zero { 1.0 - cell.settings.fill.zero } else { 1.0 };
+    set + (size(cell.memory.0) - set).max(0.0) * sent
+}
+
+/// Seconds of all rounds, the paused one included.
+fn precopy(cell: &Cell) -> f64 {
+    let (set, rate, page) = (size(cell.settings.working_set.0), rate(cell), size(PAGE_SIZE));
+    let settings = &cell.settings;
+    let per_operation = (1.0 - settings.reads) * f64::from(settings.writes);
+    let written = match settings.load {
+        Load::FlatOut => FLAT_OUT * per_operation * page,
+        _ => settings.operations_per_second(cell.link.rate).unwrap_or(0.0) * per_operation * page,
+    };
+    // What a re-sent page costs against a whole one; two lengths of up to two bytes around every piece.
+    let change = settings.change;
+    let delta = (f64::from(change.bytes) + 4.0 * f64::from(change.pieces) + 40.0) / page;
+    let share = if cell.engine == Engine::Delta { delta.min(1.0) } else { 1.0 };
+    let mut round = first_round(cell) / rate;
+    let mut total = round;
+    for _ in 0..cell.stop.max_rounds {
+        // Of pages drawn evenly, some are drawn again.
+        let dirty = set * (1.0 - (-written * round / set).exp());
+        round = dirty * share / rate;
+        total += round;
+        if round <= cell.stop.downtime_limit.0 || total >= cell.stop.max_time.0 {
+            break;
+        }
+    }
+    total.min(cell.stop.max_time.0 + round)
+}

@@ -1,0 +1,495 @@
+//! Every key that a cell has: its name, kind, default and meaning, and how it is read and shown. This table is
+//! all that a suite file, `--set` and the flags of `migbench migrate` know about cells, so they cannot differ.
+
+use std::fmt;
+
+use migbench_workloads::catalogue;
+use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use migbench_workloads::units::{Bytes, Rate, Seconds};
+
+use crate::cell::{
+    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Pinning, Proof, StopRule, Tracker, Transport,
+    Windows,
+};
+use crate::error::{SuiteError, nearest};
+use crate::value::{Reader, shown_content, shown_cpus, shown_load, shown_pattern};
+
+/// One key of a cell.
+pub struct Key {
+    /// Its name, with dots between tables.
+    pub name: &'static str,
+    /// What it takes: `size`, `rate`, `time`, `word`, `number`, ...
+    pub kind: &'static str,
+    /// Its default as one would write it, or a word on where the default comes from.
+    pub default: &'static str,
+    /// What it means, in a line.
+    pub about: &'static str,
+    pub(crate) read: fn(&mut Cell, &Reader<'_>) -> Result<(), SuiteError>,
+    pub(crate) show: fn(&Cell) -> String,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+const fn key(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    about: &'static str,
+    read: fn(&mut Cell, &Reader<'_>) -> Result<(), SuiteError>,
+    show: fn(&Cell) -> String,
+) -> Key {
+    Key { name, kind, default, about, read, show }
+}
+
+/// A statement as a reader.
+macro_rules! reads {
+    (|$cell:ident, $value:ident| $body:expr) => {
+        |$cell, $value| {
+            $body;
+            Ok(())
+        }
+    };
+}
+
+/// Reads one list of CPUs; the other two lists stay, empty until they are read as well.
+fn pin(cell: &mut Cell) -> &mut Pinning {
+    cell.pinning.get_or_insert(Pinning { vcpus: Vec::new(), source: Vec::new(), destination: Vec::new() })
+}
+
+fn pinned(cell: &Cell, list: fn(&Pinning) -> &Vec<u32>) -> String {
+    cell.pinning.as_ref().map_or_else(|| "none".to_owned(), |pinning| shown_cpus(list(pinning)))
+}
+
+const WORKLOAD: &str = "required";
+const FROM_WORKLOAD: &str = "the workload's";
+
+/// Every key. Order matters: a cell is made by reading keys in this order, and what comes first (`workload`,
+/// `engine`) implies defaults for what comes later.
+pub static KEYS: &[Key] = &[
+    key(
+        "workload",
+        "word",
+        WORKLOAD,
+        "what the guest does: a name of the catalogue, or of a [workload.<name>] of the suite",
+        reads!(|cell, v| {
+            let name = v.text("the name of a workload")?.to_owned();
+            if let Some(named) = catalogue::lookup(&name) {
+                cell.settings = named.settings.clone();
+            }
+            cell.workload = name;
+        }),
+        |cell| cell.workload.clone(),
+    ),
+    key(
+        "engine",
+        "word",
+        WORKLOAD,
+        "what moves the guest; delta implies codec xbzrle and cache shadow, the others none",
+        reads!(|cell, v| {
+            cell.engine = v.word(Engine::ALL)?;
+            let delta = cell.engine == Engine::Delta;
+            cell.codec = if delta { Codec::Xbzrle } else { Codec::None };
+            cell.cache = if delta { Cache::Shadow } else { Cache::None };
+        }),
+        |cell| cell.engine.to_string(),
+    ),
+    key(
+        "codec",
+        "word",
+        "the engine's",
+        "how the engine encodes changed pages",
+        reads!(|cell, v| cell.codec = v.word(Codec::ALL)?),
+        |cell| cell.codec.to_string(),
+    ),
+    key(
+        "cache",
+        "word",
+        "the engine's",
+        "what the source remembers of the pages it has sent",
+        reads!(|cell, v| cell.cache = v.word(Cache::ALL)?),
+        |cell| cell.cache.to_string(),
+    ),
+    key(
+        "tracker",
+        "word",
+        "kvm-bitmap",
+        "how written pages are found",
+        reads!(|cell, v| cell.tracker = v.word(Tracker::ALL)?),
+        |cell| cell.tracker.to_string(),
+    ),
+    key(
+        "link.transport",
+        "word",
+        "unix",
+        "the kind of socket between the nodes",
+        reads!(|cell, v| cell.link.transport = v.word(Transport::ALL)?),
+        |cell| cell.link.transport.to_string(),
+    ),
+    key(
+        "link.rate",
+        "rate",
+        "1Gbit/s",
+        "the limit of the link, or unlimited",
+        reads!(|cell, v| cell.link.rate = v.rate()?),
+        |cell| cell.link.rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string()),
+    ),
+    key(
+        "memory",
+        "size",
+        "128MiB",
+        "guest memory, at least 32MiB",
+        reads!(|cell, v| cell.memory = v.size()?),
+        |cell| cell.memory.to_string(),
+    ),
+    key(
+        "backing",
+        "word",
+        "anonymous",
+        "what guest memory is made of",
+        reads!(|cell, v| cell.backing = v.word(Backing::ALL)?),
+        |cell| cell.backing.to_string(),
+    ),
+    key(
+        "vcpus",
+        "whole number",
+        "1",
+        "virtual CPUs, at least 1",
+        reads!(|cell, v| cell.vcpus = v.integer(1, 1024, "a guest has 1 to 1024 vCPUs")?),
+        |cell| cell.vcpus.to_string(),
+    ),
+    key(
+        "prefault",
+        "boolean",
+        "true",
+        "whether guest memory is made resident on both sides before the clock starts",
+        reads!(|cell, v| cell.prefault = v.boolean()?),
+        |cell| cell.prefault.to_string(),
+    ),
+    key(
+        "pinning",
+        "word or table",
+        "none",
+        "none leaves placement to the kernel; otherwise a table of the three lists below, all of them",
+        reads!(|cell, v| {
+            v.word(&[("none", ())])?;
+            cell.pinning = None;
+        }),
+        |cell| if cell.pinning.is_some() { "set".to_owned() } else { "none".to_owned() },
+    ),
+    key(
+        "pinning.vcpus",
+        "CPUs",
+        "none",
+        "host CPUs of the vCPU threads, one each; a shorter list is used again from its start",
+        reads!(|cell, v| pin(cell).vcpus = v.cpus()?),
+        |cell| pinned(cell, |pinning| &pinning.vcpus),
+    ),
+    key(
+        "pinning.source",
+        "CPUs",
+        "none",
+        "host CPUs of all other threads of the source node",
+        reads!(|cell, v| pin(cell).source = v.cpus()?),
+        |cell| pinned(cell, |pinning| &pinning.source),
+    ),
+    key(
+        "pinning.destination",
+        "CPUs",
+        "none",
+        "host CPUs of all other threads of the destination node",
+        reads!(|cell, v| pin(cell).destination = v.cpus()?),
+        |cell| pinned(cell, |pinning| &pinning.destination),
+    ),
+    key(
+        "elide_zero",
+        "boolean",
+        "true",
+        "whether zero pages are sent as a mark",
+        reads!(|cell, v| cell.elide_zero = v.boolean()?),
+        |cell| cell.elide_zero.to_string(),
+    ),
+    key(
+        "stop.downtime_limit",
+        "time",
+        "300ms",
+        "switch over when the predicted paused round is no longer than this",
+        reads!(|cell, v| cell.stop.downtime_limit = v.time()?),
+        |cell| cell.stop.downtime_limit.to_string(),
+    ),
+    key(
+        "stop.max_rounds",
+        "whole number",
+        "30",
+        "forced switchover after that many rounds; the run is then capped",
+        reads!(|cell, v| cell.stop.max_rounds = v.integer(1, u32::MAX, "at least one round is needed")?),
+        |cell| cell.stop.max_rounds.to_string(),
+    ),
+    key(
+        "stop.max_time",
+        "time",
+        "300s",
+        "forced switchover after that much time; the run is then capped",
+        reads!(|cell, v| cell.stop.max_time = v.time()?),
+        |cell| cell.stop.max_time.to_string(),
+    ),
+    key(
+        "stop.estimate",
+        "word",
+        "pages",
+        "how the length of the paused round is predicted",
+        reads!(|cell, v| cell.stop.estimate = v.word(Estimate::ALL)?),
+        |cell| cell.stop.estimate.to_string(),
+    ),
+    key(
+        "proof",
+        "word",
+        "first",
+        "which runs prove that memory arrived whole",
+        reads!(|cell, v| cell.proof = v.word(Proof::ALL)?),
+        |cell| cell.proof.to_string(),
+    ),
+    key(
+        "windows.steady",
+        "time",
+        "500ms",
+        "each of the two steady windows before the migration",
+        reads!(|cell, v| cell.windows.steady = v.time()?),
+        |cell| cell.windows.steady.to_string(),
+    ),
+    key(
+        "windows.after",
+        "time",
+        "1s",
+        "the window after the migration",
+        reads!(|cell, v| cell.windows.after = v.time_or_zero()?),
+        |cell| cell.windows.after.to_string(),
+    ),
+    key(
+        "windows.control",
+        "time",
+        "1s",
+        "how long the controls none and track-only do what they do instead of a migration",
+        reads!(|cell, v| cell.windows.control = v.time()?),
+        |cell| cell.windows.control.to_string(),
+    ),
+    key(
+        "windows.warmup_max",
+        "time",
+        "5s",
+        "longest wait for a steady guest; after it the record says not_steady",
+        reads!(|cell, v| cell.windows.warmup_max = v.time()?),
+        |cell| cell.windows.warmup_max.to_string(),
+    ),
+    key(
+        "timing",
+        "boolean",
+        "true",
+        "whether the guest times its operations; without it there are counters only",
+        reads!(|cell, v| cell.timing = v.boolean()?),
+        |cell| cell.timing.to_string(),
+    ),
+    key(
+        "settings.working_set",
+        "size",
+        FROM_WORKLOAD,
+        "memory that the operations touch, at most guest memory less 8MiB",
+        reads!(|cell, v| cell.settings.working_set = v.size()?),
+        |cell| cell.settings.working_set.to_string(),
+    ),
+    key(
+        "settings.reads",
+        "share",
+        FROM_WORKLOAD,
+        "share of the operations that only read",
+        reads!(|cell, v| cell.settings.reads = v.share()?),
+        |cell| cell.settings.reads.to_string(),
+    ),
+    key(
+        "settings.pattern",
+        "pattern",
+        FROM_WORKLOAD,
+        "order of the pages: sequential, uniform or zipf(theta) with 0 < theta < 1",
+        reads!(|cell, v| cell.settings.pattern = v.pattern()?),
+        |cell| shown_pattern(cell.settings.pattern),
+    ),
+    key(
+        "settings.accesses",
+        "whole number",
+        FROM_WORKLOAD,
+        "accesses per operation; 32 make it longer than 2 us",
+        reads!(|cell, v| cell.settings.accesses = v.integer(1, 1 << 20, "an operation has 1 to 1048576")?),
+        |cell| cell.settings.accesses.to_string(),
+    ),
+    key(
+        "settings.writes",
+        "whole number",
+        FROM_WORKLOAD,
+        "page writes among the accesses of a writing operation, at most `accesses`",
+        reads!(|cell, v| cell.settings.writes = v.integer(1, 1 << 20, "a writing operation has at least 1")?),
+        |cell| cell.settings.writes.to_string(),
+    ),
+    key(
+        "settings.change.bytes",
+        "whole number",
+        FROM_WORKLOAD,
+        "bytes changed by one page write, 1 to 4080",
+        reads!(|cell, v| {
+            cell.settings.change.bytes = v.integer(
+                1,
+                4080,
+                "one page write changes 1 to 4080 bytes (16 belong to the page's own counter)",
+            )?;
+        }),
+        |cell| cell.settings.change.bytes.to_string(),
+    ),
+    key(
+        "settings.change.pieces",
+        "whole number",
+        FROM_WORKLOAD,
+        "in how many evenly spaced runs they lie, 1 to `bytes`",
+        reads!(|cell, v| cell.settings.change.pieces = v.integer(1, 4080, "they lie in 1 to 4080 runs")?),
+        |cell| cell.settings.change.pieces.to_string(),
+    ),
+    key(
+        "settings.change.moves",
+        "boolean",
+        FROM_WORKLOAD,
+        "whether the runs move on with every write of the page",
+        reads!(|cell, v| cell.settings.change.moves = v.boolean()?),
+        |cell| cell.settings.change.moves.to_string(),
+    ),
+    key(
+        "settings.content",
+        "word",
+        FROM_WORKLOAD,
+        "what is written: counter, random or same",
+        reads!(|cell, v| cell.settings.content = v.content()?),
+        |cell| shown_content(cell.settings.content),
+    ),
+    key(
+        "settings.load",
+        "load",
+        FROM_WORKLOAD,
+        "how hard the guest works: pressure(share of the link), pages(per second), operations(per second) or flat-out",
+        reads!(|cell, v| cell.settings.load = v.load()?),
+        |cell| shown_load(cell.settings.load),
+    ),
+    key(
+        "settings.fill.zero",
+        "share",
+        FROM_WORKLOAD,
+        "share of the pages outside of the working set that stay zero",
+        reads!(|cell, v| cell.settings.fill.zero = v.share()?),
+        |cell| cell.settings.fill.zero.to_string(),
+    ),
+    key(
+        "settings.fill.random",
+        "share",
+        FROM_WORKLOAD,
+        "share of pseudo-random pages; in the working set random and text pages share all",
+        reads!(|cell, v| cell.settings.fill.random = v.share()?),
+        |cell| cell.settings.fill.random.to_string(),
+    ),
+    key(
+        "settings.fill.text",
+        "share",
+        FROM_WORKLOAD,
+        "share of text-like pages; the three shares make 1",
+        reads!(|cell, v| cell.settings.fill.text = v.share()?),
+        |cell| cell.settings.fill.text.to_string(),
+    ),
+];
+
+/// The position in [`KEYS`] of the key of that name.
+pub(crate) fn find(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.name == name)
+}
+
+/// Whether keys begin with that name and a dot.
+pub(crate) fn is_group(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The nearest key to one that does not exist, among those that begin with `prefix`, without the prefix.
+pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<String> {
+    let keys = || KEYS.iter().filter_map(|key| key.name.strip_prefix(prefix));
+    let groups = keys().filter_map(|key| key.split_once('.')).map(|(group, _)| group);
+    nearest(typed, keys().chain(groups).chain(others.iter().copied()))
+}
+
+/// The cell that keys are read into: every default, and placeholders for the two keys that have none.
+pub(crate) fn blank() -> Cell {
+    Cell {
+        workload: String::new(),
+        settings: Settings {
+            working_set: Bytes(64 << 20),
+            reads: 0.5,
+            pattern: Pattern::Uniform,
+            accesses: 32,
+            writes: 1,
+            change: Change { bytes: 256, pieces: 4, moves: true },
+            content: Content::Random,
+            load: Load::FlatOut,
+            fill: Fill { zero: 0.5, random: 0.25, text: 0.25 },
+        },
+        engine: Engine::Full,
+        codec: Codec::None,
+        cache: Cache::None,
+        tracker: Tracker::KvmBitmap,
+        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
+        memory: Bytes(128 << 20),
+        backing: Backing::Anonymous,
+        vcpus: 1,
+        prefault: true,
+        pinning: None,
+        elide_zero: true,
+        stop: StopRule {
+            downtime_limit: Seconds(0.3),
+            max_rounds: 30,
+            max_time: Seconds(300.0),
+            estimate: Estimate::Pages,
+        },
+        proof: Proof::First,
+        windows: Windows {
+            steady: Seconds(0.5),
+            after: Seconds(1.0),
+            control: Seconds(1.0),
+            warmup_max: Seconds(5.0),
+        },
+        timing: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documented_defaults_are_the_defaults() {
+        let cell = blank();
+        for key in KEYS {
+            if ![WORKLOAD, FROM_WORKLOAD, "the engine's"].contains(&key.default) {
+                assert_eq!((key.show)(&cell), key.default, "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nearest_keys() {
+        assert_eq!(nearest_key("memry", "", &[]).as_deref(), Some("memory"));
+        assert_eq!(nearest_key("workingset", "settings.", &[]).as_deref(), Some("working_set"));
+        assert_eq!(nearest_key("rate", "", &[]).as_deref(), Some("link.rate"));
+        assert_eq!(nearest_key("linc", "", &[]).as_deref(), Some("link"));
+        assert_eq!(nearest_key("change.byte", "", &[]).as_deref(), Some("settings.change.bytes"));
+    }
+}

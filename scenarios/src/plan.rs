@@ -1,0 +1,207 @@
+//! A plan: the cells of a suite, fully resolved, and the order in which they run. It is what `--dry-run` shows, what
+//! the runner works off, and what a run directory keeps.
+
+use migbench_workloads::units::Seconds;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::Cell;
+use crate::error::SuiteError;
+use crate::estimate;
+use crate::matrix;
+use crate::order;
+use crate::suite::Suite;
+
+/// Everything that will run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// Name of the suite.
+    pub suite: String,
+    /// What the suite is for, in a line.
+    pub description: String,
+    /// Markdown for reports.
+    pub analysis: String,
+    /// About how long it takes, in the words of the suite.
+    pub time_budget: String,
+    /// BLAKE3 of what is measured: the suite's name, seed, and every cell with its comparison and baseline. Prose,
+    /// repetitions and `--filter` do not change it, `--set` does.
+    pub hash: String,
+    /// The seed of the order and of the guests.
+    pub seed: u64,
+    /// Timed runs of each cell.
+    pub repetitions: u32,
+    /// The comparisons in the order of the suite.
+    pub comparisons: Vec<Comparison>,
+    /// All runs in the order in which they happen.
+    pub order: Vec<PlannedRun>,
+}
+
+/// Cells that are compared with each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// Unique in the plan.
+    pub name: String,
+    /// The key whose values are the rows.
+    pub compare: String,
+    /// The row that the others are compared with; null when a filter left it out.
+    pub baseline: Option<usize>,
+    /// Markdown for reports.
+    pub analysis: String,
+    /// The rows.
+    pub cells: Vec<PlannedCell>,
+}
+
+/// A row of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedCell {
+    /// `comparison/label`, unique in the plan; what `--filter` looks at.
+    pub id: String,
+    /// The value of the compared key, and what an `include` added to it.
+    pub label: String,
+    /// All parameters.
+    pub cell: Cell,
+    /// Whether the cell is skipped, with its reason, on a host that cannot run it.
+    pub optional: bool,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A timing sample.
+    Timed,
+    /// Proves that memory arrives whole; never a timing sample.
+    Verification,
+}
+
+/// One migration to come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedRun {
+    /// In [`Plan::comparisons`].
+    pub comparison: usize,
+    /// In [`Comparison::cells`].
+    pub cell: usize,
+    /// 0 is the verification run; timed ones count from 1.
+    pub repetition: u32,
+    /// What it is for.
+    pub kind: Kind,
+    /// The guest's seed, under 2^53, shared by the cells of a comparison in one repetition.
+    pub seed: u64,
+    /// How long after the steady windows the migration starts, 0 to 100 ms; shared like the seed, so that engines
+    /// meet the guest at the same moment and repetitions at different ones.
+    pub start_jitter: Seconds,
+}
+
+impl Plan {
+    pub(crate) fn of(suite: &Suite) -> Result<Self, SuiteError> {
+        let mut comparisons: Vec<Comparison> = Vec::new();
+        for spec in &suite.specs {
+            for comparison in matrix::expand(suite, spec)? {
+                if comparisons.iter().any(|other| other.name == comparison.name) {
+                    let what = format!("a second comparison is called {}; give it a `name`", comparison.name);
+                    return Err(SuiteError::duplicate(&spec.place, what));
+                }
+                comparisons.push(comparison);
+            }
+        }
+        let hash = hash(&suite.name, suite.seed, &comparisons);
+        if let Some((place, regex)) = &suite.filter {
+            let ids: Vec<String> =
+                comparisons.iter().flat_map(|c| c.cells.iter().map(|cell| cell.id.clone())).collect();
+            comparisons =
+                comparisons.into_iter().filter_map(|c| c.filtered(|id| regex.is_match(id))).collect();
+            if comparisons.is_empty() {
+                return Err(SuiteError::no_match(
+                    place,
+                    format!("matches no cell; there are {}", ids.join(", ")),
+                ));
+            }
+        }
+        Ok(Self {
+            suite: suite.name.clone(),
+            description: suite.description.clone(),
+            analysis: suite.analysis.clone(),
+            time_budget: suite.time_budget.clone(),
+            hash,
+            seed: suite.seed,
+            repetitions: suite.repetitions,
+            order: order::of(&comparisons, suite.repetitions, suite.seed),
+            comparisons,
+        })
+    }
+
+    /// A plan of one cell run `repetitions` times, without a verification run where `verify` is false.
+    #[must_use]
+    pub fn single(cell: Cell, repetitions: u32, verify: bool, seed: u64) -> Self {
+        let (name, label) = (cell.workload.clone(), cell.engine.to_string());
+        let planned = PlannedCell { id: format!("{name}/{label}"), label, cell, optional: false };
+        let comparisons = vec![Comparison {
+            name,
+            compare: "engine".to_owned(),
+            baseline: Some(0),
+            analysis: String::new(),
+            cells: vec![planned],
+        }];
+        let mut order = order::of(&comparisons, repetitions, seed);
+        order.retain(|run| verify || run.kind == Kind::Timed);
+        Self {
+            suite: "migrate".to_owned(),
+            description: "one cell, from the command line".to_owned(),
+            analysis: String::new(),
+            time_budget: String::new(),
+            hash: hash("migrate", seed, &comparisons),
+            seed,
+            repetitions,
+            comparisons,
+            order,
+        }
+    }
+
+    /// The cell of a run of this plan.
+    #[must_use]
+    pub fn cell(&self, run: &PlannedRun) -> Option<&PlannedCell> {
+        self.comparisons.get(run.comparison)?.cells.get(run.cell)
+    }
+
+    /// About how long the plan takes, on a host that keeps up with the links. An upper bound for the delta engine,
+    /// unknown for closed loops; see [`estimate::run`].
+    #[must_use]
+    pub fn estimate(&self) -> Seconds {
+        self.remaining(0)
+    }
+
+    /// The same for the runs from `next` on.
+    #[must_use]
+    pub fn remaining(&self, next: usize) -> Seconds {
+        let runs = self.order.iter().skip(next);
+        let time = |run: &PlannedRun| {
+            self.cell(run)
+                .map_or(0.0, |planned| estimate::run(&planned.cell, run.kind).0 + run.start_jitter.0)
+        };
+        Seconds(runs.map(time).sum())
+    }
+}
+
+impl Comparison {
+    /// The comparison with only the cells whose id is wanted, if any.
+    fn filtered(mut self, wanted: impl Fn(&str) -> bool) -> Option<Self> {
+        let baseline = self.baseline.and_then(|index| self.cells.get(index)).map(|cell| cell.id.clone());
+        self.cells.retain(|cell| wanted(&cell.id));
+        self.baseline = baseline.and_then(|id| self.cells.iter().position(|cell| cell.id == id));
+        (!self.cells.is_empty()).then_some(self)
+    }
+}
+
+/// Of the canonical JSON of what is measured: `serde` writes fields in the order of their declaration.
+fn hash(name: &str, seed: u64, comparisons: &[Comparison]) -> String {
+    let measured: Vec<_> = comparisons
+        .iter()
+        .map(|c| {
+            let cells: Vec<_> = c.cells.iter().map(|cell| (&cell.id, &cell.cell)).collect();
+            (&c.name, &c.compare, c.baseline, cells)
+        })
+        .collect();
+    // Cells have string keys and finite numbers only, which is all that JSON could refuse.
+    let text = serde_json::to_vec(&(name, seed, measured)).unwrap_or_default();
+    blake3::hash(&text).to_hex().to_string()
+}

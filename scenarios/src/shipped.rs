@@ -1,0 +1,23 @@
+//! The suites that come with the program, embedded so that the binary alone can run them.
+
+use crate::error::{Problem, SuiteError, listed, nearest};
+use crate::place::Place;
+
+/// Name and text of every shipped suite, in the order in which they are listed.
+pub const SHIPPED: &[(&str, &str)] = &[("quick", include_str!("../quick.toml"))];
+
+/// The shipped suite of that name, as its name and text.
+///
+/// # Errors
+/// When there is none; the error names the nearest.
+pub fn find(name: &str) -> Result<(&'static str, &'static str), SuiteError> {
+    let names = SHIPPED.iter().map(|(name, _)| *name);
+    SHIPPED.iter().find(|(shipped, _)| *shipped == name).copied().ok_or_else(|| {
+        let problem = Problem::UnknownSuite {
+            name: name.to_owned(),
+            nearest: nearest(name, names.clone()),
+            known: listed(names),
+        };
+        SuiteError::new(&Place::argument("run"), problem)
+    })
+}

@@ -1,0 +1,128 @@
+//! The workload catalogue: named settings of the parametric kernel, each with the reason for its numbers. A
+//! name goes in, settings and their explanation come out; suites build their own workloads on top of these.
+//!
+//! The pressures are chosen so that plain pre-copy converges on the link of the suite that uses them. They
+//! are never chosen by what another engine then saves.
+
+use crate::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use crate::units::Bytes;
+
+/// A named setting of the parametric kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    /// How suites and the command line call it.
+    pub name: &'static str,
+    /// What it models, in a line.
+    pub summary: &'static str,
+    /// Markdown: what it models, its parameters with their reasons, and what to look for in its results.
+    pub about: &'static str,
+    /// The parameters.
+    pub settings: Settings,
+}
+
+/// Half of the memory around a working set is zero, as in a guest that has not used all of its memory; the rest
+/// is half noise (compressed or encrypted data) and half text (what compresses).
+const FILL: Fill = Fill { zero: 0.5, random: 0.25, text: 0.25 };
+
+/// What read-heavy and write-heavy share: they differ in their share of reads and in their load, so that a
+/// difference in results has one cause.
+const MIXED: Settings = Settings {
+    working_set: Bytes(64 << 20),
+    reads: 0.5,
+    pattern: Pattern::Uniform,
+    accesses: 32,
+    writes: 1,
+    change: Change { bytes: 256, pieces: 4, moves: true },
+    content: Content::Random,
+    load: Load::Pressure(0.7),
+    fill: FILL,
+};
+
+/// Every named setting, in the order in which they are listed to users.
+pub static ALL: &[Named] = &[
+    Named {
+        name: "read-heavy",
+        summary: "a cache or a search index: mostly reads, a few pages written",
+        about: "Models a service that answers from memory and updates little, such as a cache or a search \
+index.\n\n\
+- 95 % of the operations only read. Reads dirty nothing, so this share shows what tracking costs the rest.\n\
+- Pressure 0.1: written pages amount to a tenth of the link. The guest writes at a set rate; a flat-out guest \
+with 5 % writes would dirty its whole working set in a tenth of a second and be write-heavy in truth.\n\
+- 64 MiB working set, uniform: every page is equally likely, so no hot set hides the cost of a round.\n\
+- 32 accesses per operation make it longer than 2 us, which keeps the cost of timing it to a few percent.\n\
+- A page write changes 256 random bytes in 4 runs that move: a small update to several fields of a page.\n\n\
+Look for: a second round that is small already, total time near that of one pass over memory, and read \
+latency in pre-copy beside its steady value. Delta has little to save here, because most traffic is the first \
+round.",
+        settings: Settings { reads: 0.95, load: Load::Pressure(0.1), ..MIXED },
+    },
+    Named {
+        name: "write-heavy",
+        summary: "a database under load: half of the operations write",
+        about: "Models a store that is written as much as it is read, such as a database buffer pool or a \
+key-value store under load.\n\n\
+- Half of the operations write one page each; the others only read.\n\
+- Pressure 0.7: written pages amount to 70 % of the link, so that plain pre-copy converges but needs several \
+rounds. At 1 and above it would not converge by itself once the working set is larger than what the downtime \
+limit allows.\n\
+- Working set, pattern, operation and change are those of `read-heavy`, so that the two differ only in how much \
+is written.\n\n\
+Look for: rounds and amplification of the baseline (they bound what delta can save), downtime, and write \
+latency in pre-copy, where the first write to a tracked page pays for the tracking.",
+        settings: Settings { reads: 0.5, load: Load::Pressure(0.7), ..MIXED },
+    },
+    Named {
+        name: "idle",
+        summary: "a guest with nothing to do but a heartbeat",
+        about: "Models a guest that waits. It writes nothing; a heartbeat operation every 10 us (over all vCPUs \
+together) reads one word, so that its blackout can be seen to within 10 us.\n\n\
+- 100,000 operations per second of one read access each, in a working set of 4 MiB that fits into caches.\n\
+- The operations are shorter than those of the other workloads: their latency measures the clock, not memory.\n\n\
+Look for: downtime and blackout. There is nothing to re-send, so what remains is the fixed cost of a handover: \
+pausing, the last harvest, the state, and resuming.",
+        settings: Settings {
+            working_set: Bytes(4 << 20),
+            reads: 1.0,
+            accesses: 1,
+            load: Load::Operations(100_000.0),
+            ..MIXED
+        },
+    },
+];
+
+/// The named setting of that name.
+#[must_use]
+pub fn lookup(name: &str) -> Option<&'static Named> {
+    ALL.iter().find(|named| named.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for named in ALL {
+            assert_eq!(lookup(named.name), Some(named));
+            assert_eq!(ALL.iter().filter(|other| other.name == named.name).count(), 1);
+        }
+        assert_eq!(lookup("write-heavi"), None);
+    }
+
+    #[test]
+    fn settings_are_consistent() {
+        for Named { name, settings, .. } in ALL {
+            let Fill { zero, random, text } = settings.fill;
+            assert!((zero + random + text - 1.0).abs() < 1e-9, "{name}");
+            assert!((0.0..=1.0).contains(&settings.reads), "{name}");
+            assert!(settings.writes <= settings.accesses, "{name}");
+            assert_eq!(settings.working_set.0 % 4096, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_heartbeat_is_every_ten_microseconds() {
+        let idle = &lookup("idle").unwrap().settings;
+        assert_eq!(idle.operations_per_second(None), Some(1e5));
+    }
+}
