@@ -1,1 +1,4 @@
 //! migbench.
+
+pub mod codec;
+pub mod wire;
