@@ -1,0 +1,330 @@
+//! Frames: a header of fixed size and a payload. The header carries two checksums, one of the payload and one
+//! of the header itself (that of the payload included), so a damaged length is refused before a byte is
+//! allocated or waited for because of it. Frames of one direction are numbered from zero, so a lost or
+//! repeated frame is refused too.
+//!
+//! All numbers are little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..4 | magic `MIGB` |
+//! | 4 | version |
+//! | 5 | kind |
+//! | 6..8 | flags, none defined yet |
+//! | 8..12 | bytes of payload |
+//! | 12..20 | sequence number |
+//! | 20..24 | CRC-32C of the payload |
+//! | 24..28 | CRC-32C of bytes 0..24 |
+
+use std::fmt;
+
+/// Bytes of a frame's header.
+pub const HEADER: usize = 28;
+
+/// The most bytes that a payload may have.
+pub const MAX_PAYLOAD: usize = 64 << 20;
+
+/// Version of the format. Peers of different versions refuse each other at the first frame.
+pub const VERSION: u8 = 1;
+
+const MAGIC: [u8; 4] = *b"MIGB";
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $value:literal),+ $(,)?) => {
+        /// What a frame is for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum FrameKind { $($(#[$doc])* $name = $value),+ }
+
+        impl FrameKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            const fn from_byte(byte: u8) -> Option<Self> {
+                match byte { $($value => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Both sides' greeting: what is about to be migrated.
+    Hello = 1,
+    /// Pages, see [`super::pages`].
+    Pages = 2,
+    /// The source has sent all of a round.
+    RoundEnd = 3,
+    /// State of the virtual CPUs.
+    State = 4,
+    /// The destination has everything that it needs to run.
+    Ready = 5,
+    /// The source asks for hashes of the destination's memory.
+    HashRequest = 6,
+    /// Hashes of memory.
+    Hashes = 7,
+    /// The source hands the guest over.
+    Commit = 8,
+    /// The guest runs at the destination.
+    Running = 9,
+    /// The migration is off; the payload says why.
+    Abort = 10,
+    /// Nothing more will be sent.
+    Done = 11,
+}
+
+impl fmt::Display for FrameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A frame that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bad {} at byte {offset} of the stream: {fault}", Named(.kind))]
+pub struct FrameError {
+    /// The byte of the stream (from its start) at which the fault lies.
+    pub offset: u64,
+    /// The kind of the frame, where the header could be trusted to name one.
+    pub kind: Option<FrameKind>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+struct Named<'a>(&'a Option<FrameKind>);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(kind) => write!(f, "{kind} frame"),
+            None => f.write_str("frame"),
+        }
+    }
+}
+
+/// What is wrong with a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The first bytes are not ours: the peer is something else, or the stream is out of step.
+    #[error("it starts with {0:02x?} instead of the magic number")]
+    Magic([u8; 4]),
+    /// The peer speaks another version of the format.
+    #[error("it has version {0}, this program speaks version {VERSION}")]
+    Version(u8),
+    /// The header was damaged.
+    #[error("the header's checksum is {found:08x}, its bytes have {expected:08x}")]
+    HeaderChecksum {
+        /// What the bytes give.
+        expected: u32,
+        /// What the header says.
+        found: u32,
+    },
+    /// A kind that this version does not have.
+    #[error("kind {0} is not known")]
+    Kind(u8),
+    /// Flags that this version does not have.
+    #[error("flags {0:#06x} are not known")]
+    Flags(u16),
+    /// A payload that no sender makes.
+    #[error("a payload of {0} bytes is over the limit of {MAX_PAYLOAD}")]
+    Length(u64),
+    /// A frame was lost or repeated.
+    #[error("it has number {found}, the next one is {expected}")]
+    Sequence {
+        /// The number that is due.
+        expected: u64,
+        /// The number in the header.
+        found: u64,
+    },
+    /// The payload was damaged.
+    #[error("the payload's checksum is {found:08x}, its bytes have {expected:08x}")]
+    PayloadChecksum {
+        /// What the bytes give.
+        expected: u32,
+        /// What the header says.
+        found: u32,
+    },
+    /// The bytes end before the frame does.
+    #[error("it ends after {have} of {needed} bytes")]
+    Truncated {
+        /// Bytes that there should be.
+        needed: usize,
+        /// Bytes that there are.
+        have: usize,
+    },
+    /// An entry of a batch of pages of no known kind.
+    #[error("entry {entry} has the unknown kind {found}")]
+    EntryKind {
+        /// Index of the entry.
+        entry: usize,
+        /// The kind it gives.
+        found: u8,
+    },
+    /// A run of no pages, or an encoded page of no bytes.
+    #[error("entry {entry} is empty")]
+    EmptyEntry {
+        /// Index of the entry.
+        entry: usize,
+    },
+    /// An encoded page that is no smaller than a page.
+    #[error("entry {entry} has an encoded page of {length} bytes")]
+    DeltaLength {
+        /// Index of the entry.
+        entry: usize,
+        /// Bytes of the encoding.
+        length: usize,
+    },
+    /// Pages that the guest does not have.
+    #[error("entry {entry} names {count} pages from page {first} of a guest of {guest_pages} pages")]
+    OutsideGuest {
+        /// Index of the entry.
+        entry: usize,
+        /// First page of the run.
+        first: u64,
+        /// Pages of the run.
+        count: u64,
+        /// Pages of the guest.
+        guest_pages: u64,
+    },
+    /// The entries ask for more or fewer bytes than there are.
+    #[error("the entries describe {expected} bytes of data, the payload has {found}")]
+    DataLength {
+        /// Bytes that the entries describe.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+}
+
+/// A frame as received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What it is for.
+    pub kind: FrameKind,
+    /// Its number in its direction, from zero.
+    pub sequence: u64,
+    /// Where its payload starts in the stream.
+    pub offset: u64,
+    /// The payload, its checksum verified.
+    pub payload: &'a [u8],
+}
+
+/// A verified header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// What the frame is for.
+    pub kind: FrameKind,
+    /// Its number in its direction.
+    pub sequence: u64,
+    /// Bytes of payload, at most [`MAX_PAYLOAD`].
+    pub length: usize,
+    checksum: u32,
+    /// Where the frame starts in the stream.
+    offset: u64,
+}
+
+/// The header of a frame whose payload is `parts`, one after the other.
+///
+/// # Errors
+/// [`Fault::Length`] if the payload is too long. `offset` is where the frame would start in the stream.
+pub fn encode_header(
+    kind: FrameKind,
+    sequence: u64,
+    parts: &[&[u8]],
+    offset: u64,
+) -> Result<[u8; HEADER], FrameError> {
+    let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    let Some(short) = u32::try_from(length).ok().filter(|_| length <= MAX_PAYLOAD as u64) else {
+        return Err(FrameError { offset, kind: Some(kind), fault: Fault::Length(length) });
+    };
+    let checksum = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&MAGIC);
+    header[4] = VERSION;
+    header[5] = kind as u8;
+    header[8..12].copy_from_slice(&short.to_le_bytes());
+    header[12..20].copy_from_slice(&sequence.to_le_bytes());
+    header[20..24].copy_from_slice(&checksum.to_le_bytes());
+    let own = crc32c::crc32c(&header[..24]);
+    header[24..].copy_from_slice(&own.to_le_bytes());
+    Ok(header)
+}
+
+/// Verifies a header that was read at `offset` of the stream, when frame number `sequence` is due.
+///
+/// # Errors
+/// If anything in it is not as [`encode_header`] writes it.
+pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result<Header, FrameError> {
+    let refuse = |at: u64, kind, fault| Err(FrameError { offset: offset + at, kind, fault });
+    let magic = field::<4>(bytes, 0);
+    if magic != MAGIC {
+        return refuse(0, None, Fault::Magic(magic));
+    }
+    if bytes[4] != VERSION {
+        return refuse(4, None, Fault::Version(bytes[4]));
+    }
+    let (expected, found) = (crc32c::crc32c(&bytes[..24]), u32::from_le_bytes(field(bytes, 24)));
+    if expected != found {
+        return refuse(24, None, Fault::HeaderChecksum { expected, found });
+    }
+    let Some(kind) = FrameKind::from_byte(bytes[5]) else {
+        return refuse(5, None, Fault::Kind(bytes[5]));
+    };
+    let flags = u16::from_le_bytes(field(bytes, 6));
+    if flags != 0 {
+        return refuse(6, Some(kind), Fault::Flags(flags));
+    }
+    let length = u32::from_le_bytes(field(bytes, 8));
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= MAX_PAYLOAD) else {
+        return refuse(8, Some(kind), Fault::Length(u64::from(length)));
+    };
+    let found = u64::from_le_bytes(field(bytes, 12));
+    if found != sequence {
+        return refuse(12, Some(kind), Fault::Sequence { expected: sequence, found });
+    }
+    Ok(Header { kind, sequence, length, checksum: u32::from_le_bytes(field(bytes, 20)), offset })
+}
+
+impl Header {
+    /// Joins the header with its payload.
+    ///
+    /// # Errors
+    /// If the payload is not the one that the header was made for.
+    pub fn with_payload(self, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
+        let offset = self.offset + HEADER as u64;
+        let refuse = |offset, fault| Err(FrameError { offset, kind: Some(self.kind), fault });
+        if payload.len() != self.length {
+            let end = offset + payload.len().min(self.length) as u64;
+            return refuse(end, Fault::Truncated { needed: self.length, have: payload.len() });
+        }
+        let expected = crc32c::crc32c(payload);
+        if expected != self.checksum {
+            return refuse(offset, Fault::PayloadChecksum { expected, found: self.checksum });
+        }
+        Ok(Frame { kind: self.kind, sequence: self.sequence, offset, payload })
+    }
+}
+
+/// Decodes the frame at the start of `bytes`, which were read at `offset` of the stream. The frame occupies
+/// [`HEADER`] bytes and its payload.
+///
+/// # Errors
+/// If it is not a whole, undamaged frame with the number `sequence`.
+pub fn decode(bytes: &[u8], offset: u64, sequence: u64) -> Result<Frame<'_>, FrameError> {
+    let truncated = |kind, needed| {
+        let have = bytes.len();
+        FrameError { offset: offset + have as u64, kind, fault: Fault::Truncated { needed, have } }
+    };
+    let (head, rest) = bytes.split_first_chunk::<HEADER>().ok_or_else(|| truncated(None, HEADER))?;
+    let header = decode_header(head, offset, sequence)?;
+    let payload =
+        rest.get(..header.length).ok_or_else(|| truncated(Some(header.kind), HEADER + header.length))?;
+    header.with_payload(payload)
+}
+
+fn field<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| bytes[at + i])
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

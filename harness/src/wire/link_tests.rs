@@ -1,0 +1,206 @@
+//! Links over both kinds of socket: frames arrive whole and in order, bytes are counted where they are
+//! written, and a peer that closes, dies or hangs is a typed error.
+
+use std::io::Write;
+use std::thread;
+
+use migbench_scenarios::cell::Transport;
+
+use super::*;
+use crate::codec::PAGE;
+use crate::wire::frame::{Fault, encode_header};
+use crate::wire::{LinkAddress, Listener, PageRecord, PageRecords};
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(30);
+
+fn connected(transport: Transport) -> (Link, Link) {
+    let listener = Listener::bind(transport).unwrap();
+    let address = listener.address().clone();
+    let connecting = thread::spawn(move || address.connect(LONG).unwrap());
+    (listener.accept(LONG).unwrap(), connecting.join().unwrap())
+}
+
+fn each_transport(test: impl Fn(Link, Link)) {
+    for (_, transport) in Transport::ALL {
+        let (here, there) = connected(*transport);
+        test(here, there);
+    }
+}
+
+#[test]
+fn frames_of_every_size_arrive_in_order_and_are_counted() {
+    each_transport(|mut here, mut there| {
+        let sizes = [0, 1, 27, 4096, 300_000, 5_000_000, 3];
+        let sending = thread::spawn(move || {
+            for (i, size) in sizes.into_iter().enumerate() {
+                let payload = vec![u8::try_from(i).unwrap(); size];
+                let (head, tail) = payload.split_at(size / 3);
+                let kind = if size == 1 { FrameKind::State } else { FrameKind::Hashes };
+                here.send(kind, &[head, &[], tail]).unwrap();
+            }
+            here
+        });
+        for (i, size) in sizes.into_iter().enumerate() {
+            let frame = there.recv().unwrap();
+            assert_eq!(frame.payload, vec![u8::try_from(i).unwrap(); size]);
+        }
+        let here = sending.join().unwrap();
+        let headers = (HEADER * sizes.len()) as u64;
+        assert_eq!(here.traffic().state, (1 + HEADER) as u64);
+        assert_eq!(here.traffic().total(), sizes.iter().sum::<usize>() as u64 + headers);
+        assert_eq!(here.sender().offset(), there.receiver().offset());
+    });
+}
+
+#[test]
+fn batches_of_scattered_extents_arrive_whole() {
+    each_transport(|mut here, mut there| {
+        let sending = thread::spawn(move || {
+            let mut batch = PageBatch::new(1024);
+            for pfn in 0..500 {
+                batch.push_full(2 * pfn, &[u8::try_from(pfn % 251).unwrap(); PAGE]).unwrap();
+                batch.push_delta(2 * pfn + 1, &[1, 1, 7]).unwrap();
+            }
+            here.send_pages(&batch).unwrap();
+            assert_eq!(here.traffic(), batch.traffic());
+            assert_eq!(here.traffic().total(), here.sender().offset());
+        });
+        let frame = there.recv().unwrap();
+        let mut next = 0;
+        for record in PageRecords::parse(&frame, 1000).unwrap() {
+            match record {
+                PageRecord::Full { first, data } => {
+                    assert_eq!(first, next);
+                    assert_eq!(data, vec![u8::try_from(next / 2 % 251).unwrap(); PAGE]);
+                }
+                PageRecord::Delta { pfn, data } => assert_eq!((pfn, data), (next, &[1u8, 1, 7][..])),
+                PageRecord::Zero { .. } => panic!("no zero page was sent"),
+            }
+            next += 1;
+        }
+        assert_eq!(next, 1000);
+        sending.join().unwrap();
+    });
+}
+
+#[test]
+fn a_peer_that_closes_is_an_error_at_each_place() {
+    each_transport(|here, mut there| {
+        drop(here);
+        let error = there.recv().unwrap_err();
+        assert!(matches!(error, LinkError::Closed { doing: AT_A_HEADER, offset: 0 }), "{error}");
+        // Writes fail once the socket has noticed, and no signal arrives.
+        let error = (0..1000).find_map(|_| there.send(FrameKind::Done, &[&[0; 4096]]).err()).unwrap();
+        assert!(matches!(error, LinkError::Closed { doing: SENDING, .. }), "{error}");
+    });
+}
+
+/// Writes raw bytes into the link of `here` and closes it.
+fn raw(here: &Link, bytes: &[u8]) {
+    match &*here.sender.stream {
+        Stream::Unix(stream) => (&mut &*stream).write_all(bytes).unwrap(),
+        Stream::Tcp(stream) => (&mut &*stream).write_all(bytes).unwrap(),
+    }
+}
+
+#[test]
+fn a_peer_that_closes_in_the_middle_is_named_with_the_place() {
+    each_transport(|here, mut there| {
+        let payload = [5; 1000];
+        raw(&here, &encode_header(FrameKind::State, 0, &[&payload], 0).unwrap());
+        raw(&here, &payload[..700]);
+        drop(here);
+        let error = there.recv().unwrap_err();
+        assert!(matches!(error, LinkError::Closed { doing: IN_A_FRAME, offset: 728 }), "{error}");
+    });
+    each_transport(|here, mut there| {
+        raw(&here, &encode_header(FrameKind::State, 0, &[&[]], 0).unwrap()[..11]);
+        drop(here);
+        let error = there.recv().unwrap_err();
+        assert!(matches!(error, LinkError::Closed { doing: IN_A_FRAME, offset: 11 }), "{error}");
+    });
+}
+
+#[test]
+fn damaged_and_repeated_frames_are_refused() {
+    each_transport(|here, mut there| {
+        let mut bytes = encode_header(FrameKind::State, 0, &[b"state"], 0).unwrap().to_vec();
+        bytes.extend(b"stale");
+        raw(&here, &bytes);
+        let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
+        assert_eq!((error.kind, error.offset), (Some(FrameKind::State), HEADER as u64));
+    });
+    each_transport(|mut here, mut there| {
+        here.send(FrameKind::Hello, &[b"once"]).unwrap();
+        assert_eq!(there.recv().unwrap().payload, b"once");
+        raw(&here, &encode_header(FrameKind::Hello, 0, &[], 0).unwrap());
+        let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
+        assert_eq!(error.fault, Fault::Sequence { expected: 1, found: 0 });
+        assert_eq!(error.offset, 32 + 12);
+    });
+}
+
+#[test]
+fn a_silent_peer_runs_into_the_time_limit() {
+    each_transport(|mut here, mut there| {
+        there.set_timeout(SHORT).unwrap();
+        let error = there.recv().unwrap_err();
+        assert!(
+            matches!(error, LinkError::Timeout { doing: AT_A_HEADER, after: SHORT, offset: 0 }),
+            "{error}"
+        );
+        // The link is still good: nothing was read.
+        assert!(!there.wait(Duration::ZERO).unwrap());
+        here.send(FrameKind::Hello, &[b"late"]).unwrap();
+        assert!(there.wait(LONG).unwrap());
+        assert_eq!(there.recv().unwrap().payload, b"late");
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_read_runs_into_the_time_limit_and_breaks_the_link() {
+    each_transport(|mut here, there| {
+        here.set_timeout(SHORT).unwrap();
+        let much = vec![0; 60 << 20];
+        let error = here.send(FrameKind::State, &[&much]).unwrap_err();
+        assert!(matches!(error, LinkError::Timeout { doing: SENDING, .. }), "{error}");
+        let error = here.send(FrameKind::Abort, &[]).unwrap_err();
+        assert!(matches!(error, LinkError::Broken { offset } if offset > 0), "{error}");
+        drop(there);
+    });
+}
+
+#[test]
+fn a_paced_link_is_no_faster_than_its_rate() {
+    each_transport(|mut here, mut there| {
+        here.set_rate(Some(Rate(20_000_000)));
+        let start = Instant::now();
+        let sending = thread::spawn(move || {
+            let payload = vec![1; 250_000];
+            (0..4).for_each(|_| here.send(FrameKind::Hashes, &[&payload]).unwrap());
+            here
+        });
+        (0..4).for_each(|_| assert_eq!(there.recv().unwrap().payload.len(), 250_000));
+        // A megabyte at 20 MB/s, of which the bucket had earned two quanta before it started.
+        assert!(start.elapsed() >= Duration::from_millis(48));
+        let here = sending.join().unwrap();
+        assert!(here.sender().pace().waited() > Duration::from_millis(5));
+        assert!(here.sender().pace().rate_achieved().is_some());
+    });
+}
+
+#[test]
+fn nobody_to_connect_to_and_nobody_who_connects() {
+    let gone = Listener::bind(Transport::Tcp).unwrap().address().clone();
+    let error = gone.connect(LONG).unwrap_err();
+    assert!(matches!(&error, LinkError::Connect { address, .. } if *address == gone.to_string()), "{error}");
+    let unix = LinkAddress::Unix { name: "migbench-nobody-listens-here".to_owned() };
+    assert!(matches!(unix.connect(LONG), Err(LinkError::Connect { .. })));
+    for (_, transport) in Transport::ALL {
+        let listener = Listener::bind(*transport).unwrap();
+        assert!(matches!(listener.accept(SHORT), Err(LinkError::Timeout { .. })));
+        let json = serde_json::to_string(listener.address()).unwrap();
+        assert_eq!(serde_json::from_str::<LinkAddress>(&json).unwrap(), *listener.address());
+    }
+}
