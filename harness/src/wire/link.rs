@@ -14,6 +14,7 @@ use migbench_workloads::units::Rate;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
 
+use super::sabotage::Saboteur;
 use super::address::wait_readable;
 use super::frame::{self, Frame, FrameError, FrameKind, HEADER};
 use super::{Pace, PageBatch, Traffic};
@@ -192,6 +193,17 @@ impl Link {
     #[must_use]
     pub const fn sender(&self) -> &Sender {
         &self.sender
+    }
+
+    /// The outgoing direction, to send on.
+    pub const fn sender_mut(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+
+    /// A way to break this link, for tests.
+    #[must_use]
+    pub fn saboteur(&self) -> Saboteur {
+        Saboteur(Arc::clone(&self.sender.stream))
     }
 
     /// The incoming direction.

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod link;
 pub mod pace;
 pub mod pages;
+pub mod sabotage;
 pub mod traffic;
 
 pub use address::{LinkAddress, Listener};

@@ -1,0 +1,170 @@
+//! A set of pages as a bitmap, filled word by word by trackers and taken out run by run by the engine.
+
+/// Pages by dense number. Its memory is fixed from the start.
+#[derive(Debug, Clone)]
+pub struct DirtySet {
+    words: Vec<u64>,
+    pages: u64,
+    /// No bit is set in words before this one.
+    first: usize,
+}
+
+impl DirtySet {
+    /// An empty set for a guest of `pages` pages.
+    ///
+    /// # Panics
+    /// When the bitmap would not fit into memory.
+    #[must_use]
+    pub fn new(pages: u64) -> Self {
+        let words = usize::try_from(pages.div_ceil(64)).expect("a bitmap that fits into memory");
+        Self { words: vec![0; words], pages, first: words }
+    }
+
+    /// Puts every page in.
+    pub fn fill(&mut self) {
+        self.words.fill(u64::MAX);
+        let rest = self.pages % 64;
+        if let Some(last) = self.words.last_mut()
+            && rest != 0
+        {
+            *last = (1 << rest) - 1;
+        }
+        self.first = 0;
+    }
+
+    /// Takes every page out.
+    pub fn clear(&mut self) {
+        self.words.fill(0);
+        self.first = self.words.len();
+    }
+
+    /// How many pages are in it.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Whether no page is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|&word| word == 0)
+    }
+
+    /// Whether `page` is in it.
+    #[must_use]
+    pub fn contains(&self, page: u64) -> bool {
+        page < self.pages && self.words[Self::place(page)] >> (page % 64) & 1 != 0
+    }
+
+    /// Puts one page in.
+    ///
+    /// # Panics
+    /// When the guest has no such page.
+    pub fn insert(&mut self, page: u64) {
+        assert!(page < self.pages, "page {page} of {}", self.pages);
+        let word = Self::place(page);
+        self.words[word] |= 1 << (page % 64);
+        self.first = self.first.min(word);
+    }
+
+    /// Adds the pages of a bitmap whose first bit is page `first`, a multiple of 64.
+    ///
+    /// # Panics
+    /// When the bitmap starts within a word or reaches past the end.
+    pub fn insert_words(&mut self, first: u64, bitmap: &[u64]) {
+        assert!(first.is_multiple_of(64), "a bitmap that starts at page {first}");
+        let start = Self::place(first);
+        for (target, word) in self.words[start..start + bitmap.len()].iter_mut().zip(bitmap) {
+            *target |= word;
+        }
+        self.first = self.first.min(start);
+    }
+
+    /// Takes out the first run of pages, of at most `most`: its first page and its length.
+    pub fn take_run(&mut self, most: u64) -> Option<(u64, u64)> {
+        while self.first < self.words.len() && self.words[self.first] == 0 {
+            self.first += 1;
+        }
+        let word = self.words.get(self.first)?;
+        let start = self.first as u64 * 64 + u64::from(word.trailing_zeros());
+        let mut length = 0;
+        while length < most {
+            let page = start + length;
+            let at = Self::place(page);
+            let Some(word) = self.words.get_mut(at) else { break };
+            let bit = page % 64;
+            let ones = u64::from((*word >> bit).trailing_ones()).min(most - length);
+            if ones == 0 {
+                break;
+            }
+            let mask = if ones == 64 { u64::MAX } else { ((1 << ones) - 1) << bit };
+            *word &= !mask;
+            length += ones;
+            if bit + ones < 64 {
+                break;
+            }
+        }
+        Some((start, length))
+    }
+
+    fn place(page: u64) -> usize {
+        // `new` made sure that every page's word has an index.
+        usize::try_from(page / 64).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        /// Runs are disjoint, maximal up to the limit, in order, and cover exactly what was put in.
+        #[test]
+        fn runs_are_what_was_put_in(
+            pages in 1_u64..700,
+            seeds in prop::collection::vec((any::<u64>(), 1_u64..80), 0..20),
+            most in 1_u64..130,
+        ) {
+            let mut set = DirtySet::new(pages);
+            let mut model = BTreeSet::new();
+            for (seed, length) in seeds {
+                for page in (seed % pages)..(seed % pages + length).min(pages) {
+                    set.insert(page);
+                    model.insert(page);
+                }
+            }
+            prop_assert_eq!(set.len(), model.len() as u64);
+            let mut taken = Vec::new();
+            while let Some((first, count)) = set.take_run(most) {
+                prop_assert!(count >= 1 && count <= most);
+                if count < most {
+                    prop_assert!(!model.contains(&(first + count)));
+                }
+                taken.extend(first..first + count);
+            }
+            prop_assert_eq!(taken, model.into_iter().collect::<Vec<_>>());
+            prop_assert!(set.is_empty());
+        }
+    }
+
+    #[test]
+    fn full_means_each_page_once() {
+        for pages in [1, 63, 64, 65, 8192] {
+            let mut set = DirtySet::new(pages);
+            set.fill();
+            assert_eq!(set.len(), pages);
+            assert_eq!(set.take_run(u64::MAX), Some((0, pages)));
+            assert_eq!(set.take_run(1), None);
+        }
+    }
+
+    #[test]
+    fn words_go_where_their_region_starts() {
+        let mut set = DirtySet::new(256);
+        set.insert_words(128, &[0b101, 1 << 63]);
+        assert!(set.contains(128) && set.contains(130) && set.contains(255));
+        assert_eq!(set.len(), 3);
+    }
+}

@@ -1,0 +1,43 @@
+//! Engines: the pre-copy loop, what it sends of a page, when it stops.
+
+pub mod policy;
+pub mod precopy;
+pub mod stop;
+
+use std::ops::AddAssign;
+
+/// Page sends by outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Whole pages.
+    pub full: u64,
+    /// Zero pages sent as marks.
+    pub zero: u64,
+    /// Deltas.
+    pub delta: u64,
+    /// Identical to what the destination holds: not sent.
+    pub unchanged: u64,
+    /// Delta tried, no smaller than the page; counted in `full` too.
+    pub overflow: u64,
+    /// Encoded bytes of the deltas.
+    pub delta_bytes: u64,
+}
+
+impl Tally {
+    /// Pages looked at.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        self.full + self.zero + self.delta + self.unchanged
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.full += other.full;
+        self.zero += other.zero;
+        self.delta += other.delta;
+        self.unchanged += other.unchanged;
+        self.overflow += other.overflow;
+        self.delta_bytes += other.delta_bytes;
+    }
+}

@@ -1,0 +1,126 @@
+//! Planted faults, for tests only: what is to go wrong, on which side, and when. A run with one carries the flag
+//! `fault_injected` in its record.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Role;
+use crate::wire::sabotage::Saboteur;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// The process is killed.
+    Kill,
+    /// The link is closed.
+    Close,
+    /// A frame with a wrong checksum is sent.
+    Corrupt,
+    /// A bit of the destination's memory is flipped.
+    Flip,
+}
+
+/// When. Both sides pass these points in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Point {
+    /// Connected, nothing sent.
+    Connect,
+    /// After the first round.
+    Precopy,
+    /// The guest is paused, its last pages are sent.
+    Switchover,
+    /// State is exchanged, commit is not sent.
+    BeforeCommit,
+    /// Commit is sent or received; the guest does not run yet as far as this side knows.
+    AfterCommit,
+}
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where.
+    pub side: Role,
+    /// What.
+    pub action: Action,
+    /// When.
+    pub point: Point,
+}
+
+const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
+const ACTIONS: [(&str, Action); 4] = [
+    ("kill", Action::Kill),
+    ("close", Action::Close),
+    ("corrupt", Action::Corrupt),
+    ("flip", Action::Flip),
+];
+const POINTS: [(&str, Point); 5] = [
+    ("connect", Point::Connect),
+    ("precopy", Point::Precopy),
+    ("switchover", Point::Switchover),
+    ("before-commit", Point::BeforeCommit),
+    ("after-commit", Point::AfterCommit),
+];
+
+fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+}
+
+fn name<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+    table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    /// `side:action@point`, such as `destination:kill@before-commit`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once(':').and_then(|(side, rest)| {
+            let (action, point) = rest.split_once('@')?;
+            Some(Self {
+                side: find(&SIDES, side)?,
+                action: find(&ACTIONS, action)?,
+                point: find(&POINTS, point)?,
+            })
+        });
+        parsed.ok_or_else(|| format!("`{text}` is no fault; write it like destination:kill@before-commit"))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (side, action) = (name(&SIDES, self.side), name(&ACTIONS, self.action));
+        write!(f, "{side}:{action}@{}", name(&POINTS, self.point))
+    }
+}
+
+impl Fault {
+    /// Does what is due on `side` at `point`, and says what it was; flipping a bit is left to the caller.
+    pub fn strike(fault: Option<Self>, side: Role, point: Point, link: &Saboteur) -> Option<Action> {
+        let action = fault.filter(|f| f.side == side && f.point == point)?.action;
+        match action {
+            Action::Kill => {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+            }
+            Action::Close => link.close(),
+            Action::Corrupt => link.corrupt(),
+            Action::Flip => {}
+        }
+        Some(action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_shows() {
+        for text in ["source:kill@after-commit", "destination:flip@switchover", "source:close@precopy"] {
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+        assert!("source:kill".parse::<Fault>().is_err());
+        assert!("moon:kill@connect".parse::<Fault>().is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! The two processes of one migration. Each is this same binary under a hidden sub-command: it takes orders over an
+//! inherited control socket, does its half, reports, and ends with the socket.
+
+pub mod destination;
+pub mod fault;
+pub mod proof;
+pub mod protocol;
+pub mod sampler;
+pub mod source;
+pub mod usage;
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use migbench_scenarios::cell::Cell;
+
+use crate::sys::thread;
+use crate::vm::VmError;
+use crate::wire::link::LinkError;
+use protocol::{Control, Order, ProtocolError, Role};
+
+/// Serves one migration on the control socket that the runner left open as `descriptor`.
+///
+/// # Errors
+/// When the runner cannot be understood or is gone; failures of the migration itself are reported to it.
+pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
+    thread::die_with_parent();
+    thread::sharp_timers();
+    let mut control = Control::inherited(descriptor)?;
+    let assignment = match control.receive::<Order>()? {
+        Order::Prepare(assignment) => *assignment,
+        other @ Order::Migrate { .. } => return Err(ProtocolError::Unexpected(format!("{other:?}"))),
+    };
+    match assignment.role {
+        Role::Source => source::serve(&mut control, &assignment),
+        Role::Destination => destination::serve(&mut control, &assignment),
+    }
+}
+
+/// Longest wait on the link: a peer that hashes its memory says nothing meanwhile.
+fn link_timeout(cell: &Cell) -> Duration {
+    Duration::from_secs(30 + (cell.memory.0 >> 27))
+}
+
+/// Why a node could not do its half.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The guest.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::precopy::EngineError),
+    /// The tracker.
+    #[error(transparent)]
+    Tracker(#[from] crate::dirty::TrackerError),
+    /// A page frame.
+    #[error(transparent)]
+    Frame(#[from] crate::wire::frame::FrameError),
+    /// A delta that does not fit its page.
+    #[error("the delta of the page at {page}: {source}")]
+    Delta {
+        /// Guest-physical address.
+        page: migbench_workloads::units::Gpa,
+        /// What is wrong with it.
+        source: crate::codec::XbzrleError,
+    },
+    /// The other side gave up.
+    #[error("the other side gave up: {0}")]
+    Abort(String),
+    /// A frame out of order.
+    #[error("a {found} frame came where {expected} was due")]
+    OutOfOrder {
+        /// What came.
+        found: crate::wire::frame::FrameKind,
+        /// What was due.
+        expected: &'static str,
+    },
+    /// A greeting, a state or a list of hashes that cannot be right.
+    #[error("{0}")]
+    Content(String),
+    /// Host figures.
+    #[error(transparent)]
+    Noise(#[from] crate::runner::noise::NoiseError),
+    /// Anything of the system.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The runner is gone or out of step.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}
+
+impl From<crate::vm::memory::RamError> for NodeError {
+    fn from(error: crate::vm::memory::RamError) -> Self {
+        Self::Vm(error.into())
+    }
+}
+
+impl From<crate::vm::vcpu::VcpuError> for NodeError {
+    fn from(error: crate::vm::vcpu::VcpuError) -> Self {
+        Self::Vm(error.into())
+    }
+}

@@ -1,0 +1,323 @@
+//! What runner and nodes say to each other: one JSON object a line over a Unix socket. Times are nanoseconds of the
+//! host's monotonic clock, which all processes of a host share.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixStream;
+
+use migbench_reports::record::Round;
+use migbench_scenarios::cell::Cell;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
+use crate::wire::address::LinkAddress;
+
+/// Which half a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Boots the guest and sends it.
+    Source,
+    /// Receives it.
+    Destination,
+}
+
+/// What a node is told first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Its half.
+    pub role: Role,
+    /// Every parameter.
+    pub cell: Cell,
+    /// Seed of the guest.
+    pub seed: u64,
+    /// `abi::FLAG_*` for the guest, for tests.
+    pub guest_flags: u32,
+    /// Whether memory is hashed before the guest resumes.
+    pub verify: bool,
+    /// How long the source waits before it starts, in seconds.
+    pub start_jitter: f64,
+    /// What is to go wrong, for tests.
+    pub fault: Option<Fault>,
+    /// Descriptor of the telemetry memory.
+    pub telemetry: RawFd,
+}
+
+/// From the runner to a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Order {
+    /// Get ready.
+    Prepare(Box<Assignment>),
+    /// The destination is ready there; controls have none.
+    Migrate {
+        /// Where to connect to.
+        address: Option<LinkAddress>,
+    },
+}
+
+/// From a node to the runner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Message {
+    /// The destination waits for a connection.
+    Listening {
+        /// Where.
+        address: LinkAddress,
+    },
+    /// The source's guest is in steady state.
+    Steady,
+    /// A round with the guest running is over.
+    Round(Round),
+    /// The source is done with its half.
+    Source(Box<SourceReport>),
+    /// The destination is done with its half.
+    Destination(Box<DestinationReport>),
+}
+
+/// What went wrong in a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `boot`, `warmup`, `connect`, `precopy`, `switchover`, `verification`, `handover`, `after`, `validate`.
+    pub phase: String,
+    /// In a sentence.
+    pub message: String,
+}
+
+/// The guest's own check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Whether it passed.
+    pub passed: bool,
+    /// What it found otherwise.
+    pub message: Option<String>,
+}
+
+/// CPU, memory and waiting of one node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Seconds of CPU of all threads but vCPUs' and the sampler's, during the migration.
+    pub cpu: f64,
+    /// Seconds of CPU of the vCPU threads, during the migration.
+    pub cpu_vcpu: f64,
+    /// Seconds that the vCPU threads waited for a CPU.
+    pub vcpu_run_delay: f64,
+    /// Seconds that the other threads waited for a CPU.
+    pub engine_run_delay: f64,
+    /// Resident bytes without guest memory and telemetry.
+    pub memory: u64,
+    /// Seconds of CPU that the hypervisor under this host took away.
+    pub steal: Option<f64>,
+}
+
+/// Samples of the guest's progress.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Time, and operations ended until then.
+    pub operations: Vec<(u64, u64)>,
+    /// The least that the guest's clock at its last operation's end was behind the host's, in TSC ticks.
+    pub tsc_lag: Option<i64>,
+}
+
+/// How the guest was before the migration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steady {
+    /// Whether throughput settled.
+    pub settled: bool,
+    /// The first steady window.
+    pub start: u64,
+    /// End of the second one.
+    pub end: u64,
+    /// Stalled seconds per second in the second one, where a threshold could be had.
+    pub stall: Option<f64>,
+    /// The threshold in ns: the p99.9 of service times in the first one.
+    pub stall_threshold: Option<f64>,
+}
+
+/// Times and counts of the source's half.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sending {
+    /// When the migration started.
+    pub start: u64,
+    /// Tracker armed and link connected.
+    pub set_up: u64,
+    /// Pause ordered.
+    pub pause_ordered: u64,
+    /// All vCPUs paused.
+    pub paused: u64,
+    /// Last harvest done.
+    pub harvested: u64,
+    /// Last page in the socket.
+    pub sent: u64,
+    /// The destination said that it has everything.
+    pub ready: u64,
+    /// Commit sent.
+    pub committed: u64,
+    /// The destination said that the guest runs.
+    pub running: u64,
+    /// Whether a limit forced the switchover.
+    pub capped: bool,
+    /// Rounds, the paused one last.
+    pub rounds: Vec<Round>,
+    /// Bytes of encoded deltas.
+    pub delta_bytes: u64,
+    /// Bytes sent, by kind: full, zero, delta, state, control.
+    pub traffic: [u64; 5],
+    /// See `link_rate_achieved`.
+    pub rate_achieved: Option<f64>,
+}
+
+/// The source's half.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// Why it did not end as planned.
+    pub failure: Option<Failure>,
+    /// Whether commit was sent, and the guest with it.
+    pub handed_over: bool,
+    /// After a failure: whether the guest's counters advanced again at the source.
+    pub guest_runs: bool,
+    /// Before the migration.
+    pub steady: Option<Steady>,
+    /// The migration.
+    pub sending: Option<Sending>,
+    /// Start and end of what a control did instead.
+    pub control: Option<(u64, u64)>,
+    /// Harvests of `track-only`.
+    pub rounds: Vec<Round>,
+    /// Operations, page writes and stalled ticks between the start and the pause.
+    pub precopy: Option<Progress>,
+    /// Whether memory was equal; none where it was not compared.
+    pub verified: Option<bool>,
+    /// The guest's check, where it ended here.
+    pub checked: Option<Checked>,
+    /// The guest's histograms by name, where it ended here.
+    pub histograms: BTreeMap<String, String>,
+    /// CPU and memory.
+    pub usage: Usage,
+    /// Progress samples.
+    pub samples: Samples,
+    /// The most operations overdue at once, where the guest ended here.
+    pub backlog_max: Option<u64>,
+    /// TSC frequency.
+    pub tsc_khz: u32,
+}
+
+/// What the guest did in a phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Operations.
+    pub operations: u64,
+    /// Page writes.
+    pub page_writes: u64,
+    /// Ticks of stall.
+    pub stall_ticks: u64,
+    /// Nanoseconds it lasted.
+    pub nanoseconds: u64,
+}
+
+/// The destination's half.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DestinationReport {
+    /// Why it did not end as planned.
+    pub failure: Option<Failure>,
+    /// Whether commit was received.
+    pub took_over: bool,
+    /// Whether the guest's counters advanced here.
+    pub guest_runs: bool,
+    /// Seconds to make and pre-fault memory.
+    pub prepare: f64,
+    /// The last vCPU's first entry into `KVM_RUN`.
+    pub entered: u64,
+    /// All vCPUs had caught up with their schedules.
+    pub caught_up: Option<u64>,
+    /// End of the window after the migration.
+    pub end: u64,
+    /// Seconds in decoding.
+    pub decode: f64,
+    /// Ticks of the gap between the two operations around the switchover, the largest of all vCPUs.
+    pub gap_ticks: Option<u64>,
+    /// Times that a vCPU's clock went backwards.
+    pub backwards: u32,
+    /// The most operations overdue at once since the start of the migration.
+    pub backlog_max: u64,
+    /// Bytes sent to the source.
+    pub traffic: u64,
+    /// The guest's check.
+    pub checked: Option<Checked>,
+    /// The guest's histograms by name.
+    pub histograms: BTreeMap<String, String>,
+    /// CPU and memory.
+    pub usage: Usage,
+    /// Progress samples.
+    pub samples: Samples,
+}
+
+/// Why runner and node lost each other.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// The socket.
+    #[error("the control socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The peer closed it.
+    #[error("the control socket was closed")]
+    Closed,
+    /// Not JSON of ours.
+    #[error("the control socket carried what is no message: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A message at the wrong time.
+    #[error("message out of order: {0}")]
+    Unexpected(String),
+}
+
+/// One end of a control socket.
+#[derive(Debug)]
+pub struct Control {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Control {
+    /// Over a connected socket.
+    ///
+    /// # Errors
+    /// When it cannot be duplicated.
+    pub fn new(socket: UnixStream) -> Result<Self, ProtocolError> {
+        Ok(Self { writer: socket.try_clone()?, reader: BufReader::new(socket) })
+    }
+
+    /// Over an inherited descriptor.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    pub fn inherited(descriptor: RawFd) -> Result<Self, ProtocolError> {
+        Self::new(UnixStream::from(crate::sys::memory::inherited(descriptor)?))
+    }
+
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// When the peer is gone.
+    pub fn send(&mut self, message: &impl Serialize) -> Result<(), ProtocolError> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.writer.write_all(&line)?;
+        Ok(())
+    }
+
+    /// Receives a line.
+    ///
+    /// # Errors
+    /// When the peer is gone or sends something else.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, ProtocolError> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(ProtocolError::Closed);
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// The two directions, for two threads.
+    #[must_use]
+    pub fn split(self) -> (BufReader<UnixStream>, UnixStream) {
+        (self.reader, self.writer)
+    }
+}

@@ -1,0 +1,79 @@
+//! Reads the guest's counters every millisecond, from telemetry, into memory that was set aside before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread::JoinHandle;
+
+use super::NodeError;
+use super::protocol::Samples;
+use crate::sys::memory::Telemetry;
+use crate::sys::{clock, thread};
+use crate::vm::telemetry;
+
+/// Nanoseconds between samples.
+pub const INTERVAL: u64 = 1_000_000;
+
+/// A running sampler.
+#[derive(Debug)]
+pub struct Sampler {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Samples>,
+    id: Arc<AtomicI32>,
+}
+
+impl Sampler {
+    /// Starts to sample, with room for `seconds`.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(source: Arc<Telemetry>, seconds: f64) -> Result<Self, NodeError> {
+        let (stop, id) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI32::new(0)));
+        let (stopped, own_id) = (Arc::clone(&stop), Arc::clone(&id));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let room = (seconds * 1000.0).clamp(1000.0, 600_000.0) as usize;
+        let thread = std::thread::Builder::new()
+            .name("sampler".into())
+            .spawn(move || {
+                thread::sharp_timers();
+                own_id.store(thread::id(), Ordering::Release);
+                sample(&source, &stopped, room)
+            })
+            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
+        Ok(Self { stop, thread, id })
+    }
+
+    /// Kernel id of its thread, so that its CPU time can be left out.
+    #[must_use]
+    pub fn thread(&self) -> i32 {
+        self.id.load(Ordering::Acquire)
+    }
+
+    /// Ends it.
+    #[must_use]
+    pub fn finish(self) -> Samples {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+fn sample(source: &Telemetry, stop: &AtomicBool, room: usize) -> Samples {
+    let mut operations = Vec::with_capacity(room);
+    let mut least: Option<i64> = None;
+    let mut next = clock::now();
+    while !stop.load(Ordering::Acquire) {
+        operations.push((clock::now(), telemetry::operations(source)));
+        for n in 0..source.vcpus() {
+            let guest = source.vcpu(n).last_end.load(Ordering::Relaxed);
+            if guest != 0 {
+                let lag = clock::tsc().wrapping_sub(guest).cast_signed();
+                least = Some(least.map_or(lag, |l| l.min(lag)));
+            }
+        }
+        next += INTERVAL;
+        // After a long wait for a CPU the missed samples are left out, not made up.
+        next = next.max(clock::now());
+        clock::sleep_until(next);
+    }
+    operations.push((clock::now(), telemetry::operations(source)));
+    Samples { operations, tsc_lag: least }
+}

@@ -1,0 +1,302 @@
+//! The source: boots the guest, waits until it is steady, migrates it, and keeps it if that fails before commit.
+
+mod handover;
+mod steady;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use migbench_reports::record::Round;
+use migbench_scenarios::cell::{Cell, Engine};
+use migbench_workloads::abi;
+use migbench_workloads::units::Seconds;
+
+use super::fault::{Fault, Point};
+use super::protocol::{
+    Assignment, Checked, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport,
+};
+use super::sampler::Sampler;
+use super::usage::Meter;
+use super::{NodeError, proof};
+use crate::dirty::{DirtySet, DirtyTracker, tracker};
+use crate::engine::precopy::Observer;
+use crate::sys::clock;
+use crate::sys::memory::Telemetry;
+use crate::sys::thread;
+use crate::vm::{Vm, telemetry};
+use crate::wire::address::LinkAddress;
+use crate::wire::sabotage::Saboteur;
+
+/// Time for a guest that goes on to show it.
+const SIGN_OF_LIFE: u64 = 2_000_000_000;
+
+/// Serves one run.
+///
+/// # Errors
+/// When the runner is gone; everything else is reported to it.
+pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), ProtocolError> {
+    let mut source = Source { control, assignment, phase: "boot", report: SourceReport::default() };
+    if let Err(error) = source.run() {
+        source.fail(&error);
+    }
+    let report = Box::new(std::mem::take(&mut source.report));
+    control.send(&Message::Source(report))
+}
+
+struct Source<'a> {
+    control: &'a mut Control,
+    assignment: &'a Assignment,
+    phase: &'static str,
+    report: SourceReport,
+}
+
+/// Tells the runner of rounds, between them.
+struct Teller<'a> {
+    control: &'a mut Control,
+    fault: Option<Fault>,
+    link: Saboteur,
+}
+
+impl Observer for Teller<'_> {
+    fn round_ends(&mut self, round: &Round) {
+        // A runner that is gone is noticed at the report.
+        let _ = self.control.send(&Message::Round(round.clone()));
+        if round.round == 0 {
+            Fault::strike(self.fault, Role::Source, Point::Precopy, &self.link);
+        }
+    }
+}
+
+impl Source<'_> {
+    fn cell(&self) -> &Cell {
+        &self.assignment.cell
+    }
+
+    fn fail(&mut self, error: &NodeError) {
+        self.report.failure =
+            Some(Failure { phase: self.phase.into(), message: chain(error) });
+    }
+
+    fn run(&mut self) -> Result<(), NodeError> {
+        let cell = self.assignment.cell.clone();
+        if let Some(pinning) = &cell.pinning {
+            thread::pin(&pinning.source)
+                .map_err(|source| NodeError::System { action: "bind the source to its CPUs", source })?;
+        }
+        let vm = self.boot(&cell)?;
+        self.phase = "warmup";
+        let sampler = Sampler::start(Arc::clone(vm.machine().telemetry()), sampled_for(&cell))?;
+        self.report.steady = Some(steady::reach(&vm, &cell)?);
+        self.control.send(&Message::Steady)?;
+        let Order::Migrate { address } = self.control.receive()? else {
+            return Err(ProtocolError::Unexpected("a second preparation".into()).into());
+        };
+        std::thread::sleep(Seconds(self.assignment.start_jitter).duration());
+        let outcome = match cell.engine {
+            Engine::None | Engine::TrackOnly => self.control_window(&vm, &sampler),
+            _ => self.migrate(&vm, &sampler, address.as_ref()),
+        };
+        if !self.report.handed_over {
+            self.keep(&vm, outcome.is_err());
+        }
+        self.report.samples = sampler.finish();
+        if let Err(error) = &outcome {
+            self.fail(error);
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self, cell: &Cell) -> Result<Vm, NodeError> {
+        let memfd = crate::sys::memory::inherited(self.assignment.telemetry)
+            .map_err(|source| NodeError::System { action: "open telemetry", source })?;
+        let telemetry = Telemetry::map(memfd, cell.vcpus as usize, cell.timing)
+            .map_err(|source| NodeError::System { action: "map telemetry", source })?;
+        telemetry.control().phase.store(abi::PHASE_WARMUP, Release);
+        let vm = Vm::boot(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
+        self.report.tsc_khz = vm.tsc_khz();
+        Ok(vm)
+    }
+
+    /// What the guest has done in pre-copy since `before`.
+    fn progress_since(&self, vm: &Vm, before: &Progress) -> Progress {
+        let now = snapshot(vm);
+        Progress {
+            operations: now.operations - before.operations,
+            page_writes: now.page_writes - before.page_writes,
+            stall_ticks: now.stall_ticks - before.stall_ticks,
+            nanoseconds: now.nanoseconds - before.nanoseconds,
+        }
+    }
+
+    /// The controls `none` and `track-only`: the timeline of a migration without one.
+    fn control_window(&mut self, vm: &Vm, sampler: &Sampler) -> Result<(), NodeError> {
+        self.phase = "precopy";
+        let meter = Meter::start(vm, Some(sampler.thread()))?;
+        let control = vm.telemetry().control();
+        reset_backlog(vm);
+        control.phase.store(abi::PHASE_PRECOPY, Release);
+        let before = snapshot(vm);
+        let start = clock::now();
+        let length = Seconds(self.cell().windows.control.0).duration();
+        if self.cell().engine == Engine::TrackOnly {
+            let mut tracker = tracker(self.cell().tracker, vm.machine());
+            let tracked = self.track(vm, tracker.as_mut(), start, length);
+            tracker.disarm()?;
+            tracked?;
+        } else {
+            std::thread::sleep(length);
+        }
+        let end = clock::now();
+        self.report.precopy = Some(self.progress_since(vm, &before));
+        control.phase.store(abi::PHASE_AFTER, Release);
+        self.report.control = Some((start, end));
+        self.report.usage = meter.finish()?;
+        self.phase = "after";
+        std::thread::sleep(self.cell().windows.after.duration());
+        Ok(())
+    }
+
+    /// Arms and harvests at the pace of pre-copy rounds, sends nothing.
+    fn track(
+        &mut self,
+        vm: &Vm,
+        tracker: &mut dyn DirtyTracker,
+        start: u64,
+        length: std::time::Duration,
+    ) -> Result<(), NodeError> {
+        /// Seconds between harvests: about a round of the shipped suites.
+        const PACE: f64 = 0.1;
+        let mut dirty = DirtySet::new(vm.ram().pages());
+        tracker.arm()?;
+        let mut round = 0;
+        let mut last = clock::now();
+        while clock::seconds(start, clock::now()) < length.as_secs_f64() {
+            std::thread::sleep(Seconds(PACE).duration());
+            let before = clock::now();
+            tracker.harvest(&mut dirty)?;
+            let after = clock::now();
+            self.report.rounds.push(Round {
+                round,
+                dirty_pages: dirty.len(),
+                duration: clock::seconds(last, after),
+                harvest_time: clock::seconds(before, after),
+                ..Round::default()
+            });
+            // What a tracker re-arms lazily it must re-arm here too, or only its first round would count.
+            while let Some((first, count)) = dirty.take_run(64) {
+                tracker.before_read(first, count)?;
+            }
+            round += 1;
+            last = after;
+        }
+        Ok(())
+    }
+
+    fn migrate(&mut self, vm: &Vm, sampler: &Sampler, address: Option<&LinkAddress>) -> Result<(), NodeError> {
+        self.phase = "connect";
+        let Some(address) = address else {
+            return Err(NodeError::Content("the runner gave no address of the destination".into()));
+        };
+        let meter = Meter::start(vm, Some(sampler.thread()))?;
+        let mut tracker = tracker(self.cell().tracker, vm.machine());
+        let outcome = self.migrate_with(vm, tracker.as_mut(), &meter, address);
+        if !self.report.handed_over {
+            vm.telemetry().control().phase.store(abi::PHASE_AFTER, Release);
+            // In this order: a guest that goes on unlogged is better than one that waits.
+            vm.resume();
+        }
+        let disarmed = tracker.disarm();
+        outcome?;
+        Ok(disarmed?)
+    }
+
+    /// The guest ends here: after a control, or because a migration failed before commit.
+    fn keep(&mut self, vm: &Vm, failed: bool) {
+        let before = telemetry::operations(vm.telemetry());
+        let start = clock::now();
+        while clock::now() - start < SIGN_OF_LIFE && vm.check().is_ok() {
+            if telemetry::operations(vm.telemetry()) > before {
+                self.report.guest_runs = true;
+                break;
+            }
+            std::thread::sleep(Seconds(0.001).duration());
+        }
+        if failed && !self.report.guest_runs {
+            return;
+        }
+        self.report.backlog_max = Some(backlog_max(vm));
+        self.report.histograms = histograms(vm);
+        self.report.checked = Some(check_guest(vm));
+    }
+
+    /// Hashes of pages as the destination decoded them, against memory that has been frozen since the pause.
+    fn prove_pages(&mut self, vm: &Vm, link: &mut crate::wire::link::Link) -> Result<(), NodeError> {
+        use crate::wire::frame::FrameKind;
+        self.phase = "verification";
+        let here = proof::hash_pages(vm.ram())?;
+        let mut at = 0;
+        self.report.verified = Some(false);
+        loop {
+            let frame = link.recv()?;
+            match frame.kind {
+                FrameKind::Hashes => at += proof::compare_pages(vm.ram(), &here, at, frame.payload)?,
+                FrameKind::Done if at == here.len() => break,
+                found => return Err(NodeError::OutOfOrder { found, expected: "Hashes of all pages" }),
+            }
+        }
+        self.report.verified = Some(true);
+        Ok(())
+    }
+}
+
+pub(super) use handover::expect;
+pub(super) use steady::histograms;
+
+/// Lets the guest check itself.
+pub(super) fn check_guest(vm: &Vm) -> Checked {
+    match vm.validate() {
+        Ok(()) => Checked { passed: true, message: None },
+        Err(error) => Checked { passed: false, message: Some(error.to_string()) },
+    }
+}
+
+/// Counters of now, and stalls of the pre-copy phase.
+fn snapshot(vm: &Vm) -> Progress {
+    let telemetry = vm.telemetry();
+    Progress {
+        operations: telemetry::operations(telemetry),
+        page_writes: telemetry::page_writes(telemetry),
+        stall_ticks: telemetry::stalls(telemetry, abi::PHASE_PRECOPY).0,
+        nanoseconds: clock::now(),
+    }
+}
+
+pub(super) fn reset_backlog(vm: &Vm) {
+    for n in 0..vm.telemetry().vcpus() {
+        vm.telemetry().vcpu(n).backlog_max.store(0, Relaxed);
+    }
+}
+
+pub(super) fn backlog_max(vm: &Vm) -> u64 {
+    (0..vm.telemetry().vcpus()).map(|n| vm.telemetry().vcpu(n).backlog_max.load(Acquire)).sum()
+}
+
+/// Seconds that samples may be needed for: the windows and the longest migration.
+pub(super) fn sampled_for(cell: &Cell) -> f64 {
+    let windows = cell.windows;
+    2.0 * windows.steady.0 + windows.after.0 + windows.control.0 + windows.warmup_max.0 + cell.stop.max_time.0
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

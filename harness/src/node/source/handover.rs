@@ -1,0 +1,194 @@
+//! From the first byte on the link to the destination's word that the guest runs there.
+
+use migbench_scenarios::cell::{Engine, Proof};
+use migbench_workloads::abi;
+
+use super::{Source, Teller, reset_backlog, snapshot};
+use crate::dirty::DirtyTracker;
+use crate::engine::policy::{Delta, Full};
+use crate::engine::precopy::{EngineError, Precopy, Sent};
+use crate::engine::stop::Stop;
+use crate::node::fault::{Fault, Point};
+use crate::node::protocol::{Progress, Role, Sending};
+use crate::node::usage::Meter;
+use crate::node::{NodeError, link_timeout, proof};
+use crate::sys::clock;
+use crate::vm::Vm;
+use crate::wire::address::LinkAddress;
+use crate::wire::frame::FrameKind;
+use crate::wire::link::Link;
+
+/// The next frame, which must be of `kind`.
+pub(in crate::node) fn expect(
+    link: &mut Link,
+    kind: FrameKind,
+    expected: &'static str,
+) -> Result<Vec<u8>, NodeError> {
+    let frame = link.recv()?;
+    match frame.kind {
+        found if found == kind => Ok(frame.payload.to_vec()),
+        FrameKind::Abort => Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned())),
+        found => Err(NodeError::OutOfOrder { found, expected }),
+    }
+}
+
+impl Source<'_> {
+    pub(super) fn migrate_with(
+        &mut self,
+        vm: &Vm,
+        tracker: &mut dyn DirtyTracker,
+        meter: &Meter,
+        address: &LinkAddress,
+    ) -> Result<(), NodeError> {
+        let cell = self.assignment.cell.clone();
+        let fault = self.assignment.fault;
+        let mut sending = Sending::default();
+        reset_backlog(vm);
+        let before = snapshot(vm);
+        sending.start = clock::now();
+        vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, std::sync::atomic::Ordering::Release);
+        let mut link = address.connect(link_timeout(&cell))?;
+        link.set_rate(cell.link.rate);
+        Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur());
+        link.send(FrameKind::Hello, &[&vm.ram().pages().to_le_bytes(), &cell.vcpus.to_le_bytes()])?;
+        expect(&mut link, FrameKind::Hello, "Hello")?;
+        if cell.engine != Engine::StopAndCopy {
+            tracker.arm()?;
+        }
+        sending.set_up = clock::now();
+
+        self.phase = "precopy";
+        let mut at_pause = Progress::default();
+        let sent = self.send_all(vm, tracker, &mut link, &sending, &mut at_pause);
+        // The pre-copy phase ended with the pause, in whatever way the migration ended.
+        if at_pause.nanoseconds != 0 {
+            self.phase = "switchover";
+            self.report.precopy = Some(Progress {
+                operations: at_pause.operations - before.operations,
+                page_writes: at_pause.page_writes - before.page_writes,
+                stall_ticks: at_pause.stall_ticks - before.stall_ticks,
+                nanoseconds: at_pause.nanoseconds - before.nanoseconds,
+            });
+        }
+        let sent = sent?;
+        sending.capped = sent.capped;
+        sending.delta_bytes = sent.tally.delta_bytes;
+        (sending.pause_ordered, sending.paused) = (sent.pause_ordered, sent.paused);
+        (sending.harvested, sending.sent) = (sent.harvested, sent.sent);
+        sending.rounds = sent.rounds;
+        self.report.sending = Some(sending);
+        Fault::strike(fault, Role::Source, Point::Switchover, &link.saboteur());
+        let handed_over = self.hand_over(vm, &mut link);
+        self.finish_accounts(&link);
+        handed_over?;
+        self.report.usage = meter.finish()?;
+        if cell.proof == Proof::Every && !self.assignment.verify {
+            self.prove_pages(vm, &mut link)?;
+        }
+        Ok(())
+    }
+
+    fn send_all(
+        &mut self,
+        vm: &Vm,
+        tracker: &mut dyn DirtyTracker,
+        link: &mut Link,
+        sending: &Sending,
+        at_pause: &mut Progress,
+    ) -> Result<Sent, NodeError> {
+        let cell = &self.assignment.cell;
+        let mut teller = Teller { control: &mut *self.control, fault: self.assignment.fault, link: link.saboteur() };
+        let mut pause = || {
+            let paused = vm.pause();
+            *at_pause = snapshot(vm);
+            paused
+        };
+        let mut unlogged = NothingDirty;
+        let (elide_zero, pages) = (cell.elide_zero, vm.ram().pages());
+        macro_rules! engine {
+            ($policy:expr, $tracker:expr, $run:ident) => {
+                Precopy {
+                    ram: vm.ram(),
+                    tracker: $tracker,
+                    pause: &mut pause,
+                    link: link.sender_mut(),
+                    policy: $policy,
+                    stop: Stop::new(cell.stop),
+                    start: sending.start,
+                    observer: &mut teller,
+                }
+                .$run()
+            };
+        }
+        let sent: Result<Sent, EngineError> = match cell.engine {
+            Engine::Delta => engine!(Delta::new(pages, elide_zero), tracker, run),
+            Engine::StopAndCopy => engine!(Full::new(elide_zero), &mut unlogged, stop_and_copy),
+            _ => engine!(Full::new(elide_zero), tracker, run),
+        };
+        Ok(sent?)
+    }
+
+    /// State, proof, commit. Before commit any error leaves the guest to the caller, who resumes it.
+    fn hand_over(&mut self, vm: &Vm, link: &mut Link) -> Result<(), NodeError> {
+        let fault = self.assignment.fault;
+        for (index, vcpu) in (0_u32..).zip(vm.vcpus()) {
+            vcpu.with_state(|state| {
+                let [registers, msrs] = state.as_bytes();
+                link.send(FrameKind::State, &[&index.to_le_bytes(), registers, msrs])
+            })?;
+        }
+        if self.assignment.verify {
+            self.phase = "verification";
+            link.send(FrameKind::HashRequest, &[])?;
+            let here = proof::hash_blocks(vm.ram())?;
+            let there = expect(link, FrameKind::Hashes, "Hashes")?;
+            let equal = proof::compare_blocks(vm.ram(), &here, &there);
+            self.report.verified = Some(equal.is_ok());
+            if let Err(error) = equal {
+                let _ = link.send(FrameKind::Abort, &[b"memory differs"]);
+                return Err(error);
+            }
+            self.phase = "switchover";
+        }
+        expect(link, FrameKind::Ready, "Ready")?;
+        let ready = clock::now();
+        Fault::strike(fault, Role::Source, Point::BeforeCommit, &link.saboteur());
+        self.phase = "handover";
+        // One small frame enters the socket whole or not at all: an error means that nobody got it.
+        link.send(FrameKind::Commit, &[])?;
+        self.report.handed_over = true;
+        let committed = clock::now();
+        Fault::strike(fault, Role::Source, Point::AfterCommit, &link.saboteur());
+        let running = expect(link, FrameKind::Running, "Running").map(|_| clock::now());
+        if let Some(sending) = &mut self.report.sending {
+            (sending.ready, sending.committed) = (ready, committed);
+            sending.running = running.as_ref().copied().unwrap_or(0);
+        }
+        running.map(|_| ())
+    }
+
+    fn finish_accounts(&mut self, link: &Link) {
+        let traffic = link.traffic();
+        if let Some(sending) = &mut self.report.sending {
+            sending.traffic = [traffic.full, traffic.zero, traffic.delta, traffic.state, traffic.control];
+            sending.rate_achieved = link.sender().pace().rate_achieved();
+        }
+    }
+}
+
+/// The tracker of a guest that is paused from the first page on.
+struct NothingDirty;
+
+impl DirtyTracker for NothingDirty {
+    fn arm(&mut self) -> Result<(), crate::dirty::TrackerError> {
+        Ok(())
+    }
+
+    fn harvest(&mut self, _: &mut crate::dirty::DirtySet) -> Result<(), crate::dirty::TrackerError> {
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Result<(), crate::dirty::TrackerError> {
+        Ok(())
+    }
+}
