@@ -9,9 +9,9 @@ use std::arch::x86_64::{
     _mm256_testz_si256, _mm512_cmpneq_epi8_mask, _mm512_loadu_si512, _mm512_or_si512, _mm512_test_epi64_mask,
 };
 
-use super::runs::{self, BLOCK, Masks};
+use super::Page;
+use super::runs::{BLOCK, Edges};
 use super::xbzrle::Outcome;
-use super::{PAGE, Page};
 
 /// Proof that this CPU has AVX2 and the bit instructions of the same age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,20 +115,20 @@ fn differ(old: &[u8], new: &[u8]) -> u64 {
 
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 fn encode_avx2(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
-    let mut masks: Masks = [0; PAGE / BLOCK];
+    let mut edges = Edges::new();
     let blocks = old.as_chunks::<BLOCK>().0.iter().zip(new.as_chunks::<BLOCK>().0);
-    for (mask, (old, new)) in masks.iter_mut().zip(blocks) {
-        *mask = differ(&old[..32], &new[..32]) | differ(&old[32..], &new[32..]) << 32;
+    for (i, (old, new)) in blocks.enumerate() {
+        edges.add(i, differ(&old[..32], &new[..32]) | differ(&old[32..], &new[32..]) << 32);
     }
-    runs::encode(&masks, new, out)
+    edges.encode(new, out)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx2,bmi1,bmi2,popcnt")]
 fn encode_avx512(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
-    let mut masks: Masks = [0; PAGE / BLOCK];
+    let mut edges = Edges::new();
     let blocks = old.as_chunks::<BLOCK>().0.iter().zip(new.as_chunks::<BLOCK>().0);
-    for (mask, (old, new)) in masks.iter_mut().zip(blocks) {
-        *mask = _mm512_cmpneq_epi8_mask(load512(old), load512(new));
+    for (i, (old, new)) in blocks.enumerate() {
+        edges.add(i, _mm512_cmpneq_epi8_mask(load512(old), load512(new)));
     }
-    runs::encode(&masks, new, out)
+    edges.encode(new, out)
 }
