@@ -1,2 +1,6 @@
-//! The command.
-fn main() {}
+//! The `migbench` command.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    migbench::cli::main()
+}

@@ -67,11 +67,17 @@ pub fn run(data: &RunData, id: &str) -> Result<String, NoSuchRun> {
             return Err(NoSuchRun { id: id.to_owned(), ambiguous: found.is_some(), near });
         }
     };
-    Ok([head(record), rounds(&record.rounds), metrics(record), latencies(record)]
+    Ok(self::record(record))
+}
+
+/// One run in full.
+#[must_use]
+pub fn record(record: &Record) -> String {
+    [head(record), rounds(&record.rounds), metrics(record), latencies(record)]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
-        .join("\n"))
+        .join("\n")
 }
 
 /// No run has that id, or several begin with it.

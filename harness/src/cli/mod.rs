@@ -1,1 +1,109 @@
-//! cli
+//! The command line: one sub-command per file, arguments and output only.
+
+mod doctor;
+mod list;
+mod migrate;
+mod node;
+mod progress;
+mod report;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use migbench_scenarios::SuiteError;
+
+/// How the command ends, beside success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything went as asked.
+    Success,
+    /// The harness failed, or a run did.
+    Failure,
+    /// Usage or configuration.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Success => Self::SUCCESS,
+            Exit::Failure => Self::from(1),
+            Exit::Usage => Self::from(2),
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  migbench run quick                       both engines, two workloads, two to three minutes
+  migbench run quick --set link.rate=10Gbit/s -o results/fast
+  migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
+  migbench report results/fast             the table again, on any machine
+  migbench show results/fast               its runs; with a run's id its rounds and errors
+  migbench doctor                          is this host fit to measure?
+
+Exit status: 0 success; 1 the harness or a run failed; 2 usage or configuration;
+3 not enough evidence; 4 regression; 5 not comparable.";
+
+/// Measures live migration of KVM guests.
+///
+/// Starts real guests running memory workloads, migrates them between two processes with the baseline full-page and
+/// the delta pre-copy engine, verifies that nothing was lost, and compares what it cost.
+#[derive(Debug, Parser)]
+#[command(name = "migbench", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Migrate(migrate::Migrate),
+    Report(report::Report),
+    Show(show::Show),
+    List(list::List),
+    Doctor(doctor::Doctor),
+    #[command(hide = true)]
+    Node(node::Node),
+}
+
+/// Parses the arguments, does what they say, prints errors.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(command) => command.execute(),
+        Command::Migrate(command) => command.execute(),
+        Command::Report(command) => command.execute(),
+        Command::Show(command) => command.execute(),
+        Command::List(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
+        Command::Node(command) => command.execute(),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // What is wrong with a suite or an argument is the user's to mend.
+            let exit = if error.is::<SuiteError>() { Exit::Usage } else { Exit::Failure };
+            exit.into()
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(std::io::stdout(), "{text}{end}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Columns of the terminal; 100 when there is none.
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).clamp(60, 200))
+}

@@ -6,6 +6,9 @@
 //! Each hot function exists once in portable Rust and, where the CPU has them, with vector instructions.
 //! All of them give the same bytes; [`Backend::best`] picks one when the process starts to encode.
 
+mod runs;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 pub mod xbzrle;
 pub mod zero;
 
@@ -28,6 +31,10 @@ pub struct Backend(Level);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(simd::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(simd::Avx512),
 }
 
 impl Backend {
@@ -44,7 +51,13 @@ impl Backend {
     /// Every implementation that this CPU can run, slowest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        vec![Self::PORTABLE]
+        let mut available = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            available.extend(simd::Avx2::detect().map(|cpu| Self(Level::Avx2(cpu))));
+            available.extend(simd::Avx512::detect().map(|cpu| Self(Level::Avx512(cpu))));
+        }
+        available
     }
 
     /// What this implementation is called in benches and records.
@@ -52,6 +65,10 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => "avx512",
         }
     }
 
@@ -60,6 +77,10 @@ impl Backend {
     pub fn is_zero(self, page: &Page) -> bool {
         match self.0 {
             Level::Portable => zero::is_zero_portable(page),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
         }
     }
 
@@ -67,6 +88,10 @@ impl Backend {
     pub fn encode_xbzrle(self, old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
         match self.0 {
             Level::Portable => xbzrle::encode_portable(old, new, out),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(cpu) => cpu.encode(old, new, out),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(cpu) => cpu.encode(old, new, out),
         }
     }
 }

@@ -98,6 +98,7 @@ pub fn decode(delta: &[u8], page: &mut Page) -> Result<(), XbzrleError> {
 #[inline]
 fn read_length(delta: &[u8], at: &mut usize) -> Result<usize, XbzrleError> {
     let offset = *at;
+    // Truncation is named after the end of the encoding, where bytes are missing.
     let truncated = XbzrleError::Truncated { offset: delta.len() };
     let low = usize::from(*delta.get(offset).ok_or(truncated)?);
     if low < 0x80 {

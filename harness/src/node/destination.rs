@@ -21,7 +21,7 @@ use crate::vm::Vm;
 use crate::vm::memory::Page;
 use crate::wire::address::Listener;
 use crate::wire::frame::{Frame, FrameKind};
-use crate::wire::link::Link;
+use crate::wire::link::{Link, LinkError};
 use crate::wire::pages::{PageRecord, PageRecords};
 
 /// Longest wait for the guest's first operation here, in ns.
@@ -79,8 +79,8 @@ impl Destination<'_> {
             let _ = link.send(FrameKind::Abort, &[chain(&error).as_bytes()]);
             return Err(error);
         }
-        self.run_guest(&cell, &vm, &mut link, &meter)?;
-        if cell.proof == Proof::Every && !self.assignment.verify {
+        let said = self.run_guest(&cell, &vm, &mut link, &meter)?;
+        if said.is_ok() && cell.proof == Proof::Every && !self.assignment.verify {
             for part in intake.hashes.chunks(8192) {
                 let bytes: Vec<u8> = part.iter().flat_map(|hash| hash.to_le_bytes()).collect();
                 link.send(FrameKind::Hashes, &[&bytes])?;
@@ -91,7 +91,8 @@ impl Destination<'_> {
         self.report.histograms = histograms(&vm);
         self.report.backlog_max = backlog_max(&vm);
         self.report.checked = Some(check_guest(&vm));
-        Ok(())
+        self.phase = "handover";
+        Ok(said?)
     }
 
     /// Everything up to commit.
@@ -148,8 +149,15 @@ impl Destination<'_> {
         Ok(())
     }
 
-    /// Runs the guest, says so once it works, and watches it for the window after the migration.
-    fn run_guest(&mut self, cell: &Cell, vm: &Vm, link: &mut Link, meter: &Meter) -> Result<(), NodeError> {
+    /// Runs the guest, says so once it works, and watches it for the window after the migration. Gives whether
+    /// the source could be told.
+    fn run_guest(
+        &mut self,
+        cell: &Cell,
+        vm: &Vm,
+        link: &mut Link,
+        meter: &Meter,
+    ) -> Result<Result<(), LinkError>, NodeError> {
         let telemetry = vm.telemetry();
         let before: Vec<u64> =
             (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).operations.load(Acquire)).collect();
@@ -194,7 +202,7 @@ impl Destination<'_> {
             self.report.gap_ticks = vcpus.clone().map(|v| v.switchover_gap.load(Acquire)).max();
         }
         self.report.backwards = vcpus.map(|v| v.backwards.load(Acquire)).sum();
-        Ok(said?)
+        Ok(said)
     }
 }
 

@@ -136,6 +136,15 @@ pub fn populate(address: *mut u8, length: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a child process that is started next inherit `descriptor` under the same number.
+///
+/// # Errors
+/// As `fcntl`.
+pub fn leave_open(descriptor: &impl AsFd) -> io::Result<RawFd> {
+    nix::fcntl::fcntl(descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+    Ok(std::os::fd::AsRawFd::as_raw_fd(&descriptor.as_fd()))
+}
+
 /// Takes over a descriptor that the parent process left open for us under a number it told us.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Threads: the signal that takes a vCPU out of `KVM_RUN`, CPU affinity, timer slack, dying with the parent.
 
 use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
@@ -21,6 +23,29 @@ pub fn install_kick_handler() -> io::Result<()> {
     let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, so it is async-signal-safe.
     unsafe { sigaction(KICK, &action) }?;
+    Ok(())
+}
+
+static TERMINATION: OnceLock<&'static AtomicBool> = OnceLock::new();
+
+extern "C" fn note_termination(_: libc::c_int) {
+    if let Some(flag) = TERMINATION.get() {
+        flag.store(true, Ordering::Release);
+    }
+}
+
+/// Has a first SIGINT or SIGTERM set `flag`; a second one has its usual effect.
+///
+/// # Errors
+/// When the kernel refuses the handlers.
+pub fn catch_termination(flag: &'static AtomicBool) -> io::Result<()> {
+    TERMINATION.get_or_init(|| flag);
+    let action =
+        SigAction::new(SigHandler::Handler(note_termination), SaFlags::SA_RESETHAND, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler reads an initialised OnceLock and stores to an atomic: async-signal-safe.
+        unsafe { sigaction(signal, &action) }?;
+    }
     Ok(())
 }
 

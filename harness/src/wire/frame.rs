@@ -18,6 +18,8 @@
 
 use std::fmt;
 
+use crc_fast::{CrcAlgorithm, Digest};
+
 /// Bytes of a frame's header.
 pub const HEADER: usize = 28;
 
@@ -236,7 +238,7 @@ pub fn encode_header(
     let Some(short) = u32::try_from(length).ok().filter(|_| length <= MAX_PAYLOAD as u64) else {
         return Err(FrameError { offset, kind: Some(kind), fault: Fault::Length(length) });
     };
-    let checksum = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+    let checksum = crc32c(parts);
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC);
     header[4] = VERSION;
@@ -244,7 +246,7 @@ pub fn encode_header(
     header[8..12].copy_from_slice(&short.to_le_bytes());
     header[12..20].copy_from_slice(&sequence.to_le_bytes());
     header[20..24].copy_from_slice(&checksum.to_le_bytes());
-    let own = crc32c::crc32c(&header[..24]);
+    let own = crc32c(&[&header[..24]]);
     header[24..].copy_from_slice(&own.to_le_bytes());
     Ok(header)
 }
@@ -262,7 +264,7 @@ pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result
     if bytes[4] != VERSION {
         return refuse(4, None, Fault::Version(bytes[4]));
     }
-    let (expected, found) = (crc32c::crc32c(&bytes[..24]), u32::from_le_bytes(field(bytes, 24)));
+    let (expected, found) = (crc32c(&[&bytes[..24]]), u32::from_le_bytes(field(bytes, 24)));
     if expected != found {
         return refuse(24, None, Fault::HeaderChecksum { expected, found });
     }
@@ -296,7 +298,7 @@ impl Header {
             let end = offset + payload.len().min(self.length) as u64;
             return refuse(end, Fault::Truncated { needed: self.length, have: payload.len() });
         }
-        let expected = crc32c::crc32c(payload);
+        let expected = crc32c(&[payload]);
         if expected != self.checksum {
             return refuse(offset, Fault::PayloadChecksum { expected, found: self.checksum });
         }
@@ -319,6 +321,17 @@ pub fn decode(bytes: &[u8], offset: u64, sequence: u64) -> Result<Frame<'_>, Fra
     let payload =
         rest.get(..header.length).ok_or_else(|| truncated(Some(header.kind), HEADER + header.length))?;
     header.with_payload(payload)
+}
+
+/// CRC-32C over all parts, one after the other. This implementation folds with carry-less multiplication where
+/// the CPU has it, at twice the speed of the CRC instruction.
+fn crc32c(parts: &[&[u8]]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    parts.iter().for_each(|part| digest.update(part));
+    // A CRC of 32 bits comes in the low half.
+    #[expect(clippy::cast_possible_truncation, reason = "the high half is zero")]
+    let checksum = digest.finalize() as u32;
+    checksum
 }
 
 fn field<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {

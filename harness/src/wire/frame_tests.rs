@@ -78,7 +78,7 @@ proptest! {
 fn forged(change: impl FnOnce(&mut [u8; HEADER])) -> FrameError {
     let mut header = encode_header(FrameKind::Hello, 7, &[b"x"], 0).unwrap();
     change(&mut header);
-    let own = crc32c::crc32c(&header[..24]);
+    let own = crc32c(&[&header[..24]]);
     header[24..].copy_from_slice(&own.to_le_bytes());
     decode_header(&header, 100, 7).unwrap_err()
 }
@@ -101,4 +101,11 @@ fn a_payload_over_the_limit_is_not_sent() {
     let half = vec![0; MAX_PAYLOAD / 2 + 1];
     let error = encode_header(FrameKind::State, 0, &[&half, &half], 9).unwrap_err();
     assert_eq!(error.fault, Fault::Length(MAX_PAYLOAD as u64 + 2));
+}
+
+#[test]
+fn the_checksum_is_crc_32c() {
+    // The check value of the CRC catalogue, whole and in parts.
+    assert_eq!(crc32c(&[b"123456789"]), 0xe306_9283);
+    assert_eq!(crc32c(&[b"1234", b"", b"56789"]), 0xe306_9283);
 }

@@ -185,7 +185,7 @@ fn a_paced_link_is_no_faster_than_its_rate() {
         // A megabyte at 20 MB/s, of which the bucket had earned two quanta before it started.
         assert!(start.elapsed() >= Duration::from_millis(48));
         let here = sending.join().unwrap();
-        assert!(here.sender().pace().waited() > Duration::from_millis(5));
+        assert!(here.sender().pace().waited() > Duration::ZERO);
         assert!(here.sender().pace().rate_achieved().is_some());
     });
 }

@@ -159,6 +159,7 @@ impl PageBatch {
             Some(Extent::Slots(range)) if range.end == slot => range.end += 1,
             _ => self.extents.push(Extent::Slots(slot..slot + 1)),
         }
+        self.set_head();
     }
 
     /// Settles the next staged page by what `encode` makes of it. `encode` gets the page and room for its
@@ -242,6 +243,7 @@ impl PageBatch {
 
     fn add_zero(&mut self, pfn: u64) {
         self.add_run(EntryKind::Zero, pfn);
+        self.set_head();
     }
 
     fn add_delta(&mut self, pfn: u64, length: usize) {
@@ -269,7 +271,6 @@ impl PageBatch {
             }
             _ => self.add_entry(Entry { kind, first: pfn, count: 1 }),
         }
-        self.set_head();
     }
 
     fn add_entry(&mut self, entry: Entry) {
@@ -284,7 +285,7 @@ impl PageBatch {
         *bytes += ENTRY as u64;
     }
 
-    /// Brings the head of the payload up to date.
+    /// Brings the head of the payload up to date, after entry and data of a page were added.
     fn set_head(&mut self) {
         let entries = (self.meta.len() - HEAD) / ENTRY;
         let data = self.traffic.total() - self.traffic.control - (entries * ENTRY) as u64;

@@ -1,0 +1,78 @@
+//! `migbench list`: suites, workloads, engines and the other words that settings take.
+
+use std::fmt::Write;
+
+use migbench_scenarios::Suite;
+use migbench_scenarios::cell::{Backing, Engine, Tracker, Transport};
+use migbench_scenarios::shipped::SHIPPED;
+use migbench_workloads::catalogue;
+
+use super::{Exit, print};
+
+/// Lists suites, workloads, engines and trackers.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Only these.
+    #[arg(value_enum)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Suites that come with migbench.
+    Suites,
+    /// Named workloads, with what they model.
+    Workloads,
+    /// Engines and controls.
+    Engines,
+    /// Keys of a suite and of --set.
+    Keys,
+}
+
+impl List {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let mut text = String::new();
+        let wanted = |what| self.what.is_none() || self.what == Some(what);
+        if wanted(What::Suites) {
+            text.push_str("Suites (migbench run NAME):\n");
+            for (name, suite) in SHIPPED {
+                let suite = Suite::parse(suite, name)?;
+                writeln!(text, "  {name:<14} {} ({})", suite.description, suite.time_budget)?;
+            }
+        }
+        if wanted(What::Workloads) {
+            text.push_str("Workloads (workload = NAME):\n");
+            for named in catalogue::ALL {
+                writeln!(text, "  {:<14} {}", named.name, named.summary)?;
+                if self.what == Some(What::Workloads) {
+                    for line in named.about.lines() {
+                        writeln!(text, "  {:<14} {line}", "")?;
+                    }
+                }
+            }
+        }
+        if wanted(What::Engines) {
+            words(&mut text, "Engines", "engine", Engine::ALL.iter().map(|(word, _)| *word))?;
+            words(&mut text, "Trackers", "tracker", Tracker::ALL.iter().map(|(word, _)| *word))?;
+            words(&mut text, "Backings", "backing", Backing::ALL.iter().map(|(word, _)| *word))?;
+            words(&mut text, "Links", "link.transport", Transport::ALL.iter().map(|(word, _)| *word))?;
+        }
+        if self.what == Some(What::Keys) {
+            text.push_str("Keys of [defaults], of axes and of --set KEY=VALUE:\n");
+            for key in migbench_scenarios::key::KEYS {
+                writeln!(text, "  {:<24} {} (default {})", key.name, key.about, key.default)?;
+            }
+        }
+        print(&text)?;
+        Ok(Exit::Success)
+    }
+}
+
+fn words(
+    text: &mut String,
+    title: &str,
+    key: &str,
+    words: impl Iterator<Item = &'static str>,
+) -> std::fmt::Result {
+    writeln!(text, "{title} ({key} = NAME):\n  {}", words.collect::<Vec<_>>().join(", "))
+}

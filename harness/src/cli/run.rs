@@ -1,0 +1,122 @@
+//! `migbench run`: a suite, from plan to report.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use migbench_reports::report::Report;
+use migbench_scenarios::{Assignment, Overrides, Plan, Suite, shipped};
+
+use super::progress::Progress;
+use super::{Exit, print, width};
+use crate::node::fault::Fault;
+use crate::runner::suite::{Job, work};
+use crate::runner::{interrupt, now_utc};
+
+/// Runs a suite and prints its comparison table.
+///
+/// SUITE is the name of a suite that comes with migbench (`migbench list suites`) or a TOML file; the format stands in
+/// scenarios/FORMAT.md. Records are kept after every run, so an interrupted suite can still be reported.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// A suite's name or a TOML file.
+    suite: String,
+    /// The run directory; without it results/<UTC time>-<suite>/.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Timed repetitions of each cell, in place of the suite's.
+    #[arg(long, value_name = "N")]
+    repeat: Option<u32>,
+    /// Only cells whose id (comparison/row) matches.
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<String>,
+    /// Sets a parameter of all cells, such as link.rate=10Gbit/s; `migbench list keys` names them.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the plan and its estimated time, run nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// A planted fault, for tests.
+    #[arg(long, hide = true)]
+    fault: Option<Fault>,
+}
+
+impl Run {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let mut suite = Suite::find(&self.suite)?;
+        let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
+        suite.apply(&Overrides { set, repeat: self.repeat, seed: None, filter: self.filter.clone() })?;
+        let plan = suite.expand()?;
+        if self.dry_run {
+            print(&describe(&plan))?;
+            return Ok(Exit::Success);
+        }
+        let suite_text = text_of(&self.suite)?;
+        let directory = self.output.unwrap_or_else(|| default_directory(&plan.suite));
+        finish(plan, suite_text, directory, self.fault)
+    }
+}
+
+/// `results/<UTC time>-<suite>`.
+pub fn default_directory(suite: &str) -> PathBuf {
+    let time: String = now_utc().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    Path::new("results").join(format!("{time}-{suite}"))
+}
+
+fn text_of(suite: &str) -> anyhow::Result<String> {
+    match shipped::SHIPPED.iter().find(|(name, _)| *name == suite) {
+        Some((_, text)) => Ok((*text).to_owned()),
+        None => std::fs::read_to_string(suite).with_context(|| format!("cannot read {suite}")),
+    }
+}
+
+/// Works the plan off and prints the report.
+fn finish(plan: Plan, suite_text: String, directory: PathBuf, fault: Option<Fault>) -> anyhow::Result<Exit> {
+    interrupt::catch()?;
+    let kvm = crate::doctor::open_kvm(Path::new("/dev/kvm"))?;
+    drop(kvm);
+    let mut progress = Progress::new(&plan);
+    let job = Job {
+        plan,
+        suite_text,
+        directory: directory.clone(),
+        command: std::env::args().collect(),
+        fault,
+        binary: std::env::current_exe().context("cannot find this program's own file")?,
+    };
+    let outcome = work(&job, &mut progress);
+    progress.finish();
+    let failed = outcome?;
+    let report = Report::load(&directory)?;
+    std::fs::write(directory.join("report.md"), report.markdown())
+        .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
+    print(&report.terminal(width()))?;
+    print(&format!("report: {}/report.md", directory.display()))?;
+    Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
+}
+
+fn describe(plan: &Plan) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let cells: usize = plan.comparisons.iter().map(|c| c.cells.len()).sum();
+    let minutes = plan.estimate().0 / 60.0;
+    let _ = writeln!(
+        text,
+        "{}: {} runs of {cells} cells, {} timed repetitions, about {minutes:.1} minutes, plan {}",
+        plan.suite,
+        plan.order.len(),
+        plan.repetitions,
+        &plan.hash[..12.min(plan.hash.len())]
+    );
+    for (number, run) in plan.order.iter().enumerate() {
+        let id = plan.cell(run).map_or("?", |cell| &cell.id);
+        let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, word(run.kind));
+    }
+    text
+}
+
+fn word(kind: migbench_scenarios::plan::Kind) -> &'static str {
+    match kind {
+        migbench_scenarios::plan::Kind::Timed => "timed",
+        migbench_scenarios::plan::Kind::Verification => "verification",
+    }
+}

@@ -1,0 +1,395 @@
+//! From what the nodes report to a record: metrics by their definitions, the error with its phase, and where the
+//! guest was in the end.
+
+use std::collections::BTreeMap;
+
+use migbench_reports::metric::{MetricError, MetricKey, Metrics};
+use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Status, Timeline};
+use migbench_reports::stats::median;
+use migbench_scenarios::cell::{Cell, Codec};
+use migbench_workloads::settings::Load;
+
+use super::analysis;
+use super::run::{NodeOutcome, RunOutcome, RunSpec};
+use crate::node::protocol::{Checked, DestinationReport, Failure, Sending, SourceReport};
+use crate::node::sampler::INTERVAL;
+use crate::sys::clock::seconds;
+
+/// A guest clock that moved by more than this against the host's hid or made up time.
+const TSC_TOLERANCE: f64 = 1e-3;
+/// Nanoseconds after the end of a migration that count as brownout's span.
+const BROWNOUT_TAIL: u64 = 1_000_000_000;
+
+/// Where a record belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Unique in the run directory.
+    pub run_id: String,
+    /// The suite.
+    pub suite: String,
+    /// The comparison.
+    pub comparison: String,
+    /// 0 is the verification run.
+    pub repetition: u32,
+    /// Place in the order of execution.
+    pub order: u32,
+    /// Sample or proof.
+    pub kind: Kind,
+    /// When it started, RFC 3339.
+    pub started: String,
+}
+
+/// The record of a run.
+#[must_use]
+pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>) -> Record {
+    let source = outcome.source.report();
+    let destination = outcome.destination.as_ref().and_then(NodeOutcome::report);
+    let mut error = failure(spec, outcome);
+    let mut metrics = Metrics::new();
+    if let Some(source) = source
+        && let Err(bad) = measure(&spec.cell, source, destination, &mut metrics)
+        && error.is_none()
+    {
+        error = Some(RunError { phase: "analysis".into(), message: bad.to_string(), guest: GuestAt::Unknown });
+    }
+    let checked = destination.and_then(|d| d.checked.as_ref()).or(source.and_then(|s| s.checked.as_ref()));
+    let sending = source.and_then(|s| s.sending.as_ref());
+    let status = match (&error, sending.is_some_and(|s| s.capped)) {
+        (Some(_), _) => Status::Failed,
+        (None, true) => Status::Capped,
+        (None, false) => Status::Ok,
+    };
+    Record {
+        schema: SCHEMA,
+        run_id: place.run_id,
+        suite: place.suite,
+        comparison: place.comparison,
+        repetition: place.repetition,
+        order: place.order,
+        kind: place.kind,
+        status,
+        error,
+        verified: source.and_then(|s| s.verified),
+        guest_checked: checked.map(|c| c.passed),
+        flags: flags(spec, source, destination, &metrics, cores),
+        started: place.started,
+        seed: spec.seed,
+        cell: spec.cell.clone(),
+        metrics: metrics.into(),
+        rounds: sending.map(|s| s.rounds.clone()).or(source.map(|s| s.rounds.clone())).unwrap_or_default(),
+        histograms: histograms(source, destination),
+        timeline: source.map(|s| timeline(s, destination)).unwrap_or_default(),
+    }
+}
+
+fn histograms(source: Option<&SourceReport>, destination: Option<&DestinationReport>) -> BTreeMap<String, String> {
+    // Telemetry is one memory for both nodes: whoever has the guest last has all counts.
+    match destination.filter(|d| !d.histograms.is_empty()) {
+        Some(destination) => destination.histograms.clone(),
+        None => source.map(|s| s.histograms.clone()).unwrap_or_default(),
+    }
+}
+
+fn flags(
+    spec: &RunSpec,
+    source: Option<&SourceReport>,
+    destination: Option<&DestinationReport>,
+    metrics: &Metrics,
+    cores: Option<u32>,
+) -> Vec<String> {
+    let steady = source.and_then(|s| s.steady.as_ref());
+    let conditions = [
+        ("not_steady", steady.is_some_and(|s| !s.settled)),
+        ("oversubscribed", cores.is_some_and(|cores| spec.cell.vcpus > cores.saturating_sub(1))),
+        ("fault_injected", spec.fault.is_some() || spec.guest_flags != 0),
+        ("tsc_jumped", metrics.get(MetricKey::TscJump).is_some_and(|jump| jump.abs() > TSC_TOLERANCE)),
+        ("clock_backwards", destination.is_some_and(|d| d.backwards > 0)),
+    ];
+    conditions.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()).collect()
+}
+
+/// Why the run failed and where the guest is; `None` when all went as planned.
+fn failure(spec: &RunSpec, outcome: &RunOutcome) -> Option<RunError> {
+    let source = outcome.source.report();
+    let destination = outcome.destination.as_ref().and_then(NodeOutcome::report);
+    let mut parts: Vec<(String, String)> = Vec::new();
+    let mut add = |failure: Option<&Failure>, side: &str| {
+        if let Some(failure) = failure {
+            parts.push((failure.phase.clone(), format!("{side}: {}", failure.message)));
+        }
+    };
+    add(source.and_then(|s| s.failure.as_ref()), "source");
+    add(destination.and_then(|d| d.failure.as_ref()), "destination");
+    for (side, died) in [("source", died(&outcome.source)), ("destination", outcome.destination.as_ref().and_then(died))]
+    {
+        if let Some(how) = died {
+            parts.push((String::new(), format!("the {side} node {how}")));
+        }
+    }
+    if let Some(limit) = outcome.timed_out {
+        parts.push(("timeout".into(), format!("given up after {limit} s")));
+    }
+    let checked = [source.and_then(|s| s.checked.as_ref()), destination.and_then(|d| d.checked.as_ref())];
+    for Checked { passed, message } in checked.into_iter().flatten() {
+        if !passed {
+            parts.push(("validate".into(), message.clone().unwrap_or_else(|| "the guest's check failed".into())));
+        }
+    }
+    let first = parts.iter().find(|(phase, _)| !phase.is_empty()).or(parts.first())?;
+    let phase = if first.0.is_empty() { "unknown".to_owned() } else { first.0.clone() };
+    let message = parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
+    Some(RunError { phase, message, guest: guest_at(spec, outcome) })
+}
+
+fn died<T>(outcome: &NodeOutcome<T>) -> Option<&str> {
+    match outcome {
+        NodeOutcome::Died(how) => Some(how),
+        NodeOutcome::Reported(_) => None,
+    }
+}
+
+/// Where the guest is, from what each side knows of itself: a dead process runs no guest, a source that has sent
+/// commit never resumes, a destination that has not received it never starts.
+fn guest_at(spec: &RunSpec, outcome: &RunOutcome) -> GuestAt {
+    let destination = outcome.destination.as_ref();
+    match destination.and_then(NodeOutcome::report) {
+        Some(report) if report.guest_runs => return GuestAt::Destination,
+        Some(_) => {}
+        // A node that was killed for taking too long may have run the guest until then.
+        None if outcome.timed_out.is_some() && spec.cell.engine.migrates() => return GuestAt::Unknown,
+        None => {}
+    }
+    match outcome.source.report() {
+        Some(report) if report.guest_runs && !report.handed_over => GuestAt::Source,
+        Some(report) if report.steady.is_none() && report.sending.is_none() => match &report.failure {
+            Some(failure) if failure.phase == "boot" => GuestAt::Nowhere,
+            _ => GuestAt::Lost,
+        },
+        Some(_) => GuestAt::Lost,
+        None if outcome.timed_out.is_some() => GuestAt::Unknown,
+        None => GuestAt::Lost,
+    }
+}
+
+/// When the migration (or what a control did instead) started and ended, where it has ended.
+fn span(source: &SourceReport) -> Option<(u64, u64)> {
+    match (&source.sending, source.control) {
+        (Some(sending), _) if sending.running != 0 => Some((sending.start, sending.running)),
+        (_, control) => control,
+    }
+}
+
+fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> Timeline {
+    let series = series(source, destination);
+    let (Some(steady), Some(&(last, _))) = (&source.steady, series.last()) else { return Timeline::default() };
+    let start = source.sending.as_ref().map(|s| s.start).or(source.control.map(|c| c.0)).unwrap_or(steady.end);
+    let mut events = Vec::new();
+    let mut event = |time: u64, name: &str| {
+        if time != 0 {
+            let after = if time >= start { seconds(start, time) } else { -seconds(time, start) };
+            events.push((after, name.to_owned()));
+        }
+    };
+    event(steady.start, "steady");
+    event(start, "start");
+    if let Some(sending) = &source.sending {
+        event(sending.set_up, "armed");
+        let mut time = sending.set_up;
+        for round in sending.rounds.iter().filter(|round| !round.paused) {
+            event(time, &format!("round-{}", round.round));
+            time += nanoseconds(round.duration);
+        }
+        event(sending.pause_ordered, "pause");
+        event(sending.committed, "commit");
+        event(destination.map_or(0, |d| d.entered), "resume");
+        event(sending.running, "running");
+    } else if let Some((_, end)) = source.control {
+        event(end, "end");
+    }
+    if let Some(time) = destination.and_then(|d| d.caught_up) {
+        event(time, "caught-up");
+    }
+    Timeline {
+        interval: seconds(0, INTERVAL),
+        start: -seconds(steady.start, start),
+        operations: analysis::timeline(&series, steady.start, last, INTERVAL),
+        events,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration of minutes at most")]
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+fn series(source: &SourceReport, destination: Option<&DestinationReport>) -> analysis::Series {
+    let (there, resumed) = destination
+        .filter(|d| d.guest_runs)
+        .map_or((&[][..], 0), |d| (&d.samples.operations[..], d.samples.operations.first().map_or(0, |s| s.0)));
+    analysis::merge(&source.samples.operations, there, resumed)
+}
+
+/// Every metric that applies.
+#[expect(clippy::cast_precision_loss, reason = "counts and bytes of one run stay under 2^53")]
+fn measure(
+    cell: &Cell,
+    source: &SourceReport,
+    destination: Option<&DestinationReport>,
+    m: &mut Metrics,
+) -> Result<(), MetricError> {
+    use MetricKey as K;
+    let series = series(source, destination);
+    let Some(steady) = &source.steady else { return Ok(()) };
+    let throughput = |from, to| analysis::throughput(&series, from, to);
+    set(m, K::ThroughputSteady, throughput(steady.start, steady.end))?;
+    if let Some(precopy) = &source.precopy {
+        let lasted = seconds(0, precopy.nanoseconds);
+        let in_precopy = (lasted > 0.0).then(|| precopy.operations as f64 / lasted);
+        set(m, K::ThroughputPrecopy, in_precopy)?;
+        set(m, K::PageWritesPrecopy, Some(precopy.page_writes as f64))?;
+        if cell.settings.load == Load::FlatOut {
+            let ratio = in_precopy.zip(m.get(K::ThroughputSteady)).filter(|(_, s)| *s > 0.0);
+            set(m, K::SlowdownPrecopy, ratio.map(|(now, before)| 1.0 - now / before))?;
+        }
+        let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
+        let rate = (lasted > 0.0).then(|| precopy.stall_ticks as f64 / ticks_per_second / lasted);
+        set(m, K::StallPrecopy, rate.zip(steady.stall).map(|(now, before)| now - before))?;
+    }
+    let Some((start, end)) = span(source) else { return Ok(()) };
+    let mut dark = None;
+    if let (Some(sending), Some(there)) = (&source.sending, destination) {
+        measure_sending(cell, source, sending, there, m)?;
+        dark = measure_switchover(source, sending, there, &series, m)?;
+        let after = there.caught_up.unwrap_or(sending.running);
+        set(m, K::ThroughputAfter, throughput(after, there.end))?;
+    } else {
+        let last = series.last().map_or(end, |sample| sample.0);
+        set(m, K::ThroughputAfter, throughput(end, last))?;
+        set(m, K::HarvestTime, Some(source.rounds.iter().map(|r| r.harvest_time).sum()))?;
+        set(m, K::DirtyRate, dirty_rate(&source.rounds))?;
+    }
+    let brown = analysis::brownout(&series, (steady.start, steady.end), (start, end + BROWNOUT_TAIL), dark);
+    set(m, K::Brownout, brown)?;
+    if cell.settings.load != Load::FlatOut {
+        let backlog = destination.map(|d| d.backlog_max).or(source.backlog_max);
+        set(m, K::BacklogMax, backlog.map(|b| b as f64))?;
+    }
+    let both = |f: fn(&crate::node::protocol::Usage) -> f64| f(&source.usage) + destination.map_or(0.0, |d| f(&d.usage));
+    set(m, K::CpuSource, Some(source.usage.cpu))?;
+    set(m, K::CpuDestination, destination.map(|d| d.usage.cpu))?;
+    set(m, K::CpuVcpu, Some(both(|u| u.cpu_vcpu)))?;
+    set(m, K::MemorySource, Some(source.usage.memory as f64))?;
+    set(m, K::MemoryDestination, destination.map(|d| d.usage.memory as f64))?;
+    set(m, K::VcpuRunDelay, Some(both(|u| u.vcpu_run_delay)))?;
+    set(m, K::EngineRunDelay, Some(both(|u| u.engine_run_delay)))?;
+    set(m, K::StealTime, source.usage.steal)?;
+    Ok(())
+}
+
+fn set(m: &mut Metrics, key: MetricKey, value: Option<f64>) -> Result<(), MetricError> {
+    value.map_or(Ok(()), |value| m.set(key, value))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and bytes of one run stay under 2^53")]
+fn measure_sending(
+    cell: &Cell,
+    source: &SourceReport,
+    sending: &Sending,
+    there: &DestinationReport,
+    m: &mut Metrics,
+) -> Result<(), MetricError> {
+    use MetricKey as K;
+    set(m, K::TotalTime, Some(seconds(sending.start, sending.running)))?;
+    set(m, K::SetupTime, Some(seconds(sending.start, sending.set_up)))?;
+    set(m, K::DestinationPrepareTime, Some(there.prepare))?;
+    set(m, K::LinkRateAchieved, sending.rate_achieved)?;
+    let [full, zero, delta, state, control] = sending.traffic;
+    for (key, bytes) in [
+        (K::TrafficFull, full),
+        (K::TrafficZero, zero),
+        (K::TrafficState, state),
+        (K::TrafficControl, control + there.traffic),
+    ] {
+        m.set_whole(key, bytes);
+    }
+    let total = sending.traffic.iter().sum::<u64>() + there.traffic;
+    m.set_whole(K::Traffic, total);
+    let first = sending.rounds.first().map_or(0, |round| round.traffic);
+    m.set_whole(K::FirstRoundBytes, first);
+    set(m, K::Amplification, (first > 0).then(|| total as f64 / first as f64))?;
+    m.set_whole(K::Rounds, (sending.rounds.len() as u64).saturating_sub(1));
+    let sum = |f: fn(&migbench_reports::record::Round) -> u64| sending.rounds.iter().map(f).sum::<u64>();
+    m.set_whole(K::PagesFull, sum(|r| r.pages_full));
+    m.set_whole(K::PagesZero, sum(|r| r.pages_zero));
+    if cell.codec != Codec::None {
+        let deltas = sum(|r| r.pages_delta);
+        m.set_whole(K::TrafficDelta, delta);
+        m.set_whole(K::PagesDelta, deltas);
+        m.set_whole(K::PagesUnchanged, sum(|r| r.pages_unchanged));
+        m.set_whole(K::PagesOverflow, sum(|r| r.pages_overflow));
+        set(m, K::DeltaBytesPerPage, (deltas > 0).then(|| sending.delta_bytes as f64 / deltas as f64))?;
+    }
+    set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
+    set(m, K::EncodeTime, Some(sending.rounds.iter().map(|r| r.encode_time).sum()))?;
+    set(m, K::DecodeTime, Some(there.decode))?;
+    let harvest: f64 = sending.rounds.iter().map(|r| r.harvest_time).sum();
+    let _ = source;
+    set(m, K::HarvestTime, Some(harvest))
+}
+
+/// Unique pages found dirty per second of the time in which they got dirty, the median over rounds.
+#[expect(clippy::cast_precision_loss, reason = "counts of one run stay under 2^53")]
+fn dirty_rate(rounds: &[migbench_reports::record::Round]) -> Option<f64> {
+    // What round n finds was written while round n - 1 went out. The paused round adds to pages left over.
+    let rates: Vec<f64> = rounds
+        .windows(2)
+        .filter(|pair| !pair[1].paused && pair[0].duration > 0.0)
+        .map(|pair| pair[1].dirty_pages as f64 / pair[0].duration)
+        .collect();
+    median(&rates)
+}
+
+/// Downtime, its parts, blackout and the TSC. Gives the span of the blackout.
+fn measure_switchover(
+    source: &SourceReport,
+    sending: &Sending,
+    there: &DestinationReport,
+    series: &analysis::Series,
+    m: &mut Metrics,
+) -> Result<Option<(u64, u64)>, MetricError> {
+    use MetricKey as K;
+    if there.entered == 0 {
+        return Ok(None);
+    }
+    let times = [
+        (K::Downtime, sending.pause_ordered, there.entered),
+        (K::DowntimePause, sending.pause_ordered, sending.paused),
+        (K::DowntimeHarvest, sending.paused, sending.harvested),
+        (K::DowntimeSend, sending.harvested, sending.sent),
+        (K::DowntimeState, sending.sent, sending.ready),
+        (K::DowntimeResume, sending.ready, there.entered),
+    ];
+    for (key, from, to) in times {
+        set(m, key, Some(seconds(from, to)))?;
+    }
+    let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
+    // The lag of the guest's clock behind the host's, less at the destination: the guest's clock jumped ahead.
+    #[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
+    let jump = source
+        .samples
+        .tsc_lag
+        .zip(there.samples.tsc_lag)
+        .map(|(before, after)| before.wrapping_sub(after) as f64 / ticks_per_second);
+    set(m, K::TscJump, jump)?;
+    #[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
+    let seen_by_guest = there.gap_ticks.map(|ticks| ticks as f64 / ticks_per_second);
+    let trusted = seen_by_guest.filter(|_| jump.is_some_and(|jump| jump.abs() <= TSC_TOLERANCE));
+    let seen_by_host = || {
+        let gap = analysis::longest_gap(series, sending.pause_ordered, there.end);
+        (gap > 0).then(|| seconds(0, gap))
+    };
+    let blackout = trusted.or_else(seen_by_host);
+    set(m, K::Blackout, blackout)?;
+    let dark_until = sending.pause_ordered + nanoseconds(blackout.unwrap_or(0.0));
+    Ok(Some((sending.pause_ordered, dark_until.max(there.entered))))
+}
