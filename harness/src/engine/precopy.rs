@@ -44,7 +44,7 @@ pub trait Observer {
 }
 
 /// What the loop works with.
-pub struct Precopy<'a, P> {
+pub struct Precopy<'a, P: ?Sized> {
     /// Guest memory.
     pub ram: &'a Ram,
     /// Armed already.
@@ -53,8 +53,8 @@ pub struct Precopy<'a, P> {
     pub pause: &'a mut dyn FnMut() -> Result<(), VcpuError>,
     /// Where frames go.
     pub link: &'a mut Sender,
-    /// What is sent of a page.
-    pub policy: P,
+    /// What is sent of a page. It belongs to the caller, who lets go of its memory when no guest waits for that.
+    pub policy: &'a mut P,
     /// When to stop.
     pub stop: Stop,
     /// [`clock::now`] when the migration started.
@@ -82,7 +82,7 @@ pub struct Sent {
     pub sent: u64,
 }
 
-impl<P: PagePolicy> Precopy<'_, P> {
+impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
     /// Rounds with the guest running until the stop rule decides, then the paused round.
     ///
     /// # Errors
@@ -98,7 +98,9 @@ impl<P: PagePolicy> Precopy<'_, P> {
         let capped = loop {
             let (sent, tally) = self.send_round(round, harvest, &mut dirty, &mut batch, false)?;
             total += tally;
-            self.stop.observe(sent.duration - sent.harvest_time, tally.pages(), sent.traffic);
+            // Zero marks cost next to nothing, and pages that are written are seldom zero: counted as pages they
+            // would promise a speed that the paused round cannot have.
+            self.stop.observe(sent.duration - sent.harvest_time, tally.pages() - tally.zero, sent.traffic);
             rounds.push(sent);
             round += 1;
             harvest = self.harvest(&mut dirty)?;

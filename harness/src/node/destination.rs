@@ -56,11 +56,11 @@ impl Destination<'_> {
             thread::pin(&pinning.destination)
                 .map_err(|source| NodeError::System { action: "bind the destination to its CPUs", source })?;
         }
-        let (start, system) =
-            (clock::now(), |action| move |source| NodeError::System { action, source });
-        let memfd = crate::sys::memory::inherited(self.assignment.telemetry).map_err(system("open telemetry"))?;
-        let telemetry = Telemetry::map(memfd, cell.vcpus as usize, cell.timing)
-            .map_err(system("map telemetry"))?;
+        let (start, system) = (clock::now(), |action| move |source| NodeError::System { action, source });
+        let memfd =
+            crate::sys::memory::inherited(self.assignment.telemetry).map_err(system("open telemetry"))?;
+        let telemetry =
+            Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
         self.report.prepare = clock::seconds(start, clock::now());
         let listener = Listener::bind(cell.link.transport)?;

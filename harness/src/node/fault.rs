@@ -49,12 +49,8 @@ pub struct Fault {
 }
 
 const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
-const ACTIONS: [(&str, Action); 4] = [
-    ("kill", Action::Kill),
-    ("close", Action::Close),
-    ("corrupt", Action::Corrupt),
-    ("flip", Action::Flip),
-];
+const ACTIONS: [(&str, Action); 4] =
+    [("kill", Action::Kill), ("close", Action::Close), ("corrupt", Action::Corrupt), ("flip", Action::Flip)];
 const POINTS: [(&str, Point); 5] = [
     ("connect", Point::Connect),
     ("precopy", Point::Precopy),

@@ -30,7 +30,8 @@ pub fn hash_blocks(ram: &Ram) -> Result<Vec<u8>, NodeError> {
 /// Names the first block that differs.
 pub fn compare_blocks(ram: &Ram, here: &[u8], there: &[u8]) -> Result<(), NodeError> {
     if here.len() != there.len() {
-        let message = format!("{} hashes came, {} were due", there.len() / BLOCK_HASH, here.len() / BLOCK_HASH);
+        let message =
+            format!("{} hashes came, {} were due", there.len() / BLOCK_HASH, here.len() / BLOCK_HASH);
         return Err(NodeError::Content(message));
     }
     let differ: Vec<u64> = (0..)

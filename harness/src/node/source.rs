@@ -73,8 +73,7 @@ impl Source<'_> {
     }
 
     fn fail(&mut self, error: &NodeError) {
-        self.report.failure =
-            Some(Failure { phase: self.phase.into(), message: chain(error) });
+        self.report.failure = Some(Failure { phase: self.phase.into(), message: chain(error) });
     }
 
     fn run(&mut self) -> Result<(), NodeError> {
@@ -96,10 +95,10 @@ impl Source<'_> {
             Engine::None | Engine::TrackOnly => self.control_window(&vm, &sampler),
             _ => self.migrate(&vm, &sampler, address.as_ref()),
         };
+        self.report.samples = sampler.finish();
         if !self.report.handed_over {
             self.keep(&vm, outcome.is_err());
         }
-        self.report.samples = sampler.finish();
         if let Err(error) = &outcome {
             self.fail(error);
         }
@@ -192,7 +191,12 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn migrate(&mut self, vm: &Vm, sampler: &Sampler, address: Option<&LinkAddress>) -> Result<(), NodeError> {
+    fn migrate(
+        &mut self,
+        vm: &Vm,
+        sampler: &Sampler,
+        address: Option<&LinkAddress>,
+    ) -> Result<(), NodeError> {
         self.phase = "connect";
         let Some(address) = address else {
             return Err(NodeError::Content("the runner gave no address of the destination".into()));

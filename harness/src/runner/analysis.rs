@@ -14,7 +14,8 @@ const BROWN: f64 = 0.9;
 /// The source's samples until `resumed`, then the destination's.
 #[must_use]
 pub fn merge(source: &[(u64, u64)], destination: &[(u64, u64)], resumed: u64) -> Series {
-    let mut all: Series = source.iter().copied().filter(|s| destination.is_empty() || s.0 < resumed).collect();
+    let mut all: Series =
+        source.iter().copied().filter(|s| destination.is_empty() || s.0 < resumed).collect();
     all.extend(destination.iter().copied().filter(|s| s.0 >= resumed));
     all.dedup_by_key(|sample| sample.0);
     all
@@ -72,8 +73,7 @@ pub fn brownout(
     span: (u64, u64),
     blackout: Option<(u64, u64)>,
 ) -> Option<f64> {
-    let steady_windows: Vec<f64> =
-        windows(steady).map(|(from, to)| operations(series, from, to)).collect();
+    let steady_windows: Vec<f64> = windows(steady).map(|(from, to)| operations(series, from, to)).collect();
     let usual = median(&steady_windows).filter(|&usual| usual > 0.0)?;
     let brown = |(from, to): (u64, u64)| {
         let (dark_from, dark_to) = blackout.unwrap_or((0, 0));

@@ -1,10 +1,10 @@
 //! From a plan to records: one run after another, each in fresh processes, each kept as soon as it ends.
 
 pub mod analysis;
-pub mod record;
 pub mod host;
 pub mod interrupt;
 pub mod noise;
+pub mod record;
 pub mod run;
 pub mod suite;
 

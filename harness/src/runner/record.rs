@@ -50,7 +50,8 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         && let Err(bad) = measure(&spec.cell, source, destination, &mut metrics)
         && error.is_none()
     {
-        error = Some(RunError { phase: "analysis".into(), message: bad.to_string(), guest: GuestAt::Unknown });
+        error =
+            Some(RunError { phase: "analysis".into(), message: bad.to_string(), guest: GuestAt::Unknown });
     }
     let checked = destination.and_then(|d| d.checked.as_ref()).or(source.and_then(|s| s.checked.as_ref()));
     let sending = source.and_then(|s| s.sending.as_ref());
@@ -82,7 +83,10 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
     }
 }
 
-fn histograms(source: Option<&SourceReport>, destination: Option<&DestinationReport>) -> BTreeMap<String, String> {
+fn histograms(
+    source: Option<&SourceReport>,
+    destination: Option<&DestinationReport>,
+) -> BTreeMap<String, String> {
     // Telemetry is one memory for both nodes: whoever has the guest last has all counts.
     match destination.filter(|d| !d.histograms.is_empty()) {
         Some(destination) => destination.histograms.clone(),
@@ -120,7 +124,8 @@ fn failure(spec: &RunSpec, outcome: &RunOutcome) -> Option<RunError> {
     };
     add(source.and_then(|s| s.failure.as_ref()), "source");
     add(destination.and_then(|d| d.failure.as_ref()), "destination");
-    for (side, died) in [("source", died(&outcome.source)), ("destination", outcome.destination.as_ref().and_then(died))]
+    for (side, died) in
+        [("source", died(&outcome.source)), ("destination", outcome.destination.as_ref().and_then(died))]
     {
         if let Some(how) = died {
             parts.push((String::new(), format!("the {side} node {how}")));
@@ -132,7 +137,10 @@ fn failure(spec: &RunSpec, outcome: &RunOutcome) -> Option<RunError> {
     let checked = [source.and_then(|s| s.checked.as_ref()), destination.and_then(|d| d.checked.as_ref())];
     for Checked { passed, message } in checked.into_iter().flatten() {
         if !passed {
-            parts.push(("validate".into(), message.clone().unwrap_or_else(|| "the guest's check failed".into())));
+            parts.push((
+                "validate".into(),
+                message.clone().unwrap_or_else(|| "the guest's check failed".into()),
+            ));
         }
     }
     let first = parts.iter().find(|(phase, _)| !phase.is_empty()).or(parts.first())?;
@@ -181,8 +189,11 @@ fn span(source: &SourceReport) -> Option<(u64, u64)> {
 
 fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> Timeline {
     let series = series(source, destination);
-    let (Some(steady), Some(&(last, _))) = (&source.steady, series.last()) else { return Timeline::default() };
-    let start = source.sending.as_ref().map(|s| s.start).or(source.control.map(|c| c.0)).unwrap_or(steady.end);
+    let (Some(steady), Some(&(last, _))) = (&source.steady, series.last()) else {
+        return Timeline::default();
+    };
+    let start =
+        source.sending.as_ref().map(|s| s.start).or(source.control.map(|c| c.0)).unwrap_or(steady.end);
     let mut events = Vec::new();
     let mut event = |time: u64, name: &str| {
         if time != 0 {
@@ -223,9 +234,9 @@ fn nanoseconds(seconds: f64) -> u64 {
 }
 
 fn series(source: &SourceReport, destination: Option<&DestinationReport>) -> analysis::Series {
-    let (there, resumed) = destination
-        .filter(|d| d.guest_runs)
-        .map_or((&[][..], 0), |d| (&d.samples.operations[..], d.samples.operations.first().map_or(0, |s| s.0)));
+    let (there, resumed) = destination.filter(|d| d.guest_runs).map_or((&[][..], 0), |d| {
+        (&d.samples.operations[..], d.samples.operations.first().map_or(0, |s| s.0))
+    });
     analysis::merge(&source.samples.operations, there, resumed)
 }
 
@@ -274,7 +285,9 @@ fn measure(
         let backlog = destination.map(|d| d.backlog_max).or(source.backlog_max);
         set(m, K::BacklogMax, backlog.map(|b| b as f64))?;
     }
-    let both = |f: fn(&crate::node::protocol::Usage) -> f64| f(&source.usage) + destination.map_or(0.0, |d| f(&d.usage));
+    let both = |f: fn(&crate::node::protocol::Usage) -> f64| {
+        f(&source.usage) + destination.map_or(0.0, |d| f(&d.usage))
+    };
     set(m, K::CpuSource, Some(source.usage.cpu))?;
     set(m, K::CpuDestination, destination.map(|d| d.usage.cpu))?;
     set(m, K::CpuVcpu, Some(both(|u| u.cpu_vcpu)))?;

@@ -87,7 +87,7 @@ impl From<ProtocolError> for RunError {
 }
 
 enum Event {
-    Said(Role, Box<Message>),
+    Said(Box<Message>),
     Closed(Role),
 }
 
@@ -180,7 +180,7 @@ fn listen(role: Role, reader: impl BufRead, events: &Sender<Event>) {
         let Ok(message) = line.map_err(|_| ()).and_then(|l| serde_json::from_str(&l).map_err(|_| ())) else {
             break;
         };
-        if events.send(Event::Said(role, Box::new(message))).is_err() {
+        if events.send(Event::Said(Box::new(message))).is_err() {
             return;
         }
     }
@@ -203,7 +203,11 @@ struct Progress {
 ///
 /// # Errors
 /// See [`RunError`]; a migration that fails is an outcome.
-pub fn run(spec: &RunSpec, limit: Duration, on_round: &mut dyn FnMut(&Round)) -> Result<RunOutcome, RunError> {
+pub fn run(
+    spec: &RunSpec,
+    limit: Duration,
+    on_round: &mut dyn FnMut(&Round),
+) -> Result<RunOutcome, RunError> {
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::empty())
         .map_err(|e| RunError::Start(e.into()))?;
     let telemetry = leave_open(&memfd).map_err(RunError::Start)?;
@@ -248,7 +252,7 @@ fn wait(
             return Ok(Some(limit.as_secs()));
         }
         match events.recv_timeout(Duration::from_millis(50)) {
-            Ok(Event::Said(_, message)) => match *message {
+            Ok(Event::Said(message)) => match *message {
                 Message::Listening { address } => progress.address = Some(address),
                 Message::Steady => progress.steady = true,
                 Message::Round(round) => on_round(&round),
@@ -261,7 +265,8 @@ fn wait(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         // Without a destination (it failed, or the engine has none) the source goes on without an address.
-        if progress.steady && !progress.ordered && (progress.address.is_some() || progress.destination_closed) {
+        if progress.steady && !progress.ordered && (progress.address.is_some() || progress.destination_closed)
+        {
             let address = progress.address.clone().filter(|_| !progress.destination_closed);
             source.order(&Order::Migrate { address });
             progress.ordered = true;

@@ -26,7 +26,9 @@ pub enum SuiteRunError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// The host.
-    #[error("a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller `memory`")]
+    #[error(
+        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller `memory`"
+    )]
     Memory {
         /// The cell's memory.
         wanted: Bytes,
@@ -38,7 +40,9 @@ pub enum SuiteRunError {
         free: Bytes,
     },
     /// Ctrl-C.
-    #[error("interrupted: {done} of {planned} records are kept in {path}; `migbench report {path}` reads them")]
+    #[error(
+        "interrupted: {done} of {planned} records are kept in {path}; `migbench report {path}` reads them"
+    )]
     Interrupted {
         /// Records written.
         done: usize,
@@ -88,7 +92,9 @@ pub fn check_cell_memory(cell: &Cell) -> Result<(), SuiteRunError> {
     };
     let needed = Bytes(cell.memory.0.saturating_mul(count));
     match available_memory() {
-        Some(free) if needed > free => Err(SuiteRunError::Memory { wanted: cell.memory, copies, needed, free }),
+        Some(free) if needed > free => {
+            Err(SuiteRunError::Memory { wanted: cell.memory, copies, needed, free })
+        }
         _ => Ok(()),
     }
 }
@@ -190,7 +196,11 @@ fn manifest(job: &Job, host: manifest::Host) -> Manifest {
                 .iter()
                 .map(|c| manifest::PlannedCell { id: c.id.clone(), cell: c.cell.clone() })
                 .collect(),
-            analysis: if comparison.analysis.is_empty() { plan.analysis.clone() } else { comparison.analysis.clone() },
+            analysis: if comparison.analysis.is_empty() {
+                plan.analysis.clone()
+            } else {
+                comparison.analysis.clone()
+            },
         })
         .collect();
     Manifest {

@@ -5,8 +5,8 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use kvm_bindings::{
-    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_device_attr, kvm_dirty_log, kvm_dirty_log__bindgen_ty_1, kvm_run,
-    kvm_xsave,
+    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_device_attr, kvm_dirty_log, kvm_dirty_log__bindgen_ty_1,
+    kvm_run, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
@@ -59,7 +59,9 @@ pub fn set_xsave(vcpu: &VcpuFd, state: &kvm_xsave) -> io::Result<()> {
 pub fn check_xsave_size(vm: &VmFd) -> io::Result<()> {
     let size = vm.check_extension_int(Cap::Xsave2);
     if size > 4096 {
-        return Err(io::Error::other(format!("this host's vCPUs have {size} bytes of XSAVE state, 4096 are handled")));
+        return Err(io::Error::other(format!(
+            "this host's vCPUs have {size} bytes of XSAVE state, 4096 are handled"
+        )));
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 use std::io;
 
 use kvm_bindings::{
-    Msrs, kvm_debugregs, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    Msrs, kvm_debugregs, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    kvm_xsave,
 };
 use kvm_ioctls::{Kvm, VcpuFd};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -89,7 +90,9 @@ pub fn restorable_msrs(kvm: &Kvm, fresh: &VcpuFd) -> Result<Vec<u32>, StateError
         if index == IA32_TSC || index == IA32_TSC_DEADLINE {
             continue;
         }
-        let Ok(mut one) = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]) else { continue };
+        let Ok(mut one) = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]) else {
+            continue;
+        };
         if fresh.get_msrs(&mut one).is_ok_and(|n| n == 1) && fresh.set_msrs(&one).is_ok_and(|n| n == 1) {
             restorable.push(index);
         }
@@ -105,8 +108,10 @@ impl VcpuState {
     pub fn new(indices: &[u32]) -> Result<Self, StateError> {
         let entries: Vec<_> =
             indices.iter().map(|&index| kvm_msr_entry { index, ..Default::default() }).collect();
-        let msrs = Msrs::from_entries(&entries)
-            .map_err(|e| StateError::Kvm { action: "take a list of MSRs", source: io::Error::other(format!("{e:?}")) })?;
+        let msrs = Msrs::from_entries(&entries).map_err(|e| StateError::Kvm {
+            action: "take a list of MSRs",
+            source: io::Error::other(format!("{e:?}")),
+        })?;
         Ok(Self { registers: Registers::new_zeroed(), msrs })
     }
 

@@ -43,13 +43,7 @@ pub fn empty_histogram() -> Histogram<u64> {
 }
 
 /// Adds the guest's counts of one kind, all vCPUs, to `into`. Buckets are the same, so no count moves.
-pub fn lift(
-    telemetry: &Telemetry,
-    phase: usize,
-    operation: usize,
-    clock: usize,
-    into: &mut Histogram<u64>,
-) {
+pub fn lift(telemetry: &Telemetry, phase: usize, operation: usize, clock: usize, into: &mut Histogram<u64>) {
     for vcpu in 0..telemetry.vcpus() {
         for (index, count) in telemetry.histogram(vcpu, phase, operation, clock).iter().enumerate() {
             let count = count.load(Relaxed);

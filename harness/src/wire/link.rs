@@ -14,9 +14,9 @@ use migbench_workloads::units::Rate;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
 
-use super::sabotage::Saboteur;
 use super::address::wait_readable;
 use super::frame::{self, Frame, FrameError, FrameKind, HEADER};
+use super::sabotage::Saboteur;
 use super::{Pace, PageBatch, Traffic};
 
 /// What a socket may hold in each direction.

@@ -5,8 +5,8 @@ use migbench_workloads::abi;
 
 use super::{Source, Teller, reset_backlog, snapshot};
 use crate::dirty::DirtyTracker;
-use crate::engine::policy::{Delta, Full};
-use crate::engine::precopy::{EngineError, Precopy, Sent};
+use crate::engine::policy::{Delta, Full, PagePolicy};
+use crate::engine::precopy::{Precopy, Sent};
 use crate::engine::stop::Stop;
 use crate::node::fault::{Fault, Point};
 use crate::node::protocol::{Progress, Role, Sending};
@@ -59,7 +59,11 @@ impl Source<'_> {
 
         self.phase = "precopy";
         let mut at_pause = Progress::default();
-        let sent = self.send_all(vm, tracker, &mut link, &sending, &mut at_pause);
+        let mut policy: Box<dyn PagePolicy> = match cell.engine {
+            Engine::Delta => Box::new(Delta::new(vm.ram().pages(), cell.elide_zero)),
+            _ => Box::new(Full::new(cell.elide_zero)),
+        };
+        let sent = self.send_all(vm, tracker, &mut link, policy.as_mut(), &sending, &mut at_pause);
         // The pre-copy phase ended with the pause, in whatever way the migration ended.
         if at_pause.nanoseconds != 0 {
             self.phase = "switchover";
@@ -82,6 +86,8 @@ impl Source<'_> {
         self.finish_accounts(&link);
         handed_over?;
         self.report.usage = meter.finish()?;
+        // Only now: the shadow's memory counts, and letting go of it takes time.
+        drop(policy);
         if cell.proof == Proof::Every && !self.assignment.verify {
             self.prove_pages(vm, &mut link)?;
         }
@@ -93,39 +99,31 @@ impl Source<'_> {
         vm: &Vm,
         tracker: &mut dyn DirtyTracker,
         link: &mut Link,
+        policy: &mut dyn PagePolicy,
         sending: &Sending,
         at_pause: &mut Progress,
     ) -> Result<Sent, NodeError> {
         let cell = &self.assignment.cell;
-        let mut teller = Teller { control: &mut *self.control, fault: self.assignment.fault, link: link.saboteur() };
+        let mut teller =
+            Teller { control: &mut *self.control, fault: self.assignment.fault, link: link.saboteur() };
         let mut pause = || {
             let paused = vm.pause();
             *at_pause = snapshot(vm);
             paused
         };
         let mut unlogged = NothingDirty;
-        let (elide_zero, pages) = (cell.elide_zero, vm.ram().pages());
-        macro_rules! engine {
-            ($policy:expr, $tracker:expr, $run:ident) => {
-                Precopy {
-                    ram: vm.ram(),
-                    tracker: $tracker,
-                    pause: &mut pause,
-                    link: link.sender_mut(),
-                    policy: $policy,
-                    stop: Stop::new(cell.stop),
-                    start: sending.start,
-                    observer: &mut teller,
-                }
-                .$run()
-            };
-        }
-        let sent: Result<Sent, EngineError> = match cell.engine {
-            Engine::Delta => engine!(Delta::new(pages, elide_zero), tracker, run),
-            Engine::StopAndCopy => engine!(Full::new(elide_zero), &mut unlogged, stop_and_copy),
-            _ => engine!(Full::new(elide_zero), tracker, run),
+        let whole = cell.engine == Engine::StopAndCopy;
+        let precopy = Precopy {
+            ram: vm.ram(),
+            tracker: if whole { &mut unlogged } else { tracker },
+            pause: &mut pause,
+            link: link.sender_mut(),
+            policy,
+            stop: Stop::new(cell.stop),
+            start: sending.start,
+            observer: &mut teller,
         };
-        Ok(sent?)
+        Ok(if whole { precopy.stop_and_copy() } else { precopy.run() }?)
     }
 
     /// State, proof, commit. Before commit any error leaves the guest to the caller, who resumes it.

@@ -93,8 +93,13 @@ fn agree(windows: &[f64]) -> bool {
 /// All histograms that have counts, by name.
 pub fn histograms(vm: &Vm) -> BTreeMap<String, String> {
     let clocks = [hdr::Clock::Service, hdr::Clock::Response];
-    let phases =
-        [hdr::Phase::Steady, hdr::Phase::Precopy, hdr::Phase::Switchover, hdr::Phase::Catchup, hdr::Phase::After];
+    let phases = [
+        hdr::Phase::Steady,
+        hdr::Phase::Precopy,
+        hdr::Phase::Switchover,
+        hdr::Phase::Catchup,
+        hdr::Phase::After,
+    ];
     let mut all = BTreeMap::new();
     for (operation, name) in abi::OPERATION_NAMES.iter().enumerate() {
         for (phase, phase_name) in phases.into_iter().enumerate() {
