@@ -382,7 +382,7 @@ fn contradictions() {
       | ^^^^^
     "#);
     assert_snapshot!(defaults("link.rate = \"unlimited\""), @r#"
-    t.toml:4:6: write-heavy/full: pressure(0.7) over an unlimited link: pressure is a share of the link's rate; limit link.rate or set settings.load to pages(...)
+    t.toml:4:6: write-heavy/full: pressure(0.8) over an unlimited link: pressure is a share of the link's rate; limit link.rate or set settings.load to pages(...)
     4 | link.rate = "unlimited"
       |      ^^^^
     "#);
@@ -421,9 +421,9 @@ fn contradictions() {
     4 | settings.change = { bytes = 2, pieces = 3 }
       |                                ^^^^^^
     "#);
-    assert_snapshot!(defaults("settings.writes = 33"), @r#"
-    t.toml:4:10: write-heavy/full: writes = 33 of 32 accesses: page writes are among the accesses
-    4 | settings.writes = 33
+    assert_snapshot!(defaults("settings.writes = 65"), @r#"
+    t.toml:4:10: write-heavy/full: writes = 65 of 64 accesses: page writes are among the accesses
+    4 | settings.writes = 65
       |          ^^^^^^
     "#);
     assert_snapshot!(defaults("settings.fill.zero = 0.6"), @r#"
@@ -456,7 +456,7 @@ fn arguments() {
     assert_snapshot!(argument(&["link=1Gbit/s"], None), @r#"--set link=1Gbit/s: `link` takes a table of link.transport, link.rate, not a single value"#);
     assert_snapshot!(argument(&["engine=delta"], None), @r#"--set engine=delta: the baseline full would be lost; name it too, or pick cells with --filter instead"#);
     assert_snapshot!(argument(&["vcpus=2,2"], None), @r#"--set vcpus=2,2: the value 2 stands twice"#);
-    assert_snapshot!(argument(&["link.rate=unlimited"], None), @r#"--set link.rate=unlimited: write-heavy/full: pressure(0.7) over an unlimited link: pressure is a share of the link's rate; limit link.rate or set settings.load to pages(...)"#);
+    assert_snapshot!(argument(&["link.rate=unlimited"], None), @r#"--set link.rate=unlimited: write-heavy/full: pressure(0.8) over an unlimited link: pressure is a share of the link's rate; limit link.rate or set settings.load to pages(...)"#);
     assert_snapshot!(argument(&[], Some("full|(")), @r#"--filter full|(: not a regular expression: unclosed group"#);
     assert_snapshot!(argument(&[], Some("read-heavy")), @r#"--filter read-heavy: matches no cell; there are write-heavy/full, write-heavy/delta"#);
 }

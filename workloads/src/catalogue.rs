@@ -30,11 +30,11 @@ const MIXED: Settings = Settings {
     working_set: Bytes(64 << 20),
     reads: 0.5,
     pattern: Pattern::Uniform,
-    accesses: 32,
+    accesses: 64,
     writes: 1,
     change: Change { bytes: 256, pieces: 4, moves: true },
     content: Content::Random,
-    load: Load::Pressure(0.7),
+    load: Load::Pressure(0.8),
     fill: FILL,
 };
 
@@ -49,7 +49,7 @@ index.\n\n\
 - Pressure 0.1: written pages amount to a tenth of the link. The guest writes at a set rate; a flat-out guest \
 with 5 % writes would dirty its whole working set in a tenth of a second and be write-heavy in truth.\n\
 - 64 MiB working set, uniform: every page is equally likely, so no hot set hides the cost of a round.\n\
-- 32 accesses per operation make it longer than 2 us, which keeps the cost of timing it to a few percent.\n\
+- 64 accesses per operation make it longer than 2 us, which keeps the cost of timing it to a few percent.\n\
 - A page write changes 256 random bytes in 4 runs that move: a small update to several fields of a page.\n\n\
 Look for: a second round that is small already, total time near that of one pass over memory, and read \
 latency in pre-copy beside its steady value. Delta has little to save here, because most traffic is the first \
@@ -62,14 +62,14 @@ round.",
         about: "Models a store that is written as much as it is read, such as a database buffer pool or a \
 key-value store under load.\n\n\
 - Half of the operations write one page each; the others only read.\n\
-- Pressure 0.7: written pages amount to 70 % of the link, so that plain pre-copy converges but needs several \
+- Pressure 0.8: written pages amount to 80 % of the link, so that plain pre-copy converges but needs several \
 rounds. At 1 and above it would not converge by itself once the working set is larger than what the downtime \
 limit allows.\n\
 - Working set, pattern, operation and change are those of `read-heavy`, so that the two differ only in how much \
 is written.\n\n\
 Look for: rounds and amplification of the baseline (they bound what delta can save), downtime, and write \
 latency in pre-copy, where the first write to a tracked page pays for the tracking.",
-        settings: Settings { reads: 0.5, load: Load::Pressure(0.7), ..MIXED },
+        settings: Settings { reads: 0.5, load: Load::Pressure(0.8), ..MIXED },
     },
     Named {
         name: "idle",
