@@ -9,5 +9,6 @@ pub mod engine;
 pub mod node;
 pub mod runner;
 pub mod sys;
+pub mod track;
 pub mod vm;
 pub mod wire;

@@ -16,6 +16,7 @@ mod kernel;
 mod machine;
 mod memory;
 mod operations;
+mod passes;
 mod registers;
 mod telemetry;
 
@@ -78,6 +79,9 @@ extern "C" fn guest_main(start_info: u64, vcpu: u64) -> ! {
     telemetry.set_state(abi::STATE_BOOTED);
     if params.flags & abi::FLAG_REGISTERS != 0 {
         registers::run(&telemetry);
+    }
+    if params.flags & abi::FLAG_PASSES != 0 {
+        passes::run(params, memory, &telemetry, vcpu as u64);
     }
     operations::run(params, memory, &telemetry, vcpu)
 }

@@ -32,6 +32,10 @@ pub const FLAG_SELF_TEST: u32 = 2;
 pub const FLAG_REGISTERS: u32 = 4;
 /// [`Params::flags`]: execute an undefined instruction after the first operation, to test how faults are told.
 pub const FLAG_FAULT: u32 = 8;
+/// [`Params::flags`]: instead of the kernel, go over memory in passes, as `memstress` of the kernel's selftests does.
+pub const FLAG_PASSES: u32 = 16;
+/// [`Params::flags`]: in passes, every vCPU goes over the whole working set instead of its own part.
+pub const FLAG_OVERLAP: u32 = 32;
 
 /// [`Params::pattern`] values.
 pub const PATTERN_SEQUENTIAL: u32 = 0;
@@ -132,8 +136,8 @@ pub struct Control {
     pub phase: AtomicU32,
     /// Raised by the destination before its vCPUs run: the next operation to end overlapped the pause.
     pub epoch: AtomicU32,
-    /// Not used.
-    pub reserved: AtomicU32,
+    /// In passes: the last pass that may begin. Passes count from 1.
+    pub pass: AtomicU32,
     /// An operation longer than that many ticks is a stall; 0 turns the count off.
     pub stall_threshold: AtomicU64,
 }
@@ -197,6 +201,10 @@ pub struct Vcpu {
     pub epoch: AtomicU32,
     /// 1 while behind schedule after a switchover.
     pub catching_up: AtomicU32,
+    /// In passes: the last pass that is over.
+    pub pass: AtomicU32,
+    /// Not used.
+    pub reserved: AtomicU32,
     /// The most operations overdue at once, since the host last wrote 0 here.
     pub backlog_max: AtomicU64,
     /// Ticks over the threshold by phase.

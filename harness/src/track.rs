@@ -1,0 +1,153 @@
+//! Dirty logging alone, without a migration: what arming, the first write to each page, a harvest, re-arming and
+//! disarming cost, pass by pass, as the kernel's own `dirty_log_perf_test` measures it
+//! (tools/testing/selftests/kvm/dirty_log_perf_test.c).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
+
+use migbench_scenarios::cell::Cell;
+use migbench_workloads::abi;
+
+use crate::dirty::{DirtySet, TrackerError, tracker};
+use crate::sys::clock;
+use crate::sys::memory::Telemetry;
+use crate::vm::{Vm, VmError, telemetry};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Tracker, memory, backing, vCPUs; of the settings: working set, share of reads, order (`sequential` or random).
+    pub cell: Cell,
+    /// Logged passes.
+    pub passes: u32,
+    /// Whether the guest waits between passes while the host harvests. Else it goes on, and harvests find whatever
+    /// was written meanwhile.
+    pub lock_step: bool,
+    /// Whether every vCPU goes over the whole working set instead of its own part.
+    pub overlap: bool,
+    /// Seed of order and writes.
+    pub seed: u64,
+}
+
+/// One logged pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pass {
+    /// Seconds that the guest took for it, the slowest vCPU's.
+    pub guest: f64,
+    /// Page writes that the guest made in it.
+    pub writes: u64,
+    /// Seconds of the harvest.
+    pub harvest: f64,
+    /// Seconds of re-arming what the harvest left armed.
+    pub rearm: f64,
+    /// Pages that the harvest found.
+    pub dirty: u64,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passes {
+    /// Seconds of the first pass, which brings memory in.
+    pub populate: f64,
+    /// Seconds of a pass without logging.
+    pub unlogged: f64,
+    /// Seconds to arm.
+    pub arm: f64,
+    /// Logged passes, in order.
+    pub passes: Vec<Pass>,
+    /// Seconds to disarm.
+    pub disarm: f64,
+}
+
+/// Why it could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackError {
+    /// The guest.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The tracker.
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
+    /// Telemetry memory.
+    #[error("cannot map telemetry: {0}")]
+    Telemetry(#[from] std::io::Error),
+    /// The guest stopped making passes.
+    #[error("the guest did not finish pass {0} within {1} s")]
+    Late(u32, u64),
+}
+
+/// Longest wait for one pass.
+const PATIENCE: u64 = 120;
+
+/// Boots a guest and measures.
+///
+/// # Errors
+/// See [`TrackError`].
+pub fn measure(spec: &Spec) -> Result<Passes, TrackError> {
+    let cell = Cell { timing: false, ..spec.cell.clone() };
+    let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+        .map_err(std::io::Error::from)?;
+    let shared = Arc::new(Telemetry::map(memfd, cell.vcpus as usize, false)?);
+    let flags = abi::FLAG_PASSES | if spec.overlap { abi::FLAG_OVERLAP } else { 0 };
+    let vm = Vm::boot(&cell, spec.seed, flags, Arc::clone(&shared))?;
+    let mut tracker = tracker(cell.tracker, vm.machine());
+    let mut dirty = DirtySet::new(vm.ram().pages());
+
+    let populate = pass(&vm, 1)?;
+    let unlogged = pass(&vm, 2)?;
+    let start = clock::now();
+    tracker.arm()?;
+    let arm = clock::seconds(start, clock::now());
+    let mut passes = Vec::with_capacity(spec.passes as usize);
+    if !spec.lock_step {
+        shared.control().pass.store(u32::MAX, Release);
+    }
+    for number in 3..3 + spec.passes {
+        let before = telemetry::page_writes(&shared);
+        let guest = if spec.lock_step { pass(&vm, number)? } else { wait_for(&vm, number, clock::now())? };
+        let writes = telemetry::page_writes(&shared) - before;
+        dirty.clear();
+        let start = clock::now();
+        tracker.harvest(&mut dirty)?;
+        let harvested = clock::now();
+        let found = dirty.len();
+        let counted = clock::now();
+        while let Some((first, count)) = dirty.take_run(64) {
+            tracker.before_read(first, count)?;
+        }
+        passes.push(Pass {
+            guest,
+            writes,
+            harvest: clock::seconds(start, harvested),
+            rearm: clock::seconds(counted, clock::now()),
+            dirty: found,
+        });
+    }
+    let start = clock::now();
+    tracker.disarm()?;
+    let disarm = clock::seconds(start, clock::now());
+    Ok(Passes { populate, unlogged, arm, passes, disarm })
+}
+
+/// Lets the guest make pass `number` and waits for it.
+fn pass(vm: &Vm, number: u32) -> Result<f64, TrackError> {
+    let start = clock::now();
+    vm.telemetry().control().pass.store(number, Release);
+    wait_for(vm, number, start)
+}
+
+fn wait_for(vm: &Vm, number: u32, start: u64) -> Result<f64, TrackError> {
+    let telemetry = vm.telemetry();
+    loop {
+        if (0..telemetry.vcpus()).all(|n| telemetry.vcpu(n).pass.load(Acquire) >= number) {
+            return Ok(clock::seconds(start, clock::now()));
+        }
+        vm.check().map_err(VmError::from)?;
+        if clock::seconds(start, clock::now()) > Duration::from_secs(PATIENCE).as_secs_f64() {
+            return Err(TrackError::Late(number, PATIENCE));
+        }
+        // The guest's vCPUs may need this CPU.
+        std::thread::sleep(Duration::from_micros(20));
+    }
+}

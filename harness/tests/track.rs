@@ -1,0 +1,51 @@
+//! Dirty logging alone, on real guests.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use migbench::track::{Spec, measure};
+use migbench_scenarios::cell::Cell;
+use migbench_workloads::settings::{Pattern, Settings};
+use support::{cell, require_kvm};
+
+fn spec(vcpus: u32, reads: f64, pattern: Pattern) -> Spec {
+    let settings = Settings { reads, pattern, ..cell().settings };
+    Spec { cell: Cell { vcpus, settings, ..cell() }, passes: 4, lock_step: true, overlap: false, seed: 1 }
+}
+
+#[test]
+fn a_pass_in_order_writes_each_page_once_and_all_are_found() {
+    require_kvm!();
+    for vcpus in [1, 2] {
+        let passes = measure(&spec(vcpus, 0.0, Pattern::Sequential)).unwrap();
+        assert_eq!(passes.passes.len(), 4);
+        for pass in passes.passes {
+            // 8 MiB are 2048 pages; the program's own stack and tables may be among the dirty ones.
+            assert_eq!(pass.writes, 2048);
+            assert!((2048..2048 + 64).contains(&pass.dirty), "{pass:?}");
+        }
+    }
+}
+
+#[test]
+fn overlap_random_order_and_reads_mean_what_they_mean_in_the_kernels_test() {
+    require_kvm!();
+    let overlap = Spec { overlap: true, ..spec(2, 0.0, Pattern::Sequential) };
+    let passes = measure(&overlap).unwrap();
+    assert!(passes.passes.iter().all(|p| p.writes == 4096 && p.dirty < 2048 + 64), "{passes:?}");
+
+    // 2048 random choices among 2048 pages leave 1/e of them out.
+    let random = measure(&spec(1, 0.0, Pattern::Uniform)).unwrap();
+    assert!(random.passes.iter().all(|p| p.writes == 2048 && (1200..1400).contains(&p.dirty)), "{random:?}");
+
+    let half = measure(&spec(1, 0.5, Pattern::Sequential)).unwrap();
+    assert!(half.passes.iter().all(|p| (900..1150).contains(&p.writes) && p.dirty >= p.writes), "{half:?}");
+}
+
+#[test]
+fn a_guest_that_runs_freely_is_harvested_meanwhile() {
+    require_kvm!();
+    let free = Spec { lock_step: false, ..spec(1, 0.0, Pattern::Sequential) };
+    let passes = measure(&free).unwrap();
+    assert!(passes.passes.iter().all(|p| p.dirty > 0), "{passes:?}");
+}

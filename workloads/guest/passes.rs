@@ -1,0 +1,62 @@
+//! Passes over memory, as `memstress` of the kernel's selftests makes them (tools/testing/selftests/kvm/lib/memstress.c):
+//! each pass takes as many steps as the vCPU has pages; a step goes to the next page, or to a random one, and writes a
+//! constant to its first word, or reads it. A pass begins when the host allows it.
+
+use core::hint::black_box;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::abi::{self, Params};
+use crate::kernel::Random;
+use crate::memory::Memory;
+use crate::telemetry::Telemetry;
+
+/// What `memstress` writes.
+const VALUE: u64 = 0x0123_4567_89ab_cdef;
+
+/// Runs until the host ends the machine. Each vCPU has a contiguous part of the working set, or all of it.
+pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: u64) -> ! {
+    let share = params.working_set / u64::from(params.vcpus);
+    let (first, pages) = if params.flags & abi::FLAG_OVERLAP != 0 {
+        (0, params.working_set)
+    } else {
+        (share * vcpu, share)
+    };
+    if pages == 0 {
+        crate::fatal("fewer pages in the working set than vCPUs");
+    }
+    let mut random = Random::new(params.seed.wrapping_add(vcpu));
+    let (mut steps, mut writes, mut pass) = (0, 0, 0);
+    telemetry.set_state(abi::STATE_RUNNING);
+    while telemetry.command() == abi::COMMAND_RUN {
+        if telemetry.control.pass.load(Acquire) == pass {
+            core::hint::spin_loop();
+            continue;
+        }
+        for step in 0..pages {
+            let page = if params.pattern == abi::PATTERN_SEQUENTIAL { step } else { random.below(pages) };
+            let word = memory.address(first + page) as *mut u64;
+            if random.next() >> 32 >= params.reads_q32 {
+                // SAFETY: set_up mapped all of RAM one to one; vCPUs that overlap write the same value.
+                unsafe { word.write_volatile(VALUE) };
+                writes += 1;
+            } else {
+                // SAFETY: as above.
+                black_box(unsafe { word.read_volatile() });
+            }
+        }
+        steps += pages;
+        pass += 1;
+        telemetry.vcpu.operations.store(steps, Relaxed);
+        telemetry.vcpu.page_writes.store(writes, Relaxed);
+        telemetry.vcpu.pass.store(pass, Release);
+    }
+    telemetry.set_state(abi::STATE_STOPPED);
+    // Pages hold one constant: there is no state to check beyond it, and the host asks for none.
+    while telemetry.command() != abi::COMMAND_VALIDATE {
+        core::hint::spin_loop();
+    }
+    telemetry.set_state(abi::STATE_VALID);
+    loop {
+        core::hint::spin_loop();
+    }
+}
