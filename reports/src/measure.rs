@@ -1,10 +1,10 @@
 //! The columns of the comparison table: what each takes from a record, and how the runs of a cell become one
 //! figure with its spread and its ratio to the baseline.
 
-use crate::cells::CellRuns;
+use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
-use crate::record::Record;
+use crate::record::{Record, Round};
 use crate::stats::{self, Summary};
 
 /// A column.
@@ -17,10 +17,18 @@ pub enum Measure {
     /// The 99.9th percentile of write response times around the migration, over all runs of a cell together: one run
     /// rarely has the 10 000 operations that it takes.
     WriteTail,
+    /// The 99.9th percentile of the time that writes took in pre-copy, over all runs of a cell together.
+    PrecopyWriteTail,
+    /// The longest write in pre-copy, of one run.
+    PrecopyWriteMax,
+    /// `harvest_time` over the harvests of a run.
+    HarvestPerRound,
+    /// `harvest_time` over the pages that harvests found.
+    HarvestPerPage,
 }
 
-/// The columns of the comparison table.
-pub const COLUMNS: [Measure; 8] = [
+/// The columns of a table that compares engines.
+const MIGRATION: &[Measure] = &[
     Measure::Metric(MetricKey::TotalTime),
     Measure::Metric(MetricKey::Downtime),
     Measure::Metric(MetricKey::Blackout),
@@ -30,6 +38,45 @@ pub const COLUMNS: [Measure; 8] = [
     Measure::Sum("CPU", MetricKey::CpuSource, MetricKey::CpuDestination),
     Measure::Sum("memory", MetricKey::MemorySource, MetricKey::MemoryDestination),
 ];
+
+/// The columns of a table that compares trackers.
+const TRACKERS: &[Measure] = &[
+    Measure::Metric(MetricKey::SetupTime),
+    Measure::HarvestPerRound,
+    Measure::HarvestPerPage,
+    Measure::Metric(MetricKey::StallPrecopy),
+    Measure::Metric(MetricKey::SlowdownPrecopy),
+    Measure::Metric(MetricKey::VcpuRunDelay),
+    Measure::PrecopyWriteTail,
+    Measure::PrecopyWriteMax,
+    Measure::Metric(MetricKey::Downtime),
+    Measure::Metric(MetricKey::TotalTime),
+];
+
+/// The columns of a table of dirty logging alone.
+const PASSES: &[Measure] = &[
+    Measure::Metric(MetricKey::ArmTime),
+    Measure::Metric(MetricKey::FirstWriteTime),
+    Measure::Metric(MetricKey::PassTime),
+    Measure::Metric(MetricKey::PassTimeUnlogged),
+    Measure::HarvestPerRound,
+    Measure::HarvestPerPage,
+    Measure::Metric(MetricKey::RearmTime),
+    Measure::Metric(MetricKey::DisarmTime),
+];
+
+/// The columns for a comparison: those of what it compares.
+#[must_use]
+pub fn columns(comparison: &ComparisonRuns<'_>) -> &'static [Measure] {
+    let mut runs = comparison.cells.iter().flat_map(|cell| &cell.ok);
+    if comparison.plan.compare != "tracker" {
+        MIGRATION
+    } else if runs.any(|run| run.metrics.contains_key(MetricKey::PassTime.name())) {
+        PASSES
+    } else {
+        TRACKERS
+    }
+}
 
 const TAIL: f64 = 0.999;
 const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
@@ -42,6 +89,10 @@ impl Measure {
             Self::Metric(key) => key.definition().label,
             Self::Sum(label, ..) => label,
             Self::WriteTail => "p99.9 write response",
+            Self::PrecopyWriteTail => "p99.9 write",
+            Self::PrecopyWriteMax => "longest write",
+            Self::HarvestPerRound => "harvest a round",
+            Self::HarvestPerPage => "harvest a page",
         }
     }
 
@@ -50,7 +101,7 @@ impl Measure {
     pub const fn unit(self) -> Unit {
         match self {
             Self::Metric(key) | Self::Sum(_, key, _) => key.definition().unit,
-            Self::WriteTail => Unit::Seconds,
+            _ => Unit::Seconds,
         }
     }
 
@@ -62,17 +113,30 @@ impl Measure {
             Self::Sum(_, first, second) => {
                 Some(metric::value(&record.metrics, first)? + metric::value(&record.metrics, second)?)
             }
-            Self::WriteTail => None,
+            Self::WriteTail | Self::PrecopyWriteTail => None,
+            Self::PrecopyWriteMax => {
+                let longest = writes(&[record], Clock::Service, &[Phase::Precopy]).max();
+                (longest > 0).then(|| seconds(longest))
+            }
+            Self::HarvestPerRound => harvest(record, |_| 1),
+            Self::HarvestPerPage => harvest(record, |round| round.dirty_pages),
+        }
+    }
+
+    /// Over all runs of a cell together, for tails that one run rarely has the samples for.
+    fn pooled(self, runs: &[&Record]) -> Option<Latencies> {
+        match self {
+            Self::WriteTail => Some(writes(runs, Clock::Response, &TAIL_PHASES)),
+            Self::PrecopyWriteTail => Some(writes(runs, Clock::Service, &[Phase::Precopy])),
+            _ => None,
         }
     }
 
     /// Of these runs.
     #[must_use]
     pub fn summary(self, runs: &[&Record]) -> Option<Summary> {
-        if self == Self::WriteTail {
-            let nanoseconds = histogram::supported_quantile(&write_responses(runs), TAIL)?;
-            #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-            let median = nanoseconds as f64 / 1e9;
+        if let Some(all) = self.pooled(runs) {
+            let median = seconds(histogram::supported_quantile(&all, TAIL)?);
             return Some(Summary { samples: runs.len(), median, spread: None });
         }
         let samples: Vec<f64> = runs.iter().filter_map(|run| self.sample(run)).collect();
@@ -82,7 +146,7 @@ impl Measure {
     /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles.
     #[must_use]
     pub fn ratio(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<f64> {
-        if self == Self::WriteTail {
+        if matches!(self, Self::WriteTail | Self::PrecopyWriteTail) {
             return stats::paired_ratio(&[(
                 self.summary(&baseline.ok)?.median,
                 self.summary(&cell.ok)?.median,
@@ -97,14 +161,13 @@ impl Measure {
     }
 }
 
-/// Write response times of these runs from the start of the migration until the backlog is gone. Damaged
-/// histograms are left out here and warned of elsewhere.
+/// Write times of these runs in `phases`. Damaged histograms are left out here and warned of elsewhere.
 #[must_use]
-pub fn write_responses(runs: &[&Record]) -> Latencies {
+pub fn writes(runs: &[&Record], clock: Clock, phases: &[Phase]) -> Latencies {
     let mut all = histogram::empty();
     for run in runs {
-        for phase in TAIL_PHASES {
-            let text = run.histograms.get(&histogram::key("write", Clock::Response, phase));
+        for phase in phases {
+            let text = run.histograms.get(&histogram::key("write", clock, *phase));
             if let Some(part) = text.and_then(|text| histogram::decode(text).ok()) {
                 // Grows as it must; a histogram that can't be added is of absurd values.
                 let _ = all.add(part);
@@ -112,6 +175,19 @@ pub fn write_responses(runs: &[&Record]) -> Latencies {
         }
     }
     all
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// Harvest time over what `count` makes of the rounds that began with a harvest.
+#[expect(clippy::cast_precision_loss, reason = "counts of one run stay under 2^53")]
+fn harvest(record: &Record, count: impl Fn(&Round) -> u64) -> Option<f64> {
+    let harvested = || record.rounds.iter().filter(|round| round.harvest_time > 0.0);
+    let things: u64 = harvested().map(count).sum();
+    (things > 0).then(|| harvested().map(|round| round.harvest_time).sum::<f64>() / things as f64)
 }
 
 #[cfg(test)]

@@ -193,6 +193,20 @@ metrics! {
         "Time that vCPU threads were ready and waited for a CPU. Contention must not pass for the cost of tracking.";
     EngineRunDelay = "engine_run_delay", Seconds, Neither, "engine wait",
         "Time that the engine's threads were ready and waited for a CPU.";
+    PopulateTime = "populate_time", Seconds, Neither, "populate",
+        "Dirty logging alone: the guest's first pass over its memory, which brings the memory in.";
+    PassTimeUnlogged = "pass_time_unlogged", Seconds, Smaller, "pass unlogged",
+        "Dirty logging alone: a pass before logging starts.";
+    ArmTime = "arm_time", Seconds, Smaller, "arm",
+        "Dirty logging alone: turning the tracker on.";
+    PassTime = "pass_time", Seconds, Smaller, "pass logged",
+        "Dirty logging alone: a logged pass of the slowest vCPU, the median over passes.";
+    FirstWriteTime = "first_write_time", Seconds, Smaller, "first write",
+        "Dirty logging alone: what logging adds to the first write of a page, `pass_time` less `pass_time_unlogged` over the pages found dirty, the median over passes. Given in lock-step only.";
+    RearmTime = "rearm_time", Seconds, Smaller, "re-arm",
+        "Dirty logging alone: arming again what a harvest leaves unarmed, the median over passes; near zero for trackers that re-arm as they harvest.";
+    DisarmTime = "disarm_time", Seconds, Smaller, "disarm",
+        "Dirty logging alone: turning the tracker off.";
 }
 
 impl MetricKey {

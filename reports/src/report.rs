@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cells;
 use crate::manifest::Manifest;
-use crate::measure::{COLUMNS, Measure};
+use crate::measure::Measure;
 use crate::quantity::{count, rate, size};
 use crate::record::Status;
 use crate::render::{markdown, terminal};
@@ -155,12 +155,16 @@ fn legend(tables: &[Table]) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let tail = COLUMNS.iter().position(|measure| *measure == Measure::WriteTail);
-    let tail_missing = |row: &&crate::table::Row| {
-        let of = |index: usize| row.figures.get(index).is_some_and(Option::is_some);
-        matches!(row.kind, RowKind::Baseline | RowKind::Compared) && of(0) && !tail.is_some_and(of)
-    };
-    if rows().any(|row| tail_missing(&row)) {
+    let tail_missing = tables.iter().any(|table| {
+        let Some(tail) = table.columns.iter().position(|label| *label == Measure::WriteTail.label()) else {
+            return false;
+        };
+        table.rows.iter().any(|row| {
+            let of = |index: usize| row.figures.get(index).is_some_and(Option::is_some);
+            matches!(row.kind, RowKind::Baseline | RowKind::Compared) && of(0) && !of(tail)
+        })
+    });
+    if tail_missing {
         legend.push("p99.9 is shown where at least 10000 open-loop writes stand behind it".to_owned());
     }
     legend

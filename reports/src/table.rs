@@ -5,7 +5,7 @@ use migbench_scenarios::cell::Engine;
 use migbench_workloads::settings::Load;
 
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::measure::{COLUMNS, Measure};
+use crate::measure::{Measure, columns};
 use crate::metric::{MetricKey, Unit};
 use crate::quantity::{self, Scale};
 use crate::record::{GuestAt, Record, Status};
@@ -82,10 +82,11 @@ impl Table {
         };
         // Capped runs cost the most: ratios to the baseline's other runs alone would flatter the baseline.
         let baseline = comparison.baseline().filter(|baseline| baseline.capped.is_empty());
-        let rows = comparison.cells.iter().flat_map(|cell| rows(baseline, cell)).collect();
+        let columns = columns(comparison);
+        let rows = comparison.cells.iter().flat_map(|cell| rows(columns, baseline, cell)).collect();
         Self {
             title,
-            columns: COLUMNS.map(Measure::label).to_vec(),
+            columns: columns.iter().map(|measure| measure.label()).collect(),
             rows,
             notes: notes(comparison, baseline),
             analysis: plan.analysis.clone(),
@@ -93,7 +94,7 @@ impl Table {
     }
 }
 
-fn rows(baseline: Option<&CellRuns<'_>>, cell: &CellRuns<'_>) -> Vec<Row> {
+fn rows(columns: &[Measure], baseline: Option<&CellRuns<'_>>, cell: &CellRuns<'_>) -> Vec<Row> {
     let kind = match cell {
         CellRuns { skipped: Some(_), .. } => RowKind::Skipped,
         CellRuns { baseline: true, .. } => RowKind::Baseline,
@@ -106,9 +107,10 @@ fn rows(baseline: Option<&CellRuns<'_>>, cell: &CellRuns<'_>) -> Vec<Row> {
         return vec![Row { kind, label, converged: None, samples: None, figures: Vec::new(), text }];
     }
     let partner = baseline.filter(|_| kind == RowKind::Compared);
-    let mut rows = vec![row(kind, label, &cell.ok, |measure| measure.ratio(partner?, cell))];
+    let mut rows = vec![row(columns, kind, label, &cell.ok, |measure| measure.ratio(partner?, cell))];
     if !cell.capped.is_empty() {
-        let mut capped = row(RowKind::Capped, format!("{} \u{2020}", cell.label), &cell.capped, |_| None);
+        let label = format!("{} \u{2020}", cell.label);
+        let mut capped = row(columns, RowKind::Capped, label, &cell.capped, |_| None);
         let (converged, ended) = cell.converged();
         capped.converged = Some(format!("converged {converged}/{ended}"));
         rows.push(capped);
@@ -116,8 +118,14 @@ fn rows(baseline: Option<&CellRuns<'_>>, cell: &CellRuns<'_>) -> Vec<Row> {
     rows
 }
 
-fn row(kind: RowKind, label: String, runs: &[&Record], ratio: impl Fn(Measure) -> Option<f64>) -> Row {
-    let summaries = COLUMNS.map(|measure| measure.summary(runs));
+fn row(
+    columns: &[Measure],
+    kind: RowKind,
+    label: String,
+    runs: &[&Record],
+    ratio: impl Fn(Measure) -> Option<f64>,
+) -> Row {
+    let summaries: Vec<_> = columns.iter().map(|measure| measure.summary(runs)).collect();
     let spread = summaries.iter().flatten().find_map(|summary| summary.spread);
     let samples = match (runs.len(), spread) {
         (0, _) => None,
@@ -125,7 +133,7 @@ fn row(kind: RowKind, label: String, runs: &[&Record], ratio: impl Fn(Measure) -
         (n, Some(Spread::Range { .. })) => Some(format!("range, n = {n}")),
         (n, Some(Spread::Interval { .. })) => Some(format!("95 %, n = {n}")),
     };
-    let figures = COLUMNS.iter().zip(summaries).map(|(measure, summary)| {
+    let figures = columns.iter().zip(summaries).map(|(measure, summary)| {
         summary.map(|summary| figure(measure.unit(), &summary, runs.len(), ratio(*measure)))
     });
     Row { kind, label, converged: None, samples, figures: figures.collect(), text: None }

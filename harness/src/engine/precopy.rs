@@ -115,7 +115,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
                 Decision::Capped => break true,
             }
         };
-        self.switch_over(rounds, capped, total, round, &mut dirty, &mut batch)
+        self.switch_over(rounds, capped, total, round, harvest.1, &mut dirty, &mut batch)
     }
 
     /// The control `stop-and-copy`: everything in the paused round.
@@ -127,16 +127,19 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         let mut dirty = DirtySet::new(self.ram.pages());
         let rounds = Vec::with_capacity(1);
         dirty.fill();
-        self.switch_over(rounds, false, Tally::default(), 0, &mut dirty, &mut batch)
+        self.switch_over(rounds, false, Tally::default(), 0, 0.0, &mut dirty, &mut batch)
     }
 
-    /// Pauses the guest and sends what is left.
+    /// Pauses the guest and sends what is left. `harvested_before` are the seconds of the harvest that led to the
+    /// decision; they count as the paused round's too.
+    #[expect(clippy::too_many_arguments, reason = "the loop's own state, handed over once")]
     fn switch_over(
         mut self,
         mut rounds: Vec<Round>,
         capped: bool,
         mut tally: Tally,
         round: u32,
+        harvested_before: f64,
         dirty: &mut DirtySet,
         batch: &mut PageBatch,
     ) -> Result<Sent, EngineError> {
@@ -144,7 +147,8 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         let pause_ordered = clock::now();
         (self.pause)()?;
         let paused = clock::now();
-        let harvest = self.harvest(dirty)?;
+        let (start, last_harvest) = self.harvest(dirty)?;
+        let harvest = (start, last_harvest + harvested_before);
         let harvested = clock::now();
         let (last, of_last) = self.send_round(round, harvest, dirty, batch, true)?;
         let sent = clock::now();
