@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
+use migbench_reports::metric::{MetricError, MetricKey, Metrics};
+use migbench_reports::record::Round;
+use migbench_reports::stats::median;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 
@@ -58,6 +61,44 @@ pub struct Passes {
     pub passes: Vec<Pass>,
     /// Seconds to disarm.
     pub disarm: f64,
+}
+
+impl Passes {
+    /// As metrics and rounds of a record.
+    ///
+    /// # Errors
+    /// When a figure is no number.
+    #[expect(clippy::cast_precision_loss, reason = "counts of one run stay under 2^53")]
+    pub fn figures(&self, lock_step: bool) -> Result<(Metrics, Vec<Round>), MetricError> {
+        let mut metrics = Metrics::new();
+        let of = |f: fn(&Pass) -> f64| median(&self.passes.iter().map(f).collect::<Vec<_>>());
+        let mut set = |key, value: Option<f64>| value.map_or(Ok(()), |value| metrics.set(key, value));
+        set(MetricKey::PopulateTime, Some(self.populate))?;
+        set(MetricKey::PassTimeUnlogged, Some(self.unlogged))?;
+        set(MetricKey::ArmTime, Some(self.arm))?;
+        set(MetricKey::PassTime, of(|pass| pass.guest))?;
+        if lock_step {
+            // Per page found dirty: only the first write of a page since it was armed costs.
+            let added: Vec<f64> = self
+                .passes
+                .iter()
+                .filter(|pass| pass.dirty > 0)
+                .map(|pass| (pass.guest - self.unlogged) / pass.dirty as f64)
+                .collect();
+            set(MetricKey::FirstWriteTime, median(&added))?;
+        }
+        set(MetricKey::HarvestTime, Some(self.passes.iter().map(|pass| pass.harvest).sum()))?;
+        set(MetricKey::RearmTime, of(|pass| pass.rearm))?;
+        set(MetricKey::DisarmTime, Some(self.disarm))?;
+        let rounds = (0..).zip(&self.passes).map(|(round, pass)| Round {
+            round,
+            dirty_pages: pass.dirty,
+            duration: pass.guest,
+            harvest_time: pass.harvest,
+            ..Round::default()
+        });
+        Ok((metrics, rounds.collect()))
+    }
 }
 
 /// Why it could not be measured.

@@ -8,6 +8,7 @@ mod progress;
 mod report;
 mod run;
 mod show;
+mod track;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Migrate(migrate::Migrate),
+    Track(track::Track),
     Report(report::Report),
     Show(show::Show),
     List(list::List),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(command) => command.execute(),
         Command::Migrate(command) => command.execute(),
+        Command::Track(command) => command.execute(),
         Command::Report(command) => command.execute(),
         Command::Show(command) => command.execute(),
         Command::List(command) => command.execute(),

@@ -161,7 +161,9 @@ pub fn limit(cell: &Cell) -> Duration {
     Duration::from_secs_f64(120.0 + known + cell.stop.max_time.0 + 2.0 * last + 8.0 * memory)
 }
 
-fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
+/// Where the record of run `number` belongs.
+#[must_use]
+pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
     let comparison = &job.plan.comparisons[planned.comparison];
     let label = &comparison.cells[planned.cell].label;
     let slug: String = format!("{}-{label}", comparison.name)
@@ -182,7 +184,9 @@ fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
     }
 }
 
-fn manifest(job: &Job, host: manifest::Host) -> Manifest {
+/// The manifest of a job on this host.
+#[must_use]
+pub fn manifest(job: &Job, host: manifest::Host) -> Manifest {
     let plan = &job.plan;
     let comparisons = plan
         .comparisons

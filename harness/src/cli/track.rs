@@ -1,0 +1,188 @@
+//! `migbench track`: dirty logging alone, tracker beside tracker.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Status, Timeline};
+use migbench_reports::report::Report;
+use migbench_reports::store::RunDirectory;
+use migbench_scenarios::cell::Tracker;
+use migbench_scenarios::{Assignment, Overrides, Suite};
+
+use super::run::default_directory;
+use super::{Exit, print, width};
+use crate::runner::host::this_host;
+use crate::runner::interrupt;
+use crate::runner::suite::{Job, check_cell_memory, manifest, place};
+use crate::track::{Spec, measure};
+
+/// Measures dirty logging alone, without a migration, and compares trackers.
+///
+/// The guest goes over its memory in passes as memstress of the kernel's selftests does, and the host harvests after
+/// each, as dirty_log_perf_test does: so the figures can be laid beside its own. Lists of sizes make a table for each,
+/// and with several of them the report fits what a tracker costs per GiB tracked and per dirty page.
+#[derive(Debug, clap::Args)]
+pub struct Track {
+    /// Trackers to compare, with commas; the first one is the baseline. All that this host has when left out.
+    #[arg(long, value_name = "NAMES")]
+    tracker: Option<String>,
+    /// Guest memory, such as 1GiB; several with commas.
+    #[arg(long, default_value = "1GiB", value_name = "SIZES")]
+    memory: String,
+    /// Memory that a pass goes over; several with commas.
+    #[arg(long, default_value = "256MiB", value_name = "SIZES")]
+    working_set: String,
+    /// Virtual CPUs.
+    #[arg(long, default_value_t = 1)]
+    vcpus: u32,
+    /// Logged passes of one run.
+    #[arg(long, default_value_t = 5)]
+    passes: u32,
+    /// Share of accesses that write, in percent.
+    #[arg(long, default_value_t = 100.0, value_name = "PERCENT")]
+    writes: f64,
+    /// Choose pages at random instead of in order.
+    #[arg(long)]
+    random: bool,
+    /// Every vCPU goes over the whole working set instead of its own part.
+    #[arg(long)]
+    overlap: bool,
+    /// Let the guest run on while the host harvests, instead of in lock-step.
+    #[arg(long)]
+    free: bool,
+    /// Seed of order and writes.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs of each tracker.
+    #[arg(long, default_value_t = 5)]
+    repeat: u32,
+    /// Any other parameter; `migbench list keys`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The run directory; without it results/<UTC time>-track/.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+impl Track {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let text = self.suite_text();
+        let mut suite = Suite::parse(&text, "migbench track")?;
+        let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
+        suite.apply(&Overrides { set, ..Overrides::default() })?;
+        let mut plan = suite.expand()?;
+        plan.order.retain(|run| run.kind == migbench_scenarios::Kind::Timed);
+        interrupt::catch()?;
+        drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        let directory = self.output.clone().unwrap_or_else(|| default_directory("track"));
+        let job = Job {
+            plan,
+            suite_text: text,
+            directory: directory.clone(),
+            command: std::env::args().collect(),
+            fault: None,
+            binary: std::env::current_exe().context("cannot find this program's own file")?,
+        };
+        let failed = self.work(&job)?;
+        let report = Report::load(&directory)?;
+        std::fs::write(directory.join("report.md"), report.markdown())
+            .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
+        print(&report.terminal(width()))?;
+        print(&format!("report: {}/report.md", directory.display()))?;
+        Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
+    }
+
+    /// The suite that these flags stand for.
+    fn suite_text(&self) -> String {
+        let all = || Tracker::ALL.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(",");
+        let list = |text: &str| {
+            text.split(',').map(|item| format!("\"{}\"", item.trim())).collect::<Vec<_>>().join(", ")
+        };
+        let trackers = self.tracker.clone().unwrap_or_else(all);
+        let baseline = trackers.split(',').next().unwrap_or("").trim().to_owned();
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "name = \"track\"\ndescription = \"dirty logging alone\"\nrepetitions = {}\nseed = {}\n\
+             [defaults]\nworkload = \"passes\"\nengine = \"track-only\"\nvcpus = {}\n\
+             [workload.passes]\nbase = \"write-heavy\"\nreads = {}\npattern = \"{}\"\nload = \"flat-out\"\n\
+             content = \"same\"\nfill = {{ zero = 1.0, random = 0.0, text = 0.0 }}\n\
+             [[comparison]]\naxes = {{ tracker = [{}], memory = [{}], settings.working_set = [{}] }}\n\
+             compare = \"tracker\"\nbaseline = \"{baseline}\"\noptional = true\n",
+            self.repeat,
+            self.seed,
+            self.vcpus,
+            1.0 - self.writes / 100.0,
+            if self.random { "uniform" } else { "sequential" },
+            list(&trackers),
+            list(&self.memory),
+            list(&self.working_set),
+        );
+        text
+    }
+
+    /// One run after the other, each kept before the next.
+    fn work(&self, job: &Job) -> anyhow::Result<usize> {
+        let mut directory = RunDirectory::create(&job.directory)?;
+        for planned in job.plan.comparisons.iter().flat_map(|c| &c.cells) {
+            check_cell_memory(&planned.cell)?;
+        }
+        directory.write_manifest(&manifest(job, this_host()))?;
+        let mut failed = 0;
+        for (number, planned) in job.plan.order.iter().enumerate() {
+            anyhow::ensure!(
+                !interrupt::requested(),
+                "interrupted: {number} of {} records are kept in {}",
+                job.plan.order.len(),
+                job.directory.display()
+            );
+            let Some(cell) = job.plan.cell(planned) else { continue };
+            eprintln!("{}/{} {}", number + 1, job.plan.order.len(), cell.id);
+            let spec = Spec {
+                cell: cell.cell.clone(),
+                passes: self.passes,
+                lock_step: !self.free,
+                overlap: self.overlap,
+                seed: planned.seed,
+            };
+            let outcome =
+                measure(&spec).map_err(anyhow::Error::from).and_then(|p| Ok(p.figures(spec.lock_step)?));
+            let (error, (metrics, rounds)) = match outcome {
+                Ok(figures) => (None, figures),
+                Err(error) => {
+                    failed += 1;
+                    let error = RunError {
+                        phase: "track".into(),
+                        message: format!("{error:#}"),
+                        guest: GuestAt::Nowhere,
+                    };
+                    (Some(error), Default::default())
+                }
+            };
+            let place = place(job, planned, number);
+            directory.append(&Record {
+                schema: SCHEMA,
+                run_id: place.run_id,
+                suite: place.suite,
+                comparison: place.comparison,
+                repetition: place.repetition,
+                order: place.order,
+                kind: Kind::Timed,
+                status: if error.is_some() { Status::Failed } else { Status::Ok },
+                error,
+                verified: None,
+                guest_checked: None,
+                flags: Vec::new(),
+                started: place.started,
+                seed: planned.seed,
+                cell: cell.cell.clone(),
+                metrics: metrics.into(),
+                rounds,
+                histograms: Default::default(),
+                timeline: Timeline::default(),
+            })?;
+        }
+        Ok(failed)
+    }
+}
