@@ -22,6 +22,7 @@ pub mod render;
 pub mod report;
 #[cfg(test)]
 mod sample;
+pub mod scaling;
 pub mod schema;
 pub mod settings;
 pub mod show;

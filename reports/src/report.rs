@@ -9,6 +9,7 @@ use crate::measure::Measure;
 use crate::quantity::{count, rate, size};
 use crate::record::Status;
 use crate::render::{markdown, terminal};
+use crate::scaling;
 use crate::store::{RunData, StoreError};
 use crate::table::{RowKind, Table};
 use crate::verification::Verification;
@@ -25,6 +26,8 @@ pub struct Report {
     pub tables: Vec<Table>,
     /// How to read the tables, as far as they need it.
     pub legend: Vec<String>,
+    /// What trackers cost per GiB and per dirty page, where the suite varies both.
+    pub scaling: Vec<String>,
     /// What was proven and what was not.
     pub verification: Verification,
     /// What weakens the figures.
@@ -55,6 +58,7 @@ impl Report {
             subject: subject(data),
             machine: machine(&data.manifest),
             legend: legend(&tables),
+            scaling: scaling::sentences(&comparisons),
             tables,
             verification: Verification::of(&comparisons, &data.records),
             warnings: warning::find(data, unplanned),
@@ -112,6 +116,13 @@ fn subject(data: &RunData) -> String {
         [None, least, ..] => format!("{} and more", link(least)),
         [least, .., most] => format!("{} to {}", link(least), link(most)),
     };
+    if !cells().any(|planned| planned.cell.engine.migrates()) {
+        let runs = count(data.records.len(), "run");
+        return format!(
+            "{}: {runs} of {guest}, median of {}",
+            data.manifest.suite, data.manifest.repetitions
+        );
+    }
     let migrations = data.records.iter().filter(|record| record.cell.engine.migrates()).count();
     format!(
         "{}: {} of {guest} over {links}, median of {}",

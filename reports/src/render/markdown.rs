@@ -26,6 +26,10 @@ pub fn render(report: &Report) -> String {
     for (table, plan) in report.tables.iter().zip(&manifest.comparisons) {
         out += &comparison(table, plan, &shared);
     }
+    if !report.scaling.is_empty() {
+        out += "## Cost by size\n\n";
+        out += &list(report.scaling.iter().map(|text| escape(text)));
+    }
     if !report.legend.is_empty() {
         out += "## How to read the tables\n\n";
         out += &list(&report.legend);

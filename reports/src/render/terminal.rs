@@ -29,7 +29,15 @@ pub fn render(report: &Report, width: usize) -> String {
         out.extend(wrap(machine, width, ""));
     }
     out.push(String::new());
-    out.extend(body(&report.tables, width));
+    for tables in report.tables.chunk_by(|a, b| a.columns == b.columns) {
+        out.extend(body(tables, width));
+    }
+    if report.tables.is_empty() {
+        out.push("no comparison was planned".to_owned());
+    }
+    for text in &report.scaling {
+        out.extend(wrap(text, width, "  "));
+    }
     for text in &report.legend {
         out.extend(wrap(text, width, "  "));
     }
@@ -49,7 +57,7 @@ pub fn render(report: &Report, width: usize) -> String {
 /// All comparisons in one grid, so that their columns stand below each other. Where the columns don't fit, they are dealt
 /// out to panels, and the notes stand in the last one.
 fn body(tables: &[Table], width: usize) -> Vec<String> {
-    let Some(first) = tables.first() else { return vec!["no comparison was planned".to_owned()] };
+    let Some(first) = tables.first() else { return Vec::new() };
     let heading = heading(&first.columns);
     let mut lines: Vec<Line> = heading.into_iter().map(Line::Cells).collect();
     for table in tables {
