@@ -8,21 +8,18 @@ use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
 use super::fault::{Action, Fault, Point};
+use super::intake::Intake;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
 use super::sampler::Sampler;
 use super::source::{backlog_max, chain, check_guest, expect, histograms};
 use super::usage::Meter;
 use super::{NodeError, link_timeout, proof};
-use crate::codec::xbzrle;
-use crate::dirty::DirtySet;
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
-use crate::vm::memory::Page;
 use crate::wire::address::Listener;
-use crate::wire::frame::{Frame, FrameKind};
+use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
-use crate::wire::pages::{PageRecord, PageRecords};
 
 /// Longest wait for the guest's first operation here, in ns.
 const SIGN_OF_LIFE: u64 = 10_000_000_000;
@@ -71,9 +68,9 @@ impl Destination<'_> {
         link.set_timeout(link_timeout(&cell))?;
         drop(listener);
         let meter = Meter::start(&vm, None)?;
-        let mut intake = Intake::new(&cell, &vm);
+        let mut intake = Intake::new(vm.ram(), cell.proof == Proof::Every);
         let taken = self.take_in(&vm, &mut link, &mut intake);
-        self.report.decode = clock::seconds(0, intake.decode);
+        self.report.decode = clock::seconds(0, intake.decode_nanoseconds());
         if let Err(error) = taken {
             // The source hears the reason if it still listens; it resumes the guest in any case.
             let _ = link.send(FrameKind::Abort, &[chain(&error).as_bytes()]);
@@ -81,7 +78,7 @@ impl Destination<'_> {
         }
         let said = self.run_guest(&cell, &vm, &mut link, &meter)?;
         if said.is_ok() && cell.proof == Proof::Every && !self.assignment.verify {
-            for part in intake.hashes.chunks(8192) {
+            for part in intake.hashes().chunks(8192) {
                 let bytes: Vec<u8> = part.iter().flat_map(|hash| hash.to_le_bytes()).collect();
                 link.send(FrameKind::Hashes, &[&bytes])?;
             }
@@ -111,7 +108,7 @@ impl Destination<'_> {
         while states < vm.vcpus().len() {
             let frame = link.recv()?;
             match frame.kind {
-                FrameKind::Pages => intake.pages(vm, &frame)?,
+                FrameKind::Pages => intake.pages(vm.ram(), &frame)?,
                 FrameKind::RoundEnd => {
                     rounds += 1;
                     if rounds == 1 {
@@ -237,70 +234,4 @@ fn flip(vm: &Vm) -> Result<(), NodeError> {
     content[2000] ^= 1;
     vm.ram().write(page, &content)?;
     Ok(())
-}
-
-/// Takes page frames apart and into memory.
-struct Intake {
-    /// Pages that may hold something else than zeros.
-    written: DirtySet,
-    /// Hash of each page as it was decoded; empty unless asked for.
-    hashes: Vec<u64>,
-    /// Nanoseconds in decoding.
-    decode: u64,
-    page: Box<Page>,
-}
-
-impl Intake {
-    fn new(cell: &Cell, vm: &Vm) -> Self {
-        let pages = vm.ram().pages();
-        let mut hashes = Vec::new();
-        if cell.proof == Proof::Every {
-            hashes.resize(usize::try_from(pages).unwrap_or(0), proof::hash_page(&[0; 4096]));
-        }
-        Self { written: DirtySet::new(pages), hashes, decode: 0, page: Box::new([0; 4096]) }
-    }
-
-    fn pages(&mut self, vm: &Vm, frame: &Frame<'_>) -> Result<(), NodeError> {
-        let start = clock::now();
-        for record in PageRecords::parse(frame, vm.ram().pages())? {
-            match record {
-                PageRecord::Zero { first, count } => {
-                    for page in first..first + count {
-                        // Memory starts as zeros: most marks need no write.
-                        if self.written.contains(page) {
-                            vm.ram().write(page, &[0; 4096])?;
-                        }
-                        self.note(page, &[0; 4096]);
-                    }
-                }
-                PageRecord::Full { first, data } => {
-                    vm.ram().write(first, data)?;
-                    for (page, content) in (first..).zip(data.as_chunks::<4096>().0) {
-                        self.written.insert(page);
-                        self.note(page, content);
-                    }
-                }
-                PageRecord::Delta { pfn, data } => {
-                    vm.ram().read(pfn, &mut self.page[..])?;
-                    if let Err(source) = xbzrle::decode(data, &mut self.page) {
-                        return Err(NodeError::Delta { page: vm.ram().address(pfn)?, source });
-                    }
-                    vm.ram().write(pfn, &self.page[..])?;
-                    self.written.insert(pfn);
-                    if !self.hashes.is_empty() {
-                        let page = self.page.clone();
-                        self.note(pfn, &page);
-                    }
-                }
-            }
-        }
-        self.decode += clock::now() - start;
-        Ok(())
-    }
-
-    fn note(&mut self, page: u64, content: &Page) {
-        if let Some(hash) = usize::try_from(page).ok().and_then(|at| self.hashes.get_mut(at)) {
-            *hash = proof::hash_page(content);
-        }
-    }
 }

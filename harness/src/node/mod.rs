@@ -3,6 +3,7 @@
 
 pub mod destination;
 pub mod fault;
+pub mod intake;
 pub mod proof;
 pub mod protocol;
 pub mod sampler;

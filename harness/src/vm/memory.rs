@@ -126,6 +126,12 @@ impl Ram {
         &self.regions
     }
 
+    /// The mappings themselves, by guest-physical address.
+    #[must_use]
+    pub const fn mappings(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
     /// Makes all of it resident.
     ///
     /// # Errors

@@ -173,7 +173,10 @@ impl Vcpu {
         let mut seat = self.shared.seat();
         seat.order = Order::Pause;
         self.shared.immediate_exit.set(true);
-        if let Some(kick) = seat.kick {
+        let kick = seat.kick;
+        // The thread takes the seat at once; it must not find it taken.
+        drop(seat);
+        if let Some(kick) = kick {
             kick.kick();
         }
     }

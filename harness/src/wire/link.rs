@@ -279,6 +279,24 @@ pub struct Sender {
     broken: bool,
     traffic: Traffic,
     in_socket: Duration,
+    /// Memory for lists of slices, empty between two frames: frames are sent while the guest is paused.
+    parts: Vec<&'static [u8]>,
+    piece: Vec<IoSlice<'static>>,
+}
+
+/// Slices of a list that will hardly grow.
+const USUAL_SLICES: usize = 128;
+
+/// The memory of a list for slices of another lifetime: an empty list collects in place.
+fn recycled_parts<'b>(mut list: Vec<&[u8]>) -> Vec<&'b [u8]> {
+    list.clear();
+    list.into_iter().map(|_| &[][..]).collect()
+}
+
+/// As [`recycled_parts`].
+fn recycled_piece<'b>(mut list: Vec<IoSlice<'_>>) -> Vec<IoSlice<'b>> {
+    list.clear();
+    list.into_iter().map(|_| IoSlice::new(&[])).collect()
 }
 
 impl Sender {
@@ -292,6 +310,8 @@ impl Sender {
             broken: false,
             traffic: Traffic::default(),
             in_socket: Duration::ZERO,
+            parts: Vec::with_capacity(USUAL_SLICES),
+            piece: Vec::with_capacity(USUAL_SLICES),
         }
     }
 
@@ -324,9 +344,11 @@ impl Sender {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut parts = Vec::new();
+        let mut parts: Vec<&[u8]> = std::mem::take(&mut self.parts);
         batch.parts(&mut parts);
-        self.write_frame(FrameKind::Pages, &parts)?;
+        let written = self.write_frame(FrameKind::Pages, &parts);
+        self.parts = recycled_parts(parts);
+        written?;
         self.traffic += batch.traffic();
         Ok(())
     }
@@ -336,48 +358,49 @@ impl Sender {
             return Err(LinkError::Broken { offset: self.offset });
         }
         let header = frame::encode_header(kind, self.sequence, parts, self.offset)?;
-        let mut slices = Vec::with_capacity(parts.len() + 1);
-        slices.push(&header[..]);
-        slices.extend(parts.iter().copied().filter(|part| !part.is_empty()));
+        let mut piece: Vec<IoSlice<'_>> = std::mem::take(&mut self.piece);
         self.broken = true;
-        self.write_all(&mut slices)?;
+        let written = self.write_all(&header, parts, &mut piece);
+        self.piece = recycled_piece(piece);
+        written?;
         self.broken = false;
         self.sequence += 1;
         Ok(())
     }
 
-    /// Writes all of `slices`, in pieces that the rate allows.
-    fn write_all(&mut self, mut slices: &mut [&[u8]]) -> Result<(), LinkError> {
-        let mut left: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut piece: Vec<IoSlice<'_>> = Vec::with_capacity(slices.len().min(MAX_SLICES));
+    /// Writes `header` and all of `parts`, in pieces that the rate and the kernel allow.
+    fn write_all<'a>(
+        &mut self,
+        header: &'a [u8],
+        parts: &[&'a [u8]],
+        piece: &mut Vec<IoSlice<'a>>,
+    ) -> Result<(), LinkError> {
+        let all = || std::iter::once(header).chain(parts.iter().copied());
+        let mut left: usize = all().map(<[u8]>::len).sum();
+        let (mut done, mut granted) = (0, 0);
         self.pace.start_frame();
-        let mut granted = 0;
         while left > 0 {
             if granted == 0 {
                 granted = self.pace.wait(left);
             }
+            let (mut skip, mut room) = (done, granted);
             piece.clear();
-            let mut room = granted;
-            for slice in slices.iter().take(MAX_SLICES) {
-                let length = slice.len().min(room);
-                piece.push(IoSlice::new(&slice[..length]));
-                room -= length;
-                if room == 0 {
+            for part in all() {
+                let start = skip.min(part.len());
+                skip -= start;
+                let length = (part.len() - start).min(room);
+                if length > 0 {
+                    piece.push(IoSlice::new(&part[start..start + length]));
+                    room -= length;
+                }
+                if room == 0 || piece.len() == MAX_SLICES {
                     break;
                 }
             }
-            let written = self.write(&piece)?;
+            let written = self.write(piece)?;
             granted -= written;
             left -= written;
-            let mut skip = written;
-            while let Some(first) = slices.first_mut() {
-                if skip < first.len() {
-                    *first = &first[skip..];
-                    break;
-                }
-                skip -= first.len();
-                slices = &mut slices[1..];
-            }
+            done += written;
         }
         Ok(())
     }

@@ -1,0 +1,275 @@
+//! The speed of the `full` engine without a limit: 1 GiB of random pages of a paused guest from one process to
+//! another over a Unix socket, as the engine sends them and the destination takes them in, against the same bytes
+//! between the same memories through the same kind of socket with nothing else (no copy, no zero test, no
+//! checksum, no frames). Passes of both take turns, so that a drift of the host hits both alike.
+//!
+//! The bench starts itself again as the receiving process. Both memories are guest memory, made resident before.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use migbench::dirty::{DirtySet, DirtyTracker, TrackerError};
+use migbench::engine::policy::Full;
+use migbench::engine::precopy::{Observer, Precopy, Sent};
+use migbench::engine::stop::Stop;
+use migbench::node::intake::Intake;
+use migbench::node::proof;
+use migbench::sys::clock;
+use migbench::vm::memory::{Page, Ram};
+use migbench::wire::{FrameKind, LinkAddress, Listener};
+use migbench_benches::{Spread, quick};
+use migbench_scenarios::cell::{Backing, Cell, Engine, Transport};
+use migbench_workloads::units::{Bytes, PAGE_SIZE};
+use nix::sys::socket::{setsockopt, sockopt};
+use vm_memory::{Bytes as _, GuestAddress};
+
+/// Pairs of passes.
+const PAIRS: usize = 11;
+
+/// Bytes of one write and one read of the reference: with 64 KiB and with 1 MiB it is no faster.
+const CHUNK: usize = 256 << 10;
+
+/// What links ask for, see `wire::link`.
+const SOCKET_BUFFER: usize = 1 << 20;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The argument that makes this binary the receiver.
+const RECEIVER: &str = "--receive";
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip_while(|argument| argument != RECEIVER).skip(1);
+    let done = match arguments.next().map(|size| size.parse()) {
+        Some(Ok(size)) => receive(Bytes(size)),
+        Some(Err(error)) => Err(Box::from(error)),
+        None => compare(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn memory(size: Bytes) -> Outcome<std::sync::Arc<Ram>> {
+    let ram = Ram::new(size, Backing::Anonymous)?;
+    ram.populate()?;
+    Ok(ram)
+}
+
+/// Pages that are all different and never zero.
+fn fill(ram: &Ram) -> Outcome<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut page: Page = [0; 4096];
+    for number in 0..ram.pages() {
+        for word in page.as_chunks_mut::<8>().0 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *word = state.to_le_bytes();
+        }
+        ram.write(number, &page)?;
+    }
+    Ok(())
+}
+
+/// The stretches of the reference's writes and reads.
+fn chunks(ram: &Ram) -> impl Iterator<Item = GuestAddress> {
+    let size = ram.pages() * PAGE_SIZE;
+    (0..size).step_by(CHUNK).map(GuestAddress)
+}
+
+/// The guest is paused from the first page on.
+struct NothingDirty;
+
+impl DirtyTracker for NothingDirty {
+    fn arm(&mut self) -> Result<(), TrackerError> {
+        Ok(())
+    }
+
+    fn harvest(&mut self, _: &mut DirtySet) -> Result<(), TrackerError> {
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Result<(), TrackerError> {
+        Ok(())
+    }
+}
+
+struct Silent;
+
+impl Observer for Silent {}
+
+/// The receiving process: a letter on the control socket says which kind of pass comes.
+fn receive(size: Bytes) -> Outcome<()> {
+    let ram = memory(size)?;
+    let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    control.write_all(b"\n")?;
+    let mut letter = [0];
+    while control.read(&mut letter)? == 1 {
+        match letter[0] {
+            b'r' => {
+                for address in chunks(&ram) {
+                    ram.mappings().read_exact_volatile_from(address, &mut control, CHUNK)?;
+                }
+                control.write_all(b"\n")?;
+            }
+            b'e' => {
+                let listener = Listener::bind(Transport::Unix)?;
+                let mut intake = Intake::new(&ram, false);
+                writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
+                let mut link = listener.accept(TIMEOUT)?;
+                loop {
+                    let frame = link.recv()?;
+                    match frame.kind {
+                        FrameKind::Pages => intake.pages(&ram, &frame)?,
+                        _ => break,
+                    }
+                }
+                link.send(FrameKind::Ready, &[])?;
+                writeln!(control, "{}", intake.decode_nanoseconds())?;
+            }
+            _ => {
+                control.write_all(&proof::hash_blocks(&ram)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sending process.
+struct Sending {
+    ram: std::sync::Arc<Ram>,
+    control: UnixStream,
+    answers: BufReader<UnixStream>,
+}
+
+impl Sending {
+    fn answer(&mut self) -> Outcome<String> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line)? {
+            0 => Err("the receiving process is gone".into()),
+            _ => Ok(line),
+        }
+    }
+
+    /// From the first write to the word that all has arrived.
+    fn reference(&mut self) -> Outcome<Duration> {
+        self.control.write_all(b"r")?;
+        let start = Instant::now();
+        for address in chunks(&self.ram) {
+            self.ram.mappings().write_all_volatile_to(address, &mut self.control, CHUNK)?;
+        }
+        self.answer()?;
+        Ok(start.elapsed())
+    }
+
+    /// The same for the engine, with what it says of its own time and the destination's time in decoding.
+    fn engine(&mut self) -> Outcome<(Duration, Sent, f64)> {
+        self.control.write_all(b"e")?;
+        let address: LinkAddress = serde_json::from_str(&self.answer()?)?;
+        let mut link = address.connect(TIMEOUT)?;
+        let cell = Cell::default_for(Engine::StopAndCopy, "idle")?;
+        let start = Instant::now();
+        let sent = Precopy {
+            ram: &self.ram,
+            tracker: &mut NothingDirty,
+            pause: &mut || Ok(()),
+            link: link.sender_mut(),
+            policy: &mut Full::new(true),
+            stop: Stop::new(cell.stop),
+            start: clock::now(),
+            observer: &mut Silent,
+        }
+        .stop_and_copy()?;
+        match link.recv()?.kind {
+            FrameKind::Ready => {}
+            found => return Err(format!("a {found} frame came where Ready was due").into()),
+        }
+        let time = start.elapsed();
+        let decode: u32 = (self.answer()?.trim().parse::<u64>()? / 1000).try_into()?;
+        Ok((time, sent, f64::from(decode) / 1e6))
+    }
+
+    /// Whether the other process holds the same pages.
+    fn proves_equal(&mut self) -> Outcome<()> {
+        self.control.write_all(b"h")?;
+        let here = proof::hash_blocks(&self.ram)?;
+        let mut there = vec![0; here.len()];
+        self.answers.read_exact(&mut there)?;
+        Ok(proof::compare_blocks(&self.ram, &here, &there)?)
+    }
+}
+
+fn compare() -> Outcome<()> {
+    let size = Bytes(if quick() { 32 << 20 } else { 1 << 30 });
+    let pairs = if quick() { 1 } else { PAIRS };
+    println!(
+        "full: {size} of random pages of a paused guest to another process over an unlimited unix link, against \
+         the same bytes through the same kind of socket with nothing else; {pairs} passes of each in turn"
+    );
+    let (control, theirs) = UnixStream::pair()?;
+    setsockopt(&control, sockopt::SndBuf, &SOCKET_BUFFER)?;
+    let mut receiver = Command::new(std::env::current_exe()?)
+        .args([RECEIVER, &size.0.to_string()])
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()?;
+    let ram = memory(size)?;
+    fill(&ram)?;
+    let answers = BufReader::new(control.try_clone()?);
+    let mut sending = Sending { ram, control, answers };
+    sending.answer()?;
+
+    // The first pass is the engine's, into zeros, so that the proof is one of what the engine sent.
+    let (_, first, _) = sending.engine()?;
+    assert_eq!(first.tally.full, sending.ram.pages(), "not every page was sent whole");
+    sending.proves_equal()?;
+    sending.reference()?;
+
+    let (mut reference, mut engine) = (Vec::new(), Vec::new());
+    let (mut encode, mut send, mut decode) = (0.0, 0.0, 0.0);
+    for pair in 0..pairs {
+        // Who comes first takes turns as well.
+        let before = if pair % 2 == 0 { Some(sending.reference()?) } else { None };
+        let (time, sent, decoded) = sending.engine()?;
+        reference.push(match before {
+            Some(time) => time,
+            None => sending.reference()?,
+        });
+        engine.push(time);
+        encode += sent.rounds[0].encode_time / time.as_secs_f64();
+        send += sent.rounds[0].send_time / time.as_secs_f64();
+        decode += decoded / time.as_secs_f64();
+    }
+    drop(sending);
+    receiver.wait()?;
+
+    #[expect(clippy::cast_precision_loss, reason = "sizes and counts")]
+    let (bytes, count) = (size.0 as f64, pairs as f64);
+    let rate = |time: &Duration| bytes / time.as_secs_f64() / 1e9;
+    let ratios = engine.iter().zip(&reference).map(|(e, r)| r.as_secs_f64() / e.as_secs_f64());
+    let print = |what: &str, spread: Option<Spread>| {
+        if let Some(spread) = spread {
+            println!("  {what} {spread:.2}");
+        }
+    };
+    print("reference, GB/s:       ", Spread::of(reference.iter().map(rate)));
+    print("engine, GB/s:          ", Spread::of(engine.iter().map(rate)));
+    print("engine over reference: ", Spread::of(ratios));
+    println!(
+        "  of the engine's time: source {:.0} % encoding, {:.0} % in checksum and socket; destination {:.0} % applying",
+        100.0 * encode / count,
+        100.0 * send / count,
+        100.0 * decode / count
+    );
+    println!("  (median and range; memory proven equal after the first pass; target: a ratio of 0.70 or more)");
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What measuring costs the guest: its throughput with the timing of operations on and off, and with the host's
+//! sampler of its counters on and off. Two guests that differ in timing alone stay booted and take turns in short
+//! slices, so that a drift of the host hits both alike; they are booted anew several times, because where memory
+//! happens to lie makes one guest faster than another.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use migbench::node::sampler::Sampler;
+use migbench::sys::clock;
+use migbench::sys::memory::Telemetry;
+use migbench::vm::{Vm, telemetry};
+use migbench_benches::{Spread, have_kvm, quick};
+use migbench_scenarios::cell::{Cell, Engine};
+use migbench_workloads::abi;
+use migbench_workloads::settings::Load;
+
+/// Times that the guests are booted.
+const BOOTS: u64 = 5;
+/// Pairs of slices, per boot and comparison.
+const PAIRS: usize = 9;
+const SLICE: Duration = Duration::from_millis(80);
+/// Before each slice, so that caches belong to the guest that runs.
+const SETTLE: Duration = Duration::from_millis(10);
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    if !have_kvm() {
+        return ExitCode::SUCCESS;
+    }
+    match compare() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A paused guest with write-heavy's settings, flat out.
+fn guest(timing: bool, seed: u64) -> Outcome<Vm> {
+    let mut cell = Cell::default_for(Engine::None, "write-heavy")?;
+    cell.settings.load = Load::FlatOut;
+    cell.timing = timing;
+    let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let telemetry = Telemetry::map(memfd, 1, timing)?;
+    telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
+    let vm = Vm::boot(&cell, seed, 0, Arc::new(telemetry))?;
+    vm.pause()?;
+    Ok(vm)
+}
+
+/// Operations per second of one slice, in which the guest also wrote pages.
+fn slice(vm: &Vm, sampled: bool) -> Outcome<f64> {
+    let sampler =
+        if sampled { Some(Sampler::start(Arc::clone(vm.machine().telemetry()), 1.0)?) } else { None };
+    vm.resume();
+    std::thread::sleep(SETTLE);
+    let count = || (clock::now(), telemetry::operations(vm.telemetry()), telemetry::page_writes(vm.telemetry()));
+    let (start, before, writes) = count();
+    std::thread::sleep(SLICE);
+    let (end, after, written) = count();
+    vm.pause()?;
+    let samples = sampler.map(Sampler::finish);
+    if samples.is_some_and(|samples| samples.operations.len() < 10) || written == writes {
+        return Err("the sampler saw nothing, or the guest wrote no page".into());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of a slice")]
+    let operations = (after - before) as f64;
+    Ok(operations / clock::seconds(start, end))
+}
+
+/// Throughput of two kinds of slices in turn.
+#[derive(Default)]
+struct Pairs {
+    with: Vec<f64>,
+    without: Vec<f64>,
+}
+
+impl Pairs {
+    fn add(&mut self, turn: usize, with: &dyn Fn() -> Outcome<f64>, without: &dyn Fn() -> Outcome<f64>) -> Outcome<()> {
+        if turn.is_multiple_of(2) {
+            self.with.push(with()?);
+            self.without.push(without()?);
+        } else {
+            self.without.push(without()?);
+            self.with.push(with()?);
+        }
+        Ok(())
+    }
+
+    fn print(&self, what: &str) {
+        let ratios = self.with.iter().zip(&self.without).map(|(with, without)| with / without);
+        let thousands = |rates: &[f64]| Spread::of(rates.iter().map(|rate| rate / 1e3));
+        if let (Some(with), Some(without), Some(ratio)) =
+            (thousands(&self.with), thousands(&self.without), Spread::of(ratios))
+        {
+            println!("  {what}: on {with:.1} kop/s, off {without:.1} kop/s, on over off {ratio:.4}");
+        }
+    }
+}
+
+fn compare() -> Outcome<()> {
+    let (boots, pairs) = if quick() { (1, 1) } else { (BOOTS, PAIRS) };
+    println!(
+        "probe: throughput of a guest that works flat out with write-heavy's operations, by what measures it; \
+         {boots} boots of {pairs} pairs of slices each"
+    );
+    let (mut timing, mut sampling) = (Pairs::default(), Pairs::default());
+    for seed in 0..boots {
+        // The guest that boots second has other memory than the first: that takes turns too.
+        let (timed, untimed) = if seed % 2 == 0 {
+            let timed = guest(true, seed)?;
+            (timed, guest(false, seed)?)
+        } else {
+            let untimed = guest(false, seed)?;
+            (guest(true, seed)?, untimed)
+        };
+        for turn in 0..pairs {
+            timing.add(turn, &|| slice(&timed, false), &|| slice(&untimed, false))?;
+            sampling.add(turn, &|| slice(&timed, true), &|| slice(&timed, false))?;
+        }
+    }
+    if let Some(rate) = Spread::of(timing.without.iter().copied()) {
+        println!("  an operation takes {:.2} us untimed", 1e6 / rate.median);
+    }
+    timing.print("timing");
+    sampling.print("sampler");
+    println!("  (median and range; targets: timing at most 3 % of operations of 2 us or more, the sampler at most 1 %)");
+    Ok(())
+}
