@@ -270,6 +270,8 @@ fn compare() -> Outcome<()> {
         100.0 * send / count,
         100.0 * decode / count
     );
-    println!("  (median and range; memory proven equal after the first pass; target: a ratio of 0.70 or more)");
+    println!(
+        "  (median and range; memory proven equal after the first pass; target: a ratio of 0.70 or more)"
+    );
     Ok(())
 }

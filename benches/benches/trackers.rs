@@ -1,0 +1,148 @@
+//! Arm, harvest and re-arm of each tracker over a guest of 512 MiB that has just written 64 MiB, and beside the
+//! harvest of `kvm-bitmap` the bare ioctl that it needs, in the same run.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use migbench::dirty::{DirtySet, DirtyTracker, tracker};
+use migbench::sys::kvm::get_dirty_log;
+use migbench::sys::memory::Telemetry;
+use migbench::vm::Vm;
+use migbench_benches::have_kvm;
+use migbench_scenarios::cell::{Cell, Engine, Tracker};
+use migbench_workloads::abi;
+use migbench_workloads::settings::Pattern;
+use migbench_workloads::units::Bytes;
+
+/// A guest that makes a pass over its working set when told to.
+struct Guest {
+    vm: Vm,
+    pass: u32,
+}
+
+impl Guest {
+    fn boot(which: Tracker) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut cell = Cell::default_for(Engine::TrackOnly, "write-heavy")?;
+        cell.tracker = which;
+        cell.timing = false;
+        cell.memory = Bytes(512 << 20);
+        cell.settings.working_set = Bytes(64 << 20);
+        cell.settings.reads = 0.0;
+        cell.settings.pattern = Pattern::Sequential;
+        let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+        let telemetry = Arc::new(Telemetry::map(memfd, 1, false)?);
+        let vm = Vm::boot(&cell, 1, abi::FLAG_PASSES, telemetry)?;
+        let mut guest = Self { vm, pass: 0 };
+        guest.write();
+        Ok(guest)
+    }
+
+    /// One pass: every page of the working set is written.
+    fn write(&mut self) {
+        self.pass += 1;
+        let telemetry = self.vm.telemetry();
+        telemetry.control().pass.store(self.pass, Release);
+        while telemetry.vcpu(0).pass.load(Acquire) < self.pass {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+}
+
+fn time(what: impl FnOnce()) -> Duration {
+    let start = std::time::Instant::now();
+    what();
+    start.elapsed()
+}
+
+/// Sums `measured` over `times` rounds; a tracker that fails is a bench that fails.
+fn bench(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    mut measured: impl FnMut() -> Result<Duration, migbench::dirty::TrackerError>,
+) {
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|times| {
+            (0..times).map(|_| measured().unwrap_or_else(|error| panic!("{error}"))).sum()
+        });
+    });
+}
+
+fn rearm(tracker: &mut dyn DirtyTracker, dirty: &mut DirtySet) -> Result<(), migbench::dirty::TrackerError> {
+    while let Some((first, count)) = dirty.take_run(64) {
+        tracker.before_read(first, count)?;
+    }
+    Ok(())
+}
+
+fn trackers(criterion: &mut Criterion) {
+    if !have_kvm() {
+        return;
+    }
+    for &(name, which) in Tracker::ALL {
+        let mut guest = match Guest::boot(which) {
+            Ok(guest) => guest,
+            Err(error) => {
+                eprintln!("skipped: {name}: {error}");
+                continue;
+            }
+        };
+        let mut group = criterion.benchmark_group(format!("tracker/{name}"));
+        group
+            .sample_size(10)
+            .measurement_time(Duration::from_millis(500))
+            .warm_up_time(Duration::from_millis(100));
+        let mut tracker = tracker(which, guest.vm.machine());
+        let mut dirty = DirtySet::new(guest.vm.ram().pages());
+        bench(&mut group, "arm", || {
+            let mut outcome = Ok(());
+            let taken = time(|| outcome = tracker.arm());
+            outcome?;
+            tracker.disarm()?;
+            Ok(taken)
+        });
+        if let Err(error) = tracker.arm() {
+            panic!("{error}");
+        }
+        bench(&mut group, "harvest", || {
+            guest.write();
+            dirty.clear();
+            let mut outcome = Ok(());
+            let taken = time(|| outcome = tracker.harvest(&mut dirty));
+            outcome?;
+            rearm(tracker.as_mut(), &mut dirty)?;
+            Ok(taken)
+        });
+        bench(&mut group, "re-arm", || {
+            guest.write();
+            dirty.clear();
+            tracker.harvest(&mut dirty)?;
+            let mut outcome = Ok(());
+            let taken = time(|| outcome = rearm(tracker.as_mut(), &mut dirty));
+            outcome?;
+            Ok(taken)
+        });
+        if which == Tracker::KvmBitmap {
+            let region = guest.vm.ram().regions()[0];
+            let mut words = vec![0; usize::try_from(region.pages.div_ceil(64)).unwrap_or(0)];
+            bench(&mut group, "bare ioctl", || {
+                guest.write();
+                let mut outcome = Ok(());
+                let machine = Arc::clone(guest.vm.machine());
+                let taken =
+                    time(|| outcome = get_dirty_log(machine.vm(), region.slot, region.pages, &mut words));
+                outcome.map_err(|source| migbench::dirty::TrackerError {
+                    tracker: which,
+                    action: "read the dirty log",
+                    source,
+                })?;
+                Ok(taken)
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, trackers);
+criterion_main!(benches);
