@@ -1,4 +1,5 @@
 //! Real guests in this process: boot, work, validation, faults, registers.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
