@@ -13,6 +13,8 @@ use crate::place::Place;
 pub const GUEST_RESERVE: Bytes = Bytes(8 << 20);
 /// The smallest guest.
 pub const GUEST_LEAST: Bytes = Bytes(32 << 20);
+/// Guest memory comes in whole large pages, which its page tables map.
+pub const GUEST_STEP: Bytes = Bytes(2 << 20);
 
 /// A broken rule: the keys it is about, the one to point at first, and the sentence.
 type Broken = (&'static [&'static str], String);
@@ -57,11 +59,9 @@ fn memory(cell: &Cell) -> Option<Broken> {
     if memory < GUEST_LEAST {
         return Some((&["memory"], format!("memory {memory}: the smallest guest has {GUEST_LEAST}")));
     }
-    if memory.0 % PAGE_SIZE != 0 {
-        return Some((
-            &["memory"],
-            format!("memory of {} bytes is not a whole number of 4 KiB pages", memory.0),
-        ));
+    if memory.0 % GUEST_STEP.0 != 0 {
+        let what = format!("memory of {} bytes is not a multiple of {GUEST_STEP}", memory.0);
+        return Some((&["memory"], what));
     }
     if set.0 == 0 || set.0 % PAGE_SIZE != 0 {
         let what =

@@ -147,7 +147,7 @@ pub static KEYS: &[Key] = &[
         "memory",
         "size",
         "128MiB",
-        "guest memory, at least 32MiB",
+        "guest memory, at least 32MiB, a multiple of 2MiB",
         reads!(|cell, v| cell.memory = v.size()?),
         |cell| cell.memory.to_string(),
     ),

@@ -402,7 +402,7 @@ fn contradictions() {
       | ^^^^^^
     "#);
     assert_snapshot!(defaults("memory = \"134217729B\""), @r#"
-    t.toml:4:1: write-heavy/full: memory of 134217729 bytes is not a whole number of 4 KiB pages
+    t.toml:4:1: write-heavy/full: memory of 134217729 bytes is not a multiple of 2MiB
     4 | memory = "134217729B"
       | ^^^^^^
     "#);

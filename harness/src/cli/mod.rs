@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migbench_scenarios::SuiteError;
 
+use crate::runner::suite::SuiteRunError;
+
 /// How the command ends, beside success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -89,8 +91,9 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            // What is wrong with a suite or an argument is the user's to mend.
-            let exit = if error.is::<SuiteError>() { Exit::Usage } else { Exit::Failure };
+            // What is wrong with a suite, an argument or the size of a guest is the user's to mend.
+            let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
+            let exit = if refused || error.is::<SuiteError>() { Exit::Usage } else { Exit::Failure };
             exit.into()
         }
     }

@@ -112,7 +112,12 @@ impl Destination<'_> {
                 FrameKind::RoundEnd => {
                     rounds += 1;
                     if rounds == 1 {
-                        Fault::strike(fault, Role::Destination, Point::Precopy, &link.saboteur());
+                        let struck =
+                            Fault::strike(fault, Role::Destination, Point::Precopy, &link.saboteur());
+                        if struck == Some(Action::Flip) {
+                            let (page, content) = flip(vm)?;
+                            intake.note(page, &content);
+                        }
                     }
                 }
                 FrameKind::State => {
@@ -226,12 +231,12 @@ fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool) -> Result<(), Nod
     Ok(())
 }
 
-/// A planted corruption: one bit of the first page that workloads own.
-fn flip(vm: &Vm) -> Result<(), NodeError> {
+/// A planted corruption: one bit of the first page that workloads own. Gives that page as it is now.
+fn flip(vm: &Vm) -> Result<(u64, Page), NodeError> {
     let page = abi::RESERVED / 4096;
     let mut content = [0; 4096];
     vm.ram().read(page, &mut content)?;
     content[2000] ^= 1;
     vm.ram().write(page, &content)?;
-    Ok(())
+    Ok((page, content))
 }

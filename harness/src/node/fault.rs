@@ -18,7 +18,8 @@ pub enum Action {
     Close,
     /// A frame with a wrong checksum is sent.
     Corrupt,
-    /// A bit of the destination's memory is flipped.
+    /// A bit of the destination's memory is flipped: at `precopy` as by a decoder that errs, which hashes what it
+    /// decoded wrongly; at `switchover` behind its back.
     Flip,
 }
 

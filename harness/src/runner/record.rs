@@ -144,7 +144,12 @@ fn failure(spec: &RunSpec, outcome: &RunOutcome) -> Option<RunError> {
         }
     }
     let first = parts.iter().find(|(phase, _)| !phase.is_empty()).or(parts.first())?;
-    let phase = if first.0.is_empty() { "unknown".to_owned() } else { first.0.clone() };
+    let phase = match &first.0 {
+        phase if !phase.is_empty() => phase.clone(),
+        // A side died and the other one had nothing to complain of: the guest was there by then.
+        _ if destination.is_some_and(|d| d.took_over) => "handover".to_owned(),
+        _ => "unknown".to_owned(),
+    };
     let message = parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
     Some(RunError { phase, message, guest: guest_at(spec, outcome) })
 }

@@ -19,7 +19,10 @@ use crate::node::fault::Fault;
 /// Why a suite could not be worked off.
 #[derive(Debug, thiserror::Error)]
 pub enum SuiteRunError {
-    /// The run directory.
+    /// The run directory cannot be had.
+    #[error(transparent)]
+    Output(StoreError),
+    /// Something cannot be kept in the run directory.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A node.
@@ -51,6 +54,14 @@ pub enum SuiteRunError {
         /// Where.
         path: String,
     },
+}
+
+impl SuiteRunError {
+    /// Whether it is a matter of what was asked for: found before the first guest, and mended by asking otherwise.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Output(_) | Self::Memory { .. })
+    }
 }
 
 /// What is worked off.
@@ -110,10 +121,11 @@ fn available_memory() -> Option<Bytes> {
 /// # Errors
 /// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those there are.
 pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunError> {
-    let mut directory = RunDirectory::create(&job.directory)?;
+    // Before the directory: a refused job leaves nothing in the way of the next try.
     for planned in job.plan.comparisons.iter().flat_map(|c| &c.cells) {
         check_cell_memory(&planned.cell)?;
     }
+    let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
     let host = this_host();
     let cores = host.logical_cores;
     directory.write_manifest(&manifest(job, host))?;

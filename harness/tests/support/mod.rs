@@ -1,7 +1,15 @@
 //! What the integration tests share.
 #![allow(dead_code, unused_macros, unused_imports)]
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use migbench_reports::record::Record;
 
 use migbench_scenarios::cell::*;
 use migbench_workloads::settings::*;
@@ -10,14 +18,27 @@ use migbench_workloads::units::{Bytes, Rate, Seconds};
 /// Ends the test with a printed reason where there is no KVM, or fails it where KVM is required.
 macro_rules! require_kvm {
     () => {
-        if let Err(error) = migbench::doctor::open_kvm(std::path::Path::new("/dev/kvm")) {
-            assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
-            eprintln!("skipped: {error}");
+        if !crate::support::kvm_or_skip() {
             return;
         }
     };
 }
 pub(crate) use require_kvm;
+
+/// Whether there is KVM. Says so where there is none: on the terminal, and as a line in the file that
+/// `MIGBENCH_SKIP_LOG` names, since cargo hides what a passing test prints.
+pub fn kvm_or_skip() -> bool {
+    let Err(error) = migbench::doctor::open_kvm(Path::new("/dev/kvm")) else { return true };
+    assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("skipped: {error}");
+    if let Some(log) = std::env::var_os("MIGBENCH_SKIP_LOG") {
+        let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        // One write, so that lines of parallel tests stay whole.
+        file.write_all(format!("{test}: {}\n", error.to_string().replace('\n', " ")).as_bytes()).unwrap();
+    }
+    false
+}
 
 /// A small guest that writes a lot, open loop.
 pub fn cell() -> Cell {
@@ -65,4 +86,150 @@ pub fn cell() -> Cell {
 /// A memfd for telemetry.
 pub fn telemetry_file() -> OwnedFd {
     nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap()
+}
+
+/// The command, marked so that its nodes can be found.
+pub struct Migbench {
+    command: Command,
+    mark: String,
+}
+
+/// What it did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The environment variable that marks a command and the nodes it starts.
+const MARK: &str = "MIGBENCH_TEST_MARK";
+
+impl Migbench {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("migbench"));
+        command.env(MARK, &mark).env("COLUMNS", "100");
+        Self { command, mark }
+    }
+
+    pub fn args<S: AsRef<std::ffi::OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// Runs it to its end, and requires that nothing of it is left.
+    pub fn run(mut self) -> Outcome {
+        let output = self.command.output().unwrap();
+        let outcome = Outcome {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        assert_nothing_left(&self.mark);
+        outcome
+    }
+
+    /// Starts it; gives its process and its mark.
+    pub fn start(mut self) -> (std::process::Child, String) {
+        use std::process::Stdio;
+        let child =
+            self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        (child, self.mark)
+    }
+}
+
+/// Processes that carry `mark`; zombies have no environment any more.
+pub fn marked(mark: &str) -> Vec<u32> {
+    let wanted = format!("{MARK}={mark}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Abstract sockets of nodes that are no more.
+fn orphaned_sockets() -> Vec<String> {
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let names = sockets.lines().filter_map(|line| line.split_whitespace().nth(7));
+    let orphaned = |name: &&str| {
+        let pid = name.strip_prefix("@migbench-").and_then(|rest| rest.split('-').next());
+        pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+    };
+    names.filter(orphaned).map(str::to_owned).collect()
+}
+
+/// Fails when processes that carry `mark`, or sockets of processes that are gone, stay.
+pub fn assert_nothing_left(mark: &str) {
+    let patience = Instant::now() + Duration::from_secs(5);
+    loop {
+        let (processes, sockets) = (marked(mark), orphaned_sockets());
+        if processes.is_empty() && sockets.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < patience, "left behind: processes {processes:?}, sockets {sockets:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// `migbench migrate` of a small guest with short windows, and `arguments`, which win.
+pub fn migrate(arguments: &[&str]) -> (Outcome, Record) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("record.json");
+    let outcome = Migbench::new()
+        .args(["migrate", "--memory", "32MiB"])
+        .args(SHORT)
+        .args(arguments)
+        .arg_path("--json", &path)
+        .run();
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{arguments:?} left no record: {error}\n{}", outcome.stderr));
+    let record = validated(&text);
+    (outcome, record)
+}
+
+/// Arguments for a working set that fits a small guest, and short windows.
+pub const SHORT: [&str; 8] = [
+    "--set",
+    "settings.working_set=8MiB",
+    "--set",
+    "windows.steady=100ms",
+    "--set",
+    "windows.after=200ms",
+    "--set",
+    "windows.warmup_max=400ms",
+];
+
+impl Migbench {
+    fn arg_path(mut self, flag: &str, path: &Path) -> Self {
+        self.command.arg(flag).arg(path);
+        self
+    }
+}
+
+/// A record from its line, which must have the shape that the schema says.
+pub fn validated(line: &str) -> Record {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    let schema = jsonschema::validator_for(&migbench_reports::schema::record()).unwrap();
+    let errors: Vec<String> =
+        schema.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    serde_json::from_value(value).unwrap()
+}
+
+/// A metric that must be there.
+pub fn metric(record: &Record, name: &str) -> f64 {
+    let found = record.metrics.get(name);
+    found.unwrap_or_else(|| panic!("{}: no metric {name}: {:?}", record.run_id, record.error)).value
 }

@@ -67,7 +67,8 @@ impl Source<'_> {
         // The pre-copy phase ended with the pause, in whatever way the migration ended.
         if at_pause.nanoseconds != 0 {
             self.phase = "switchover";
-            self.report.precopy = Some(Progress {
+            // Where nothing is sent before the pause, figures of the time until it say how long connecting took.
+            self.report.precopy = (cell.engine != Engine::StopAndCopy).then(|| Progress {
                 operations: at_pause.operations - before.operations,
                 page_writes: at_pause.page_writes - before.page_writes,
                 stall_ticks: at_pause.stall_ticks - before.stall_ticks,

@@ -1,0 +1,163 @@
+//! Faults planted in every phase of a migration: what the record says of them, where the guest is afterwards, and
+//! that nothing is left behind.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use migbench_reports::record::{GuestAt, Record, Status};
+use support::{migrate, require_kvm};
+
+const POINTS: [&str; 5] = ["connect", "precopy", "switchover", "before-commit", "after-commit"];
+
+/// Several rounds with the guest running, so that pre-copy goes on after its first one.
+const ROUNDS: [&str; 4] = ["--set", "settings.load=pages(20000)", "--set", "stop.downtime_limit=2ms"];
+
+/// A migration with a fault, at whose end the record says so.
+fn faulty(fault: &str, arguments: &[&str]) -> Record {
+    let (outcome, record) = migrate(&[&["--engine", "delta", "--fault", fault][..], arguments].concat());
+    assert!(record.flags.contains(&"fault_injected".to_owned()), "{fault}");
+    assert_eq!(outcome.status, i32::from(record.status == Status::Failed), "{fault}: {}", outcome.stderr);
+    record
+}
+
+/// A migration that must fail, and where the guest may be then.
+fn assert_fails(fault: &str, arguments: &[&str], allowed: &[GuestAt]) -> Record {
+    let record = faulty(fault, arguments);
+    assert_eq!(record.status, Status::Failed, "{fault}");
+    let error = record.error.as_ref().unwrap();
+    eprintln!("{fault}: {:?} in {}: {}", error.guest, error.phase, error.message);
+    let phases = ["connect", "precopy", "switchover", "handover", "after"];
+    assert!(phases.contains(&error.phase.as_str()), "{fault}: phase {}", error.phase);
+    assert!(!error.message.is_empty());
+    assert!(allowed.contains(&error.guest), "{fault}: {error:?}");
+    // A guest that goes on somewhere is sound, and one that is lost cannot have been asked.
+    let runs = matches!(error.guest, GuestAt::Source | GuestAt::Destination);
+    assert_eq!(record.guest_checked, runs.then_some(true), "{fault}: {error:?}");
+    record
+}
+
+/// Before commit the guest goes on at a source that lives.
+#[test]
+fn before_commit_the_guest_goes_on_at_the_source() {
+    require_kvm!();
+    for point in &POINTS[..3] {
+        for side_and_action in
+            ["source:close", "source:corrupt", "destination:kill", "destination:close", "destination:corrupt"]
+        {
+            let record = assert_fails(&format!("{side_and_action}@{point}"), &ROUNDS, &[GuestAt::Source]);
+            let phase = record.error.unwrap().phase;
+            if side_and_action.ends_with(":close") {
+                assert_eq!(phase, *point, "{side_and_action}");
+            }
+        }
+    }
+    // The source has not sent commit yet, and finds that it cannot.
+    assert_fails("source:close@before-commit", &[], &[GuestAt::Source]);
+}
+
+#[test]
+fn a_link_of_tcp_that_breaks_leaves_the_guest_at_the_source() {
+    require_kvm!();
+    for fault in ["destination:kill@precopy", "source:close@switchover", "destination:corrupt@switchover"] {
+        assert_fails(fault, &["--transport", "tcp"], &[GuestAt::Source]);
+    }
+}
+
+#[test]
+fn a_source_that_dies_before_commit_takes_the_guest_with_it() {
+    require_kvm!();
+    for point in &POINTS[..4] {
+        let record = assert_fails(&format!("source:kill@{point}"), &[], &[GuestAt::Lost]);
+        let error = record.error.unwrap();
+        assert!(error.message.contains("the source node was killed by signal 9"), "{}", error.message);
+    }
+}
+
+/// The destination has said that it is ready and breaks. The source may send commit before it notices; then nobody
+/// but the destination may run the guest, and a guest that it did not take is lost.
+#[test]
+fn a_destination_that_breaks_after_ready_never_makes_two_guests() {
+    require_kvm!();
+    use GuestAt::{Destination, Lost, Source};
+    assert_fails("destination:kill@before-commit", &[], &[Source, Lost]);
+    assert_fails("destination:close@before-commit", &[], &[Source, Destination, Lost]);
+    // Commit arrives whole; only the answer does not.
+    assert_fails("destination:corrupt@before-commit", &[], &[Destination]);
+    // The destination reads something else where commit was due, and the source has sent it.
+    assert_fails("source:corrupt@before-commit", &[], &[Lost]);
+}
+
+#[test]
+fn after_commit_the_guest_is_the_destinations() {
+    require_kvm!();
+    use GuestAt::{Destination, Lost};
+    let record = assert_fails("source:kill@after-commit", &[], &[Destination]);
+    assert_eq!(record.error.unwrap().phase, "handover");
+    assert_fails("source:close@after-commit", &[], &[Destination]);
+    assert_fails("destination:kill@after-commit", &[], &[Lost]);
+    assert_fails("destination:close@after-commit", &[], &[Destination]);
+    assert_fails("destination:corrupt@after-commit", &[], &[Destination]);
+    // Nobody reads the link after commit: this one harms nothing.
+    let record = faulty("source:corrupt@after-commit", &[]);
+    assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);
+}
+
+#[test]
+fn a_flipped_bit_is_found_by_verification_and_named() {
+    require_kvm!();
+    for engine in ["full", "delta", "stop-and-copy"] {
+        let fault = "destination:flip@switchover";
+        let (outcome, record) = migrate(&["--engine", engine, "--fault", fault, "--verify"]);
+        assert_eq!((outcome.status, record.status, record.verified), (1, Status::Failed, Some(false)));
+        let error = record.error.as_ref().unwrap();
+        assert_eq!((error.phase.as_str(), error.guest), ("verification", GuestAt::Source));
+        // The working set begins where the guest's own memory ends.
+        let place = format!("first in the 2 MiB from {:#x} on", migbench_workloads::abi::RESERVED);
+        assert!(error.message.contains(&place), "{}", error.message);
+        assert!(error.message.contains("1 of 16 blocks"), "{}", error.message);
+        assert_eq!(record.guest_checked, Some(true), "the guest at the source is sound");
+        assert!(outcome.stdout.contains(&place), "the figures show it: {}", outcome.stdout);
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_by_the_guest_in_timed_runs() {
+    require_kvm!();
+    let record = faulty("destination:flip@switchover", &["--workload", "idle"]);
+    assert_eq!((record.status, record.verified), (Status::Failed, None));
+    assert_eq!(record.guest_checked, Some(false));
+    let error = record.error.unwrap();
+    assert_eq!((error.phase.as_str(), error.guest), ("validate", GuestAt::Destination));
+    assert!(
+        error.message.contains(&format!("{:#x}", migbench_workloads::abi::RESERVED)),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn a_wrong_decode_is_found_by_the_proof_of_every_run() {
+    require_kvm!();
+    let arguments = ["--workload", "idle", "--set", "proof=every"];
+    let record = faulty("destination:flip@precopy", &arguments);
+    assert_eq!((record.status, record.verified), (Status::Failed, Some(false)));
+    let error = record.error.unwrap();
+    assert_eq!((error.phase.as_str(), error.guest), ("verification", GuestAt::Destination));
+    assert!(
+        error.message.contains(&format!("{:#x}", migbench_workloads::abi::RESERVED)),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn a_fault_of_the_guest_ends_the_run_in_its_own_words() {
+    require_kvm!();
+    let flags = migbench_workloads::abi::FLAG_FAULT.to_string();
+    let (outcome, record) = migrate(&["--engine", "full", "--guest-flags", &flags]);
+    assert_eq!((outcome.status, record.status), (1, Status::Failed));
+    let error = record.error.unwrap();
+    assert!(error.message.contains("exception 6 at instruction 0x"), "{}", error.message);
+    assert!(["boot", "warmup"].contains(&error.phase.as_str()), "{}", error.phase);
+    assert_eq!(record.guest_checked, None);
+}
