@@ -17,6 +17,7 @@ use super::{NodeError, link_timeout, proof};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
+use crate::vm::memory::Page;
 use crate::wire::address::Listener;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};

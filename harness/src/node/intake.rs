@@ -86,7 +86,8 @@ impl Intake {
         Ok(())
     }
 
-    fn note(&mut self, page: u64, content: &Page) {
+    /// Takes note of what page `page` holds now.
+    pub(super) fn note(&mut self, page: u64, content: &Page) {
         if let Some(hash) = usize::try_from(page).ok().and_then(|at| self.hashes.get_mut(at)) {
             *hash = proof::hash_page(content);
         }
