@@ -174,6 +174,7 @@ fn two_vcpus_and_shared_memory_arrive_whole() {
             migrate(&["--engine", engine, "--vcpus", "2", "--set", "backing=memfd", "--verify"]);
         assert_whole(&record);
         assert_eq!(record.cell.vcpus, 2);
+        assert!(!record.flags.contains(&"clock_backwards".to_owned()), "{:?}", record.flags);
     }
 }
 

@@ -119,9 +119,9 @@ impl Worker<'_> {
         let interval_q16 = self.params.interval_q16;
         let open = interval_q16 != 0;
         // vCPUs start evenly spread over one interval, so that they do not work in step.
-        let first = now() + ((interval_q16 >> 16) * self.vcpu) / self.vcpus;
-        let (mut due, mut due_fraction) = (first, 0_u64);
-        let mut last_end = first;
+        let begun = now();
+        let (mut due, mut due_fraction) = (begun + ((interval_q16 >> 16) * self.vcpu) / self.vcpus, 0_u64);
+        let mut last_end = begun;
         let mut epoch = self.telemetry.control.epoch.load(Relaxed);
         let mut catching_up = false;
         let reciprocal = if open { (1_u64 << 63) / interval_q16 } else { 0 };

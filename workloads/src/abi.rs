@@ -296,3 +296,39 @@ pub const fn telemetry_size(vcpus: usize, timing: bool) -> usize {
     let size = vcpu_offset(vcpus) + if timing { vcpus * HISTOGRAMS_SIZE } else { 0 };
     size.next_multiple_of(4096)
 }
+
+#[cfg(all(test, not(guest)))]
+mod tests {
+    use hdrhistogram::Histogram;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn histogram_buckets_are_in_order(bits in 0..41_u32, value: u64, step in 0..5000_u64) {
+            let value = value >> (63 - bits);
+            let (index, next) = (histogram_index(value), histogram_index(value.saturating_add(step)));
+            prop_assert!(index <= next && next < HISTOGRAM_COUNTS);
+            prop_assert!(next - index <= usize::try_from(step).unwrap());
+            let lowest = histogram_value(index);
+            prop_assert_eq!(histogram_index(lowest), index);
+            if value <= HISTOGRAM_MAX {
+                prop_assert!(lowest <= value && value - lowest <= value / 1024, "{lowest} for {value}");
+            }
+        }
+
+        #[test]
+        fn histogram_buckets_are_those_of_hdrhistogram(bits in 0..40_u32, value: u64) {
+            let value = (value >> (63 - bits)).clamp(1, HISTOGRAM_MAX);
+            let histogram = Histogram::<u64>::new_with_bounds(1, HISTOGRAM_MAX, 3).unwrap();
+            prop_assert_eq!(histogram.lowest_equivalent(value), histogram_value(histogram_index(value)));
+        }
+    }
+
+    #[test]
+    fn the_largest_value_has_the_last_bucket() {
+        assert_eq!(histogram_index(HISTOGRAM_MAX), HISTOGRAM_COUNTS - 1);
+        assert_eq!(histogram_index(u64::MAX), HISTOGRAM_COUNTS - 1);
+    }
+}

@@ -351,3 +351,7 @@ pub fn power(base: f64, exponent: f64) -> f64 {
                                 * (1.0 + x / 5.0 * (1.0 + x / 6.0 * (1.0 + x / 7.0 * (1.0 + x / 8.0)))))));
     series * f64::from_bits(((n + 1023) as u64) << 52)
 }
+
+#[cfg(all(test, not(guest)))]
+#[path = "kernel_tests.rs"]
+mod tests;

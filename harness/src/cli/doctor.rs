@@ -10,6 +10,7 @@ use crate::doctor::{Level, check, render_json, render_text, worst};
 /// Checks KVM, userfaultfd, memory and the settings that make timings noisy. Changes nothing. The exit status is 1 when
 /// something that migbench needs is missing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  migbench doctor\n  migbench doctor --json")]
 pub struct Doctor {
     /// Print JSON.
     #[arg(long)]

@@ -11,6 +11,7 @@ use super::{Exit, print};
 
 /// Lists suites, workloads, engines and trackers.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  migbench list workloads\n  migbench list keys")]
 pub struct List {
     /// Only these.
     #[arg(value_enum)]

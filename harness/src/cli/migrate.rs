@@ -13,10 +13,19 @@ use crate::runner::record::{self, Place};
 use crate::runner::run::{RunSpec, run};
 use crate::runner::{host, interrupt, now_utc, suite};
 
+const EXAMPLES: &str = "\
+Examples:
+  migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
+  migbench migrate --engine full --transport tcp --verify
+  migbench migrate --engine delta --set settings.change.bytes=64 --set stop.downtime_limit=50ms
+
+Sizes, rates and times have units, such as 128MiB, 1Gbit/s, 300ms.";
+
 /// Migrates one guest and shows each round as it happens.
 ///
 /// Every parameter of a suite can be given with --set; the flags are short for the usual ones.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Migrate {
     /// full, delta, stop-and-copy, track-only or none.
     #[arg(long, default_value = "full")]

@@ -90,13 +90,21 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             // What is wrong with a suite, an argument or the size of a guest is the user's to mend.
             let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
             let exit = if refused || error.is::<SuiteError>() { Exit::Usage } else { Exit::Failure };
             exit.into()
         }
     }
+}
+
+/// An error with its causes, each once: many a message holds its cause's already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
 }
 
 /// Prints to standard output; a reader that has gone away (`| head`) is no error.

@@ -8,6 +8,9 @@ use super::{Exit, print, width};
 ///
 /// Needs the records only, so it works on any machine.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  migbench report results/fast\n  migbench report results/fast --markdown > table.md"
+)]
 pub struct Report {
     /// The run directory.
     directory: PathBuf,

@@ -12,11 +12,20 @@ use crate::node::fault::Fault;
 use crate::runner::suite::{Job, work};
 use crate::runner::{interrupt, now_utc};
 
+const EXAMPLES: &str = "\
+Examples:
+  migbench run quick --dry-run
+  migbench run quick --repeat 10 --filter write-heavy -o results/ten
+  migbench run mine.toml --set link.rate=10Gbit/s --set memory=256MiB
+
+Sizes, rates and times have units, such as 128MiB, 1Gbit/s, 300ms.";
+
 /// Runs a suite and prints its comparison table.
 ///
 /// SUITE is the name of a suite that comes with migbench (`migbench list suites`) or a TOML file; the format stands in
 /// scenarios/FORMAT.md. Records are kept after every run, so an interrupted suite can still be reported.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Run {
     /// A suite's name or a TOML file.
     suite: String,

@@ -9,6 +9,7 @@ use super::{Exit, print};
 
 /// Shows the runs of a run directory, or rounds, metrics and errors of one.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  migbench show results/fast\n  migbench show results/fast 0003")]
 pub struct Show {
     /// The run directory.
     directory: PathBuf,

@@ -1,0 +1,330 @@
+//! The command line as a user meets it: what is refused and how, what is printed, and what an interruption leaves.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::{Migbench, Outcome, assert_nothing_left, marked, require_kvm, validated};
+
+/// Two engines, one workload, a small guest, short windows.
+const TINY: &str = r#"
+name = "tiny"
+description = "as little as is a comparison"
+
+[defaults]
+memory = "32MiB"
+settings.working_set = "8MiB"
+windows = { steady = "100ms", after = "100ms", warmup_max = "300ms" }
+
+[[comparison]]
+axes = { workload = ["write-heavy"], engine = ["full", "delta"] }
+compare = "engine"
+baseline = "full"
+"#;
+
+fn migbench(arguments: &[&str]) -> Outcome {
+    Migbench::new().args(arguments).run()
+}
+
+fn tiny_suite(directory: &Path, text: &str) -> String {
+    let path = directory.join("tiny.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Refused with status 2, one sentence that holds all of `words`, and nothing on standard output.
+#[track_caller]
+fn assert_refused(arguments: &[&str], words: &[&str]) {
+    let outcome = migbench(arguments);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""), "{arguments:?}: {}", outcome.stderr);
+    for word in words {
+        assert!(outcome.stderr.contains(word), "{arguments:?}: no {word:?} in {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_suite_that_does_not_exist_is_named_with_the_nearest_one() {
+    assert_refused(&["run", "quikc"], &["no suite `quikc`", "did you mean `quick`"]);
+    assert_refused(&["run", "nowhere/mine.toml"], &["nowhere/mine.toml"]);
+}
+
+#[test]
+fn a_suite_with_a_mistake_is_refused_with_file_and_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (right, wrong, words) in [
+        ("memory = ", "memmory = ", ["tiny.toml:6:1", "unknown key `memmory`", "`memory`"]),
+        ("\"32MiB\"", "\"32Mb\"", ["tiny.toml:6:", "`memory`", "MiB"]),
+        ("\"32MiB\"", "\"33MiB\"", ["tiny.toml:6:", "multiple of 2MiB", "memory"]),
+        ("\"100ms\", after", "\"100\", after", ["tiny.toml:8:", "windows.steady", "ms"]),
+    ] {
+        let suite = tiny_suite(scratch.path(), &TINY.replacen(right, wrong, 1));
+        assert_refused(&["run", &suite, "--dry-run"], &words);
+    }
+}
+
+#[test]
+fn arguments_have_units_and_known_words() {
+    assert_refused(&["migrate", "--memory", "1G"], &["`1G` has no unit", "1GiB"]);
+    assert_refused(&["run", "quick", "--set", "memory=1G"], &["`1G` has no unit"]);
+    assert_refused(&["migrate", "--link", "1GB"], &["--link 1GB", "bit/s"]);
+    assert_refused(&["migrate", "--engine", "dleta"], &["dleta", "delta"]);
+    assert_refused(&["migrate", "--workload", "write-heavi"], &["write-heavi", "write-heavy"]);
+    assert_refused(&["migrate", "--set", "stop.max_round=3"], &["stop.max_round", "stop.max_rounds"]);
+    assert_refused(&["migrate", "--frobnicate"], &["--frobnicate"]);
+    assert_refused(&["migrate", "--fault", "moon:kill@connect"], &["is no fault"]);
+    assert_refused(&["frobnicate"], &["frobnicate"]);
+}
+
+#[test]
+fn a_guest_that_does_not_fit_is_refused_before_any_starts() {
+    require_kvm!();
+    let words = ["a guest of 512TiB does not fit", "of memory are free", "choose a smaller `memory`"];
+    assert_refused(&["migrate", "--memory", "512TiB"], &words);
+    let scratch = tempfile::tempdir().unwrap();
+    let output = scratch.path().join("run");
+    assert_refused(&["run", "quick", "--set", "memory=512TiB", "-o", output.to_str().unwrap()], &words);
+    assert!(!output.exists(), "the name is still free for a suite that fits");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_found_before_any_guest() {
+    require_kvm!();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let below = file.join("run");
+    let suite = tiny_suite(scratch.path(), TINY);
+    let outcome = migbench(&["run", &suite, "-o", below.to_str().unwrap()]);
+    assert_eq!(outcome.status, 2);
+    assert!(outcome.stderr.contains(below.to_str().unwrap()), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("name another directory"), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("Not a directory").count(), 1, "told once: {}", outcome.stderr);
+    assert!(!outcome.stderr.contains("1/"), "no run was started: {}", outcome.stderr);
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_writes_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let suite = tiny_suite(scratch.path(), TINY);
+    let output = scratch.path().join("run");
+    let outcome = migbench(&["run", &suite, "--dry-run", "--repeat", "3", "-o", output.to_str().unwrap()]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.starts_with("tiny: 8 runs of 2 cells, 3 timed repetitions"), "{}", outcome.stdout);
+    assert_eq!(outcome.stdout.matches("write-heavy/delta").count(), 4);
+    assert_eq!(outcome.stdout.matches("verification").count(), 2);
+    assert!(!output.exists());
+    let filtered = migbench(&["run", &suite, "--dry-run", "--filter", "delta$"]);
+    assert!(!filtered.stdout.contains("write-heavy/full"), "{}", filtered.stdout);
+}
+
+#[test]
+fn lists_name_what_there_is() {
+    let all = migbench(&["list"]);
+    assert_eq!(all.status, 0);
+    for word in ["quick", "read-heavy", "write-heavy", "idle", "delta", "stop-and-copy", "kvm-bitmap", "tcp"]
+    {
+        assert!(all.stdout.contains(word), "{word}");
+    }
+    let workloads = migbench(&["list", "workloads"]).stdout;
+    assert!(workloads.contains("Look for:") && !workloads.contains("kvm-bitmap"), "{workloads}");
+    assert!(migbench(&["list", "keys"]).stdout.contains("stop.downtime_limit"));
+}
+
+#[test]
+fn doctor_says_what_it_found_as_json() {
+    let outcome = migbench(&["doctor", "--json"]);
+    assert!([0, 1].contains(&outcome.status));
+    let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert!(value.to_string().contains("kvm"), "{value}");
+    assert!(migbench(&["doctor"]).stdout.contains("kvm"));
+}
+
+#[test]
+fn help_teaches() {
+    for command in ["run", "migrate", "report", "show", "list", "doctor"] {
+        let outcome = migbench(&[command, "--help"]);
+        assert_eq!(outcome.status, 0);
+        let example = format!("\n  migbench {command} ");
+        assert!(outcome.stdout.contains("Examples:"), "{}", outcome.stdout);
+        assert!(format!("{} ", outcome.stdout.replace('\n', " \n")).contains(&example), "{}", outcome.stdout);
+    }
+    for command in ["run", "migrate"] {
+        let help = migbench(&[command, "--help"]).stdout;
+        assert!(help.contains("128MiB") && help.contains("1Gbit/s") && help.contains("300ms"), "{help}");
+        assert!(!help.contains("--fault") && !help.contains("--guest-flags"), "switches of tests are hidden");
+    }
+    let all = migbench(&["--help"]).stdout;
+    assert!(all.contains("Exit status:") && !all.contains("node"), "{all}");
+}
+
+/// One run of the tiny suite, which several tests read.
+fn finished() -> &'static (tempfile::TempDir, PathBuf, Outcome) {
+    static FINISHED: OnceLock<(tempfile::TempDir, PathBuf, Outcome)> = OnceLock::new();
+    FINISHED.get_or_init(|| {
+        let scratch = tempfile::tempdir().unwrap();
+        let suite = tiny_suite(scratch.path(), TINY);
+        let output = scratch.path().join("run");
+        let outcome = migbench(&["run", &suite, "--repeat", "1", "-o", output.to_str().unwrap()]);
+        assert_eq!(outcome.status, 0, "{}\n{}", outcome.stdout, outcome.stderr);
+        (scratch, output, outcome)
+    })
+}
+
+/// The numbers in a text, whatever stands around them.
+fn numbers<'a>(text: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let words = text.into_iter().flat_map(|row| row.split(|c: char| c.is_whitespace() || "|()".contains(c)));
+    words.filter(|word| word.parse::<f64>().is_ok()).collect()
+}
+
+#[test]
+fn a_suite_ends_with_its_table_and_its_records() {
+    require_kvm!();
+    let (_, directory, outcome) = finished();
+    assert!(outcome.stdout.contains("full (baseline)"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("memory hashed equal in 2 verification runs"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains(&format!("report: {}/report.md", directory.display())));
+    let lines = std::fs::read_to_string(directory.join("runs.jsonl")).unwrap();
+    let records: Vec<_> = lines.lines().map(validated).collect();
+    assert_eq!(records.len(), 4, "two cells, each verified once and timed once");
+    assert_eq!(records.iter().filter(|record| record.verified == Some(true)).count(), 2);
+    let manifest: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(directory.join("manifest.json")).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&migbench_reports::schema::manifest()).unwrap();
+    assert!(schema.is_valid(&manifest), "{:?}", schema.iter_errors(&manifest).next().map(|e| e.to_string()));
+}
+
+#[test]
+fn the_report_is_the_same_later_and_elsewhere() {
+    require_kvm!();
+    let (_, directory, first) = finished();
+    let directory = directory.to_str().unwrap();
+    let again = Migbench::new().args(["report", directory]).env("PATH", "").run();
+    assert_eq!(again.status, 0, "{}", again.stderr);
+    assert!(first.stdout.starts_with(&again.stdout), "{}\n{}", first.stdout, again.stdout);
+    let markdown = migbench(&["report", directory, "--markdown"]);
+    assert_eq!(markdown.stdout, std::fs::read_to_string(format!("{directory}/report.md")).unwrap());
+    // The rows of both engines, and the differences below.
+    let rows = again.stdout.lines().filter(|line| {
+        ["full (baseline)", "delta ", "("].iter().any(|start| line.trim_start().starts_with(start))
+    });
+    let of_terminal = numbers(rows);
+    assert!(of_terminal.len() >= 20, "{of_terminal:?} of {}", again.stdout);
+    let of_markdown = numbers(markdown.stdout.lines());
+    for number in of_terminal {
+        assert!(of_markdown.contains(&number), "{number} is not in {}", markdown.stdout);
+    }
+}
+
+#[test]
+fn show_lists_runs_and_one_in_full() {
+    require_kvm!();
+    let (_, directory, _) = finished();
+    let directory = directory.to_str().unwrap();
+    let all = migbench(&["show", directory]);
+    assert_eq!((all.status, all.stdout.matches("write-heavy").count() >= 4), (0, true), "{}", all.stdout);
+    let one = migbench(&["show", directory, "0000"]);
+    assert!(one.stdout.contains("total_time") && one.stdout.contains("latency_write"), "{}", one.stdout);
+    let none = migbench(&["show", directory, "nothing"]);
+    assert!(none.status != 0 && none.stderr.contains("nothing"), "{}", none.stderr);
+    let elsewhere = migbench(&["report", "/nowhere"]);
+    assert!(elsewhere.status != 0 && elsewhere.stderr.contains("is this a run directory?"));
+}
+
+#[test]
+fn a_directory_that_holds_a_run_is_not_written_again() {
+    require_kvm!();
+    let (scratch, directory, _) = finished();
+    let before = std::fs::read(directory.join("runs.jsonl")).unwrap();
+    let suite = scratch.path().join("tiny.toml");
+    let arguments = ["run", suite.to_str().unwrap(), "-o", directory.to_str().unwrap()];
+    assert_refused(&arguments, &["already holds records", "name another directory"]);
+    assert_eq!(std::fs::read(directory.join("runs.jsonl")).unwrap(), before);
+}
+
+/// A run of the tiny suite of which run number `number` has started; with its mark and what it says from then on.
+fn interrupted_at(
+    number: usize,
+    output: &Path,
+    suite: &str,
+) -> (std::process::Child, String, BufReader<std::process::ChildStderr>) {
+    let (mut child, mark) =
+        Migbench::new().args(["run", suite, "--repeat", "2", "-o", output.to_str().unwrap()]).start();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let wanted = format!("{number}/6 ");
+    let mut line = String::new();
+    while !line.starts_with(&wanted) {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before run {number}");
+    }
+    let patience = Instant::now() + Duration::from_secs(10);
+    while marked(&mark).len() < 3 {
+        assert!(Instant::now() < patience, "no nodes: {:?}", marked(&mark));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (child, mark, stderr)
+}
+
+fn signal(child: &std::process::Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+#[test]
+fn an_interrupted_suite_keeps_its_records() {
+    require_kvm!();
+    for interruption in [Signal::SIGINT, Signal::SIGTERM] {
+        let scratch = tempfile::tempdir().unwrap();
+        let suite = tiny_suite(scratch.path(), TINY);
+        let output = scratch.path().join("run");
+        let (mut child, mark, mut stderr) = interrupted_at(2, &output, &suite);
+        signal(&child, interruption);
+        let status = child.wait().unwrap();
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert_nothing_left(&mark);
+        let directory = output.to_str().unwrap();
+        assert!(said.contains(&format!("interrupted: 1 of 6 records are kept in {directory}")), "{said}");
+        assert!(said.contains(&format!("migbench report {directory}")), "{said}");
+        let report = migbench(&["report", directory]);
+        assert!(report.stdout.contains("tiny"), "{}{}", report.stdout, report.stderr);
+        assert!(migbench(&["show", directory]).stdout.contains("write-heavy"));
+    }
+}
+
+#[test]
+fn nodes_die_with_a_runner_that_is_killed() {
+    require_kvm!();
+    let scratch = tempfile::tempdir().unwrap();
+    let suite = tiny_suite(scratch.path(), TINY);
+    let (mut child, mark, _stderr) = interrupted_at(1, &scratch.path().join("run"), &suite);
+    signal(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    assert_nothing_left(&mark);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (mut child, _) = Migbench::new().args(["list", "keys"]).start();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The binary always opens /dev/kvm; what it says where that fails is tested at its function.
+#[test]
+fn kvm_that_cannot_be_opened_is_told_with_a_remedy() {
+    let scratch = tempfile::tempdir().unwrap();
+    let missing = migbench::doctor::open_kvm(&scratch.path().join("kvm")).unwrap_err().to_string();
+    assert!(missing.contains("does not exist") && missing.contains("load the module"), "{missing}");
+    let path = scratch.path().join("denied");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    let denied = migbench::doctor::open_kvm(&path).unwrap_err().to_string();
+    // The superuser may open anything, and finds that this is not KVM.
+    assert!(denied.contains("group `kvm`") || denied.contains("is not KVM"), "{denied}");
+}

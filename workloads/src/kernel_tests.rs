@@ -1,0 +1,210 @@
+//! Properties of the guest's pages: what was written validates, what was damaged does not, whatever the parameters.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::abi::CONTENT_SAME;
+use crate::params::Machine;
+use crate::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use crate::units::Bytes;
+
+const WORKING_SET: u64 = 64;
+
+fn settings() -> Settings {
+    Settings {
+        working_set: Bytes(WORKING_SET * 4096),
+        reads: 0.5,
+        pattern: Pattern::Uniform,
+        accesses: 8,
+        writes: 1,
+        change: Change { bytes: 256, pieces: 4, moves: true },
+        content: Content::Random,
+        load: Load::FlatOut,
+        fill: Fill { zero: 0.5, random: 0.25, text: 0.25 },
+    }
+}
+
+fn params(settings: &Settings, seed: u64) -> Params {
+    let machine = Machine { vcpus: 1, tsc_khz: 2_000_000, seed, link: None, timing: false, telemetry: 0 };
+    Params::new(settings, &machine)
+}
+
+prop_compose! {
+    fn any_settings()(
+        bytes in prop_oneof![1..64_u32, 1..=4080_u32],
+        share in 0.0..1.0_f64,
+        moves: bool,
+        content in prop::sample::select(vec![Content::Counter, Content::Random, Content::Same]),
+        text in 0.0..=1.0_f64,
+    ) -> Settings {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32")]
+        let pieces = ((f64::from(bytes) * share * share) as u32).max(1);
+        let change = Change { bytes, pieces, moves };
+        let fill = Fill { zero: 0.5, random: 0.5 * (1.0 - text), text: 0.5 * text };
+        Settings { change, content, fill, ..settings() }
+    }
+}
+
+/// Page `index` after `writes` writes.
+fn written(pages: &Pages, index: u64, writes: u32) -> Page {
+    let mut page = [0; 4096];
+    pages.fill(index, &mut page);
+    for _ in 0..writes {
+        pages.write(index, &mut page);
+    }
+    page
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_validates(settings in any_settings(), seed: u64, index in 0..WORKING_SET, writes in 0..60_u32) {
+        let pages = Pages::new(&params(&settings, seed));
+        let page = written(&pages, index, writes);
+        let mut scratch = [0x77; 4096];
+        prop_assert_eq!(pages.validate(index, &page, &mut scratch), Ok(()));
+        let expected = if settings.content == Content::Same { u64::from(writes.min(1)) } else { u64::from(writes) };
+        prop_assert_eq!(Pages::count(&page), expected);
+        prop_assert_eq!(scratch, page);
+    }
+
+    #[test]
+    fn every_changed_byte_is_found(
+        settings in any_settings(),
+        seed: u64,
+        index in 0..WORKING_SET,
+        writes in 0..20_u32,
+        at in prop_oneof![0..16_usize, 16..4096_usize],
+        flip in 1..=255_u8,
+    ) {
+        let pages = Pages::new(&params(&settings, seed));
+        let mut page = written(&pages, index, writes);
+        let count = Pages::count(&page);
+        page[at] ^= flip;
+        let found = pages.validate(index, &page, &mut [0; 4096]);
+        if at < 8 {
+            // A wrong count asks for another body, or else is missed in the sum of all counts.
+            prop_assert!(found.is_err() || Pages::count(&page) != count);
+        } else {
+            prop_assert_eq!(found, Err(at));
+        }
+    }
+
+    #[test]
+    fn a_stale_page_is_a_good_page_with_a_lower_count(
+        settings in any_settings(), seed: u64, index in 0..WORKING_SET, early in 0..20_u32, more in 1..20_u32,
+    ) {
+        let pages = Pages::new(&params(&settings, seed));
+        let stale = written(&pages, index, early);
+        let page = written(&pages, index, early + more);
+        prop_assert_eq!(pages.validate(index, &stale, &mut [0; 4096]), Ok(()));
+        if settings.content != Content::Same || early == 0 {
+            prop_assert!(Pages::count(&stale) < Pages::count(&page));
+        } else {
+            prop_assert_eq!(stale, page, "a second write of the same changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_write_changes_no_more_than_it_says(settings in any_settings(), seed: u64, index in 0..WORKING_SET, writes in 0..20_u32) {
+        let pages = Pages::new(&params(&settings, seed));
+        let before = written(&pages, index, writes);
+        let mut after = before;
+        pages.write(index, &mut after);
+        let changed = (16..4096).filter(|&at| before[at] != after[at]).count();
+        prop_assert!(changed <= settings.change.bytes as usize, "{changed} bytes");
+        prop_assert_eq!(&before[8..16], &after[8..16], "the tag stays");
+    }
+
+    #[test]
+    fn pages_outside_of_the_working_set_keep_their_fill(settings in any_settings(), seed: u64, index in WORKING_SET..4096) {
+        let pages = Pages::new(&params(&settings, seed));
+        let mut page = [1; 4096];
+        pages.fill(index, &mut page);
+        prop_assert_eq!(pages.starts_zero(index), page == [0; 4096]);
+        prop_assert_eq!(pages.validate(index, &page, &mut [0; 4096]), Ok(()));
+        page[4095] ^= 0x80;
+        prop_assert_eq!(pages.validate(index, &page, &mut [0; 4096]), Err(4095));
+    }
+
+    #[test]
+    fn pages_and_seeds_differ(seed: u64, index in 0..WORKING_SET) {
+        let page = written(&Pages::new(&params(&settings(), seed)), index, 3);
+        let other_page = written(&Pages::new(&params(&settings(), seed)), (index + 1) % WORKING_SET, 3);
+        let other_seed = written(&Pages::new(&params(&settings(), seed ^ 1)), index, 3);
+        prop_assert_ne!(page, other_page);
+        prop_assert_ne!(page, other_seed);
+    }
+
+    #[test]
+    fn the_step_through_ranks_visits_every_page(n in 1..5000_u64) {
+        let stride = coprime(n);
+        let mut seen: Vec<u64> = (0..n).map(|rank| rank * stride % n).collect();
+        seen.sort_unstable();
+        prop_assert!(seen.into_iter().eq(0..n));
+    }
+
+    #[test]
+    fn every_pattern_stays_in_the_working_set(
+        n in 1..3000_u64,
+        pattern in prop_oneof![
+            Just(Pattern::Sequential), Just(Pattern::Uniform), (0.01..0.99_f64).prop_map(Pattern::Zipf)
+        ],
+        seed: u64,
+    ) {
+        let settings = Settings { working_set: Bytes(n * 4096), pattern, ..settings() };
+        let mut chooser = Chooser::new(&params(&settings, seed), n);
+        let mut random = Random::new(seed);
+        let mut seen: Vec<u64> = (0..n).map(|_| chooser.next(&mut random)).collect();
+        prop_assert!(seen.iter().all(|&page| page < n));
+        if pattern == Pattern::Sequential {
+            seen.sort_unstable();
+            prop_assert!(seen.into_iter().eq(0..n), "each page once in a cycle");
+        }
+    }
+
+    #[test]
+    fn power_agrees_with_powf(mantissa in 0.5..2.0_f64, wide in 1e-6..1e6_f64, exponent in -3.0..3.0_f64) {
+        for (base, exponent) in [(mantissa, exponent * 30.0), (wide, exponent)] {
+            let relative = power(base, exponent) / base.powf(exponent) - 1.0;
+            prop_assert!(relative.abs() < 1e-8, "{base}^{exponent}: {relative:e}");
+        }
+    }
+}
+
+#[test]
+fn the_content_same_is_what_the_abi_says() {
+    let same = Settings { content: Content::Same, ..settings() };
+    assert_eq!(params(&same, 1).content, CONTENT_SAME);
+}
+
+#[test]
+fn power_of_nothing_and_by_nothing() {
+    assert!(power(0.0, 2.0) == 0.0 && power(-1.0, 2.0) == 0.0);
+    assert!((power(7.0, 0.0) - 1.0).abs() < 1e-12 && (power(1.0, 1e9) - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn zipf_prefers_low_ranks_as_much_as_its_exponent_says() {
+    const PAGES: u64 = 1000;
+    const DRAWS: u32 = 200_000;
+    for theta in [0.5, 0.99] {
+        let settings =
+            Settings { working_set: Bytes(PAGES * 4096), pattern: Pattern::Zipf(theta), ..settings() };
+        let params = params(&settings, 1);
+        let chooser = Chooser::new(&params, PAGES);
+        let mut random = Random::new(3);
+        let mut ranks = vec![0_u32; 1000];
+        for _ in 0..DRAWS {
+            let rank = chooser.zipf_rank(&mut random);
+            ranks[usize::try_from(rank).unwrap()] += 1;
+        }
+        // The first two ranks are exact, the others an approximation.
+        for rank in [0_u32, 1] {
+            let expected = f64::from(DRAWS) * f64::from(rank + 1).powf(-theta) / params.zipf_zeta;
+            let found = f64::from(ranks[rank as usize]);
+            assert!((found / expected - 1.0).abs() < 0.1, "theta {theta}, rank {rank}: {found}, {expected}");
+        }
+        let of = |range: std::ops::Range<usize>| ranks[range].iter().sum::<u32>();
+        assert!(of(0..10) > of(100..110) && of(100..110) > of(900..910), "theta {theta}");
+    }
+}
