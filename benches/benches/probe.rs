@@ -59,7 +59,8 @@ fn slice(vm: &Vm, sampled: bool) -> Outcome<f64> {
         if sampled { Some(Sampler::start(Arc::clone(vm.machine().telemetry()), 1.0)?) } else { None };
     vm.resume();
     std::thread::sleep(SETTLE);
-    let count = || (clock::now(), telemetry::operations(vm.telemetry()), telemetry::page_writes(vm.telemetry()));
+    let count =
+        || (clock::now(), telemetry::operations(vm.telemetry()), telemetry::page_writes(vm.telemetry()));
     let (start, before, writes) = count();
     std::thread::sleep(SLICE);
     let (end, after, written) = count();
@@ -81,7 +82,12 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn add(&mut self, turn: usize, with: &dyn Fn() -> Outcome<f64>, without: &dyn Fn() -> Outcome<f64>) -> Outcome<()> {
+    fn add(
+        &mut self,
+        turn: usize,
+        with: &dyn Fn() -> Outcome<f64>,
+        without: &dyn Fn() -> Outcome<f64>,
+    ) -> Outcome<()> {
         if turn.is_multiple_of(2) {
             self.with.push(with()?);
             self.without.push(without()?);
@@ -129,6 +135,8 @@ fn compare() -> Outcome<()> {
     }
     timing.print("timing");
     sampling.print("sampler");
-    println!("  (median and range; targets: timing at most 3 % of operations of 2 us or more, the sampler at most 1 %)");
+    println!(
+        "  (median and range; targets: timing at most 3 % of operations of 2 us or more, the sampler at most 1 %)"
+    );
     Ok(())
 }
