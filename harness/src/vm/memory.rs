@@ -27,7 +27,7 @@ pub const GRANULE: u64 = 2 << 20;
 const STREAM: usize = 64 << 10;
 
 /// One page's bytes.
-pub type Page = [u8; PAGE_SIZE as usize];
+pub type Page = crate::codec::Page;
 
 /// Why there is no guest memory.
 #[derive(Debug, thiserror::Error)]
