@@ -25,7 +25,7 @@ use migbench_benches::{Spread, quick};
 use migbench_scenarios::cell::{Backing, Cell, Engine, Transport};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
-use vm_memory::{Bytes as _, GuestAddress};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _, ReadVolatile as _, WriteVolatile as _};
 
 /// Pairs of passes.
 const PAIRS: usize = 11;
@@ -118,7 +118,7 @@ fn receive(size: Bytes) -> Outcome<()> {
         match letter[0] {
             b'r' => {
                 for address in chunks(&ram) {
-                    ram.mappings().read_exact_volatile_from(address, &mut control, CHUNK)?;
+                    control.read_exact_volatile(&mut ram.mappings().get_slice(address, CHUNK)?)?;
                 }
                 control.write_all(b"\n")?;
             }
@@ -166,7 +166,7 @@ impl Sending {
         self.control.write_all(b"r")?;
         let start = Instant::now();
         for address in chunks(&self.ram) {
-            self.ram.mappings().write_all_volatile_to(address, &mut self.control, CHUNK)?;
+            self.control.write_all_volatile(&self.ram.mappings().get_slice(address, CHUNK)?)?;
         }
         self.answer()?;
         Ok(start.elapsed())
