@@ -108,15 +108,15 @@ metrics! {
     Downtime = "downtime", Seconds, Smaller, "downtime",
         "As the host sees it: from the source's order to pause until the last vCPU enters its first `KVM_RUN` at the destination. Engines of different VMMs pause at different points; compare those on `blackout`.";
     DowntimePause = "downtime_pause", Seconds, Smaller, "pause",
-        "Part of `downtime`: from the order to pause until the last vCPU has stopped.";
+        "Part of `downtime`: from the order to pause until the last vCPU has stopped and its state is read.";
     DowntimeHarvest = "downtime_harvest", Seconds, Smaller, "last harvest",
         "Part of `downtime`: reading the dirty tracker with the guest paused.";
     DowntimeSend = "downtime_send", Seconds, Smaller, "last round",
         "Part of `downtime`: encoding and sending the pages of the paused round.";
     DowntimeState = "downtime_state", Seconds, Smaller, "state",
-        "Part of `downtime`: reading the CPU state and sending it.";
+        "Part of `downtime`: sending the CPU state, until the source hears that the destination has taken in the last pages and the state.";
     DowntimeResume = "downtime_resume", Seconds, Smaller, "resume",
-        "Part of `downtime`: from the end of the state to the first `KVM_RUN` of the last vCPU, decoding of the last pages included.";
+        "Part of `downtime`: from then on, over the order to take the guest over, to the first `KVM_RUN` of the last vCPU.";
     Blackout = "blackout", Seconds, Smaller, "blackout",
         "As the guest feels it: the longest gap between two successive operations of one vCPU that spans the switchover, the largest over vCPUs. Resolved to one interval between operations.";
     Brownout = "brownout", Seconds, Smaller, "brownout",
@@ -184,9 +184,9 @@ metrics! {
     CpuVcpu = "cpu_vcpu", Seconds, Neither, "CPU guest",
         "User and system time of the vCPU threads at both sides.";
     MemorySource = "memory_source", Bytes, Smaller, "memory source",
-        "Peak resident memory of the source process without the guest's memory.";
+        "Resident memory of the source process without the guest's memory, read when the migration has ended and before anything is released.";
     MemoryDestination = "memory_destination", Bytes, Smaller, "memory destination",
-        "Peak resident memory of the destination process without the guest's memory.";
+        "Resident memory of the destination process without the guest's memory, read when the migration has ended and before anything is released.";
     StealTime = "steal_time", Seconds, Neither, "stolen",
         "CPU time that a hypervisor under the host took away during the run.";
     VcpuRunDelay = "vcpu_run_delay", Seconds, Neither, "vCPU wait",

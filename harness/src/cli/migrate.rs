@@ -16,45 +16,49 @@ use crate::runner::{host, interrupt, now_utc, suite};
 const EXAMPLES: &str = "\
 Examples:
   migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
-  migbench migrate --engine full --transport tcp --verify
-  migbench migrate --engine delta --set settings.change.bytes=64 --set stop.downtime_limit=50ms
+  migbench migrate --workload idle --link unlimited --transport tcp
+  migbench migrate --set stop.downtime_limit=100ms --set settings.change.bytes=1024
+  migbench migrate --workload write-heavy --set 'settings.load=pages(20000)' --link unlimited
 
-Sizes, rates and times have units, such as 128MiB, 1Gbit/s, 300ms.";
+Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.
+The loads of read-heavy and write-heavy are shares of the link's rate: without one, set settings.load.";
 
 /// Migrates one guest and shows each round as it happens.
 ///
-/// Every parameter of a suite can be given with --set; the flags are short for the usual ones.
+/// Rounds go to standard error as they end, the figures to standard output. Every parameter of a cell can be given with
+/// --set; the flags are short for the usual ones. One migration proves little: to compare engines, use `migbench run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Migrate {
-    /// full, delta, stop-and-copy, track-only or none.
+    /// What moves the guest: full or delta, or a control: stop-and-copy, track-only or none.
     #[arg(long, default_value = "full")]
     engine: String,
-    /// A workload's name; `migbench list workloads`.
+    /// What the guest does: read-heavy, write-heavy or idle; `migbench list workloads` explains them.
     #[arg(long, default_value = "write-heavy")]
     workload: String,
-    /// Guest memory, such as 256MiB.
+    /// Guest memory, such as 256MiB [default: 128MiB].
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// The link's rate, such as 1Gbit/s, or unlimited.
+    /// Rate of the link, such as 1Gbit/s, or unlimited [default: 1Gbit/s].
     #[arg(long, value_name = "RATE")]
     link: Option<String>,
-    /// unix or tcp.
-    #[arg(long)]
+    /// Kind of socket between the nodes: unix or tcp [default: unix].
+    #[arg(long, value_name = "WORD")]
     transport: Option<String>,
-    /// Virtual CPUs.
+    /// Virtual CPUs [default: 1].
     #[arg(long, value_name = "N")]
     vcpus: Option<String>,
-    /// Any other parameter; `migbench list keys`.
+    /// Any other parameter, with its unit, such as stop.downtime_limit=100ms (300ms otherwise); may be repeated.
+    /// `migbench list keys` names the keys.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Hash all memory before the guest resumes; the downtime then includes that.
+    /// Hash all memory on both sides before the guest resumes, and compare; the downtime then includes that.
     #[arg(long)]
     verify: bool,
-    /// Seed of the guest.
+    /// Seed of the guest's memory and of its accesses.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Also keep the record as one line of JSON in this file.
+    /// Also write the record, one line of JSON as in a run directory, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// A planted fault, for tests.

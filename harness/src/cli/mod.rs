@@ -42,10 +42,14 @@ const EXAMPLES: &str = "\
 Examples:
   migbench run quick                       both engines, two workloads, two to three minutes
   migbench run quick --set link.rate=10Gbit/s -o results/fast
+                                           the same over a faster link, into that directory
   migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
   migbench report results/fast             the table again, on any machine
   migbench show results/fast               its runs; with a run's id its rounds and errors
+  migbench list                            suites, workloads, engines; keys for --set
   migbench doctor                          is this host fit to measure?
+
+Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.
 
 Exit status: 0 success; 1 the harness or a run failed; 2 usage or configuration;
 3 not enough evidence; 4 regression; 5 not comparable.";
@@ -117,7 +121,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Columns of the terminal; 100 when there is none.
+/// Columns of the terminal; where there is none, enough for the whole table.
 fn width() -> usize {
-    terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).clamp(60, 200))
+    terminal_size::terminal_size().map_or(120, |(width, _)| usize::from(width.0).clamp(60, 200))
 }

@@ -14,34 +14,37 @@ use crate::runner::{interrupt, now_utc};
 
 const EXAMPLES: &str = "\
 Examples:
-  migbench run quick --dry-run
-  migbench run quick --repeat 10 --filter write-heavy -o results/ten
-  migbench run mine.toml --set link.rate=10Gbit/s --set memory=256MiB
+  migbench run quick --dry-run                     what would run, and about how long
+  migbench run quick --repeat 1 -o results/first   each cell once, besides its verification run
+  migbench run quick --filter write-heavy --set link.rate=10Gbit/s
+  migbench run quick --set memory=128MiB,256MiB    both sizes, as comparisons of their own
+  migbench run mine.toml
 
-Sizes, rates and times have units, such as 128MiB, 1Gbit/s, 300ms.";
+Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.";
 
 /// Runs a suite and prints its comparison table.
 ///
-/// SUITE is the name of a suite that comes with migbench (`migbench list suites`) or a TOML file; the format stands in
-/// scenarios/FORMAT.md. Records are kept after every run, so an interrupted suite can still be reported.
+/// SUITE is the name of a suite that comes with migbench (`migbench list suites`) or the path of a TOML file; the format
+/// stands in scenarios/FORMAT.md. A record is kept after every run, so an interrupted suite can still be reported.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// A suite's name or a TOML file.
+    /// A suite's name, or a path that ends in .toml.
     suite: String,
-    /// The run directory; without it results/<UTC time>-<suite>/.
+    /// The run directory itself, which must not hold records yet; without it results/<UTC time>-<suite>/.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Timed repetitions of each cell, in place of the suite's.
+    /// Timed repetitions of each cell, in place of the suite's; the verification run of each cell comes on top.
     #[arg(long, value_name = "N")]
     repeat: Option<u32>,
-    /// Only cells whose id (comparison/row) matches.
+    /// Only cells whose id matches, such as write-heavy/delta; --dry-run shows all ids.
     #[arg(long, value_name = "REGEX")]
     filter: Option<String>,
-    /// Sets a parameter of all cells, such as link.rate=10Gbit/s; `migbench list keys` names them.
+    /// Sets a parameter of all cells, with its unit; may be repeated. Several values separated by commas make an axis.
+    /// `migbench list keys` names the keys.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Print the plan and its estimated time, run nothing.
+    /// Print the plan and about how long it takes, run nothing.
     #[arg(long)]
     dry_run: bool,
     /// A planted fault, for tests.

@@ -7,13 +7,15 @@ use migbench_reports::store::RunData;
 
 use super::{Exit, print};
 
-/// Shows the runs of a run directory, or rounds, metrics and errors of one.
+/// Shows the runs of a run directory, or rounds, metrics, latencies and errors of one.
+///
+/// Without RUN it lists all runs with their ids, one per line; with RUN it shows everything that is known of that run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  migbench show results/fast\n  migbench show results/fast 0003")]
 pub struct Show {
     /// The run directory.
     directory: PathBuf,
-    /// A run's id, or the start of one.
+    /// A run's id from the list, or the start of one that fits only that run, such as 0007.
     run: Option<String>,
 }
 
