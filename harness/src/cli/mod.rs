@@ -14,6 +14,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migbench_scenarios::SuiteError;
 
+use crate::dirty::Unavailable;
+use crate::runner::suite::SuiteRunError;
+
 /// How the command ends, beside success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -87,7 +90,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             // What is wrong with a suite or an argument is the user's to mend.
-            let exit = if error.is::<SuiteError>() { Exit::Usage } else { Exit::Failure };
+            // So is a tracker that this host has not.
+            let usage = error.is::<SuiteError>()
+                || error.is::<Unavailable>()
+                || matches!(error.downcast_ref(), Some(SuiteRunError::Unavailable { .. }));
+            let exit = if usage { Exit::Usage } else { Exit::Failure };
             exit.into()
         }
     }
