@@ -30,6 +30,8 @@ struct Collected {
     rings: Vec<Ring>,
     /// Pages taken from the rings and not harvested yet.
     pages: DirtySet,
+    /// A reset failed: pages may be writable without an entry. The guest can live with that, a tracker cannot.
+    broken: Option<i32>,
 }
 
 impl Rings {
@@ -40,7 +42,11 @@ impl Rings {
     pub fn new(machine: Arc<Machine>, vcpus: &[VcpuFd], entries: u32) -> io::Result<Self> {
         let rings = vcpus.iter().map(|vcpu| Ring::new(vcpu, entries)).collect::<Result<_, _>>()?;
         let pages = DirtySet::new(machine.ram().pages());
-        Ok(Self { machine, collected: Mutex::new(Collected { rings, pages }), full: AtomicU64::new(0) })
+        Ok(Self {
+            machine,
+            collected: Mutex::new(Collected { rings, pages, broken: None }),
+            full: AtomicU64::new(0),
+        })
     }
 
     /// Empties all rings and re-arms what was in them.
@@ -57,16 +63,24 @@ impl Rings {
                 collected.pages.insert(region.first_page + page);
             }
         }
-        if taken { reset_dirty_rings(self.machine.vm()) } else { Ok(()) }
+        if taken && let Err(error) = reset_dirty_rings(self.machine.vm()) {
+            collected.broken = error.raw_os_error();
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Makes room; called by a vCPU whose ring is full.
     ///
     /// # Errors
-    /// As the reset.
+    /// When nothing could be reset. An interrupted reset has made some room: the next harvest fails, not the guest.
     pub fn make_room(&self) -> io::Result<()> {
         self.full.fetch_add(1, Ordering::Relaxed);
-        self.collect(&mut self.collected.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.collect(&mut collected) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// How often a ring was full.
@@ -94,12 +108,20 @@ impl KvmRing {
 
 impl DirtyTracker for KvmRing {
     fn arm(&mut self) -> Result<(), TrackerError> {
+        // What is left in the rings belongs to an earlier time, and all pages are protected anew.
+        let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.collect(&mut collected).map_err(failed("reset the dirty rings"))?;
+        collected.pages.clear();
+        collected.broken = None;
         self.0.machine.set_logging(true).map_err(failed("turn dirty logging on"))
     }
 
     fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
         let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.collect(&mut collected).map_err(failed("reset the dirty rings"))?;
+        if let Some(errno) = collected.broken {
+            return Err(failed("trust its rings")(io::Error::from_raw_os_error(errno)));
+        }
         dirty.absorb(&mut collected.pages);
         Ok(())
     }
