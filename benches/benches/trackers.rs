@@ -18,6 +18,7 @@ use migbench_workloads::units::Bytes;
 
 /// A guest that makes a pass over its working set when told to.
 struct Guest {
+    cell: Cell,
     vm: Vm,
     pass: u32,
 }
@@ -34,7 +35,7 @@ impl Guest {
         let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
         let telemetry = Arc::new(Telemetry::map(memfd, 1, false)?);
         let vm = Vm::boot(&cell, 1, abi::FLAG_PASSES, telemetry)?;
-        let mut guest = Self { vm, pass: 0 };
+        let mut guest = Self { cell, vm, pass: 0 };
         guest.write();
         Ok(guest)
     }
@@ -93,7 +94,13 @@ fn trackers(criterion: &mut Criterion) {
             .sample_size(10)
             .measurement_time(Duration::from_millis(500))
             .warm_up_time(Duration::from_millis(100));
-        let mut tracker = tracker(which, guest.vm.machine());
+        let mut tracker = match tracker(&guest.cell, &guest.vm) {
+            Ok(tracker) => tracker,
+            Err(error) => {
+                eprintln!("skipped: {name}: {error}");
+                continue;
+            }
+        };
         let mut dirty = DirtySet::new(guest.vm.ram().pages());
         bench(&mut group, "arm", || {
             let mut outcome = Ok(());

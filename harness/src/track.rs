@@ -132,7 +132,7 @@ pub fn measure(spec: &Spec) -> Result<Passes, TrackError> {
     let shared = Arc::new(Telemetry::map(memfd, cell.vcpus as usize, false)?);
     let flags = abi::FLAG_PASSES | if spec.overlap { abi::FLAG_OVERLAP } else { 0 };
     let vm = Vm::boot(&cell, spec.seed, flags, Arc::clone(&shared))?;
-    let mut tracker = tracker(cell.tracker, vm.machine());
+    let mut tracker = tracker(&cell, &vm)?;
     let mut dirty = DirtySet::new(vm.ram().pages());
 
     let populate = pass(&vm, 1)?;

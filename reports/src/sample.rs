@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
-    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Proof, StopRule, Tracker, Transport, Windows,
+    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Proof, StopRule, Tracker, TrackerSettings,
+    Transport, Windows,
 };
 use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
@@ -34,6 +35,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         codec: if delta { Codec::Xbzrle } else { Codec::None },
         cache: if delta { Cache::Shadow } else { Cache::None },
         tracker: Tracker::KvmBitmap,
+        tracker_settings: TrackerSettings::DEFAULT,
         link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,

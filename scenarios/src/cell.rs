@@ -82,6 +82,14 @@ words! {
     Tracker {
         /// KVM's dirty bitmap, got and cleared in one call.
         KvmBitmap = "kvm-bitmap",
+        /// KVM's dirty bitmap, got at the harvest and cleared chunk by chunk right before pages are read.
+        KvmManual = "kvm-manual",
+        /// KVM's dirty rings, one for each vCPU.
+        KvmRing = "kvm-ring",
+        /// userfaultfd write-protection with a thread that records each fault and lifts the protection.
+        UffdWp = "uffd-wp",
+        /// userfaultfd write-protection that the kernel lifts by itself, read with `PAGEMAP_SCAN`.
+        UffdAsync = "uffd-async",
     }
 }
 
@@ -149,6 +157,42 @@ pub struct StopRule {
     pub estimate: Estimate,
 }
 
+/// How each tracker works. Every one looks only at what is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrackerSettings {
+    /// kvm-manual: every page counts as dirty at first and nothing is write-protected when the tracker is armed.
+    pub initially_set: bool,
+    /// kvm-manual: memory that is cleared in one call, whole multiples of 64 pages.
+    pub clear_chunk: Bytes,
+    /// kvm-ring: entries of each vCPU's ring, a power of two.
+    pub ring_entries: u32,
+    /// kvm-ring: the ring with acquire and release semantics in place of the plain one.
+    pub ring_acquire: bool,
+    /// uffd-wp: memory that is recorded and lifted after one fault, a power of two of pages.
+    pub fault_block: Bytes,
+    /// uffd-async: ranges that one `PAGEMAP_SCAN` can report.
+    pub scan_ranges: u32,
+}
+
+impl TrackerSettings {
+    /// What holds unless something else is said.
+    pub const DEFAULT: Self = Self {
+        initially_set: true,
+        clear_chunk: Bytes(4 << 20),
+        ring_entries: 4096,
+        ring_acquire: true,
+        fault_block: Bytes(4096),
+        scan_ranges: 1024,
+    };
+}
+
+impl Default for TrackerSettings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// How long each stage around a migration lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -179,6 +223,9 @@ pub struct Cell {
     pub cache: Cache,
     /// How written pages are found.
     pub tracker: Tracker,
+    /// How it does that.
+    #[serde(default)]
+    pub tracker_settings: TrackerSettings,
     /// The connection.
     pub link: Link,
     /// Guest memory.

@@ -5,11 +5,11 @@ use std::fmt;
 
 use migbench_workloads::catalogue;
 use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
-use migbench_workloads::units::{Bytes, Rate, Seconds};
+use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
-    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Pinning, Proof, StopRule, Tracker, Transport,
-    Windows,
+    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Pinning, Proof, StopRule, Tracker, TrackerSettings,
+    Transport, Windows,
 };
 use crate::error::{SuiteError, nearest};
 use crate::value::{Reader, shown_content, shown_cpus, shown_load, shown_pattern};
@@ -70,6 +70,9 @@ fn pinned(cell: &Cell, list: fn(&Pinning) -> &Vec<u32>) -> String {
     cell.pinning.as_ref().map_or_else(|| "none".to_owned(), |pinning| shown_cpus(list(pinning)))
 }
 
+/// What one word of KVM's dirty bitmap covers.
+const CLEAR_UNIT: u64 = 64 * PAGE_SIZE;
+
 const WORKLOAD: &str = "required";
 const FROM_WORKLOAD: &str = "the workload's";
 
@@ -126,6 +129,78 @@ pub static KEYS: &[Key] = &[
         "how written pages are found",
         reads!(|cell, v| cell.tracker = v.word(Tracker::ALL)?),
         |cell| cell.tracker.to_string(),
+    ),
+    key(
+        "tracker_settings.initially_set",
+        "boolean",
+        "true",
+        "kvm-manual: all pages count as dirty at first, so that arming write-protects none",
+        reads!(|cell, v| cell.tracker_settings.initially_set = v.boolean()?),
+        |cell| cell.tracker_settings.initially_set.to_string(),
+    ),
+    key(
+        "tracker_settings.clear_chunk",
+        "size",
+        "4MiB",
+        "kvm-manual: memory cleared by one call right before its first page is read, a multiple of 256KiB",
+        reads!(|cell, v| {
+            let chunk = v.size()?;
+            if chunk.0 == 0 || !chunk.0.is_multiple_of(CLEAR_UNIT) {
+                return Err(
+                    v.out_of_range(chunk, "KVM clears whole groups of 64 pages: a multiple of 256KiB")
+                );
+            }
+            cell.tracker_settings.clear_chunk = chunk;
+        }),
+        |cell| cell.tracker_settings.clear_chunk.to_string(),
+    ),
+    key(
+        "tracker_settings.ring_entries",
+        "whole number",
+        "4096",
+        "kvm-ring: entries of each vCPU's ring, a power of two from 256 to 65536",
+        reads!(|cell, v| {
+            const WHY: &str = "a ring has a power of two of entries, from 256 to 65536";
+            let entries = v.integer(256, 1 << 16, WHY)?;
+            if !entries.is_power_of_two() {
+                return Err(v.out_of_range(entries, WHY));
+            }
+            cell.tracker_settings.ring_entries = entries;
+        }),
+        |cell| cell.tracker_settings.ring_entries.to_string(),
+    ),
+    key(
+        "tracker_settings.ring_acquire",
+        "boolean",
+        "true",
+        "kvm-ring: the ring with acquire and release semantics, not the plain one of x86",
+        reads!(|cell, v| cell.tracker_settings.ring_acquire = v.boolean()?),
+        |cell| cell.tracker_settings.ring_acquire.to_string(),
+    ),
+    key(
+        "tracker_settings.fault_block",
+        "size",
+        "4KiB",
+        "uffd-wp: memory recorded and lifted after one fault, a power of two from 4KiB to 2MiB",
+        reads!(|cell, v| {
+            let block = v.size()?;
+            if !block.0.is_power_of_two() || !(PAGE_SIZE..=2 << 20).contains(&block.0) {
+                return Err(v.out_of_range(block, "a block is a power of two from 4KiB to 2MiB"));
+            }
+            cell.tracker_settings.fault_block = block;
+        }),
+        |cell| cell.tracker_settings.fault_block.to_string(),
+    ),
+    key(
+        "tracker_settings.scan_ranges",
+        "whole number",
+        "1024",
+        "uffd-async: ranges of written pages that one PAGEMAP_SCAN can report",
+        reads!(|cell, v| {
+            cell.tracker_settings.scan_ranges =
+                v.integer(1, 1 << 20, "a scan reports 1 to 1048576 ranges")?;
+        }),
+        |cell| cell.tracker_settings.scan_ranges.to_string(),
     ),
     key(
         "link.transport",
@@ -446,6 +521,7 @@ pub(crate) fn blank() -> Cell {
         codec: Codec::None,
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
+        tracker_settings: TrackerSettings::DEFAULT,
         link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,

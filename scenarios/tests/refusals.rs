@@ -160,7 +160,7 @@ fn wrong_types() {
       |            ^^^^^
     "#);
     assert_snapshot!(defaults("tracker = [\"kvm-bitmap\"]"), @r#"
-    t.toml:4:11: `tracker` takes one of the words kvm-bitmap, not a list
+    t.toml:4:11: `tracker` takes one of the words kvm-bitmap, kvm-manual, kvm-ring, uffd-wp, uffd-async, not a list
     4 | tracker = ["kvm-bitmap"]
       |           ^^^^^^^^^^^^^^
     "#);
@@ -194,7 +194,7 @@ fn wrong_types() {
 #[test]
 fn unknown_words() {
     assert_snapshot!(defaults("tracker = \"kvm-bitmp\""), @r#"
-    t.toml:4:11: `kvm-bitmp` is not a value of `tracker` (did you mean `kvm-bitmap`?); known are kvm-bitmap
+    t.toml:4:11: `kvm-bitmp` is not a value of `tracker` (did you mean `kvm-bitmap`?); known are kvm-bitmap, kvm-manual, kvm-ring, uffd-wp, uffd-async
     4 | tracker = "kvm-bitmp"
       |           ^^^^^^^^^^^
     "#);
@@ -238,7 +238,7 @@ fn unknown_words() {
     6 | compare = "enigne"
       |           ^^^^^^^^
     "#);
-    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick; a path to a suite of your own ends in .toml"#);
+    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers; a path to a suite of your own ends in .toml"#);
 }
 
 #[test]

@@ -74,6 +74,7 @@ impl Migrate {
         let cell = self.draft()?.build()?;
         interrupt::catch()?;
         drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        crate::dirty::available(cell.tracker, &cell.tracker_settings)?;
         suite::check_cell_memory(&cell)?;
         let spec = RunSpec {
             verify: self.verify && cell.engine.migrates(),

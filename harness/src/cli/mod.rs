@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migbench_scenarios::SuiteError;
 
+use crate::dirty::Unavailable;
 use crate::runner::suite::SuiteRunError;
 
 /// How the command ends, beside success.
@@ -95,9 +96,11 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {}", told(&error));
-            // What is wrong with a suite, an argument or the size of a guest is the user's to mend.
+            // What is wrong with a suite, an argument or the size of a guest is the user's to mend; so is a tracker
+            // that this host has not.
             let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
-            let exit = if refused || error.is::<SuiteError>() { Exit::Usage } else { Exit::Failure };
+            let usage = refused || error.is::<SuiteError>() || error.is::<Unavailable>();
+            let exit = if usage { Exit::Usage } else { Exit::Failure };
             exit.into()
         }
     }

@@ -12,9 +12,10 @@ use migbench_scenarios::{Assignment, Overrides, Suite};
 
 use super::run::default_directory;
 use super::{Exit, print, width};
+use crate::dirty::available;
 use crate::runner::host::this_host;
 use crate::runner::interrupt;
-use crate::runner::suite::{Job, check_cell_memory, manifest, place};
+use crate::runner::suite::{Job, SuiteRunError, check_cell_memory, manifest, place, skipped};
 use crate::track::{Spec, measure};
 
 /// Measures dirty logging alone, without a migration, and compares trackers.
@@ -124,11 +125,12 @@ impl Track {
 
     /// One run after the other, each kept before the next.
     fn work(&self, job: &Job) -> anyhow::Result<usize> {
-        let mut directory = RunDirectory::create(&job.directory)?;
+        let left_out = skipped(&job.plan, |cell| available(cell.tracker, &cell.tracker_settings))?;
         for planned in job.plan.comparisons.iter().flat_map(|c| &c.cells) {
             check_cell_memory(&planned.cell)?;
         }
-        directory.write_manifest(&manifest(job, this_host()))?;
+        let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
+        directory.write_manifest(&manifest(job, this_host(), left_out.clone()))?;
         let mut failed = 0;
         for (number, planned) in job.plan.order.iter().enumerate() {
             anyhow::ensure!(
@@ -138,6 +140,9 @@ impl Track {
                 job.directory.display()
             );
             let Some(cell) = job.plan.cell(planned) else { continue };
+            if left_out.iter().any(|skipped| skipped.cell == cell.id) {
+                continue;
+            }
             eprintln!("{}/{} {}", number + 1, job.plan.order.len(), cell.id);
             let spec = Spec {
                 cell: cell.cell.clone(),

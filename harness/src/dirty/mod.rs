@@ -3,18 +3,33 @@
 //! A tracker is armed before the first page is read. Each harvest adds the pages written since the one before to a
 //! [`DirtySet`] and re-arms them; the engine then reads the pages. The order matters: a page is re-armed before it
 //! is read, so that a write during the read is found by the next harvest.
+//!
+//! A reader's duties, which some trackers rely on: it counts every page as dirty when it arms, announces each read with
+//! [`DirtyTracker::before_read`], and reads what was reported in some round, if not in the next. A tracker may report a
+//! page that was not written, or twice; it may not leave out one that was.
 
+mod available;
 mod kvm_bitmap;
+mod kvm_manual;
+mod kvm_ring;
 mod set;
+mod uffd_async;
+mod uffd_wp;
 
 use std::io;
 use std::sync::Arc;
 
-use migbench_scenarios::cell::Tracker;
+use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
 
-use crate::sys::machine::Machine;
+use crate::sys::kvm::Logging;
+use crate::vm::Vm;
+pub use available::{Unavailable, available};
 pub use kvm_bitmap::KvmBitmap;
+pub use kvm_manual::KvmManual;
+pub use kvm_ring::{KvmRing, Rings};
 pub use set::DirtySet;
+pub use uffd_async::UffdAsync;
+pub use uffd_wp::UffdWp;
 
 /// Why a tracker failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +75,32 @@ pub trait DirtyTracker: Send {
     fn disarm(&mut self) -> Result<(), TrackerError>;
 }
 
-/// The tracker of that name for a guest.
+/// How KVM must log for a tracker; a machine is made with it.
 #[must_use]
-pub fn tracker(which: Tracker, machine: &Arc<Machine>) -> Box<dyn DirtyTracker> {
-    match which {
-        Tracker::KvmBitmap => Box::new(KvmBitmap::new(Arc::clone(machine))),
+pub const fn logging(tracker: Tracker, settings: &TrackerSettings) -> Logging {
+    match tracker {
+        Tracker::KvmManual => Logging::Manual { initially_set: settings.initially_set },
+        Tracker::KvmRing => Logging::Ring { entries: settings.ring_entries, acquire: settings.ring_acquire },
+        Tracker::KvmBitmap | Tracker::UffdWp | Tracker::UffdAsync => Logging::Bitmap,
     }
+}
+
+/// The tracker of a cell for its guest, which was booted for that cell.
+///
+/// # Errors
+/// When the guest was made for another tracker.
+pub fn tracker(cell: &Cell, vm: &Vm) -> Result<Box<dyn DirtyTracker>, TrackerError> {
+    let (machine, settings) = (vm.machine(), &cell.tracker_settings);
+    let source = || io::Error::other("the guest was made for another tracker");
+    let other = || TrackerError { tracker: cell.tracker, action: "be set up", source: source() };
+    if machine.logging() != logging(cell.tracker, settings) {
+        return Err(other());
+    }
+    Ok(match cell.tracker {
+        Tracker::KvmBitmap => Box::new(KvmBitmap::new(Arc::clone(machine))),
+        Tracker::KvmManual => Box::new(KvmManual::new(Arc::clone(machine), settings)),
+        Tracker::KvmRing => Box::new(KvmRing::new(vm.rings().map(Arc::clone).ok_or_else(other)?)),
+        Tracker::UffdWp => Box::new(UffdWp::new(Arc::clone(vm.ram()), settings)),
+        Tracker::UffdAsync => Box::new(UffdAsync::new(Arc::clone(vm.ram()), settings)),
+    })
 }

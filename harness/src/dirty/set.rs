@@ -67,6 +67,38 @@ impl DirtySet {
         self.first = self.first.min(word);
     }
 
+    /// Puts `count` pages from `first` in.
+    ///
+    /// # Panics
+    /// When the guest has fewer pages.
+    pub fn insert_run(&mut self, first: u64, count: u64) {
+        let end = first + count;
+        assert!(end <= self.pages, "pages up to {end} of {}", self.pages);
+        let mut page = first;
+        while page < end {
+            let (word, bit) = (Self::place(page), page % 64);
+            let ones = (64 - bit).min(end - page);
+            self.words[word] |= (u64::MAX >> (64 - ones)) << bit;
+            page += ones;
+        }
+        if count > 0 {
+            self.first = self.first.min(Self::place(first));
+        }
+    }
+
+    /// Moves all pages of `other`, a set of the same guest, into this one.
+    ///
+    /// # Panics
+    /// When `other` is of another size.
+    pub fn absorb(&mut self, other: &mut Self) {
+        assert_eq!(self.pages, other.pages, "sets of two guests");
+        for (ours, theirs) in self.words[other.first..].iter_mut().zip(&mut other.words[other.first..]) {
+            *ours |= std::mem::take(theirs);
+        }
+        self.first = self.first.min(other.first);
+        other.first = other.words.len();
+    }
+
     /// Adds the pages of a bitmap whose first bit is page `first`, a multiple of 64.
     ///
     /// # Panics
@@ -130,10 +162,16 @@ mod tests {
             let mut set = DirtySet::new(pages);
             let mut model = BTreeSet::new();
             for (seed, length) in seeds {
-                for page in (seed % pages)..(seed % pages + length).min(pages) {
-                    set.insert(page);
-                    model.insert(page);
+                let run = (seed % pages)..(seed % pages + length).min(pages);
+                if seed & 1 << 32 == 0 {
+                    run.clone().for_each(|page| set.insert(page));
+                } else {
+                    let mut other = DirtySet::new(pages);
+                    other.insert_run(run.start, run.end - run.start);
+                    set.absorb(&mut other);
+                    prop_assert!(other.is_empty() && other.take_run(1).is_none());
                 }
+                model.extend(run);
             }
             prop_assert_eq!(set.len(), model.len() as u64);
             let mut taken = Vec::new();

@@ -1,15 +1,9 @@
 //! Whether this process may use userfaultfd on a guest's memory, and with which features.
 
 use nix::errno::Errno;
-use userfaultfd::{Error, FeatureFlags, UffdBuilder};
 
 use super::{Check, Level};
-
-/// Features by the kernel's numbers, since the crate names the older ones only.
-const WRITE_PROTECT: u64 = 1 << 0;
-const WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
-const WP_UNPOPULATED: u64 = 1 << 13;
-const WP_ASYNC: u64 = 1 << 15;
+use crate::sys::uffd::{self, Faults};
 
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,25 +17,13 @@ enum Attempt {
     Other(Errno),
 }
 
-/// `user_mode_only` must be off: with it, a guest's write to protected memory ends `KVM_RUN` with EFAULT.
 fn attempt(features: u64) -> Attempt {
-    let opened = UffdBuilder::new()
-        .close_on_exec(true)
-        .user_mode_only(false)
-        .require_features(FeatureFlags::from_bits_retain(features))
-        .create();
-    // The crate has a `nix` of its own, so that its errno passes as a number.
-    let errno = match opened {
-        Ok(_) => return Attempt::Opened,
-        Err(Error::OpenDevUserfaultfd(error)) => Errno::from_raw(error.raw_os_error().unwrap_or_default()),
-        Err(Error::SystemError(errno)) => Errno::from_raw(errno as i32),
-        Err(_) => Errno::UnknownErrno,
-    };
-    match errno {
-        Errno::ENOSYS => Attempt::Absent,
-        Errno::EPERM | Errno::EACCES => Attempt::Denied,
-        Errno::EINVAL => Attempt::Unsupported,
-        errno => Attempt::Other(errno),
+    match uffd::open(features) {
+        Ok(_) => Attempt::Opened,
+        Err(Errno::ENOSYS | Errno::ENOTTY) => Attempt::Absent,
+        Err(Errno::EPERM | Errno::EACCES) => Attempt::Denied,
+        Err(Errno::EINVAL) => Attempt::Unsupported,
+        Err(errno) => Attempt::Other(errno),
     }
 }
 
@@ -52,12 +34,12 @@ pub(super) fn checks() -> Vec<Check> {
     if plain == Attempt::Opened {
         checks.push(describe(
             "tracker: userfaultfd write-protect",
-            attempt(WRITE_PROTECT | WP_HUGETLBFS_SHMEM | WP_UNPOPULATED),
+            attempt(Faults::Wait.features()),
             "use Linux 6.4 or newer",
         ));
         checks.push(describe(
             "tracker: userfaultfd async",
-            attempt(WRITE_PROTECT | WP_HUGETLBFS_SHMEM | WP_UNPOPULATED | WP_ASYNC),
+            attempt(Faults::Note.features()),
             "use Linux 6.7 or newer",
         ));
     }

@@ -138,7 +138,7 @@ impl Source<'_> {
         let start = clock::now();
         let length = Seconds(self.cell().windows.control.0).duration();
         if self.cell().engine == Engine::TrackOnly {
-            let mut tracker = tracker(self.cell().tracker, vm.machine());
+            let mut tracker = tracker(self.cell(), vm)?;
             let tracked = self.track(vm, tracker.as_mut(), start, length);
             tracker.disarm()?;
             tracked?;
@@ -202,7 +202,7 @@ impl Source<'_> {
             return Err(NodeError::Content("the runner gave no address of the destination".into()));
         };
         let meter = Meter::start(vm, Some(sampler.thread()))?;
-        let mut tracker = tracker(self.cell().tracker, vm.machine());
+        let mut tracker = tracker(self.cell(), vm)?;
         let outcome = self.migrate_with(vm, tracker.as_mut(), &meter, address);
         if !self.report.handed_over {
             vm.telemetry().control().phase.store(abi::PHASE_AFTER, Release);

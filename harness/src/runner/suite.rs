@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use migbench_reports::manifest::{self, Manifest};
+use migbench_reports::manifest::{self, Manifest, Skipped};
 use migbench_reports::record::{Kind, Record, Round, Status};
 use migbench_reports::store::{RunDirectory, StoreError};
 use migbench_scenarios::cell::{Cache, Cell};
@@ -14,6 +14,7 @@ use migbench_workloads::units::Bytes;
 use super::host::{this_host, this_tool};
 use super::record::{self, Place};
 use super::run::{RunError, RunSpec, run};
+use crate::dirty::{Unavailable, available};
 use crate::node::fault::Fault;
 
 /// Why a suite could not be worked off.
@@ -28,6 +29,14 @@ pub enum SuiteRunError {
     /// A node.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A cell that must run has a tracker that this host cannot do.
+    #[error("{cell}: {source}; write `optional` to leave such cells out")]
+    Unavailable {
+        /// The cell's id.
+        cell: String,
+        /// Why not.
+        source: Unavailable,
+    },
     /// The host.
     #[error(
         "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller `memory`"
@@ -60,7 +69,7 @@ impl SuiteRunError {
     /// Whether it is a matter of what was asked for: found before the first guest, and mended by asking otherwise.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Output(_) | Self::Memory { .. })
+        matches!(self, Self::Output(_) | Self::Memory { .. } | Self::Unavailable { .. })
     }
 }
 
@@ -110,6 +119,28 @@ pub fn check_cell_memory(cell: &Cell) -> Result<(), SuiteRunError> {
     }
 }
 
+/// The cells of `plan` that this host cannot run and need not, with the reason.
+///
+/// # Errors
+/// [`SuiteRunError::Unavailable`] for the first that it cannot run and must.
+pub fn skipped(
+    plan: &Plan,
+    available: impl Fn(&Cell) -> Result<(), Unavailable>,
+) -> Result<Vec<Skipped>, SuiteRunError> {
+    let mut skipped = Vec::new();
+    for comparison in &plan.comparisons {
+        for planned in &comparison.cells {
+            let Err(source) = available(&planned.cell) else { continue };
+            if !planned.optional {
+                return Err(SuiteRunError::Unavailable { cell: planned.id.clone(), source });
+            }
+            let (comparison, cell) = (comparison.name.clone(), planned.id.clone());
+            skipped.push(Skipped { comparison, cell, reason: source.reason() });
+        }
+    }
+    Ok(skipped)
+}
+
 fn available_memory() -> Option<Bytes> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
@@ -122,16 +153,18 @@ fn available_memory() -> Option<Bytes> {
 /// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those there are.
 pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunError> {
     // Before the directory: a refused job leaves nothing in the way of the next try.
+    let skipped = skipped(&job.plan, |cell| available(cell.tracker, &cell.tracker_settings))?;
     for planned in job.plan.comparisons.iter().flat_map(|c| &c.cells) {
         check_cell_memory(&planned.cell)?;
     }
     let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
     let host = this_host();
     let cores = host.logical_cores;
-    directory.write_manifest(&manifest(job, host))?;
+    let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
+    directory.write_manifest(&manifest(job, host, skipped.clone()))?;
     let mut failed = 0;
     for (number, planned) in job.plan.order.iter().enumerate() {
-        let Some(cell) = job.plan.cell(planned) else { continue };
+        let Some(cell) = job.plan.cell(planned).filter(|cell| !left_out(&cell.id)) else { continue };
         listener.run_starts(number, &cell.id, &job.plan);
         let spec = RunSpec {
             cell: cell.cell.clone(),
@@ -196,9 +229,9 @@ pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
     }
 }
 
-/// The manifest of a job on this host.
+/// The manifest of a job on this host, without the cells of `skipped`.
 #[must_use]
-pub fn manifest(job: &Job, host: manifest::Host) -> Manifest {
+pub fn manifest(job: &Job, host: manifest::Host, skipped: Vec<Skipped>) -> Manifest {
     let plan = &job.plan;
     let comparisons = plan
         .comparisons
@@ -219,6 +252,9 @@ pub fn manifest(job: &Job, host: manifest::Host) -> Manifest {
             },
         })
         .collect();
+    let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
+    let planned_runs =
+        plan.order.iter().filter(|run| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
     Manifest {
         schema: migbench_reports::record::SCHEMA,
         suite: plan.suite.clone(),
@@ -227,12 +263,44 @@ pub fn manifest(job: &Job, host: manifest::Host) -> Manifest {
         plan: serde_json::to_value(plan).unwrap_or_default(),
         seed: plan.seed,
         repetitions: plan.repetitions,
-        planned_runs: u32::try_from(plan.order.len()).unwrap_or(u32::MAX),
+        planned_runs: u32::try_from(planned_runs).unwrap_or(u32::MAX),
         comparisons,
-        skipped: Vec::new(),
+        skipped,
         host,
         tool: this_tool(),
         command: job.command.clone(),
         started: super::now_utc(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use migbench_scenarios::Suite;
+    use migbench_scenarios::cell::Tracker;
+
+    fn no_rings(cell: &Cell) -> Result<(), Unavailable> {
+        match cell.tracker {
+            Tracker::KvmRing => {
+                Err(Unavailable { tracker: cell.tracker, missing: "no rings".into(), remedy: "add some" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[test]
+    fn optional_cells_are_left_out_with_their_reason_and_others_refuse_the_suite() {
+        let plan = Suite::find("trackers").unwrap().expand().unwrap();
+        let skipped = skipped(&plan, no_rings).unwrap();
+        let found: Vec<_> = skipped.iter().map(|s| (s.cell.as_str(), s.reason.as_str())).collect();
+        assert_eq!(
+            found,
+            [("delta/kvm-ring", "no rings; add some"), ("track-only/kvm-ring", "no rings; add some")]
+        );
+
+        let mut plan = plan;
+        plan.comparisons[0].cells.iter_mut().for_each(|cell| cell.optional = false);
+        let error = super::skipped(&plan, no_rings).unwrap_err().to_string();
+        assert!(error.contains("delta/kvm-ring: the tracker kvm-ring is not available here"), "{error}");
     }
 }

@@ -5,22 +5,30 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use kvm_bindings::{
-    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_device_attr, kvm_dirty_log, kvm_dirty_log__bindgen_ty_1,
-    kvm_run, kvm_xsave,
+    KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+    KVM_DIRTY_LOG_INITIALLY_SET, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET,
+    kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_device_attr, kvm_dirty_log,
+    kvm_dirty_log__bindgen_ty_1, kvm_enable_cap, kvm_run, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 mod ioctl {
     #![allow(missing_docs)]
-    use kvm_bindings::{kvm_device_attr, kvm_dirty_log};
+    use kvm_bindings::{kvm_clear_dirty_log, kvm_device_attr, kvm_dirty_log};
 
     nix::ioctl_write_ptr!(get_dirty_log, 0xae, 0x42, kvm_dirty_log);
+    nix::ioctl_readwrite!(clear_dirty_log, 0xae, 0xc0, kvm_clear_dirty_log);
+    nix::ioctl_none!(reset_dirty_rings, 0xae, 0xc7);
     nix::ioctl_write_ptr!(set_device_attr, 0xae, 0xe1, kvm_device_attr);
     nix::ioctl_write_ptr!(get_device_attr, 0xae, 0xe2, kvm_device_attr);
 }
 
 // The kernel's headers: KVM_GET_DIRTY_LOG is _IOW(KVMIO, 0x42, struct kvm_dirty_log).
 const _: () = assert!(nix::request_code_write!(0xae, 0x42, size_of::<kvm_dirty_log>()) == 0x4010_ae42);
+const _: () =
+    assert!(nix::request_code_readwrite!(0xae, 0xc0, size_of::<kvm_clear_dirty_log>()) == 0xc018_aec0);
+const _: () = assert!(nix::request_code_none!(0xae, 0xc7) == 0xaec7);
 const _: () = assert!(nix::request_code_write!(0xae, 0xe2, size_of::<kvm_device_attr>()) == 0x4018_aee2);
 
 /// Reads and clears the dirty bitmap of `slot`, which has `pages` pages: bit n of word w is page 64 w + n.
@@ -40,6 +48,98 @@ pub fn get_dirty_log(vm: &VmFd, slot: u32, pages: u64, words: &mut [u64]) -> io:
     // the size with which the slot was made.
     unsafe { ioctl::get_dirty_log(vm.as_raw_fd(), &raw const log) }?;
     Ok(())
+}
+
+/// Clears and write-protects pages of `slot`, which has `pages` pages: bit n of word w is page `first` + 64 w + n.
+/// Pages whose bit is zero stay as they are.
+///
+/// # Errors
+/// As `KVM_CLEAR_DIRTY_LOG`; also for a range that starts within a group of 64 pages or reaches past the slot.
+pub fn clear_dirty_log(vm: &VmFd, slot: u32, pages: u64, first: u64, words: &mut [u64]) -> io::Result<()> {
+    let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+    if !first.is_multiple_of(64) || first >= pages {
+        return Err(invalid("a range to clear starts on a multiple of 64 pages within the slot"));
+    }
+    // Up to the slot's end KVM takes any number of pages, before it only multiples of 64.
+    let count = ((words.len() as u64) * 64).min(pages - first);
+    if (words.len() as u64) > count.div_ceil(64) {
+        return Err(invalid("a range to clear reaches past the slot"));
+    }
+    let mut log = kvm_clear_dirty_log {
+        slot,
+        num_pages: u32::try_from(count).map_err(|_| invalid("a range to clear has fewer than 2^32 pages"))?,
+        first_page: first,
+        __bindgen_anon_1: kvm_clear_dirty_log__bindgen_ty_1 { dirty_bitmap: words.as_mut_ptr().cast() },
+    };
+    // SAFETY: the kernel reads one bit per page, rounded up to words, which `words` holds by the checks above.
+    unsafe { ioctl::clear_dirty_log(vm.as_raw_fd(), &raw mut log) }?;
+    Ok(())
+}
+
+/// Write-protects again all pages whose ring entries were handed back, on all vCPUs.
+///
+/// Signals are held back meanwhile. Linux from 6.16 on stops at a pending signal, and forgets about up to 64 pages whose
+/// entries it has taken back and not yet protected: a kick that came during a reset lost writes. Retrying does not
+/// help, so an interrupted reset is an error.
+///
+/// # Errors
+/// As `KVM_RESET_DIRTY_RINGS`; after `EINTR` the rings cannot be trusted any more.
+pub fn reset_dirty_rings(vm: &VmFd) -> io::Result<()> {
+    let held = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    // SAFETY: takes no argument; works on KVM's own records of the entries.
+    let reset = unsafe { ioctl::reset_dirty_rings(vm.as_raw_fd()) };
+    held.thread_set_mask()?;
+    reset?;
+    Ok(())
+}
+
+/// How KVM tells of written pages, which is settled when a VM is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logging {
+    /// A bitmap that is cleared as it is got. What KVM does unless told otherwise.
+    Bitmap,
+    /// A bitmap that is cleared by calls of its own.
+    Manual {
+        /// All bits are set when logging starts, and nothing is write-protected before it is cleared.
+        initially_set: bool,
+    },
+    /// A ring for each vCPU.
+    Ring {
+        /// Entries of 16 bytes.
+        entries: u32,
+        /// With acquire and release semantics.
+        acquire: bool,
+    },
+}
+
+impl Logging {
+    /// Number and argument of the capability that must be enabled; none for what is always there.
+    #[must_use]
+    pub const fn capability(self) -> Option<(u32, u64)> {
+        match self {
+            Self::Bitmap => None,
+            Self::Manual { initially_set } => {
+                let set = if initially_set { KVM_DIRTY_LOG_INITIALLY_SET } else { 0 };
+                let flags = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | set;
+                // Widening; `From` is not const.
+                Some((KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, flags as u64))
+            }
+            Self::Ring { entries, acquire } => {
+                let number = if acquire { KVM_CAP_DIRTY_LOG_RING_ACQ_REL } else { KVM_CAP_DIRTY_LOG_RING };
+                Some((number, entries as u64 * size_of::<kvm_bindings::kvm_dirty_gfn>() as u64))
+            }
+        }
+    }
+
+    /// Has a VM without vCPUs log in this way.
+    ///
+    /// # Errors
+    /// As `KVM_ENABLE_CAP`.
+    pub fn enable(self, vm: &VmFd) -> io::Result<()> {
+        let Some((cap, argument)) = self.capability() else { return Ok(()) };
+        vm.enable_cap(&kvm_enable_cap { cap, args: [argument, 0, 0, 0], ..Default::default() })?;
+        Ok(())
+    }
 }
 
 /// Sets FPU, SSE, AVX and AVX-512 state.
@@ -124,7 +224,7 @@ impl ImmediateExit {
                 size,
                 nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE,
                 nix::sys::mman::MapFlags::MAP_SHARED,
-                vcpu_fd(vcpu),
+                descriptor(vcpu),
                 0,
             )
         }?;
@@ -148,7 +248,8 @@ impl Drop for ImmediateExit {
     }
 }
 
-fn vcpu_fd(vcpu: &VcpuFd) -> std::os::fd::BorrowedFd<'_> {
+/// A vCPU's descriptor, to map parts of it.
+pub(super) fn descriptor(vcpu: &VcpuFd) -> std::os::fd::BorrowedFd<'_> {
     // SAFETY: the descriptor is open for as long as `vcpu` is borrowed.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(vcpu.as_raw_fd()) }
 }

@@ -7,7 +7,7 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VmFd};
 use migbench_workloads::units::PAGE_SIZE;
 
-use super::kvm;
+use super::kvm::{self, Logging};
 use super::memory::Telemetry;
 use crate::vm::memory::{HOLE_START, Ram};
 
@@ -22,17 +22,20 @@ pub struct Machine {
     kvm: Kvm,
     ram: Arc<Ram>,
     telemetry: Arc<Telemetry>,
+    logging: Logging,
 }
 
 impl Machine {
-    /// A machine without vCPUs.
+    /// A machine without vCPUs. How it logs written pages is settled here, because KVM takes that only before the
+    /// first vCPU; logging itself is off.
     ///
     /// # Errors
-    /// As `KVM_CREATE_VM` and `KVM_SET_USER_MEMORY_REGION`.
-    pub fn new(kvm: Kvm, ram: Arc<Ram>, telemetry: Arc<Telemetry>) -> io::Result<Self> {
+    /// As `KVM_CREATE_VM`, `KVM_ENABLE_CAP` and `KVM_SET_USER_MEMORY_REGION`.
+    pub fn new(kvm: Kvm, ram: Arc<Ram>, telemetry: Arc<Telemetry>, logging: Logging) -> io::Result<Self> {
         let vm = kvm.create_vm()?;
         kvm::check_xsave_size(&vm)?;
-        let machine = Self { vm, kvm, ram, telemetry };
+        logging.enable(&vm)?;
+        let machine = Self { vm, kvm, ram, telemetry, logging };
         machine.set_logging(false)?;
         machine.set_slot(kvm_userspace_memory_region {
             slot: TELEMETRY_SLOT,
@@ -65,6 +68,12 @@ impl Machine {
         // SAFETY: the memory is that of `ram` or `telemetry`, which self keeps mapped until after `vm` is closed
         // (vCPU threads hold self too); both are reached by copies through raw pointers or by atomics only.
         unsafe { self.vm.set_user_memory_region(region) }.map_err(io::Error::from)
+    }
+
+    /// How it logs written pages.
+    #[must_use]
+    pub const fn logging(&self) -> Logging {
+        self.logging
     }
 
     /// The machine's descriptor.

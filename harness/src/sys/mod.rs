@@ -6,4 +6,7 @@ pub mod clock;
 pub mod kvm;
 pub mod machine;
 pub mod memory;
+pub mod pagemap;
+pub mod ring;
 pub mod thread;
+pub mod uffd;

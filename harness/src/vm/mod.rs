@@ -19,7 +19,9 @@ use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine as MachineParams;
 
+use crate::dirty::{self, Rings};
 use crate::doctor::{KvmOpenError, open_kvm};
+use crate::sys::kvm::Logging;
 use crate::sys::machine::{Machine, TELEMETRY_ADDRESS};
 use crate::sys::memory::Telemetry;
 use crate::sys::thread;
@@ -71,6 +73,7 @@ fn to(action: &'static str) -> impl Fn(io::Error) -> VmError {
 pub struct Vm {
     vcpus: Vec<Vcpu>,
     machine: Arc<Machine>,
+    rings: Option<Arc<Rings>>,
     tsc_khz: u32,
 }
 
@@ -78,20 +81,22 @@ pub struct Vm {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Vm {
-    /// Memory, machine and paused vCPU threads, nothing loaded: what a destination is.
+    /// Memory, machine and paused vCPU threads, nothing loaded: what a destination is. It tracks nothing, whatever
+    /// the cell's tracker is.
     ///
     /// # Errors
     /// See [`VmError`].
     pub fn new(cell: &Cell, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
-        Self::assemble(cell, telemetry, |_, _, _| Ok(()))
+        Self::assemble(cell, telemetry, Logging::Bitmap, |_, _, _| Ok(()))
     }
 
-    /// Boots the guest image and waits until every vCPU runs operations.
+    /// Boots the guest image, ready for the cell's tracker, and waits until every vCPU runs operations.
     ///
     /// # Errors
     /// See [`VmError`]; a fault of the guest comes with its own words.
     pub fn boot(cell: &Cell, seed: u64, flags: u32, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
-        let vm = Self::assemble(cell, telemetry, |ram, tsc_khz, vcpus| {
+        let logging = dirty::logging(cell.tracker, &cell.tracker_settings);
+        let vm = Self::assemble(cell, telemetry, logging, |ram, tsc_khz, vcpus| {
             let machine = MachineParams {
                 vcpus: cell.vcpus,
                 tsc_khz,
@@ -123,6 +128,7 @@ impl Vm {
     fn assemble(
         cell: &Cell,
         telemetry: Arc<Telemetry>,
+        logging: Logging,
         load: impl FnOnce(&Ram, u32, &[VcpuFd]) -> Result<(), VmError>,
     ) -> Result<Self, VmError> {
         thread::install_kick_handler().map_err(to("install a signal handler"))?;
@@ -131,7 +137,8 @@ impl Vm {
         if cell.prefault {
             ram.populate()?;
         }
-        let machine = Arc::new(Machine::new(kvm, ram, telemetry).map_err(to("create a machine"))?);
+        let machine = Machine::new(kvm, ram, telemetry, logging).map_err(to("create a machine"))?;
+        let machine = Arc::new(machine);
         let cpuid = machine
             .kvm()
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
@@ -145,6 +152,13 @@ impl Vm {
         let Some(first) = fds.first() else {
             return Err(to("create a guest without vCPUs")(io::Error::from(io::ErrorKind::InvalidInput)));
         };
+        let rings = match logging {
+            Logging::Ring { entries, .. } => {
+                let rings = Rings::new(Arc::clone(&machine), &fds, entries);
+                Some(Arc::new(rings.map_err(to("map the dirty rings"))?))
+            }
+            Logging::Bitmap | Logging::Manual { .. } => None,
+        };
         let tsc_khz = first.get_tsc_khz().map_err(|e| to("read the TSC frequency")(e.into()))?;
         let msrs = state::restorable_msrs(machine.kvm(), first)?;
         load(machine.ram(), tsc_khz, &fds)?;
@@ -153,9 +167,10 @@ impl Vm {
         for (index, fd) in fds.into_iter().enumerate() {
             let state = VcpuState::new(&msrs)?;
             let pin = pins.get(index % pins.len().max(1)).copied();
-            vcpus.push(Vcpu::start(&machine, index, fd, state, pin).map_err(to("start a vCPU thread"))?);
+            let vcpu = Vcpu::start(&machine, index, fd, state, pin, rings.clone());
+            vcpus.push(vcpu.map_err(to("start a vCPU thread"))?);
         }
-        Ok(Self { vcpus, machine, tsc_khz })
+        Ok(Self { vcpus, machine, rings, tsc_khz })
     }
 
     /// RAM.
@@ -168,6 +183,12 @@ impl Vm {
     #[must_use]
     pub const fn machine(&self) -> &Arc<Machine> {
         &self.machine
+    }
+
+    /// The dirty rings of its vCPUs, where it logs to rings.
+    #[must_use]
+    pub const fn rings(&self) -> Option<&Arc<Rings>> {
+        self.rings.as_ref()
     }
 
     /// Telemetry.

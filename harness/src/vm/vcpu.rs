@@ -9,10 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kvm_bindings::KVM_EXIT_DIRTY_RING_FULL;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use migbench_workloads::abi;
 
 use super::state::{StateError, VcpuState};
+use crate::dirty::Rings;
 use crate::sys::clock;
 use crate::sys::kvm::ImmediateExit;
 use crate::sys::machine::Machine;
@@ -89,6 +91,8 @@ struct Shared {
     /// [`clock::now`] right before the first `KVM_RUN` after a resume.
     entered: AtomicU64,
     thread: AtomicI32,
+    /// Where it makes room when its dirty ring is full.
+    rings: Option<Arc<Rings>>,
 }
 
 impl Shared {
@@ -109,7 +113,7 @@ pub struct Vcpu {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Vcpu {
-    /// Starts the thread of `fd`, which waits paused.
+    /// Starts the thread of `fd`, which waits paused. `rings` is there when its machine logs to dirty rings.
     ///
     /// # Errors
     /// As `mmap` and thread creation.
@@ -119,6 +123,7 @@ impl Vcpu {
         fd: VcpuFd,
         state: VcpuState,
         cpu: Option<u32>,
+        rings: Option<Arc<Rings>>,
     ) -> std::io::Result<Self> {
         let seat = Seat {
             order: Order::Pause,
@@ -137,6 +142,7 @@ impl Vcpu {
             immediate_exit: ImmediateExit::new(machine.kvm(), &fd)?,
             entered: AtomicU64::new(0),
             thread: AtomicI32::new(0),
+            rings,
         });
         let (of_thread, machine) = (Arc::clone(&shared), Arc::clone(machine));
         let (ready, started) = std::sync::mpsc::channel();
@@ -322,6 +328,13 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
                 }
             }
             Ok(VcpuExit::IoOut(abi::EXIT_PORT, _)) => continue,
+            // `kvm-ioctls` has no name for this exit.
+            Ok(VcpuExit::Unsupported(KVM_EXIT_DIRTY_RING_FULL)) if shared.rings.is_some() => {
+                match shared.rings.as_deref().map_or(Ok(()), Rings::make_room) {
+                    Ok(()) => continue,
+                    Err(error) => Some(format!("its dirty ring is full and cannot be reset: {error}")),
+                }
+            }
             Ok(VcpuExit::Intr) => None,
             Ok(exit) => Some(format!("{exit:?}")),
             Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => None,

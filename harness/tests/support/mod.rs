@@ -59,6 +59,7 @@ pub fn cell() -> Cell {
         codec: Codec::None,
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
+        tracker_settings: TrackerSettings::DEFAULT,
         link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
         memory: Bytes(32 << 20),
         backing: Backing::Anonymous,

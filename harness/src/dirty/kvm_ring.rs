@@ -1,0 +1,132 @@
+//! KVM's dirty rings: each vCPU enters the pages that it writes into a ring of its own (api.rst, 8.29).
+//!
+//! Entries are collected into a set by the harvest, and by a vCPU whose ring is full, which does so itself before it
+//! goes on and so waits for nobody. Collecting ends with the reset that write-protects the pages again, so a page is
+//! never read before. On CPUs that log in hardware first (PML) the last entries reach the ring when the vCPU leaves
+//! `KVM_RUN`: the pause is that kick, and a harvest with the guest running leaves them to the next one.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvm_ioctls::VcpuFd;
+use migbench_scenarios::cell::Tracker;
+
+use super::{DirtySet, DirtyTracker, TrackerError};
+use crate::sys::kvm::reset_dirty_rings;
+use crate::sys::machine::Machine;
+use crate::sys::ring::Ring;
+
+/// The rings of all vCPUs of a machine.
+#[derive(Debug)]
+pub struct Rings {
+    machine: Arc<Machine>,
+    collected: Mutex<Collected>,
+    full: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Collected {
+    rings: Vec<Ring>,
+    /// Pages taken from the rings and not harvested yet.
+    pages: DirtySet,
+    /// A reset failed: pages may be writable without an entry. The guest can live with that, a tracker cannot.
+    broken: Option<i32>,
+}
+
+impl Rings {
+    /// The rings of `vcpus`, all of them, whose machine logs to rings of `entries` entries.
+    ///
+    /// # Errors
+    /// As `mmap`.
+    pub fn new(machine: Arc<Machine>, vcpus: &[VcpuFd], entries: u32) -> io::Result<Self> {
+        let rings = vcpus.iter().map(|vcpu| Ring::new(vcpu, entries)).collect::<Result<_, _>>()?;
+        let pages = DirtySet::new(machine.ram().pages());
+        Ok(Self {
+            machine,
+            collected: Mutex::new(Collected { rings, pages, broken: None }),
+            full: AtomicU64::new(0),
+        })
+    }
+
+    /// Empties all rings and re-arms what was in them.
+    fn collect(&self, collected: &mut Collected) -> io::Result<()> {
+        let regions = self.machine.ram().regions();
+        let mut taken = false;
+        for ring in &mut collected.rings {
+            while let Some((slot, page)) = ring.take() {
+                taken = true;
+                // The upper half is the address space, of which there is one.
+                let Some(region) = regions.iter().find(|r| r.slot == slot && page < r.pages) else {
+                    return Err(io::Error::other(format!("a dirty ring names page {page} of slot {slot}")));
+                };
+                collected.pages.insert(region.first_page + page);
+            }
+        }
+        if taken && let Err(error) = reset_dirty_rings(self.machine.vm()) {
+            collected.broken = error.raw_os_error();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Makes room; called by a vCPU whose ring is full.
+    ///
+    /// # Errors
+    /// When nothing could be reset. An interrupted reset has made some room: the next harvest fails, not the guest.
+    pub fn make_room(&self) -> io::Result<()> {
+        self.full.fetch_add(1, Ordering::Relaxed);
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.collect(&mut collected) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// How often a ring was full.
+    #[must_use]
+    pub fn times_full(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
+    }
+}
+
+/// The tracker `kvm-ring`.
+#[derive(Debug)]
+pub struct KvmRing(Arc<Rings>);
+
+fn failed(action: &'static str) -> impl Fn(io::Error) -> TrackerError {
+    move |source| TrackerError { tracker: Tracker::KvmRing, action, source }
+}
+
+impl KvmRing {
+    /// A tracker of all RAM, not armed.
+    #[must_use]
+    pub const fn new(rings: Arc<Rings>) -> Self {
+        Self(rings)
+    }
+}
+
+impl DirtyTracker for KvmRing {
+    fn arm(&mut self) -> Result<(), TrackerError> {
+        // What is left in the rings belongs to an earlier time, and all pages are protected anew.
+        let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.collect(&mut collected).map_err(failed("reset the dirty rings"))?;
+        collected.pages.clear();
+        collected.broken = None;
+        self.0.machine.set_logging(true).map_err(failed("turn dirty logging on"))
+    }
+
+    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
+        let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.collect(&mut collected).map_err(failed("reset the dirty rings"))?;
+        if let Some(errno) = collected.broken {
+            return Err(failed("trust its rings")(io::Error::from_raw_os_error(errno)));
+        }
+        dirty.absorb(&mut collected.pages);
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Result<(), TrackerError> {
+        self.0.machine.set_logging(false).map_err(failed("turn dirty logging off"))
+    }
+}
