@@ -1,5 +1,6 @@
 //! The guest image under QEMU's software CPU, which is stricter than a host that virtualises page tables in
 //! software: it checks what the boot stub sets up, and that the image needs nothing of the harness.
+#![allow(clippy::unwrap_used)]
 #![cfg(feature = "image")]
 
 use std::io::Write;

@@ -23,7 +23,7 @@ pub const HOLE_END: u64 = 4 << 30;
 pub const GRANULE: u64 = 2 << 20;
 
 /// One page's bytes.
-pub type Page = [u8; PAGE_SIZE as usize];
+pub type Page = [u8; 4096];
 
 /// Why there is no guest memory.
 #[derive(Debug, thiserror::Error)]
