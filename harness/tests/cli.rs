@@ -315,7 +315,34 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The binary always opens /dev/kvm; what it says where that fails is tested at its function.
+#[test]
+fn no_rights_to_kvm_are_told_with_the_remedy_and_leave_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let closed = std::fs::metadata("/dev/kvm").is_ok_and(|kvm| kvm.permissions().mode() & 0o006 == 0);
+    if !nix::unistd::geteuid().is_root() || !closed {
+        support::skip("needs root, to become somebody without rights to /dev/kvm");
+        return;
+    }
+    // A copy, since the way to the binary itself may be closed to others.
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let binary = scratch.path().join("migbench");
+    std::fs::copy(assert_cmd::cargo::cargo_bin!("migbench"), &binary).unwrap();
+    let output = scratch.path().join("run");
+    let commands = [vec!["run", "quick", "-o", output.to_str().unwrap()], vec!["migrate"]];
+    for arguments in commands {
+        let mut command = std::process::Command::new(&binary);
+        let outcome = command.args(arguments).uid(NOBODY).gid(NOBODY).output().unwrap();
+        let said = String::from_utf8(outcome.stderr).unwrap();
+        assert_eq!((outcome.status.code(), outcome.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains("no rights to open /dev/kvm") && said.contains("group `kvm`"), "{said}");
+        assert!(!output.exists());
+    }
+}
+
+/// The binary always opens /dev/kvm; what it says where there is none is tested at its function.
 #[test]
 fn kvm_that_cannot_be_opened_is_told_with_a_remedy() {
     let scratch = tempfile::tempdir().unwrap();
@@ -323,7 +350,7 @@ fn kvm_that_cannot_be_opened_is_told_with_a_remedy() {
     assert!(missing.contains("does not exist") && missing.contains("load the module"), "{missing}");
     let path = scratch.path().join("denied");
     std::fs::write(&path, "").unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let denied = migbench::doctor::open_kvm(&path).unwrap_err().to_string();
     // The superuser may open anything, and finds that this is not KVM.
     assert!(denied.contains("group `kvm`") || denied.contains("is not KVM"), "{denied}");

@@ -25,19 +25,24 @@ macro_rules! require_kvm {
 }
 pub(crate) use require_kvm;
 
-/// Whether there is KVM. Says so where there is none: on the terminal, and as a line in the file that
-/// `MIGBENCH_SKIP_LOG` names, since cargo hides what a passing test prints.
+/// Whether there is KVM; the test is skipped where there is none.
 pub fn kvm_or_skip() -> bool {
     let Err(error) = migbench::doctor::open_kvm(Path::new("/dev/kvm")) else { return true };
     assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
+    skip(&error.to_string());
+    false
+}
+
+/// Says why the test is skipped: on the terminal, and as a line in the file that `MIGBENCH_SKIP_LOG` names, since
+/// cargo hides what a passing test prints.
+pub fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("skipped: {error}");
+    eprintln!("skipped: {reason}");
     if let Some(log) = std::env::var_os("MIGBENCH_SKIP_LOG") {
         let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
         // One write, so that lines of parallel tests stay whole.
-        file.write_all(format!("{test}: {}\n", error.to_string().replace('\n', " ")).as_bytes()).unwrap();
+        file.write_all(format!("{test}: {}\n", reason.replace('\n', " ")).as_bytes()).unwrap();
     }
-    false
 }
 
 /// A small guest that writes a lot, open loop.
