@@ -42,11 +42,11 @@ impl From<Exit> for ExitCode {
 const EXAMPLES: &str = "\
 Examples:
   migbench run quick                       both engines, two workloads, two to three minutes
-  migbench run quick --set link.rate=10Gbit/s -o results/fast
-                                           the same over a faster link, into that directory
+  migbench run quick --set link.rate=500Mbit/s -o results/slow
+                                           the same over a slower link, into that directory
   migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
-  migbench report results/fast             the table again, on any machine
-  migbench show results/fast               its runs; with a run's id its rounds and errors
+  migbench report results/slow             the table again, on any machine
+  migbench show results/slow               its runs; with a run's id its rounds and errors
   migbench list                            suites, workloads, engines; keys for --set
   migbench doctor                          is this host fit to measure?
 

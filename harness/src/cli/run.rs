@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   migbench run quick --dry-run                     what would run, and about how long
   migbench run quick --repeat 1 -o results/first   each cell once, besides its verification run
-  migbench run quick --filter write-heavy --set link.rate=10Gbit/s
+  migbench run quick --filter write-heavy --set link.rate=500Mbit/s
   migbench run quick --set memory=128MiB,256MiB    both sizes, as comparisons of their own
   migbench run mine.toml
 
