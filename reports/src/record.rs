@@ -72,6 +72,9 @@ pub struct Metric {
 pub struct Round {
     /// Its number.
     pub round: u32,
+    /// Seconds from the start of the migration to the start of its harvest.
+    #[serde(default)]
+    pub start: f64,
     /// Pages found dirty for this round; in round 0 all pages of the guest.
     pub dirty_pages: u64,
     /// Bytes written to the link.

@@ -83,7 +83,11 @@ impl Table {
         // Capped runs cost the most: ratios to the baseline's other runs alone would flatter the baseline.
         let baseline = comparison.baseline().filter(|baseline| baseline.capped.is_empty());
         let columns = columns(comparison);
-        let rows = comparison.cells.iter().flat_map(|cell| rows(columns, baseline, cell)).collect();
+        // Where all cells are of one engine, that engine is no control beside the others.
+        let engine = comparison.baseline().map(|cell| cell.cell.engine);
+        let control = |cell: &CellRuns<'_>| cell.is_control() && Some(cell.cell.engine) != engine;
+        let rows =
+            comparison.cells.iter().flat_map(|cell| rows(columns, baseline, cell, control(cell))).collect();
         Self {
             title,
             columns: columns.iter().map(|measure| measure.label()).collect(),
@@ -94,11 +98,16 @@ impl Table {
     }
 }
 
-fn rows(columns: &[Measure], baseline: Option<&CellRuns<'_>>, cell: &CellRuns<'_>) -> Vec<Row> {
+fn rows(
+    columns: &[Measure],
+    baseline: Option<&CellRuns<'_>>,
+    cell: &CellRuns<'_>,
+    control: bool,
+) -> Vec<Row> {
     let kind = match cell {
         CellRuns { skipped: Some(_), .. } => RowKind::Skipped,
         CellRuns { baseline: true, .. } => RowKind::Baseline,
-        _ if cell.is_control() => RowKind::Control,
+        _ if control => RowKind::Control,
         _ => RowKind::Compared,
     };
     let label = if cell.baseline { format!("{} (baseline)", cell.label) } else { cell.label.clone() };

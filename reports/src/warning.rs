@@ -104,6 +104,7 @@ impl fmt::Display for Warning {
 fn advice(flag: &str) -> &'static str {
     match flag {
         "not_steady" => ": the guest's throughput had not settled when the migration started",
+        "overloaded" => ": the guest could not keep up with its open-loop schedule; lower settings.load",
         "oversubscribed" => ": more vCPUs than cores to spare, so threads waited for each other",
         "fault_injected" => ": a fault was planted; these are no measurements",
         _ => "",

@@ -4,7 +4,7 @@
 //! compares is that same copy, never the guest's memory, which changes meanwhile.
 
 use super::Tally;
-use crate::codec::{Backend, Outcome, Page};
+use crate::codec::{Backend, Outcome};
 use crate::dirty::DirtySet;
 use crate::wire::pages::PageBatch;
 
@@ -46,7 +46,9 @@ pub struct Delta {
     codec: Backend,
     elide_zero: bool,
     /// Every page as the destination holds it. Both start as zeros; a page enters when it is sent.
-    shadow: Box<[Page]>,
+    shadow: Vec<u8>,
+    /// Where its first page starts: at a page of the host, so that no access crosses a cache line.
+    start: usize,
     /// Pages that were sent at least once. Before that the whole page goes out, whatever it holds, so that the
     /// first round costs every engine the same.
     sent: DirtySet,
@@ -54,24 +56,22 @@ pub struct Delta {
 
 impl std::fmt::Debug for Delta {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delta").field("pages", &self.shadow.len()).finish_non_exhaustive()
+        f.debug_struct("Delta").field("bytes", &self.shadow.len()).finish_non_exhaustive()
     }
 }
 
 impl Delta {
-    /// A policy with a shadow of `pages` pages. Its memory is taken as pages are first sent.
+    /// A policy with a shadow of `pages` pages. Its memory is taken from the kernel as pages are first sent: the bytes
+    /// come zeroed and untouched, which a vector of whole pages would not.
     ///
     /// # Panics
     /// When that many pages do not fit into the address space.
     #[must_use]
     pub fn new(pages: u64, elide_zero: bool) -> Self {
-        let count = usize::try_from(pages).expect("a shadow that fits into the address space");
-        Self {
-            codec: Backend::best(),
-            elide_zero,
-            shadow: vec![[0; 4096]; count].into_boxed_slice(),
-            sent: DirtySet::new(pages),
-        }
+        let bytes = usize::try_from(pages * 4096).expect("a shadow that fits into the address space");
+        let shadow = vec![0_u8; bytes + 4095];
+        let start = shadow.as_ptr().align_offset(4096);
+        Self { codec: Backend::best(), elide_zero, shadow, start, sent: DirtySet::new(pages) }
     }
 }
 
@@ -79,7 +79,8 @@ impl PagePolicy for Delta {
     fn settle(&mut self, page: u64, batch: &mut PageBatch, tally: &mut Tally) {
         let codec = self.codec;
         // Page numbers come from the guest's own bitmap, of the same length.
-        let old = &mut self.shadow[usize::try_from(page).unwrap_or(usize::MAX)];
+        let old =
+            &mut self.shadow[self.start..].as_chunks_mut().0[usize::try_from(page).unwrap_or(usize::MAX)];
         let known = self.sent.contains(page);
         if self.elide_zero && codec.is_zero(batch.staged()) {
             if known {

@@ -209,6 +209,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         send += end - last;
         let sent = Round {
             round,
+            start: clock::seconds(self.start, harvest.0),
             dirty_pages,
             traffic: self.link.traffic().total() - before,
             duration: clock::seconds(harvest.0, end),

@@ -17,6 +17,8 @@ use crate::sys::clock::seconds;
 
 /// A guest clock that moved by more than this against the host's hid or made up time.
 const TSC_TOLERANCE: f64 = 1e-3;
+/// A guest that does less than this share of its schedule does not keep up.
+const KEPT_UP: f64 = 0.95;
 /// Nanoseconds after the end of a migration that count as brownout's span.
 const BROWNOUT_TAIL: u64 = 1_000_000_000;
 
@@ -107,9 +109,18 @@ fn flags(
         ("oversubscribed", cores.is_some_and(|cores| spec.cell.vcpus > cores.saturating_sub(1))),
         ("fault_injected", spec.fault.is_some() || spec.guest_flags != 0),
         ("tsc_jumped", metrics.get(MetricKey::TscJump).is_some_and(|jump| jump.abs() > TSC_TOLERANCE)),
+        ("overloaded", overloaded(spec, metrics)),
         ("clock_backwards", destination.is_some_and(|d| d.backwards > 0)),
     ];
     conditions.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()).collect()
+}
+
+/// Whether the steady guest did less than its open-loop schedule asks for: its response times then tell of the
+/// backlog, and its load is not what the suite says.
+fn overloaded(spec: &RunSpec, metrics: &Metrics) -> bool {
+    let due = spec.cell.settings.operations_per_second(spec.cell.link.rate);
+    let done = metrics.get(MetricKey::ThroughputSteady);
+    due.zip(done).is_some_and(|(due, done)| done < KEPT_UP * due)
 }
 
 /// Why the run failed and where the guest is; `None` when all went as planned.
@@ -210,10 +221,8 @@ fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> T
     event(start, "start");
     if let Some(sending) = &source.sending {
         event(sending.set_up, "armed");
-        let mut time = sending.set_up;
         for round in sending.rounds.iter().filter(|round| !round.paused) {
-            event(time, &format!("round-{}", round.round));
-            time += nanoseconds(round.duration);
+            event(sending.start + nanoseconds(round.start), &format!("round-{}", round.round));
         }
         event(sending.pause_ordered, "pause");
         event(sending.committed, "commit");
@@ -284,8 +293,12 @@ fn measure(
         set(m, K::HarvestTime, Some(source.rounds.iter().map(|r| r.harvest_time).sum()))?;
         set(m, K::DirtyRate, dirty_rate(&source.rounds))?;
     }
-    let brown = analysis::brownout(&series, (steady.start, steady.end), (start, end + BROWNOUT_TAIL), dark);
-    set(m, K::Brownout, brown)?;
+    // Where samples end before the span does, silence would pass for a brownout.
+    let tail = end + BROWNOUT_TAIL;
+    if series.last().is_some_and(|sample| sample.0 >= tail) {
+        let brown = analysis::brownout(&series, (steady.start, steady.end), (start, tail), dark);
+        set(m, K::Brownout, brown)?;
+    }
     if cell.settings.load != Load::FlatOut {
         let backlog = destination.map(|d| d.backlog_max).or(source.backlog_max);
         set(m, K::BacklogMax, backlog.map(|b| b as f64))?;

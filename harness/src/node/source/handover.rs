@@ -154,9 +154,9 @@ impl Source<'_> {
         Fault::strike(fault, Role::Source, Point::BeforeCommit, &link.saboteur());
         self.phase = "handover";
         // One small frame enters the socket whole or not at all: an error means that nobody got it.
+        let committed = clock::now();
         link.send(FrameKind::Commit, &[])?;
         self.report.handed_over = true;
-        let committed = clock::now();
         Fault::strike(fault, Role::Source, Point::AfterCommit, &link.saboteur());
         let running = expect(link, FrameKind::Running, "Running").map(|_| clock::now());
         if let Some(sending) = &mut self.report.sending {
