@@ -444,9 +444,8 @@ fn migrations_arrive_whole_under_every_tracker() {
                 .assert()
                 .success();
             let shown = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
-            if engine != "track-only" {
-                assert!(shown.contains("verified"), "{tracker}: {shown}");
-            }
+            assert!(shown.contains("guest state checked"), "{tracker}: {shown}");
+            assert_eq!(shown.contains("memory hashed equal"), engine != "track-only", "{tracker}: {shown}");
         }
     }
 }

@@ -30,8 +30,11 @@ struct Collected {
     rings: Vec<Ring>,
     /// Pages taken from the rings and not harvested yet.
     pages: DirtySet,
-    /// A reset failed: pages may be writable without an entry. The guest can live with that, a tracker cannot.
-    broken: Option<i32>,
+    /// Entries that were handed back and that KVM has not reset yet.
+    owed: u64,
+    /// A reset stopped half-way: pages may be writable without an entry. The guest can live with that, a tracker
+    /// cannot.
+    short: bool,
 }
 
 impl Rings {
@@ -44,7 +47,7 @@ impl Rings {
         let pages = DirtySet::new(machine.ram().pages());
         Ok(Self {
             machine,
-            collected: Mutex::new(Collected { rings, pages, broken: None }),
+            collected: Mutex::new(Collected { rings, pages, owed: 0, short: false }),
             full: AtomicU64::new(0),
         })
     }
@@ -52,10 +55,9 @@ impl Rings {
     /// Empties all rings and re-arms what was in them.
     fn collect(&self, collected: &mut Collected) -> io::Result<()> {
         let regions = self.machine.ram().regions();
-        let mut taken = false;
         for ring in &mut collected.rings {
             while let Some((slot, page)) = ring.take() {
-                taken = true;
+                collected.owed += 1;
                 // The upper half is the address space, of which there is one.
                 let Some(region) = regions.iter().find(|r| r.slot == slot && page < r.pages) else {
                     return Err(io::Error::other(format!("a dirty ring names page {page} of slot {slot}")));
@@ -63,9 +65,10 @@ impl Rings {
                 collected.pages.insert(region.first_page + page);
             }
         }
-        if taken && let Err(error) = reset_dirty_rings(self.machine.vm()) {
-            collected.broken = error.raw_os_error();
-            return Err(error);
+        if collected.owed > 0 {
+            let reset = reset_dirty_rings(self.machine.vm())?;
+            collected.short |= reset < collected.owed;
+            collected.owed = collected.owed.saturating_sub(reset);
         }
         Ok(())
     }
@@ -73,14 +76,10 @@ impl Rings {
     /// Makes room; called by a vCPU whose ring is full.
     ///
     /// # Errors
-    /// When nothing could be reset. An interrupted reset has made some room: the next harvest fails, not the guest.
+    /// As the reset.
     pub fn make_room(&self) -> io::Result<()> {
         self.full.fetch_add(1, Ordering::Relaxed);
-        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.collect(&mut collected) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            outcome => outcome,
-        }
+        self.collect(&mut self.collected.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How often a ring was full.
@@ -112,15 +111,16 @@ impl DirtyTracker for KvmRing {
         let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.collect(&mut collected).map_err(failed("reset the dirty rings"))?;
         collected.pages.clear();
-        collected.broken = None;
+        collected.short = false;
         self.0.machine.set_logging(true).map_err(failed("turn dirty logging on"))
     }
 
     fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
         let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.collect(&mut collected).map_err(failed("reset the dirty rings"))?;
-        if let Some(errno) = collected.broken {
-            return Err(failed("trust its rings")(io::Error::from_raw_os_error(errno)));
+        if collected.short {
+            let source = io::Error::other("KVM reset fewer entries than were handed back");
+            return Err(failed("trust the dirty rings")(source));
         }
         dirty.absorb(&mut collected.pages);
         Ok(())
