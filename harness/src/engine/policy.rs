@@ -127,6 +127,7 @@ impl PagePolicy for Delta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Page;
 
     fn settle(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (Tally, u64) {
         let mut batch = PageBatch::new(4);
