@@ -456,11 +456,13 @@ pub struct Receiver {
     sequence: u64,
     offset: u64,
     buffer: Vec<u8>,
+    /// Whether data came quickly of late.
+    brisk: bool,
 }
 
 impl Receiver {
     fn new(stream: Arc<Stream>, timeout: Duration) -> Self {
-        Self { stream, timeout, sequence: 0, offset: 0, buffer: Vec::new() }
+        Self { stream, timeout, sequence: 0, offset: 0, buffer: Vec::new(), brisk: false }
     }
 
     /// Receives the next frame. It lies in this receiver's buffer, which grows to the largest frame seen.
@@ -470,13 +472,13 @@ impl Receiver {
     pub fn recv(&mut self) -> Result<Frame<'_>, LinkError> {
         let start = self.offset;
         let mut header = [0; HEADER];
-        read_exactly(&self.stream, &mut header, &mut self.offset, self.timeout, true)?;
+        read_exactly(&self.stream, &mut header, &mut self.offset, self.timeout, true, &mut self.brisk)?;
         let header = frame::decode_header(&header, start, self.sequence)?;
         if self.buffer.len() < header.length {
             self.buffer.resize(header.length, 0);
         }
         let payload = &mut self.buffer[..header.length];
-        read_exactly(&self.stream, payload, &mut self.offset, self.timeout, false)?;
+        read_exactly(&self.stream, payload, &mut self.offset, self.timeout, false, &mut self.brisk)?;
         let frame = header.with_payload(payload)?;
         self.sequence += 1;
         Ok(frame)
@@ -499,24 +501,34 @@ impl Receiver {
     }
 }
 
+/// A receiver that found data after less than this looks for more that long before it sleeps. Were it to sleep at
+/// once, a fast sender would have to wake it for every few pages, which costs the sender more than copying them; over
+/// a link that is slower than this the receiver sleeps as ever.
+const LOOK: Duration = Duration::from_micros(50);
+
 fn read_exactly(
     stream: &Stream,
     mut buffer: &mut [u8],
     offset: &mut u64,
     timeout: Duration,
     at_start: bool,
+    brisk: &mut bool,
 ) -> Result<(), LinkError> {
     let mut doing = if at_start { AT_A_HEADER } else { IN_A_FRAME };
     let mut moved = Instant::now();
     while !buffer.is_empty() {
-        match recv(stream.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_WAITALL) {
+        let look = *brisk && moved.elapsed() < LOOK;
+        let flags = if look { MsgFlags::MSG_DONTWAIT } else { MsgFlags::MSG_WAITALL };
+        match recv(stream.as_fd().as_raw_fd(), buffer, flags) {
             Ok(0) => return Err(LinkError::Closed { doing, offset: *offset }),
             Ok(read) => {
+                *brisk = moved.elapsed() < LOOK;
                 *offset += read as u64;
                 buffer = &mut buffer[read..];
                 moved = Instant::now();
                 doing = IN_A_FRAME;
             }
+            Err(Errno::EAGAIN) if look => std::hint::spin_loop(),
             Err(Errno::EINTR) if moved.elapsed() < timeout => {}
             Err(Errno::EINTR) => return Err(LinkError::Timeout { doing, after: timeout, offset: *offset }),
             Err(errno) => return Err(LinkError::from_errno(errno, doing, *offset, timeout)),
