@@ -37,9 +37,13 @@ fn flatten(path: &str, value: &Value, all: &mut Flat) {
 #[must_use]
 pub fn show(path: &str, value: &Value) -> String {
     match (path, value) {
-        ("memory" | "settings.working_set", Value::Number(number)) => {
-            number.as_u64().map_or_else(|| number.to_string(), quantity::size)
-        }
+        (
+            "memory"
+            | "settings.working_set"
+            | "tracker_settings.clear_chunk"
+            | "tracker_settings.fault_block",
+            Value::Number(number),
+        ) => number.as_u64().map_or_else(|| number.to_string(), quantity::size),
         ("link.rate", Value::Number(number)) => {
             number.as_u64().map_or_else(|| number.to_string(), quantity::rate)
         }

@@ -180,10 +180,15 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         let dirty_pages = dirty.len();
         let before = self.link.traffic().total();
         let mut tally = Tally::default();
-        let (mut encode, mut send) = (0, 0);
+        let (mut rearm, mut encode, mut send) = (0, 0, 0);
         batch.clear();
         while let Some((first, count)) = dirty.take_run(batch.room() as u64) {
-            self.tracker.before_read(first, count)?;
+            if !paused {
+                // Nothing is written any more in the paused round, and no harvest follows it.
+                let asked = clock::now();
+                self.tracker.before_read(first, count)?;
+                rearm += clock::now() - asked;
+            }
             let staged = batch.stage(usize::try_from(count).unwrap_or(usize::MAX));
             self.ram.read(first, staged.as_flattened_mut())?;
             let read = clock::now();
@@ -213,7 +218,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             dirty_pages,
             traffic: self.link.traffic().total() - before,
             duration: clock::seconds(harvest.0, end),
-            harvest_time: harvest.1,
+            harvest_time: harvest.1 + clock::seconds(0, rearm),
             encode_time: clock::seconds(0, encode),
             send_time: clock::seconds(0, send),
             pages_full: tally.full,

@@ -173,18 +173,19 @@ impl Source<'_> {
             std::thread::sleep(Seconds(PACE).duration());
             let before = clock::now();
             tracker.harvest(&mut dirty)?;
-            let after = clock::now();
-            self.report.rounds.push(Round {
-                round,
-                dirty_pages: dirty.len(),
-                duration: clock::seconds(last, after),
-                harvest_time: clock::seconds(before, after),
-                ..Round::default()
-            });
+            let dirty_pages = dirty.len();
             // What a tracker re-arms lazily it must re-arm here too, or only its first round would count.
             while let Some((first, count)) = dirty.take_run(64) {
                 tracker.before_read(first, count)?;
             }
+            let after = clock::now();
+            self.report.rounds.push(Round {
+                round,
+                dirty_pages,
+                duration: clock::seconds(last, after),
+                harvest_time: clock::seconds(before, after),
+                ..Round::default()
+            });
             round += 1;
             last = after;
         }
