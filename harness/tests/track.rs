@@ -49,3 +49,47 @@ fn a_guest_that_runs_freely_is_harvested_meanwhile() {
     let passes = measure(&free).unwrap();
     assert!(passes.passes.iter().all(|p| p.dirty > 0), "{passes:?}");
 }
+
+#[test]
+fn the_command_compares_trackers_and_keeps_records() {
+    require_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("run");
+    let run = assert_cmd::Command::cargo_bin("migbench")
+        .unwrap()
+        .args(["track", "--tracker", "kvm-bitmap,kvm-manual", "--memory", "32MiB,64MiB"])
+        .args(["--working-set", "4MiB,16MiB", "--passes", "2", "--repeat", "1", "-o"])
+        .arg(&output)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    // Four sizes, each a table of both trackers, and the fits over them.
+    for part in
+        ["first", "re-arm", "disarm", "kvm-bitmap (baseline)", "harvest kvm-manual:", "per GiB tracked"]
+    {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    let data = migbench_reports::store::RunData::load(&output).unwrap();
+    assert_eq!(data.records.len(), 8);
+    for record in &data.records {
+        assert_eq!(record.rounds.len(), 2);
+        for metric in ["arm_time", "first_write_time", "harvest_time", "rearm_time", "disarm_time"] {
+            assert!(record.metrics.contains_key(metric), "{metric} in {}", record.run_id);
+        }
+        let pages = record.cell.settings.working_set.pages().0;
+        assert!(record.rounds.iter().all(|round| round.dirty_pages >= pages), "{record:?}");
+    }
+}
+
+#[test]
+fn an_unknown_tracker_is_refused_with_the_nearest_one() {
+    let run = assert_cmd::Command::cargo_bin("migbench")
+        .unwrap()
+        .args(["track", "--tracker", "kvm-bitmp"])
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert!(text.contains("kvm-bitmap"), "{text}");
+}

@@ -4,6 +4,7 @@
 //! the tracker reports, in any order and at any time. Whenever the guest is paused and all reports are worked off, the
 //! copy must equal its memory, byte for byte, and another harvest must find nothing. The kernel's `dirty_log_test` asks
 //! the same of KVM's logs.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
