@@ -18,12 +18,21 @@ use crate::runner::interrupt;
 use crate::runner::suite::{Job, SuiteRunError, check_cell_memory, manifest, place, skipped};
 use crate::track::{Spec, measure};
 
+const EXAMPLES: &str = "\
+Examples:
+  migbench track --memory 1GiB --working-set 256MiB
+  migbench track --tracker kvm-bitmap,kvm-ring --vcpus 2 --overlap --random
+  migbench track --memory 256MiB,1GiB,8GiB --working-set 64MiB,200MiB --repeat 3
+
+Sizes are written like 256MiB; a bare 1G is refused.";
+
 /// Measures dirty logging alone, without a migration, and compares trackers.
 ///
 /// The guest goes over its memory in passes as memstress of the kernel's selftests does, and the host harvests after
 /// each, as dirty_log_perf_test does: so the figures can be laid beside its own. Lists of sizes make a table for each,
 /// and with several of them the report fits what a tracker costs per GiB tracked and per dirty page.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Track {
     /// Trackers to compare, with commas; the first one is the baseline. All that this host has when left out.
     #[arg(long, value_name = "NAMES")]

@@ -25,6 +25,9 @@ use crate::wire::link::{Link, LinkError};
 /// Longest wait for the guest's first operation here, in ns.
 const SIGN_OF_LIFE: u64 = 10_000_000_000;
 
+/// The window after the migration starts when the source hears of it, a little after it is told here.
+const MARGIN: u64 = 20_000_000;
+
 /// Serves one run.
 ///
 /// # Errors
@@ -186,7 +189,7 @@ impl Destination<'_> {
         self.report.traffic = link.traffic().total();
         self.report.usage = meter.finish()?;
         self.phase = "after";
-        let end = running + nanoseconds(cell.windows.after);
+        let end = running + nanoseconds(cell.windows.after) + MARGIN;
         while clock::now() < end {
             vm.check()?;
             let caught_up = (0..telemetry.vcpus()).all(|n| {
