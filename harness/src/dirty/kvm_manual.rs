@@ -81,6 +81,10 @@ impl DirtyTracker for KvmManual {
         Ok(())
     }
 
+    fn re_arms_lazily(&self) -> bool {
+        true
+    }
+
     fn before_read(&mut self, first: u64, count: u64) -> Result<(), TrackerError> {
         let machine = Arc::clone(&self.machine);
         for region in machine.ram().regions() {

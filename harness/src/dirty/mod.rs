@@ -58,6 +58,11 @@ pub trait DirtyTracker: Send {
     /// See [`TrackerError`].
     fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError>;
 
+    /// Whether [`Self::before_read`] does anything, so that nobody times what is nothing.
+    fn re_arms_lazily(&self) -> bool {
+        false
+    }
+
     /// Called right before `count` pages from `first` are read. A tracker that harvests without re-arming re-arms
     /// these pages here; others do nothing.
     ///

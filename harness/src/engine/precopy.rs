@@ -182,9 +182,10 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         let mut tally = Tally::default();
         let (mut rearm, mut encode, mut send) = (0, 0, 0);
         batch.clear();
+        // Nothing is written any more in the paused round, and no harvest follows it.
+        let lazy = !paused && self.tracker.re_arms_lazily();
         while let Some((first, count)) = dirty.take_run(batch.room() as u64) {
-            if !paused {
-                // Nothing is written any more in the paused round, and no harvest follows it.
+            if lazy {
                 let asked = clock::now();
                 self.tracker.before_read(first, count)?;
                 rearm += clock::now() - asked;
