@@ -283,7 +283,7 @@ fn measure(
     let Some((start, end)) = span(source) else { return Ok(()) };
     let mut dark = None;
     if let (Some(sending), Some(there)) = (&source.sending, destination) {
-        measure_sending(cell, source, sending, there, m)?;
+        measure_sending(cell, sending, there, m)?;
         dark = measure_switchover(source, sending, there, &series, m)?;
         let after = there.caught_up.unwrap_or(sending.running);
         set(m, K::ThroughputAfter, throughput(after, there.end))?;
@@ -324,7 +324,6 @@ fn set(m: &mut Metrics, key: MetricKey, value: Option<f64>) -> Result<(), Metric
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes of one run stay under 2^53")]
 fn measure_sending(
     cell: &Cell,
-    source: &SourceReport,
     sending: &Sending,
     there: &DestinationReport,
     m: &mut Metrics,
@@ -364,7 +363,6 @@ fn measure_sending(
     set(m, K::EncodeTime, Some(sending.rounds.iter().map(|r| r.encode_time).sum()))?;
     set(m, K::DecodeTime, Some(there.decode))?;
     let harvest: f64 = sending.rounds.iter().map(|r| r.harvest_time).sum();
-    let _ = source;
     set(m, K::HarvestTime, Some(harvest))
 }
 

@@ -22,7 +22,7 @@ pub const HOLE_END: u64 = 4 << 30;
 /// RAM comes in whole large pages.
 pub const GRANULE: u64 = 2 << 20;
 
-/// Runs of this many bytes are written past the caches, at twice the speed. They come from a first round, long before
+/// Runs of this many bytes are written past the caches, which do not keep them anyway. They come from a first round, long before
 /// the guest runs; what a paused round brings is short, and soon needed.
 const STREAM: usize = 64 << 10;
 
