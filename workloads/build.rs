@@ -10,8 +10,9 @@ fn main() {
     // Set for the guest only: the files that both sides compile leave host-side derives out by it.
     println!("cargo::rustc-check-cfg=cfg(guest)");
     println!("cargo::rerun-if-changed=guest");
-    println!("cargo::rerun-if-changed=src/abi.rs");
-    println!("cargo::rerun-if-changed=src/kernel.rs");
+    for shared in ["abi.rs", "content.rs", "pages.rs", "programs", "random.rs"] {
+        println!("cargo::rerun-if-changed=src/{shared}");
+    }
     println!("cargo::rerun-if-env-changed=RUSTC");
     if std::env::var_os("CARGO_FEATURE_IMAGE").is_none() {
         return;

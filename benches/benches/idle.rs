@@ -89,7 +89,7 @@ fn memory() -> Outcome<()> {
     for &mebibytes in sizes {
         for engine in [Engine::Full, Engine::Delta] {
             let mut cell = cell(engine, Bytes(mebibytes << 20))?;
-            cell.settings.fill = Fill { zero: 0.0, random: 0.5, text: 0.5 };
+            cell.settings.fill = Fill { zero: 0.0, random: 0.5, text: 0.5, duplicate: 0.0 };
             let record = migrate(&cell, 1)?;
             let [source, destination] =
                 ["memory_source", "memory_destination"].map(|name| value(&record, name).unwrap_or(f64::NAN));

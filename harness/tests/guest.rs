@@ -11,6 +11,7 @@ use migbench::sys::memory::Telemetry;
 use migbench::vm::{Vm, VmError, telemetry};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
+use migbench_workloads::programs::parametric;
 use support::{cell, require_kvm, telemetry_file};
 
 fn boot(cell: &Cell, flags: u32) -> Result<Vm, VmError> {
@@ -32,7 +33,7 @@ fn works_and_validates() {
             assert!(vm.telemetry().vcpu(n).page_writes.load(Ordering::Relaxed) > 0, "vCPU {n} wrote nothing");
         }
         let mut filed = telemetry::empty_histogram();
-        telemetry::lift(vm.telemetry(), 0, abi::OPERATION_WRITE, 0, &mut filed);
+        telemetry::lift(vm.telemetry(), 0, parametric::WRITE, 0, &mut filed);
         assert!(!filed.is_empty());
         vm.validate().unwrap();
     }

@@ -202,7 +202,7 @@ fn the_smallest_guest_works_and_odd_sizes_are_refused() {
 fn a_guest_of_64_gib_works() {
     require_kvm!();
     let mut cell = Cell { memory: Bytes(64 << 30), prefault: false, ..cell() };
-    cell.settings.fill = Fill { zero: 0.9999, random: 0.0001, text: 0.0 };
+    cell.settings.fill = Fill { zero: 0.9999, random: 0.0001, text: 0.0, duplicate: 0.0 };
     let (vm, _shared) = boot(&cell);
     let before = telemetry::operations(vm.telemetry());
     std::thread::sleep(Duration::from_millis(200));

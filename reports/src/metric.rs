@@ -167,6 +167,8 @@ metrics! {
         "Pages whose delta was no smaller than the page; sent whole and counted in `pages_full` too.";
     DirtyRate = "dirty_rate", PagesPerSecond, Neither, "dirty rate",
         "Unique pages found dirty per second, the median over rounds.";
+    PageWriteRate = "page_write_rate", PagesPerSecond, Neither, "page writes/s",
+        "Page writes per second that the guest made in the two steady windows, a page that is written twice counted twice: what a load in pages or bytes sets.";
     PageWritesPrecopy = "page_writes_precopy", Count, Neither, "page writes in pre-copy",
         "Page writes that the guest achieved during pre-copy. An engine that slows a closed-loop guest gets an easier guest; this shows it.";
     DeltaBytesPerPage = "delta_bytes_per_page", Bytes, Smaller, "bytes per delta",

@@ -29,7 +29,8 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             change: Change { bytes: 256, pieces: 4, moves: false },
             content: Content::Counter,
             load: Load::Pressure(if workload == "read-heavy" { 0.1 } else { 0.7 }),
-            fill: Fill { zero: 0.25, random: 0.5, text: 0.25 },
+            fill: Fill { zero: 0.25, random: 0.5, text: 0.25, duplicate: 0.0 },
+            ..Settings::BASE
         },
         engine,
         codec: if delta { Codec::Xbzrle } else { Codec::None },
@@ -57,6 +58,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             warmup_max: Seconds(10.0),
         },
         timing: true,
+        start_phase: 1,
     }
 }
 

@@ -249,6 +249,13 @@ pub struct Cell {
     pub windows: Windows,
     /// Whether the guest times its operations; without it there are counters only.
     pub timing: bool,
+    /// Of a workload with phases, the one in which steady windows are measured and the migration starts, from 1.
+    #[serde(default = "first")]
+    pub start_phase: u32,
+}
+
+const fn first() -> u32 {
+    1
 }
 
 /// Host CPUs, by number.

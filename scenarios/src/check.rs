@@ -1,7 +1,8 @@
 //! What excludes what: rules over whole cells, each with the reason and the remedy. They run on every cell before
 //! anything is measured, because a cell that cannot mean what it says would still give a number.
 
-use migbench_workloads::settings::{Fill, Load};
+use migbench_workloads::abi::MAX_PARTS;
+use migbench_workloads::settings::{Fill, Load, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
 use crate::cell::{Cache, Cell, Codec, Engine};
@@ -15,6 +16,9 @@ pub const GUEST_RESERVE: Bytes = Bytes(8 << 20);
 pub const GUEST_LEAST: Bytes = Bytes(32 << 20);
 /// Guest memory comes in whole large pages, which its page tables map.
 pub const GUEST_STEP: Bytes = Bytes(2 << 20);
+
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const SHARED_PARTS: u32 = MAX_PARTS as u32;
 
 /// A broken rule: the keys it is about, the one to point at first, and the sentence.
 type Broken = (&'static [&'static str], String);
@@ -75,15 +79,38 @@ fn memory(cell: &Cell) -> Option<Broken> {
         );
         return Some((&["settings.working_set", "memory", "workload"], what));
     }
-    if set.pages().0 < u64::from(cell.vcpus) {
-        let what = format!("working set {set} for {} vCPUs: each needs a page of its own", cell.vcpus);
-        return Some((&["settings.working_set", "vcpus", "workload"], what));
+    let (parts, whose) = match cell.settings.sharing {
+        Sharing::Partitioned => (cell.vcpus, "vCPUs"),
+        Sharing::Shared => (SHARED_PARTS, "shared parts"),
+    };
+    let (program, least) = (cell.settings.program.word(), cell.settings.program.least_pages());
+    if set.pages().0 / u64::from(parts) < least {
+        let what = format!(
+            "working set {set} for {parts} {whose}: {program} needs {} for each",
+            Bytes(least * PAGE_SIZE)
+        );
+        return Some((&["settings.working_set", "vcpus", "settings.sharing", "workload"], what));
     }
     None
 }
 
 fn load(cell: &Cell) -> Option<Broken> {
-    let settings = &cell.settings;
+    let whole = &cell.settings;
+    const PHASES: &[&str] = &["settings.phases", "start_phase", "workload"];
+    if cell.start_phase as usize > whole.phases.len().max(1) {
+        let what = format!("start_phase {} of {} phases", cell.start_phase, whole.phases.len().max(1));
+        return Some((&["start_phase", "settings.phases", "workload"], what));
+    }
+    if let Some(phase) = whole.phases.iter().find(|phase| phase.working_set > Some(whole.working_set)) {
+        let size = phase.working_set.unwrap_or(whole.working_set);
+        let what = format!("a phase of working_set {size} in a working set of {}", whole.working_set);
+        return Some((PHASES, what));
+    }
+    let stages = whole.phases.iter().map(|phase| whole.within(phase));
+    std::iter::once(whole.clone()).chain(stages).find_map(|settings| load_of(&settings, cell))
+}
+
+fn load_of(settings: &Settings, cell: &Cell) -> Option<Broken> {
     if let (Load::Pressure(pressure), None) = (settings.load, cell.link.rate) {
         let what = format!(
             "pressure({pressure}) over an unlimited link: pressure is a share of the link's rate; limit link.rate or \
@@ -91,7 +118,8 @@ fn load(cell: &Cell) -> Option<Broken> {
         );
         return Some((&["link.rate", "settings.load", "workload"], what));
     }
-    if settings.reads >= 1.0 && matches!(settings.load, Load::Pressure(_) | Load::Pages(_)) {
+    let by_writes = matches!(settings.load, Load::Pressure(_) | Load::Pages(_) | Load::Bytes(_));
+    if settings.reads >= 1.0 && by_writes && settings.program.reads_alone() {
         let what = "reads = 1 with a load in written pages: nothing is ever written; lower settings.reads or set \
                     settings.load to operations(...)";
         return Some((&["settings.reads", "settings.load", "workload"], what.to_owned()));
@@ -113,12 +141,20 @@ fn rest(cell: &Cell) -> Option<Broken> {
             format!("{} pieces of {} bytes: a piece has at least one byte", change.pieces, change.bytes);
         return Some((&["settings.change.pieces", "settings.change.bytes", "workload"], what));
     }
-    let Fill { zero, random, text } = cell.settings.fill;
-    let sum = zero + random + text;
+    let Fill { zero, random, text, duplicate } = cell.settings.fill;
+    let sum = zero + random + text + duplicate;
     if (sum - 1.0).abs() > 1e-6 {
-        let what = format!("fill shares zero {zero} + random {random} + text {text} make {sum}, not 1");
+        let what = format!(
+            "fill shares zero {zero} + random {random} + text {text} + duplicate {duplicate} make {sum}, not 1"
+        );
         return Some((
-            &["settings.fill.zero", "settings.fill.random", "settings.fill.text", "workload"],
+            &[
+                "settings.fill.zero",
+                "settings.fill.random",
+                "settings.fill.text",
+                "settings.fill.duplicate",
+                "workload",
+            ],
             what,
         ));
     }

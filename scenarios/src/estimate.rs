@@ -1,7 +1,7 @@
 //! How long a run will take, roughly: for `--dry-run` and the progress bar, never for results. The model is the
 //! textbook one of pre-copy: each round sends what the previous one let the guest write.
 
-use migbench_workloads::settings::Load;
+use migbench_workloads::settings::Pace;
 use migbench_workloads::units::{PAGE_SIZE, Seconds};
 
 use crate::cell::{Cell, Engine, Proof};
@@ -55,10 +55,12 @@ fn precopy(cell: &Cell) -> f64 {
     let (set, rate, page) = (size(cell.settings.working_set.0), rate(cell), size(PAGE_SIZE));
     let settings = &cell.settings;
     let per_operation = (1.0 - settings.reads) * f64::from(settings.writes);
-    let written = match settings.load {
-        Load::FlatOut => FLAT_OUT * per_operation * page,
-        _ => settings.operations_per_second(cell.link.rate).unwrap_or(0.0) * per_operation * page,
-    };
+    let written = page
+        * match settings.pace(cell.link.rate) {
+            Pace::FlatOut => FLAT_OUT * per_operation,
+            Pace::Operations(rate) => rate * per_operation,
+            Pace::Writes(rate) => rate,
+        };
     // What a re-sent page costs against a whole one; two lengths of up to two bytes around every piece.
     let change = settings.change;
     let delta = (f64::from(change.bytes) + 4.0 * f64::from(change.pieces) + 40.0) / page;

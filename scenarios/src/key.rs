@@ -4,7 +4,7 @@
 use std::fmt;
 
 use migbench_workloads::catalogue;
-use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use migbench_workloads::settings::{Content, Program, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
@@ -12,7 +12,7 @@ use crate::cell::{
     Transport, Windows,
 };
 use crate::error::{SuiteError, nearest};
-use crate::value::{Reader, shown_content, shown_cpus, shown_load, shown_pattern};
+use crate::value::{Reader, shown_cpus, shown_load, shown_pattern, shown_phases, shown_word};
 
 /// One key of a cell.
 pub struct Key {
@@ -72,6 +72,10 @@ fn pinned(cell: &Cell, list: fn(&Pinning) -> &Vec<u32>) -> String {
 
 /// What one word of KVM's dirty bitmap covers.
 const CLEAR_UNIT: u64 = 64 * PAGE_SIZE;
+
+/// Phases that a guest has room for.
+const MAX_PHASES: u32 = 8;
+const _: () = assert!(MAX_PHASES as usize == migbench_workloads::abi::MAX_STAGES);
 
 const WORKLOAD: &str = "required";
 const FROM_WORKLOAD: &str = "the workload's";
@@ -374,12 +378,36 @@ pub static KEYS: &[Key] = &[
         |cell| cell.timing.to_string(),
     ),
     key(
+        "start_phase",
+        "whole number",
+        "1",
+        "with settings.phases: the phase, counted from 1, in which steady windows are measured and the migration starts",
+        reads!(|cell, v| cell.start_phase = v.integer(1, MAX_PHASES, "a workload has 1 to 8 phases")?),
+        |cell| cell.start_phase.to_string(),
+    ),
+    key(
+        "settings.program",
+        "word",
+        FROM_WORKLOAD,
+        "what the guest runs over its working set; parametric is all numbers, the others have shapes of their own",
+        reads!(|cell, v| cell.settings.program = v.word(Program::ALL)?),
+        |cell| cell.settings.program.word().to_owned(),
+    ),
+    key(
         "settings.working_set",
         "size",
         FROM_WORKLOAD,
         "memory that the operations touch, at most guest memory less 8MiB",
         reads!(|cell, v| cell.settings.working_set = v.size()?),
         |cell| cell.settings.working_set.to_string(),
+    ),
+    key(
+        "settings.sharing",
+        "word",
+        FROM_WORKLOAD,
+        "partitioned: each vCPU has a part of the working set; shared: all take turns on 64 parts, under locks",
+        reads!(|cell, v| cell.settings.sharing = v.word(Sharing::ALL)?),
+        |cell| shown_word(Sharing::ALL, cell.settings.sharing),
     ),
     key(
         "settings.reads",
@@ -447,15 +475,16 @@ pub static KEYS: &[Key] = &[
         "settings.content",
         "word",
         FROM_WORKLOAD,
-        "what is written: counter, random or same",
-        reads!(|cell, v| cell.settings.content = v.content()?),
-        |cell| shown_content(cell.settings.content),
+        "what is written: counter, random, same, text, records, zero or duplicate",
+        reads!(|cell, v| cell.settings.content = v.word(Content::ALL)?),
+        |cell| shown_word(Content::ALL, cell.settings.content),
     ),
     key(
         "settings.load",
         "load",
         FROM_WORKLOAD,
-        "how hard the guest works: pressure(share of the link), pages(per second), operations(per second) or flat-out",
+        "how hard the guest works: pressure(share of the link), pages(per second), bytes(100MB/s), operations(per second) \
+         or flat-out",
         reads!(|cell, v| cell.settings.load = v.load()?),
         |cell| shown_load(cell.settings.load),
     ),
@@ -479,9 +508,26 @@ pub static KEYS: &[Key] = &[
         "settings.fill.text",
         "share",
         FROM_WORKLOAD,
-        "share of text-like pages; the three shares make 1",
+        "share of text-like pages; the four shares make 1",
         reads!(|cell, v| cell.settings.fill.text = v.share()?),
         |cell| cell.settings.fill.text.to_string(),
+    ),
+    key(
+        "settings.fill.duplicate",
+        "share",
+        FROM_WORKLOAD,
+        "share of pages that are each one of sixteen",
+        reads!(|cell, v| cell.settings.fill.duplicate = v.share()?),
+        |cell| cell.settings.fill.duplicate.to_string(),
+    ),
+    key(
+        "settings.phases",
+        "phases",
+        FROM_WORKLOAD,
+        "settings that hold for a time each, over and over, as \"2s reads=0.9 load=pages(5000); 500ms load=flat-out\": \
+         of reads, writes, load and working_set; or none",
+        reads!(|cell, v| cell.settings.phases = v.phases()?),
+        |cell| shown_phases(&cell.settings.phases),
     ),
 ];
 
@@ -506,17 +552,7 @@ pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<
 pub(crate) fn blank() -> Cell {
     Cell {
         workload: String::new(),
-        settings: Settings {
-            working_set: Bytes(64 << 20),
-            reads: 0.5,
-            pattern: Pattern::Uniform,
-            accesses: 32,
-            writes: 1,
-            change: Change { bytes: 256, pieces: 4, moves: true },
-            content: Content::Random,
-            load: Load::FlatOut,
-            fill: Fill { zero: 0.5, random: 0.25, text: 0.25 },
-        },
+        settings: Settings { accesses: 32, ..Settings::BASE },
         engine: Engine::Full,
         codec: Codec::None,
         cache: Cache::None,
@@ -543,6 +579,7 @@ pub(crate) fn blank() -> Cell {
             warmup_max: Seconds(5.0),
         },
         timing: true,
+        start_phase: 1,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use migbench_workloads::settings::{Content, Load, Pattern};
+use migbench_workloads::settings::{Load, Pattern, Phase};
 use migbench_workloads::units::{Bytes, Rate, Seconds, UnitError};
 
 use crate::document::{Data, Node};
@@ -17,10 +17,6 @@ pub(crate) struct Reader<'a> {
     /// The value.
     pub node: &'a Node,
 }
-
-/// The words for what a page write writes.
-pub(crate) const CONTENTS: &[(&str, Content)] =
-    &[("counter", Content::Counter), ("random", Content::Random), ("same", Content::Same)];
 
 impl Reader<'_> {
     fn refuse(&self, problem: Problem) -> SuiteError {
@@ -148,24 +144,85 @@ impl Reader<'_> {
     }
 
     pub fn load(&self) -> Result<Load, SuiteError> {
-        const KNOWN: [&str; 4] = ["pressure(0.5)", "pages(20000)", "operations(100000)", "flat-out"];
-        let text =
-            self.text("one of \"pressure(0.5)\", \"pages(20000)\", \"operations(100000)\", \"flat-out\"")?;
-        let make: fn(f64) -> Load = match (text, Self::call(text)) {
-            ("flat-out", _) => return Ok(Load::FlatOut),
-            (_, Some(("pressure", Some(_)))) => Load::Pressure,
-            (_, Some(("pages", Some(_)))) => Load::Pages,
-            (_, Some(("operations", Some(_)))) => Load::Operations,
+        let expected = "one of \"pressure(0.5)\", \"pages(20000)\", \"bytes(100MB/s)\", \"operations(100000)\", \"flat-out\"";
+        self.load_from(self.text(expected)?)
+    }
+
+    fn load_from(&self, text: &str) -> Result<Load, SuiteError> {
+        const KNOWN: [&str; 5] =
+            ["pressure(0.5)", "pages(20000)", "bytes(100MB/s)", "operations(100000)", "flat-out"];
+        if text == "flat-out" {
+            return Ok(Load::FlatOut);
+        }
+        let Some((name, inside)) =
+            text.split_once('(').and_then(|(name, rest)| Some((name.trim(), rest.strip_suffix(')')?.trim())))
+        else {
+            return Err(self.unknown(text, KNOWN));
+        };
+        if name == "bytes" {
+            return match inside.parse() {
+                Ok(Rate(0)) => Err(self.out_of_range(text, "the rate in brackets must be over 0")),
+                Ok(rate) => Ok(Load::Bytes(rate)),
+                Err(source) => Err(self.refuse(Problem::Unit { key: self.key.to_owned(), source })),
+            };
+        }
+        let make: fn(f64) -> Load = match (name, inside.parse::<f64>()) {
+            ("pressure", Ok(_)) => Load::Pressure,
+            ("pages", Ok(_)) => Load::Pages,
+            ("operations", Ok(_)) => Load::Operations,
             _ => return Err(self.unknown(text, KNOWN)),
         };
-        match Self::call(text) {
-            Some((_, Some(number))) if number > 0.0 && number.is_finite() => Ok(make(number)),
+        match inside.parse() {
+            Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(make(number)),
             _ => Err(self.out_of_range(text, "the number in brackets must be over 0")),
         }
     }
 
-    pub fn content(&self) -> Result<Content, SuiteError> {
-        self.word(CONTENTS)
+    /// Phases of a workload: `DURATION KEY=VALUE ...; ...`, or `none`.
+    pub fn phases(&self) -> Result<Vec<Phase>, SuiteError> {
+        const EXPECTED: &str =
+            "phases as text, such as \"2s reads=0.9 load=pages(5000); 500ms load=flat-out\", or \"none\"";
+        let text = self.text(EXPECTED)?;
+        if text.trim() == "none" {
+            return Ok(Vec::new());
+        }
+        let phases = text.split(';').map(|phase| self.phase(phase)).collect::<Result<Vec<_>, _>>()?;
+        match phases.len() {
+            2..=8 => Ok(phases),
+            _ => Err(self.out_of_range(text, "a workload has 2 to 8 phases, separated by `;`")),
+        }
+    }
+
+    fn phase(&self, text: &str) -> Result<Phase, SuiteError> {
+        const KEYS: [&str; 4] = ["reads", "writes", "load", "working_set"];
+        let unit = |source| self.refuse(Problem::Unit { key: self.key.to_owned(), source });
+        let mut parts = text.split_whitespace();
+        let duration: Seconds = parts.next().unwrap_or_default().parse().map_err(unit)?;
+        if duration.0 <= 0.0 {
+            return Err(self.out_of_range(text.trim(), "a phase begins with how long it lasts, over 0"));
+        }
+        let mut phase = Phase { duration, reads: None, writes: None, load: None, working_set: None };
+        for part in parts {
+            let Some((key, value)) = part.split_once('=') else { return Err(self.unknown(part, KEYS)) };
+            match key {
+                "reads" => {
+                    let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+                    phase.reads =
+                        Some(share.ok_or_else(|| self.out_of_range(part, "a share lies between 0 and 1"))?);
+                }
+                "writes" => {
+                    let writes = value.parse().ok().filter(|writes| *writes > 0);
+                    phase.writes = Some(
+                        writes
+                            .ok_or_else(|| self.out_of_range(part, "a writing operation has at least 1"))?,
+                    );
+                }
+                "load" => phase.load = Some(self.load_from(value)?),
+                "working_set" => phase.working_set = Some(value.parse().map_err(unit)?),
+                _ => return Err(self.unknown(key, KEYS)),
+            }
+        }
+        Ok(phase)
     }
 
     /// Host CPUs: a list of numbers, or text such as `0,2-3`. At least one, none twice.
@@ -225,12 +282,29 @@ pub(crate) fn shown_load(load: Load) -> String {
     match load {
         Load::Pressure(number) => format!("pressure({number})"),
         Load::Pages(number) => format!("pages({number})"),
+        Load::Bytes(rate) => format!("bytes({rate})"),
         Load::Operations(number) => format!("operations({number})"),
         Load::FlatOut => "flat-out".to_owned(),
     }
 }
 
-pub(crate) fn shown_content(content: Content) -> String {
-    let found = CONTENTS.iter().find(|(_, value)| *value == content);
+pub(crate) fn shown_word<T: Copy + PartialEq>(all: &[(&'static str, T)], value: T) -> String {
+    let found = all.iter().find(|(_, known)| *known == value);
     found.map_or_else(String::new, |(word, _)| (*word).to_owned())
+}
+
+pub(crate) fn shown_phases(phases: &[Phase]) -> String {
+    if phases.is_empty() {
+        return "none".to_owned();
+    }
+    let one = |phase: &Phase| {
+        let settings = [
+            phase.reads.map(|reads| format!(" reads={reads}")),
+            phase.writes.map(|writes| format!(" writes={writes}")),
+            phase.load.map(|load| format!(" load={}", shown_load(load))),
+            phase.working_set.map(|size| format!(" working_set={size}")),
+        ];
+        settings.into_iter().flatten().fold(phase.duration.to_string(), |text, setting| text + &setting)
+    };
+    phases.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -92,7 +92,7 @@ long_mode:
     mov esi, r13d
     mov eax, r13d
     inc eax
-    shl eax, 14
+    shl eax, 16
     add eax, offset stacks - 8
     push 0x1b
     push rax
@@ -188,4 +188,4 @@ tss:
 exception_stacks:
     .skip 32 * 1024
 stacks:
-    .skip 32 * 16384
+    .skip 32 * 65536

@@ -10,13 +10,23 @@
 #[path = "../src/abi.rs"]
 #[allow(dead_code)]
 mod abi;
-#[path = "../src/kernel.rs"]
+#[path = "../src/content.rs"]
 #[allow(dead_code)]
-mod kernel;
+mod content;
 mod machine;
 mod memory;
 mod operations;
+#[path = "../src/pages.rs"]
+#[allow(dead_code)]
+mod pages;
+mod parts;
 mod passes;
+#[path = "../src/programs/mod.rs"]
+#[allow(dead_code)]
+mod programs;
+#[path = "../src/random.rs"]
+#[allow(dead_code)]
+mod random;
 mod registers;
 mod telemetry;
 

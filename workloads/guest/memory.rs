@@ -3,7 +3,6 @@
 use core::cell::UnsafeCell;
 
 use crate::abi::{self, Params};
-use crate::kernel::Page;
 use crate::machine::{self, Table};
 
 /// `struct hvm_start_info` of Xen's public headers, version 1.
@@ -71,6 +70,9 @@ impl StartInfo {
     }
 }
 
+/// Where the program sees the pages that it owns, all in a row, whatever holes lie between them in physical memory.
+const WINDOW: u64 = 256 << 30;
+
 /// The pages that the program owns, numbered through all RAM from [`abi::RESERVED`] on.
 pub struct Memory {
     ranges: [(u64, u64); 8],
@@ -89,7 +91,6 @@ impl Memory {
     }
 
     /// The physical address of page `index`.
-    #[inline]
     pub fn address(&self, index: u64) -> u64 {
         let mut left = index;
         for &(start, pages) in &self.ranges[..self.count] {
@@ -101,25 +102,40 @@ impl Memory {
         crate::fatal("a page number over the end of memory")
     }
 
-    /// The page itself.
+    /// The first word of page `index`, for volatile access of vCPUs that share it.
+    pub fn first_word(&self, index: u64) -> *mut u64 {
+        if index >= self.pages {
+            crate::fatal("a page number over the end of memory");
+        }
+        (WINDOW + index * 4096) as *mut u64
+    }
+
+    /// Pages from `first` on, as units of a page's size or a divisor of it.
     ///
     /// # Safety
-    /// The caller's vCPU owns page `index` (number modulo vCPUs) and holds no other reference to it.
-    #[inline]
+    /// The caller is their only user while the reference lives; any bytes are a valid `U`.
+    #[inline(always)]
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn page(&self, index: u64) -> &mut Page {
-        // SAFETY: set_up mapped all of RAM one to one; the caller is the only user.
-        unsafe { &mut *(self.address(index) as *mut Page) }
+    pub unsafe fn slice<U>(&self, first: u64, pages: u64) -> &mut [U] {
+        if first + pages > self.pages {
+            crate::fatal("pages over the end of memory");
+        }
+        let units = pages as usize * 4096 / size_of::<U>();
+        // SAFETY: set_up mapped all owned pages at the window; the caller is their only user.
+        unsafe { core::slice::from_raw_parts_mut((WINDOW + first * 4096) as *mut U, units) }
     }
 }
 
-/// Reads the memory map, maps all RAM and telemetry.
+/// Reads the memory map; maps all RAM at the window, and telemetry at its address.
 pub fn set_up(info: &StartInfo, params: &Params) -> Memory {
+    /// What one entry of a page directory maps.
+    const LARGE: u64 = 2 << 20;
     let mut memory = Memory::empty();
+    let mut window = Window::new();
     for n in 0..u64::from(info.memory_map_entries) {
         // SAFETY: PVH gives the map's address, in the first GiB with every loader that we know.
         let entry = unsafe { ((info.memory_map + n * size_of::<MapEntry>() as u64) as *const MapEntry).read_unaligned() };
-        let start = entry.address.max(abi::RESERVED).next_multiple_of(4096);
+        let start = entry.address.max(abi::RESERVED).next_multiple_of(LARGE);
         let end = (entry.address + entry.size) & !4095;
         if entry.kind != 1 || start >= end {
             continue;
@@ -127,11 +143,23 @@ pub fn set_up(info: &StartInfo, params: &Params) -> Memory {
         if memory.count == memory.ranges.len() {
             crate::fatal("more than eight ranges of RAM");
         }
-        map(start, end - start);
+        // What comes before must end with a whole large page, or the row would have a gap.
+        if let Some(before) = memory.count.checked_sub(1) {
+            let kept = memory.ranges[before].1 & !511;
+            memory.pages -= memory.ranges[before].1 - kept;
+            memory.ranges[before].1 = kept;
+            window.shorten(memory.pages / 512);
+        }
+        let mut address = start;
+        while address < end {
+            window.push(address);
+            address += LARGE;
+        }
         memory.ranges[memory.count] = (start, (end - start) / 4096);
         memory.count += 1;
         memory.pages += (end - start) / 4096;
     }
+    window.link();
     map(params.telemetry, params.telemetry_size);
     if memory.pages == 0 || params.working_set > memory.pages {
         crate::fatal("the working set is larger than memory");
@@ -139,7 +167,54 @@ pub fn set_up(info: &StartInfo, params: &Params) -> Memory {
     memory
 }
 
-/// Page directories for what lies over the first GiB: enough for 256 GiB.
+/// Large pages at [`WINDOW`], one after another.
+struct Window {
+    directories: u64,
+    used: u64,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self { directories: 0, used: 0 }
+    }
+
+    fn push(&mut self, address: u64) {
+        if self.used == self.directories * 512 {
+            self.directories += 1;
+        }
+        // SAFETY: only the first vCPU runs, and the directory is not linked yet.
+        unsafe {
+            let (tables, _) = &mut *SPARE.0.get();
+            if self.directories as usize > tables.len() {
+                crate::fatal("memory over 256 GiB");
+            }
+            (&mut *tables[(self.used / 512) as usize].0.get())[(self.used % 512) as usize] = address | 0x87;
+        }
+        self.used += 1;
+    }
+
+    fn shorten(&mut self, entries: u64) {
+        self.used = entries;
+        self.directories = entries.div_ceil(512);
+    }
+
+    /// Links full directories: each write to a live table is a trap where page tables are virtualised in software.
+    fn link(self) {
+        // SAFETY: only the first vCPU runs; the entries were absent, so no stale translation exists.
+        unsafe {
+            let (tables, used) = &mut *SPARE.0.get();
+            let top = &mut *machine::pdpt.0.get();
+            core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+            for directory in 0..self.directories {
+                let entry = &raw mut top[((WINDOW >> 30) + directory) as usize];
+                entry.write_volatile(tables[directory as usize].0.get() as u64 | 7);
+            }
+            *used = self.directories as usize;
+        }
+    }
+}
+
+/// Page directories for the window and for what lies over the first GiB: enough for nearly 256 GiB.
 const DIRECTORIES: usize = 256;
 
 struct Directories(UnsafeCell<([Table; DIRECTORIES], usize)>);
@@ -158,8 +233,8 @@ fn map(address: u64, size: u64) {
         // SAFETY: only the first vCPU runs; the entry was absent, so no stale translation exists.
         unsafe {
             let top = &mut *machine::pdpt.0.get();
-            if gib >= 512 {
-                crate::fatal("memory over 512 GiB");
+            if gib >= WINDOW >> 30 {
+                crate::fatal("an address over 256 GiB");
             }
             if top[gib as usize] != 0 {
                 continue;

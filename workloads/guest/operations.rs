@@ -1,111 +1,108 @@
-//! The loop of operations: wait for the schedule, do a batch of accesses, account for it; and the check of all
-//! pages that this vCPU owns (those whose number modulo the number of vCPUs is its own).
+//! The loop of operations: wait for the schedule, let the program do one, account for it; and the check of all that
+//! the guest holds.
 
 use core::fmt::Write;
-use core::hint::black_box;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::abi::{self, Params};
-use crate::kernel::{Chooser, Page, Pages, Random};
+use crate::abi::{self, Params, Stage};
 use crate::machine::{Doorbell, exit, now};
 use crate::memory::Memory;
+use crate::pages::{Page, Pages};
+use crate::parts::Parts;
+use crate::programs::{self, Program, Wrong};
+use crate::random::Random;
 use crate::telemetry::Telemetry;
 
-struct Worker<'a> {
+/// Runs the program that the parameters name, until the host ends the machine.
+pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: usize) -> ! {
+    match params.program {
+        abi::PROGRAM_PARAMETRIC => Worker::<programs::Parametric>::run(params, memory, telemetry, vcpu),
+        _ => crate::fatal("no such program"),
+    }
+}
+
+struct Worker<'a, P> {
     params: &'a Params,
     memory: &'a Memory,
     telemetry: &'a Telemetry,
-    rules: Pages,
+    parts: Parts<'a, P>,
     vcpu: u64,
     vcpus: u64,
-    reads: Chooser,
-    writes: Chooser,
     random: Random,
     operations: u64,
     page_writes: u64,
-    sink: u64,
 }
 
-/// Runs until the host ends the machine.
-pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: usize) -> ! {
-    let (vcpu, vcpus) = (vcpu as u64, u64::from(params.vcpus));
-    let own = (params.working_set + vcpus - 1 - vcpu) / vcpus;
-    if own == 0 {
-        crate::fatal("fewer pages in the working set than vCPUs");
-    }
-    let mut worker = Worker {
-        params,
-        memory,
-        telemetry,
-        rules: Pages::new(params),
-        vcpu,
-        vcpus,
-        reads: Chooser::new(params, own),
-        writes: Chooser::new(params, own),
-        random: Random::new(params.seed ^ (vcpu + 1) << 56),
-        operations: 0,
-        page_writes: 0,
-        sink: 0,
-    };
-    worker.fill();
-    telemetry.set_state(abi::STATE_RUNNING);
-    if params.flags & abi::FLAG_SELF_TEST != 0 {
-        worker.self_test();
-    }
-    worker.work();
-    loop {
-        match telemetry.command() {
-            abi::COMMAND_VALIDATE => {
-                let state = if worker.validate() { abi::STATE_VALID } else { abi::STATE_INVALID };
-                telemetry.set_state(state);
-                loop {
-                    core::hint::spin_loop();
-                }
-            }
-            _ => core::hint::spin_loop(),
+impl<'a, P: Program> Worker<'a, P> {
+    fn run(params: &'a Params, memory: &'a Memory, telemetry: &'a Telemetry, vcpu: usize) -> ! {
+        let (vcpu, vcpus) = (vcpu as u64, u64::from(params.vcpus));
+        if params.working_set < u64::from(params.parts) {
+            crate::fatal("fewer pages in the working set than parts of it");
+        }
+        let mut worker = Self {
+            params,
+            memory,
+            telemetry,
+            parts: Parts::new(params, memory),
+            vcpu,
+            vcpus,
+            random: Random::new(params.seed.rotate_left(32) ^ vcpu),
+            operations: 0,
+            page_writes: 0,
+        };
+        worker.fill();
+        telemetry.set_state(abi::STATE_RUNNING);
+        if params.flags & abi::FLAG_SELF_TEST != 0 {
+            worker.self_test();
+        }
+        worker.work();
+        while telemetry.command() != abi::COMMAND_VALIDATE {
+            core::hint::spin_loop();
+        }
+        telemetry.set_state(if worker.validate() { abi::STATE_VALID } else { abi::STATE_INVALID });
+        loop {
+            core::hint::spin_loop();
         }
     }
-}
 
-impl Worker<'_> {
+    /// Every `vcpus`th of the numbers from 0 to `end`, from this vCPU's on.
+    fn own(&self, end: u64) -> impl Iterator<Item = u64> + use<P> {
+        (self.vcpu..end).step_by(self.vcpus as usize)
+    }
+
+    /// Pages outside of the working set that belong to this vCPU.
+    fn idle(&self) -> impl Iterator<Item = u64> + use<P> {
+        let first = self.params.working_set;
+        self.own(self.memory.pages() - first).map(move |page| first + page)
+    }
+
     fn fill(&self) {
-        let mut index = self.vcpu;
-        while index < self.memory.pages() {
+        let rules = Pages::new(self.params);
+        for part in self.own(u64::from(self.params.parts)) {
+            self.parts.start(part);
+        }
+        for index in self.idle() {
             // RAM starts as zeros: a zero page is left alone, as a fresh guest's free memory is.
-            if !self.rules.starts_zero(index) {
-                // SAFETY: this vCPU owns the page, and makes one reference at a time.
-                self.rules.fill(index, unsafe { self.memory.page(index) });
+            if !rules.starts_zero(index) {
+                // SAFETY: the page is this vCPU's, and the reference ends here.
+                rules.fill(index, &mut unsafe { self.memory.slice::<Page>(index, 1) }[0]);
             }
-            index += self.vcpus;
         }
     }
 
-    /// One batch of accesses. Gives its type.
+    /// One operation. Gives its type.
     #[inline(always)]
-    fn operate(&mut self) -> usize {
-        let writes = (self.random.next() >> 32) >= self.params.reads_q32;
-        let mut reads = self.params.accesses;
-        if writes {
-            reads = reads.saturating_sub(self.params.writes);
-            for _ in 0..self.params.writes {
-                let index = self.writes.next(&mut self.random) * self.vcpus + self.vcpu;
-                // SAFETY: this vCPU owns the page, and makes one reference at a time.
-                self.rules.write(index, unsafe { self.memory.page(index) });
-            }
-            self.page_writes += u64::from(self.params.writes);
-        }
-        for _ in 0..reads {
-            let index = self.reads.next(&mut self.random) * self.vcpus + self.vcpu;
-            let word = (self.random.next() % 512) as usize * 8;
-            // SAFETY: this vCPU owns the page, and makes one reference at a time.
-            let page = unsafe { self.memory.page(index) };
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&page[word..word + 8]);
-            self.sink = self.sink.wrapping_add(u64::from_le_bytes(bytes));
-        }
-        black_box(self.sink);
+    fn operate(&mut self, stage: &Stage) -> usize {
+        let part = if self.params.shared() { self.random.below(u64::from(self.params.parts)) } else { self.vcpu };
+        let parts = &self.parts;
+        let done = parts.with(part, |program, memory| {
+            let done = program.operate(stage, memory);
+            parts.wrote(part, done.page_writes);
+            done
+        });
         self.operations += 1;
-        if writes { abi::OPERATION_WRITE } else { abi::OPERATION_READ }
+        self.page_writes += done.page_writes;
+        done.operation
     }
 
     fn count(&self) {
@@ -116,16 +113,27 @@ impl Worker<'_> {
     /// Operations until the host says stop.
     fn work(&mut self) {
         let timing = self.params.flags & abi::FLAG_TIMING != 0;
-        let interval_q16 = self.params.interval_q16;
-        let open = interval_q16 != 0;
+        let mut stages = Stages::new(self.params);
+        let mut stage = stages.current();
         // vCPUs start evenly spread over one interval, so that they do not work in step.
         let begun = now();
-        let (mut due, mut due_fraction) = (begun + ((interval_q16 >> 16) * self.vcpu) / self.vcpus, 0_u64);
+        let (mut due, mut due_fraction) = (begun + ((stage.interval_q16 >> 16) * self.vcpu) / self.vcpus, 0_u64);
         let mut last_end = begun;
         let mut epoch = self.telemetry.control.epoch.load(Relaxed);
         let mut catching_up = false;
-        let reciprocal = if open { (1_u64 << 63) / interval_q16 } else { 0 };
         loop {
+            if stages.several && stages.next(self.telemetry) {
+                // A stage begins on time, whatever the one before has left undone.
+                (due, due_fraction) = (now(), 0);
+                stage = stages.current();
+            }
+            let open = stage.interval_q16 != 0;
+            let mut interval_q16 = stage.interval_q16;
+            if stage.by_writes != 0 {
+                // Pages written by an operation so far, on average: in the long run the page writes are on time.
+                let mean_q16 = (self.page_writes << 16) / self.operations.max(1);
+                interval_q16 = ((u128::from(interval_q16) * u128::from(mean_q16)) >> 16) as u64;
+            }
             let mut start = last_end;
             if open {
                 // The wait loop's last reading is the operation's start; behind schedule there is no wait, and
@@ -143,7 +151,7 @@ impl Worker<'_> {
                 }
                 let overdue = start.wrapping_sub(due);
                 if overdue << 16 > interval_q16 {
-                    let backlog = ((u128::from(overdue << 16) * u128::from(reciprocal)) >> 63) as u64;
+                    let backlog = (overdue << 16) / interval_q16.max(1);
                     let backlog_max = self.telemetry.vcpu.backlog_max.load(Relaxed);
                     if backlog > backlog_max {
                         self.telemetry.vcpu.backlog_max.store(backlog, Relaxed);
@@ -153,7 +161,7 @@ impl Worker<'_> {
             if self.telemetry.command() != abi::COMMAND_RUN {
                 return self.stopped();
             }
-            let operation = self.operate();
+            let operation = self.operate(stage);
             if timing {
                 let end = now();
                 let phase = self.telemetry.control.phase.load(Relaxed);
@@ -205,35 +213,44 @@ impl Worker<'_> {
         self.telemetry.set_state(abi::STATE_STOPPED);
     }
 
-    /// Checks every page that this vCPU owns, and that no write was lost.
+    /// Checks the parts and pages that this vCPU answers for, and that telemetry agrees. No vCPU is working.
     fn validate(&self) -> bool {
+        for part in self.own(u64::from(self.params.parts)) {
+            let found = self.parts.with(part, |program, memory| program.check(memory));
+            if let Err(wrong) = found {
+                return self.bad(part, wrong);
+            }
+        }
+        let rules = Pages::new(self.params);
         let mut scratch: Page = [0; 4096];
-        let mut writes = 0_u64;
-        let mut index = self.vcpu;
-        while index < self.memory.pages() {
-            // SAFETY: this vCPU owns the page, and makes one reference at a time.
-            let page = unsafe { self.memory.page(index) };
-            if let Err(offset) = self.rules.validate(index, page, &mut scratch) {
-                return self.bad(abi::BAD_CONTENT, self.memory.address(index), offset as u64, 0);
+        for index in self.idle() {
+            // SAFETY: the page is this vCPU's, and the reference ends here.
+            let page = &unsafe { self.memory.slice::<Page>(index, 1) }[0];
+            if let Err(offset) = rules.validate(index, page, &mut scratch) {
+                return self.said(abi::BAD_CONTENT, self.memory.address(index), offset as u64, 0);
             }
-            if index < self.params.working_set {
-                writes = writes.wrapping_add(Pages::count(page));
-            }
-            index += self.vcpus;
         }
         let counted = self.telemetry.vcpu.operations.load(Relaxed);
         if counted != self.operations {
-            return self.bad(abi::BAD_OPERATIONS, 0, self.operations, counted);
+            return self.said(abi::BAD_OPERATIONS, 0, self.operations, counted);
         }
-        // With `same` content the counter does not count, and a lost write would have changed nothing.
-        let expected = self.telemetry.vcpu.page_writes.load(Relaxed);
-        if self.params.content != abi::CONTENT_SAME && writes != expected {
-            return self.bad(abi::BAD_WRITES, 0, writes, expected);
+        // Telemetry does not migrate, so what it counts is what really happened.
+        let (told, kept) = (self.telemetry.all_page_writes(), self.parts.page_writes());
+        if told != kept {
+            return self.said(abi::BAD_WRITES, 0, kept, told);
         }
         true
     }
 
-    fn bad(&self, reason: u32, page: u64, offset: u64, expected: u64) -> bool {
+    fn bad(&self, part: u64, wrong: Wrong) -> bool {
+        let page = self.memory.address(self.params.part(part).0 + wrong.offset / 4096);
+        match wrong.reason {
+            abi::BAD_CONTENT => self.said(wrong.reason, page, wrong.offset % 4096, 0),
+            _ => self.said(wrong.reason, page, wrong.found, wrong.expected),
+        }
+    }
+
+    fn said(&self, reason: u32, page: u64, offset: u64, expected: u64) -> bool {
         self.telemetry.vcpu.bad_reason.store(reason, Relaxed);
         self.telemetry.vcpu.bad_page.store(page, Relaxed);
         self.telemetry.vcpu.bad_offset.store(offset, Relaxed);
@@ -242,16 +259,19 @@ impl Worker<'_> {
     }
 
     fn self_test(&mut self) -> ! {
+        let mut stages = Stages::new(self.params);
         for _ in 0..self.params.self_test_operations {
-            self.operate();
+            self.operate(stages.current());
+            if stages.several {
+                stages.next(self.telemetry);
+            }
         }
         self.count();
         let good = self.validate();
-        let address = self.memory.address(self.vcpu);
         // A flipped bit must be found, or the check is none.
-        // SAFETY: this vCPU owns its first page, and the reference ends here.
-        unsafe { self.memory.page(self.vcpu)[4000] ^= 1 };
-        let found = !self.validate() && self.telemetry.vcpu.bad_page.load(Relaxed) == address;
+        // SAFETY: no operation runs, and the reference ends here.
+        unsafe { self.memory.slice::<Page>(self.params.part(self.vcpu).0, 1)[0][4000] ^= 1 };
+        let found = !self.validate();
         let _ = writeln!(
             Doorbell,
             "self-test: {} operations, {} page writes, {} pages {}, a flipped bit {}",
@@ -262,5 +282,48 @@ impl Worker<'_> {
             if found { "found" } else { "MISSED" },
         );
         exit(if good && found { 0 } else { 1 })
+    }
+}
+
+/// Where a vCPU is in the sequence of stages.
+struct Stages<'a> {
+    stages: &'a [Stage],
+    at: usize,
+    begun: u64,
+    /// Whether there is more than one.
+    several: bool,
+}
+
+impl<'a> Stages<'a> {
+    fn new(params: &'a Params) -> Self {
+        let count = (params.stage_count as usize).clamp(1, abi::MAX_STAGES);
+        Self { stages: &params.stages[..count], at: 0, begun: now(), several: count > 1 }
+    }
+
+    fn current(&self) -> &'a Stage {
+        &self.stages[self.at]
+    }
+
+    /// Goes on to the next stage when its time has come, or to the one that the host holds. Says whether it did.
+    fn next(&mut self, telemetry: &Telemetry) -> bool {
+        let time = now();
+        let held = telemetry.control.hold.load(Acquire) as usize;
+        let to = if (1..=self.stages.len()).contains(&held) {
+            // Its time begins when the host lets go.
+            self.begun = time;
+            held - 1
+        } else if time.wrapping_sub(self.begun) >= self.current().ticks {
+            // On time, so that vCPUs stay together; unless a pause was longer than the stage.
+            self.begun += self.current().ticks;
+            (self.at + 1) % self.stages.len()
+        } else {
+            return false;
+        };
+        if to == self.at {
+            return false;
+        }
+        self.at = to;
+        telemetry.vcpu.stage.store(to as u32, Relaxed);
+        true
     }
 }

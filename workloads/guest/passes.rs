@@ -6,7 +6,7 @@ use core::hint::black_box;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::abi::{self, Params};
-use crate::kernel::Random;
+use crate::random::Random;
 use crate::memory::Memory;
 use crate::telemetry::Telemetry;
 
@@ -34,9 +34,9 @@ pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: u64) -
         }
         for step in 0..pages {
             let page = if params.pattern == abi::PATTERN_SEQUENTIAL { step } else { random.below(pages) };
-            let word = memory.address(first + page) as *mut u64;
-            if random.next() >> 32 >= params.reads_q32 {
-                // SAFETY: set_up mapped all of RAM one to one; vCPUs that overlap write the same value.
+            let word = memory.first_word(first + page);
+            if random.next() >> 32 >= params.stages[0].reads_q32 {
+                // SAFETY: set_up mapped all owned pages at the window; vCPUs that overlap write the same value.
                 unsafe { word.write_volatile(VALUE) };
                 writes += 1;
             } else {

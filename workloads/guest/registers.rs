@@ -15,7 +15,7 @@ const fn pattern() -> Block {
     let mut block = Block([0; 2048]);
     let mut n = 0;
     while n < 2048 {
-        block.0[n] = (crate::kernel::mix(n as u64 + 1) & 0xff) as u8;
+        block.0[n] = (crate::random::mix(n as u64 + 1) & 0xff) as u8;
         n += 1;
     }
     block

@@ -11,6 +11,8 @@ pub struct Telemetry {
     pub vcpu: &'static Vcpu,
     histograms: &'static [AtomicU32],
     nanoseconds_q32: u64,
+    base: usize,
+    vcpus: usize,
 }
 
 impl Telemetry {
@@ -31,6 +33,8 @@ impl Telemetry {
                 vcpu: &*((base + abi::vcpu_offset(vcpu)) as *const Vcpu),
                 histograms: core::slice::from_raw_parts(histograms as *const AtomicU32, counts),
                 nanoseconds_q32: params.nanoseconds_q32,
+                base,
+                vcpus: params.vcpus as usize,
             }
         }
     }
@@ -44,6 +48,17 @@ impl Telemetry {
     /// `STATE_*`; all written before is seen with it.
     pub fn set_state(&self, state: u32) {
         self.vcpu.state.store(state, Release);
+    }
+
+    /// Page writes that all vCPUs have counted.
+    pub fn all_page_writes(&self) -> u64 {
+        (0..self.vcpus)
+            .map(|vcpu| {
+                // SAFETY: `new` checked the size; all fields are atomics.
+                let block = unsafe { &*((self.base + abi::vcpu_offset(vcpu)) as *const Vcpu) };
+                block.page_writes.load(Relaxed)
+            })
+            .sum()
     }
 
     /// Files `ticks` in a histogram. `phase` is under [`abi::PHASES`].

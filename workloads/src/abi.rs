@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Version of every layout here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// First word of [`Params`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"migbench");
 /// The port for text: one byte per `out`, lines end in `\n`.
@@ -19,6 +19,10 @@ pub const EXIT_PORT: u16 = 0xf4;
 pub const RESERVED: u64 = 8 << 20;
 /// The most vCPUs that the image has stacks for.
 pub const MAX_VCPUS: usize = 32;
+/// The most parts of a working set, each with one program's state.
+pub const MAX_PARTS: usize = 64;
+/// The most stages of a workload.
+pub const MAX_STAGES: usize = 8;
 /// The note that names the entry point of further vCPUs.
 pub const NOTE_NAME: &str = "migbench";
 /// Type of that note; its descriptor is the 64-bit physical address.
@@ -50,6 +54,61 @@ pub const CONTENT_COUNTER: u32 = 0;
 pub const CONTENT_RANDOM: u32 = 1;
 /// The same bytes each time.
 pub const CONTENT_SAME: u32 = 2;
+/// Words that follow each other with the chances of a Markov table.
+pub const CONTENT_TEXT: u32 = 3;
+/// Records of eight 8-byte fields, most of which seldom change.
+pub const CONTENT_RECORDS: u32 = 4;
+/// Zeros.
+pub const CONTENT_ZERO: u32 = 5;
+/// One of sixteen contents, so that many pages hold the same.
+pub const CONTENT_DUPLICATE: u32 = 6;
+
+/// [`Params::program`] values; each is a module under `programs`.
+pub const PROGRAM_PARAMETRIC: u32 = 0;
+/// Key-value store: reads and updates.
+pub const PROGRAM_KV: u32 = 1;
+/// Key-value store: reads, and updates that read first.
+pub const PROGRAM_KV_MODIFY: u32 = 2;
+/// Column store: scans and hash aggregation.
+pub const PROGRAM_ANALYTICS: u32 = 3;
+/// Quicksort, again and again.
+pub const PROGRAM_SORT: u32 = 4;
+/// Blocked matrix product.
+pub const PROGRAM_MATMUL: u32 = 5;
+/// STREAM's triad.
+pub const PROGRAM_STREAM: u32 = 6;
+/// Journal with checkpoints.
+pub const PROGRAM_LOG: u32 = 7;
+/// Copying collector.
+pub const PROGRAM_GC: u32 = 8;
+/// Cache of file blocks.
+pub const PROGRAM_PAGE_CACHE: u32 = 9;
+/// A constant at the start of each page.
+pub const PROGRAM_MEMSTRESS: u32 = 10;
+/// One byte in each KiB.
+pub const PROGRAM_XBZRLE_DOC: u32 = 11;
+/// Every word XORed with random data.
+pub const PROGRAM_GUESTPERF: u32 = 12;
+
+/// One stage of a workload: what changes when a guest goes from one to the next.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[cfg_attr(not(guest), derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+pub struct Stage {
+    /// TSC ticks that it lasts; 0 is for ever.
+    pub ticks: u64,
+    /// TSC ticks between the starts of two operations of one vCPU, or between two page writes, times 2^16; 0 is a
+    /// closed loop.
+    pub interval_q16: u64,
+    /// Share of operations that only read, times 2^32.
+    pub reads_q32: u64,
+    /// Pages of each part that operations go to, from its start.
+    pub pages: u64,
+    /// Page writes in a writing operation.
+    pub writes: u32,
+    /// 1 where `interval_q16` is from page write to page write.
+    pub by_writes: u32,
+}
 
 /// What the guest is to do.
 #[repr(C)]
@@ -68,40 +127,60 @@ pub struct Params {
     pub telemetry_size: u64,
     /// Nanoseconds per TSC tick, times 2^32.
     pub nanoseconds_q32: u64,
-    /// TSC ticks between the starts of two operations of one vCPU, times 2^16; 0 is a closed loop.
-    pub interval_q16: u64,
     /// Seed of every pseudo-random choice.
     pub seed: u64,
-    /// Pages of the working set, all vCPUs together.
+    /// Pages of the working set, all parts together.
     pub working_set: u64,
-    /// Share of operations that only read, times 2^32.
-    pub reads_q32: u64,
     /// Of pages outside of the working set: share that is not zero, times 2^32.
     pub fill_q32: u64,
     /// Of filled pages: share that is text-like, times 2^32.
     pub text_q32: u64,
+    /// Of filled pages: share that is one of sixteen pages, times 2^32.
+    pub duplicate_q32: u64,
     /// Operations per vCPU in a self-test.
     pub self_test_operations: u64,
-    /// Zipf: the sum of 1 / k^theta over one vCPU's pages.
+    /// Zipf: the sum of 1 / k^theta over what one part chooses from.
     pub zipf_zeta: f64,
     /// Zipf: exponent.
     pub zipf_theta: f64,
     /// Number of vCPUs.
     pub vcpus: u32,
+    /// Parts of the working set: one for each vCPU, or [`MAX_PARTS`] that all vCPUs share under locks.
+    pub parts: u32,
+    /// `PROGRAM_*`.
+    pub program: u32,
     /// `PATTERN_*`.
     pub pattern: u32,
     /// `CONTENT_*`.
     pub content: u32,
     /// Accesses per operation.
     pub accesses: u32,
-    /// Page writes among them in a writing operation.
-    pub writes: u32,
     /// Bytes that a page write changes, its counter not counted.
     pub change_bytes: u32,
     /// Runs in which they lie.
     pub change_pieces: u32,
     /// 1 where the runs move on with each write.
     pub change_moves: u32,
+    /// Stages, at least one; after the last comes the first.
+    pub stage_count: u32,
+    /// The stages.
+    pub stages: [Stage; MAX_STAGES],
+}
+
+impl Params {
+    /// The first page of part `part` and how many it has: contiguous, and equal to within a page.
+    #[must_use]
+    pub const fn part(&self, part: u64) -> (u64, u64) {
+        let parts = if self.parts == 0 { 1 } else { self.parts as u64 };
+        let first = self.working_set * part / parts;
+        (first, self.working_set * (part + 1) / parts - first)
+    }
+
+    /// Whether vCPUs share the parts.
+    #[must_use]
+    pub const fn shared(&self) -> bool {
+        self.parts != self.vcpus
+    }
 }
 
 /// Phases, as the guest files its operations.
@@ -140,6 +219,10 @@ pub struct Control {
     pub pass: AtomicU32,
     /// An operation longer than that many ticks is a stall; 0 turns the count off.
     pub stall_threshold: AtomicU64,
+    /// The stage to stay in, counted from 1; 0 lets stages follow each other, from that one on.
+    pub hold: AtomicU32,
+    /// Not used.
+    pub reserved: AtomicU32,
 }
 
 /// States of a vCPU's program.
@@ -165,6 +248,8 @@ pub const BAD_WRITES: u32 = 2;
 pub const BAD_REGISTER: u32 = 3;
 /// The program's own count of operations differs from telemetry's.
 pub const BAD_OPERATIONS: u32 = 4;
+/// What a program keeps in memory contradicts itself.
+pub const BAD_STATE: u32 = 5;
 
 /// Stalls kept per vCPU.
 pub const STALL_RING: usize = 256;
@@ -203,8 +288,8 @@ pub struct Vcpu {
     pub catching_up: AtomicU32,
     /// In passes: the last pass that is over.
     pub pass: AtomicU32,
-    /// Not used.
-    pub reserved: AtomicU32,
+    /// The stage that it is in, counted from 0.
+    pub stage: AtomicU32,
     /// The most operations overdue at once, since the host last wrote 0 here.
     pub backlog_max: AtomicU64,
     /// Ticks over the threshold by phase.
@@ -229,12 +314,24 @@ pub struct Vcpu {
 
 /// Operation types with histograms of their own.
 pub const OPERATIONS: usize = 4;
-/// An operation that only reads.
-pub const OPERATION_READ: usize = 0;
-/// An operation that writes.
-pub const OPERATION_WRITE: usize = 1;
-/// Names of the operation types, as in metric `latency_<op>`.
-pub const OPERATION_NAMES: [&str; 2] = ["read", "write"];
+
+/// Names of a program's operation types, as in metric `latency_<op>`; what the guest files is the place in this list.
+#[must_use]
+pub const fn operation_names(program: u32) -> &'static [&'static str] {
+    match program {
+        PROGRAM_PARAMETRIC => &["read", "write"],
+        PROGRAM_KV => &["read", "update"],
+        PROGRAM_KV_MODIFY => &["read", "modify"],
+        PROGRAM_ANALYTICS => &["scan", "aggregate"],
+        PROGRAM_SORT => &["sort"],
+        PROGRAM_MATMUL => &["multiply"],
+        PROGRAM_STREAM => &["triad"],
+        PROGRAM_LOG => &["append", "checkpoint"],
+        PROGRAM_GC => &["allocate", "collect"],
+        PROGRAM_PAGE_CACHE => &["lookup", "load"],
+        _ => &["write"],
+    }
+}
 
 /// Histograms per operation type and phase: service time, response time.
 pub const CLOCKS: usize = 2;

@@ -7,9 +7,15 @@ pub mod abi;
 pub mod catalogue;
 #[cfg(feature = "image")]
 pub mod image;
-// Shared with the guest, where the casts are of the machine's own word size.
+// Four files and folders are shared with the guest, where casts are of the machine's own word size.
 #[allow(clippy::cast_possible_truncation)]
-pub mod kernel;
+pub mod content;
+#[allow(clippy::cast_possible_truncation)]
+pub mod pages;
 pub mod params;
+#[allow(clippy::cast_possible_truncation)]
+pub mod programs;
+#[allow(clippy::cast_possible_truncation)]
+pub mod random;
 pub mod settings;
 pub mod units;

@@ -1,7 +1,7 @@
 //! From settings, which people choose, to the parameter block, which the guest reads.
 
-use crate::abi::{self, Params};
-use crate::settings::{Content, Load, Pattern, Settings};
+use crate::abi::{self, Params, Stage};
+use crate::settings::{Fill, Pace, Pattern, Settings, Sharing};
 use crate::units::Rate;
 
 /// What the guest must be told besides its settings.
@@ -49,53 +49,80 @@ impl Params {
     #[must_use]
     pub fn new(settings: &Settings, machine: &Machine) -> Self {
         let vcpus = machine.vcpus.max(1);
+        let parts = match settings.sharing {
+            Sharing::Partitioned => vcpus,
+            Sharing::Shared => PARTS,
+        };
         let pages = settings.working_set.pages().0;
         let ticks_per_second = f64::from(machine.tsc_khz) * 1000.0;
-        let interval = match (settings.load, settings.operations_per_second(machine.link)) {
-            (Load::FlatOut, _) | (_, None) => 0,
-            (_, Some(rate)) => rounded(ticks_per_second / rate * f64::from(vcpus) * 65_536.0).max(1),
-        };
         let theta = match settings.pattern {
             Pattern::Zipf(theta) => theta,
             _ => 0.0,
         };
-        let filled = settings.fill.random + settings.fill.text;
-        let text = if filled > 0.0 { settings.fill.text / filled } else { 0.0 };
-        Self {
+        let Fill { random, text, duplicate, .. } = settings.fill;
+        let filled = random + text + duplicate;
+        let of_filled = |share: f64| if filled > 0.0 { q32(share / filled) } else { 0 };
+        let mut params = Self {
             magic: abi::MAGIC,
             version: abi::VERSION,
             flags: if machine.timing { abi::FLAG_TIMING } else { 0 },
             telemetry: machine.telemetry,
             telemetry_size: abi::telemetry_size(vcpus as usize, machine.timing) as u64,
             nanoseconds_q32: rounded(1e9 / ticks_per_second * 4_294_967_296.0),
-            interval_q16: interval,
             seed: machine.seed,
             working_set: pages,
-            reads_q32: q32(settings.reads),
             fill_q32: q32(filled),
-            text_q32: q32(text),
+            text_q32: of_filled(text),
+            duplicate_q32: of_filled(duplicate),
             self_test_operations: 0,
-            zipf_zeta: zeta((pages / u64::from(vcpus)).max(1), theta),
+            zipf_zeta: zeta((pages / u64::from(parts)).max(1), theta),
             zipf_theta: theta,
             vcpus,
+            parts,
+            program: settings.program.number(),
             pattern: match settings.pattern {
                 Pattern::Sequential => abi::PATTERN_SEQUENTIAL,
                 Pattern::Uniform => abi::PATTERN_UNIFORM,
                 Pattern::Zipf(_) => abi::PATTERN_ZIPF,
             },
-            content: match settings.content {
-                Content::Counter => abi::CONTENT_COUNTER,
-                Content::Random => abi::CONTENT_RANDOM,
-                Content::Same => abi::CONTENT_SAME,
-            },
+            content: settings.content.number(),
             accesses: settings.accesses,
-            writes: settings.writes,
             change_bytes: settings.change.bytes,
             change_pieces: settings.change.pieces,
             change_moves: u32::from(settings.change.moves),
+            stage_count: 1,
+            stages: [Stage::default(); abi::MAX_STAGES],
+        };
+        let stage = |settings: &Settings, seconds: f64| {
+            let (rate, by_writes) = match settings.pace(machine.link) {
+                Pace::FlatOut => (None, 0),
+                Pace::Operations(rate) => (Some(rate), 0),
+                Pace::Writes(rate) => (Some(rate), 1),
+            };
+            let interval = |rate: f64| rounded(ticks_per_second / rate * f64::from(vcpus) * 65_536.0).max(1);
+            Stage {
+                ticks: rounded(seconds * ticks_per_second),
+                interval_q16: rate.map_or(0, interval),
+                reads_q32: q32(settings.reads),
+                pages: (settings.working_set.pages().0 / u64::from(parts)).max(1),
+                writes: settings.writes,
+                by_writes,
+            }
+        };
+        params.stages[0] = stage(settings, 0.0);
+        // A part that is a page longer than others is used whole.
+        params.stages[0].pages = u64::MAX;
+        for (place, phase) in params.stages.iter_mut().zip(&settings.phases) {
+            *place = stage(&settings.within(phase), phase.duration.0);
         }
+        params.stage_count = u32::try_from(settings.phases.len().clamp(1, abi::MAX_STAGES)).unwrap_or(1);
+        params
     }
 }
+
+/// Parts that vCPUs share, enough that they seldom wait for each other.
+const PARTS: u32 = 64;
+const _: () = assert!(PARTS as usize == abi::MAX_PARTS && abi::MAX_VCPUS <= abi::MAX_PARTS);
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,15 @@
-//! The parametric memory kernel: what a guest does to its memory, as numbers.
+//! What a guest does to its memory, as a program and numbers.
 //!
-//! An operation is a batch of `accesses` to pages of the working set. A share `reads` of the operations only
-//! reads; every other one also writes `writes` pages. Named settings (`read-heavy`, ...) stand in the catalogue.
+//! The parametric program is all numbers: an operation is a batch of `accesses` to pages of the working set. A share
+//! `reads` of the operations only reads; every other one also writes `writes` pages. The other programs have shapes of
+//! their own and take of the numbers what has a meaning for them. Named settings (`read-heavy`, ...) stand in the
+//! catalogue.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Bytes, Rate};
+use crate::abi;
+use crate::units::{Bytes, Rate, Seconds};
 
 /// In which order operations choose pages of the working set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +45,177 @@ pub enum Content {
     Random,
     /// The same bytes at every write; the page's counter stays too, so that a second write changes nothing.
     Same,
+    /// Words that follow each other with the chances of a Markov table: compressible, different with every write.
+    Text,
+    /// Structured records: keys, counters and empty fields, of which a second write changes few bytes.
+    Records,
+    /// Zeros.
+    Zero,
+    /// One of sixteen contents, so that many pages (but for their 16-byte headers) hold the same.
+    Duplicate,
+}
+
+impl Content {
+    /// Every word with its value.
+    pub const ALL: &'static [(&'static str, Self)] = &[
+        ("counter", Self::Counter),
+        ("random", Self::Random),
+        ("same", Self::Same),
+        ("text", Self::Text),
+        ("records", Self::Records),
+        ("zero", Self::Zero),
+        ("duplicate", Self::Duplicate),
+    ];
+
+    /// Its number for the guest.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Counter => abi::CONTENT_COUNTER,
+            Self::Random => abi::CONTENT_RANDOM,
+            Self::Same => abi::CONTENT_SAME,
+            Self::Text => abi::CONTENT_TEXT,
+            Self::Records => abi::CONTENT_RECORDS,
+            Self::Zero => abi::CONTENT_ZERO,
+            Self::Duplicate => abi::CONTENT_DUPLICATE,
+        }
+    }
+}
+
+/// The program that the guest runs over its working set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// Batches of accesses to pages, all of it by parameters.
+    #[default]
+    Parametric,
+    /// A key-value store: reads and updates.
+    Kv,
+    /// A key-value store: reads, and updates that read the record first.
+    KvModify,
+    /// A column store: scans and hash aggregation.
+    Analytics,
+    /// Quicksort of an array, again and again.
+    Sort,
+    /// A blocked product of matrices.
+    Matmul,
+    /// The triad of the STREAM benchmark.
+    Stream,
+    /// A journal with a moving write window and checkpoints.
+    Log,
+    /// A copying garbage collector.
+    Gc,
+    /// A cache of file blocks.
+    PageCache,
+    /// A constant written to the start of each page.
+    Memstress,
+    /// One byte changed in each KiB.
+    XbzrleDoc,
+    /// Every word XORed with random data.
+    Guestperf,
+}
+
+impl Program {
+    /// Every word with its value.
+    pub const ALL: &'static [(&'static str, Self)] = &[
+        ("parametric", Self::Parametric),
+        ("kv", Self::Kv),
+        ("kv-modify", Self::KvModify),
+        ("analytics", Self::Analytics),
+        ("sort", Self::Sort),
+        ("matmul", Self::Matmul),
+        ("stream", Self::Stream),
+        ("log", Self::Log),
+        ("gc", Self::Gc),
+        ("page-cache", Self::PageCache),
+        ("memstress", Self::Memstress),
+        ("xbzrle-doc", Self::XbzrleDoc),
+        ("guestperf", Self::Guestperf),
+    ];
+
+    /// Its number for the guest.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Parametric => abi::PROGRAM_PARAMETRIC,
+            Self::Kv => abi::PROGRAM_KV,
+            Self::KvModify => abi::PROGRAM_KV_MODIFY,
+            Self::Analytics => abi::PROGRAM_ANALYTICS,
+            Self::Sort => abi::PROGRAM_SORT,
+            Self::Matmul => abi::PROGRAM_MATMUL,
+            Self::Stream => abi::PROGRAM_STREAM,
+            Self::Log => abi::PROGRAM_LOG,
+            Self::Gc => abi::PROGRAM_GC,
+            Self::PageCache => abi::PROGRAM_PAGE_CACHE,
+            Self::Memstress => abi::PROGRAM_MEMSTRESS,
+            Self::XbzrleDoc => abi::PROGRAM_XBZRLE_DOC,
+            Self::Guestperf => abi::PROGRAM_GUESTPERF,
+        }
+    }
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, program)| *program == self).map_or("", |(word, _)| word)
+    }
+
+    /// Names of its types of operations, as in `latency_<op>`.
+    #[must_use]
+    pub const fn operations(self) -> &'static [&'static str] {
+        abi::operation_names(self.number())
+    }
+
+    /// Whether `reads = 1` keeps it from writing at all.
+    #[must_use]
+    pub const fn reads_alone(self) -> bool {
+        matches!(self, Self::Parametric | Self::Kv | Self::KvModify)
+    }
+
+    /// The fewest pages that a part of its working set can have.
+    #[must_use]
+    pub const fn least_pages(self) -> u64 {
+        match self {
+            Self::Parametric | Self::Memstress | Self::XbzrleDoc | Self::Guestperf => 1,
+            _ => 64,
+        }
+    }
+}
+
+/// Whose the pages of a working set are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// Each vCPU has a contiguous part of its own.
+    #[default]
+    Partitioned,
+    /// 64 parts, any of which a vCPU takes for one operation, under a lock.
+    Shared,
+}
+
+impl Sharing {
+    /// Every word with its value.
+    pub const ALL: &'static [(&'static str, Self)] =
+        &[("partitioned", Self::Partitioned), ("shared", Self::Shared)];
+}
+
+/// A stage of a workload: for a time, some of its settings are others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// How long it lasts.
+    pub duration: Seconds,
+    /// Share of operations that only read; the workload's own where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<f64>,
+    /// Page writes in a writing operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<u32>,
+    /// How hard the guest works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    /// The part of the working set that operations go to, from its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_set: Option<Bytes>,
 }
 
 /// How hard the guest works, summed over its vCPUs.
@@ -52,6 +226,8 @@ pub enum Load {
     Pressure(f64),
     /// Open loop: page writes per second.
     Pages(f64),
+    /// Open loop: bytes of written pages per second.
+    Bytes(Rate),
     /// Open loop: operations per second.
     Operations(f64),
     /// Closed loop: the next operation starts when the last one ends.
@@ -68,14 +244,23 @@ pub struct Fill {
     pub random: f64,
     /// Share of text-like pages.
     pub text: f64,
+    /// Share of pages that are one of sixteen.
+    #[serde(default)]
+    pub duplicate: f64,
 }
 
-/// The kernel's parameters.
+/// A workload's parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// What the guest runs.
+    #[serde(default)]
+    pub program: Program,
     /// Memory the operations touch.
     pub working_set: Bytes,
+    /// Whose its pages are.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// Share of operations that only read, 0 to 1.
     pub reads: f64,
     /// Order of the pages.
@@ -92,21 +277,73 @@ pub struct Settings {
     pub load: Load,
     /// What memory holds at first.
     pub fill: Fill,
+    /// Stages that follow each other, over and over; none is one without end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase>,
 }
 
 impl Settings {
-    /// Operations per second of all vCPUs that this load asks for over a link of `link` bytes per second;
-    /// `None` for a closed loop. A pressure over an unlimited link is an error of the suite, caught there:
-    /// here it counts as no pressure at all.
+    /// What named workloads and tests start from. Half of the memory around the working set is zero, as in a guest that
+    /// has not used all of its memory; the rest is half noise (compressed or encrypted data) and half text.
+    pub const BASE: Self = Self {
+        program: Program::Parametric,
+        working_set: Bytes(64 << 20),
+        sharing: Sharing::Partitioned,
+        reads: 0.5,
+        pattern: Pattern::Uniform,
+        accesses: 64,
+        writes: 1,
+        change: Change { bytes: 256, pieces: 4, moves: true },
+        content: Content::Random,
+        load: Load::FlatOut,
+        fill: Fill { zero: 0.5, random: 0.25, text: 0.25, duplicate: 0.0 },
+        phases: Vec::new(),
+    };
+
+    /// The settings in a phase.
     #[must_use]
-    pub fn operations_per_second(&self, link: Option<Rate>) -> Option<f64> {
-        let writes_per_operation = (1.0 - self.reads) * f64::from(self.writes);
-        match self.load {
-            Load::FlatOut => None,
-            Load::Operations(rate) => Some(rate),
-            Load::Pages(rate) => Some(rate / writes_per_operation),
-            #[expect(clippy::cast_precision_loss, reason = "rates stay far under 2^53")]
-            Load::Pressure(p) => link.map(|l| p * l.0 as f64 / 4096.0 / writes_per_operation),
+    pub fn within(&self, phase: &Phase) -> Self {
+        Self {
+            reads: phase.reads.unwrap_or(self.reads),
+            writes: phase.writes.unwrap_or(self.writes),
+            load: phase.load.unwrap_or(self.load),
+            working_set: phase.working_set.unwrap_or(self.working_set),
+            phases: Vec::new(),
+            ..self.clone()
         }
     }
+
+    /// What this load asks of all vCPUs together over a link of `link` bytes per second. A pressure over an unlimited
+    /// link is an error of the suite, caught there: here it counts as no pressure at all.
+    #[must_use]
+    pub fn pace(&self, link: Option<Rate>) -> Pace {
+        let pages = match self.load {
+            Load::FlatOut => return Pace::FlatOut,
+            Load::Operations(rate) => return Pace::Operations(rate),
+            Load::Pages(rate) => rate,
+            #[expect(clippy::cast_precision_loss, reason = "rates stay far under 2^53")]
+            Load::Bytes(rate) => rate.0 as f64 / 4096.0,
+            #[expect(clippy::cast_precision_loss, reason = "rates stay far under 2^53")]
+            Load::Pressure(p) => match link {
+                Some(link) => p * link.0 as f64 / 4096.0,
+                None => return Pace::FlatOut,
+            },
+        };
+        if self.program == Program::Parametric {
+            // How many pages an operation writes on average is known.
+            return Pace::Operations(pages / ((1.0 - self.reads) * f64::from(self.writes)));
+        }
+        Pace::Writes(pages)
+    }
+}
+
+/// What paces a guest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// Nothing.
+    FlatOut,
+    /// Operations per second.
+    Operations(f64),
+    /// Page writes per second: the guest divides by how many pages its operations write.
+    Writes(f64),
 }

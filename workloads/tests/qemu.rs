@@ -9,7 +9,7 @@ use std::process::Command;
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine;
-use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use migbench_workloads::settings::{Change, Content, Pattern, Settings};
 use migbench_workloads::units::Bytes;
 use zerocopy::IntoBytes;
 
@@ -18,14 +18,9 @@ const QEMU: &str = "qemu-system-x86_64";
 fn settings() -> Settings {
     Settings {
         working_set: Bytes(8 << 20),
-        reads: 0.5,
-        pattern: Pattern::Uniform,
         accesses: 32,
-        writes: 1,
         change: Change { bytes: 100, pieces: 7, moves: true },
-        content: Content::Random,
-        load: Load::FlatOut,
-        fill: Fill { zero: 0.5, random: 0.25, text: 0.25 },
+        ..Settings::BASE
     }
 }
 

@@ -46,7 +46,7 @@ impl List {
         }
         if wanted(What::Workloads) {
             text.push_str("Workloads (workload = NAME):\n");
-            for named in catalogue::ALL {
+            for named in catalogue::ALL.iter() {
                 writeln!(text, "  {:<14} {}", named.name, named.summary)?;
                 if self.what == Some(What::Workloads) {
                     for line in named.about.lines() {

@@ -89,7 +89,7 @@ impl Destination<'_> {
             link.send(FrameKind::Done, &[])?;
         }
         self.phase = "validate";
-        self.report.histograms = histograms(&vm);
+        self.report.histograms = histograms(&vm, cell.settings.program.operations());
         self.report.backlog_max = backlog_max(&vm);
         self.report.checked = Some(check_guest(&vm));
         self.phase = "handover";

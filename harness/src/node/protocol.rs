@@ -131,6 +131,8 @@ pub struct Steady {
     pub stall: Option<f64>,
     /// The threshold in ns: the p99.9 of service times in the first one.
     pub stall_threshold: Option<f64>,
+    /// Page writes per second in both.
+    pub page_write_rate: f64,
 }
 
 /// Times and counts of the source's half.

@@ -91,6 +91,8 @@ impl Source<'_> {
             return Err(ProtocolError::Unexpected("a second preparation".into()).into());
         };
         std::thread::sleep(Seconds(self.assignment.start_jitter).duration());
+        // From now on phases follow each other.
+        vm.telemetry().control().hold.store(0, Release);
         let outcome = match cell.engine {
             Engine::None | Engine::TrackOnly => self.control_window(&vm, &sampler),
             _ => self.migrate(&vm, &sampler, address.as_ref()),
@@ -230,7 +232,7 @@ impl Source<'_> {
             return;
         }
         self.report.backlog_max = Some(backlog_max(vm));
-        self.report.histograms = histograms(vm);
+        self.report.histograms = histograms(vm, self.cell().settings.program.operations());
         self.report.checked = Some(check_guest(vm));
     }
 

@@ -7,7 +7,7 @@ use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Status, Timeline};
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
-use migbench_workloads::settings::Load;
+use migbench_workloads::settings::{Load, Pace};
 
 use super::analysis;
 use super::run::{NodeOutcome, RunOutcome, RunSpec};
@@ -118,9 +118,15 @@ fn flags(
 /// Whether the steady guest did less than its open-loop schedule asks for: its response times then tell of the
 /// backlog, and its load is not what the suite says.
 fn overloaded(spec: &RunSpec, metrics: &Metrics) -> bool {
-    let due = spec.cell.settings.operations_per_second(spec.cell.link.rate);
-    let done = metrics.get(MetricKey::ThroughputSteady);
-    due.zip(done).is_some_and(|(due, done)| done < KEPT_UP * due)
+    let whole = &spec.cell.settings;
+    let held = whole.phases.get(spec.cell.start_phase.saturating_sub(1) as usize);
+    let settings = held.map_or_else(|| whole.clone(), |phase| whole.within(phase));
+    let (due, key) = match settings.pace(spec.cell.link.rate) {
+        Pace::FlatOut => return false,
+        Pace::Operations(rate) => (rate, MetricKey::ThroughputSteady),
+        Pace::Writes(rate) => (rate, MetricKey::PageWriteRate),
+    };
+    metrics.get(key).is_some_and(|done| done < KEPT_UP * due)
 }
 
 /// Why the run failed and where the guest is; `None` when all went as planned.
@@ -267,6 +273,7 @@ fn measure(
     let Some(steady) = &source.steady else { return Ok(()) };
     let throughput = |from, to| analysis::throughput(&series, from, to);
     set(m, K::ThroughputSteady, throughput(steady.start, steady.end))?;
+    set(m, K::PageWriteRate, Some(steady.page_write_rate))?;
     if let Some(precopy) = &source.precopy {
         let lasted = seconds(0, precopy.nanoseconds);
         let in_precopy = (lasted > 0.0).then(|| precopy.operations as f64 / lasted);

@@ -66,6 +66,9 @@ pub fn describe_invalid(vcpu: usize, block: &abi::Vcpu) -> String {
         }
         abi::BAD_REGISTER => format!("byte {offset} of {expected} bytes in vector registers changed"),
         abi::BAD_OPERATIONS => format!("its program counts {offset} operations, telemetry {expected}"),
+        abi::BAD_STATE => {
+            format!("near page {page:#x} its program finds {offset} where its own books say {expected}")
+        }
         other => format!("unknown reason {other}"),
     };
     format!("the guest's check failed on vCPU {vcpu}: {what}")

@@ -58,7 +58,8 @@ pub fn cell() -> Cell {
             change: Change { bytes: 100, pieces: 3, moves: true },
             content: Content::Random,
             load: Load::Pages(10_000.0),
-            fill: Fill { zero: 0.5, random: 0.25, text: 0.25 },
+            fill: Fill { zero: 0.5, random: 0.25, text: 0.25, duplicate: 0.0 },
+            ..Settings::BASE
         },
         engine: Engine::Full,
         codec: Codec::None,
@@ -86,6 +87,7 @@ pub fn cell() -> Cell {
             warmup_max: Seconds(1.0),
         },
         timing: true,
+        start_phase: 1,
     }
 }
 

@@ -28,11 +28,14 @@ const STALL_QUANTILE: f64 = 0.999;
 /// # Errors
 /// When the guest goes down.
 pub fn reach(vm: &Vm, cell: &Cell) -> Result<Steady, NodeError> {
-    let settled = warm_up(vm, cell)?;
     let control = vm.telemetry().control();
+    // A workload with phases stays in one of them until the migration starts, or no window would be like another.
+    control.hold.store(cell.start_phase, Release);
+    let settled = warm_up(vm, cell)?;
     control.stall_threshold.store(0, Release);
     control.phase.store(abi::PHASE_STEADY, Release);
     let start = clock::now();
+    let written = telemetry::page_writes(vm.telemetry());
     std::thread::sleep(cell.windows.steady.duration());
     let mut service = telemetry::empty_histogram();
     for operation in 0..abi::OPERATIONS {
@@ -55,12 +58,15 @@ pub fn reach(vm: &Vm, cell: &Cell) -> Result<Steady, NodeError> {
     std::thread::sleep(cell.windows.steady.duration());
     let end = clock::now();
     let stalled = telemetry::stalls(vm.telemetry(), abi::PHASE_STEADY).0 - before;
+    let written = telemetry::page_writes(vm.telemetry()) - written;
     vm.check()?;
     #[expect(clippy::cast_precision_loss, reason = "ticks of at most minutes")]
     let stall = threshold.map(|_| stalled as f64 / ticks_per_ns / 1e9 / clock::seconds(second, end));
     #[expect(clippy::cast_precision_loss, reason = "a time under an hour")]
     let stall_threshold = threshold.map(|ns| ns as f64);
-    Ok(Steady { settled, start, end, stall, stall_threshold })
+    #[expect(clippy::cast_precision_loss, reason = "counts of seconds")]
+    let page_write_rate = written as f64 / clock::seconds(start, end);
+    Ok(Steady { settled, start, end, stall, stall_threshold, page_write_rate })
 }
 
 /// Waits until the last windows agree, or `warmup_max` is over. Says whether they agreed.
@@ -91,7 +97,7 @@ fn agree(windows: &[f64]) -> bool {
 }
 
 /// All histograms that have counts, by name.
-pub fn histograms(vm: &Vm) -> BTreeMap<String, String> {
+pub fn histograms(vm: &Vm, names: &[&str]) -> BTreeMap<String, String> {
     let clocks = [hdr::Clock::Service, hdr::Clock::Response];
     let phases = [
         hdr::Phase::Steady,
@@ -101,7 +107,7 @@ pub fn histograms(vm: &Vm) -> BTreeMap<String, String> {
         hdr::Phase::After,
     ];
     let mut all = BTreeMap::new();
-    for (operation, name) in abi::OPERATION_NAMES.iter().enumerate() {
+    for (operation, name) in names.iter().enumerate() {
         for (phase, phase_name) in phases.into_iter().enumerate() {
             for (clock, clock_name) in clocks.into_iter().enumerate() {
                 let mut histogram = telemetry::empty_histogram();
