@@ -20,6 +20,7 @@ const ALWAYS: &[&str] = &[
     "blackout",
     "tsc_jump",
     "throughput_steady",
+    "page_write_rate",
     "throughput_after",
     "traffic",
     "traffic_full",
@@ -220,6 +221,7 @@ fn controls_measure_without_moving() {
         assert_eq!((record.verified, record.guest_checked), (None, Some(true)));
         let here: &[&str] = &[
             "throughput_steady",
+            "page_write_rate",
             "throughput_precopy",
             "throughput_after",
             "page_writes_precopy",

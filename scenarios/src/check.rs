@@ -122,7 +122,8 @@ fn load_of(settings: &Settings, cell: &Cell) -> Option<Broken> {
     if settings.reads >= 1.0 && by_writes && settings.program.reads_alone() {
         let what = "reads = 1 with a load in written pages: nothing is ever written; lower settings.reads or set \
                     settings.load to operations(...)";
-        return Some((&["settings.reads", "settings.load", "workload"], what.to_owned()));
+        let keys = &["settings.reads", "settings.phases", "settings.load", "workload"];
+        return Some((keys, what.to_owned()));
     }
     if settings.writes > settings.accesses {
         let what = format!(

@@ -219,7 +219,7 @@ fn unknown_words() {
       |                    ^^^^^^^^^^^
     "#);
     assert_snapshot!(defaults("settings.load = \"presure(0.5)\""), @r#"
-    t.toml:4:17: `presure(0.5)` is not a value of `settings.load` (did you mean `pressure(0.5)`?); known are pressure(0.5), pages(20000), operations(100000), flat-out
+    t.toml:4:17: `presure(0.5)` is not a value of `settings.load` (did you mean `pressure(0.5)`?); known are pressure(0.5), pages(20000), bytes(100MB/s), operations(100000), flat-out
     4 | settings.load = "presure(0.5)"
       |                 ^^^^^^^^^^^^^^
     "#);
@@ -427,7 +427,7 @@ fn contradictions() {
       |          ^^^^^^
     "#);
     assert_snapshot!(defaults("settings.fill.zero = 0.6"), @r#"
-    t.toml:4:15: write-heavy/full: fill shares zero 0.6 + random 0.25 + text 0.25 make 1.1, not 1
+    t.toml:4:15: write-heavy/full: fill shares zero 0.6 + random 0.25 + text 0.25 + duplicate 0 make 1.1, not 1
     4 | settings.fill.zero = 0.6
       |               ^^^^
     "#);
@@ -474,4 +474,53 @@ fn drafts() {
 fn a_file_that_is_not_there() {
     let error = Suite::load(Path::new("/nowhere/suite.toml")).unwrap_err();
     assert_snapshot!(error, @r#"/nowhere/suite.toml: cannot be read: No such file or directory (os error 2)"#);
+}
+
+#[test]
+fn phases() {
+    assert_snapshot!(defaults("settings.phases = \"2s reads=2; 1s\""), @r#"
+    t.toml:4:19: `settings.phases` is reads=2; a share lies between 0 and 1
+    4 | settings.phases = "2s reads=2; 1s"
+      |                   ^^^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"2s\""), @r#"
+    t.toml:4:19: `settings.phases` is 2s; a workload has 2 to 8 phases, separated by `;`
+    4 | settings.phases = "2s"
+      |                   ^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"reads=0.5; 1s\""), @r#"
+    t.toml:4:19: `settings.phases`: `reads=0.5` does not start with a number; write it like 300ms or 30s
+    4 | settings.phases = "reads=0.5; 1s"
+      |                   ^^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"1s readz=0.5; 1s\""), @r#"
+    t.toml:4:19: `readz` is not a value of `settings.phases` (did you mean `reads`?); known are reads, writes, load, working_set
+    4 | settings.phases = "1s readz=0.5; 1s"
+      |                   ^^^^^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"1s load=pages(0); 1s\""), @r#"
+    t.toml:4:19: `settings.phases` is pages(0); the number in brackets must be over 0
+    4 | settings.phases = "1s load=pages(0); 1s"
+      |                   ^^^^^^^^^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"1s; 1s working_set=65MiB\""), @r#"
+    t.toml:4:10: write-heavy/full: a phase of working_set 65MiB in a working set of 64MiB
+    4 | settings.phases = "1s; 1s working_set=65MiB"
+      |          ^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"1s; 1s reads=1\""), @r#"
+    t.toml:4:10: write-heavy/full: reads = 1 with a load in written pages: nothing is ever written; lower settings.reads or set settings.load to operations(...)
+    4 | settings.phases = "1s; 1s reads=1"
+      |          ^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.phases = \"1s; 1s reads=0.1\"\nstart_phase = 3"), @r#"
+    t.toml:5:1: write-heavy/full: start_phase 3 of 2 phases
+    5 | start_phase = 3
+      | ^^^^^^^^^^^
+    "#);
+    assert_snapshot!(defaults("settings.program = \"kv\"\nsettings.sharing = \"shared\"\nsettings.working_set = \"8MiB\""), @r#"
+    t.toml:6:10: write-heavy/full: working set 8MiB for 64 shared parts: kv needs 256KiB for each
+    6 | settings.working_set = "8MiB"
+      |          ^^^^^^^^^^^
+    "#);
 }
