@@ -161,13 +161,14 @@ impl Measure {
     }
 }
 
-/// Write times of these runs in `phases`. Damaged histograms are left out here and warned of elsewhere.
+/// Times of the operations by which these runs' workloads write, in `phases`. Damaged histograms are left out here and warned of elsewhere.
 #[must_use]
 pub fn writes(runs: &[&Record], clock: Clock, phases: &[Phase]) -> Latencies {
     let mut all = histogram::empty();
     for run in runs {
         for phase in phases {
-            let text = run.histograms.get(&histogram::key("write", clock, *phase));
+            let operation = run.cell.settings.program.writing();
+            let text = run.histograms.get(&histogram::key(operation, clock, *phase));
             if let Some(part) = text.and_then(|text| histogram::decode(text).ok()) {
                 // Grows as it must; a histogram that can't be added is of absurd values.
                 let _ = all.add(part);

@@ -1,6 +1,8 @@
 //! The one model of a comparison table. Every format prints the texts of this model and computes nothing, so that
 //! the same figure reads the same everywhere.
 
+use std::collections::BTreeSet;
+
 use migbench_scenarios::cell::Engine;
 use migbench_workloads::settings::Load;
 
@@ -177,6 +179,7 @@ fn notes(comparison: &ComparisonRuns<'_>, baseline: Option<&CellRuns<'_>>) -> Ve
         (None, None) => notes.push("no cell of this comparison is its baseline".to_owned()),
     }
     notes.extend(closed_loop(comparison));
+    notes.extend(writing(comparison));
     for cell in &comparison.cells {
         notes.extend(failures(cell));
     }
@@ -207,6 +210,15 @@ fn ceiling(comparison: &ComparisonRuns<'_>, baseline: &CellRuns<'_>) -> Option<S
         .collect();
     let reached = if reached.is_empty() { String::new() } else { format!(" ({})", reached.join(", ")) };
     Some(format!("most that delta can save on traffic here: {}{reached}", quantity::percent(ceiling)))
+}
+
+/// What the columns about writes are of, where a workload calls it by another name.
+fn writing(comparison: &ComparisonRuns<'_>) -> Option<String> {
+    let names: BTreeSet<_> =
+        comparison.cells.iter().map(|cell| cell.cell.settings.program.writing()).collect();
+    let others: Vec<_> = names.into_iter().filter(|name| *name != "write").collect();
+    (!others.is_empty())
+        .then(|| format!("what this workload writes by: its operations `{}`", others.join("`, `")))
 }
 
 /// Under closed-loop load slow engines get an easier guest; the writes achieved show how much easier.

@@ -171,6 +171,23 @@ impl Program {
         matches!(self, Self::Parametric | Self::Kv | Self::KvModify)
     }
 
+    /// Which of its operations write: those whose tail a table shows.
+    #[must_use]
+    pub const fn writing(self) -> &'static str {
+        match self {
+            Self::Parametric | Self::Memstress | Self::XbzrleDoc | Self::Guestperf => "write",
+            Self::Kv => "update",
+            Self::KvModify => "modify",
+            Self::Analytics => "aggregate",
+            Self::Sort => "sort",
+            Self::Matmul => "multiply",
+            Self::Stream => "triad",
+            Self::Log => "append",
+            Self::Gc => "allocate",
+            Self::PageCache => "load",
+        }
+    }
+
     /// The fewest pages that a part of its working set can have.
     #[must_use]
     pub const fn least_pages(self) -> u64 {
@@ -346,4 +363,49 @@ pub enum Pace {
     Operations(f64),
     /// Page writes per second: the guest divides by how many pages its operations write.
     Writes(f64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_writes_by_an_operation_that_it_has() {
+        for (word, program) in Program::ALL {
+            assert!(program.operations().contains(&program.writing()), "{word}");
+            assert!(program.operations().len() <= abi::OPERATIONS, "{word}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_unique() {
+        let numbers: std::collections::BTreeSet<_> = Program::ALL.iter().map(|(_, p)| p.number()).collect();
+        assert_eq!(numbers.len(), Program::ALL.len());
+        let contents: std::collections::BTreeSet<_> = Content::ALL.iter().map(|(_, c)| c.number()).collect();
+        assert_eq!(contents.len(), Content::ALL.len());
+    }
+
+    #[test]
+    fn a_load_in_bytes_is_one_in_pages() {
+        let of = |load| Settings { load, program: Program::Kv, ..Settings::BASE }.pace(None);
+        assert_eq!(of(Load::Bytes(Rate(4096 * 500))), Pace::Writes(500.0));
+        assert_eq!(of(Load::Pages(500.0)), Pace::Writes(500.0));
+        assert_eq!(of(Load::FlatOut), Pace::FlatOut);
+        let half = Settings { load: Load::Pages(500.0), reads: 0.5, writes: 2, ..Settings::BASE };
+        assert_eq!(half.pace(None), Pace::Operations(500.0));
+    }
+
+    #[test]
+    fn a_phase_changes_what_it_names() {
+        let phase = Phase {
+            duration: Seconds(1.0),
+            reads: Some(0.9),
+            writes: None,
+            load: None,
+            working_set: Some(Bytes(4096)),
+        };
+        let within = Settings::BASE.within(&phase);
+        let expected = Settings { reads: 0.9, working_set: Bytes(4096), ..Settings::BASE };
+        assert_eq!(within, expected);
+    }
 }
