@@ -147,7 +147,7 @@ fn doctor_says_what_it_found_as_json() {
 
 #[test]
 fn help_teaches() {
-    for command in ["run", "migrate", "track", "report", "show", "list", "doctor"] {
+    for command in ["run", "migrate", "track", "report", "show", "export", "list", "doctor"] {
         let outcome = migbench(&[command, "--help"]);
         assert_eq!(outcome.status, 0);
         let example = format!("\n  migbench {command} ");
@@ -233,7 +233,28 @@ fn show_lists_runs_and_one_in_full() {
     let none = migbench(&["show", directory, "nothing"]);
     assert!(none.status != 0 && none.stderr.contains("nothing"), "{}", none.stderr);
     let elsewhere = migbench(&["report", "/nowhere"]);
-    assert!(elsewhere.status != 0 && elsewhere.stderr.contains("is this a run directory?"));
+    assert!(elsewhere.status == 2 && elsewhere.stderr.contains("is this a run directory?"));
+}
+
+#[test]
+fn figures_are_exported_from_records_alone() {
+    require_kvm!();
+    let (scratch, directory, _) = finished();
+    let (directory, into) = (directory.to_str().unwrap(), scratch.path().join("out"));
+    let formats = "github-action-benchmark,bmf,openmetrics,history-csv,junit";
+    let outcome = Migbench::new()
+        .args(["export", directory, "--format", formats, "-o", into.to_str().unwrap()])
+        .env("PATH", "")
+        .run();
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    let paths: Vec<_> = outcome.stdout.lines().map(Path::new).collect();
+    assert_eq!(paths.len(), 6, "{}", outcome.stdout);
+    for path in paths {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains("write-heavy"), "{}", path.display());
+    }
+    assert_refused(&["export", "/nowhere", "--format", "junit", "-o", "out"], &["is this a run directory?"]);
+    assert_refused(&["export", directory, "--format", "junitt", "-o", "out"], &["junitt", "junit"]);
 }
 
 #[test]

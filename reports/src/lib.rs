@@ -6,10 +6,12 @@
 //! ```text
 //! RunData -> cells (runs sorted into the plan) -> measure (figures of a cell, with stats)
 //!         -> table, verification, warning -> report -> render/terminal, render/markdown
+//!         -> export (flat figures, for other programs)
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod cells;
+pub mod export;
 #[cfg(test)]
 mod golden;
 pub mod histogram;

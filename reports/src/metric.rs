@@ -56,6 +56,18 @@ pub enum Better {
     Neither,
 }
 
+impl Better {
+    /// As tables for machines write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Smaller => "smaller",
+            Self::Larger => "larger",
+            Self::Neither => "neither",
+        }
+    }
+}
+
 /// What is known of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Definition {

@@ -76,6 +76,18 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a directory was named that holds no run, or one of a newer version: the user's to mend.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Newer { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 fn hint(path: &Path, source: &io::Error) -> &'static str {
     match (source.kind(), path.file_name().and_then(|name| name.to_str())) {
         (io::ErrorKind::NotFound, Some(MANIFEST)) => "; is this a run directory?",

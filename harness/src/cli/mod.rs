@@ -1,6 +1,7 @@
 //! The command line: one sub-command per file, arguments and output only.
 
 mod doctor;
+mod export;
 mod list;
 mod migrate;
 mod node;
@@ -13,6 +14,7 @@ mod track;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use migbench_reports::store::StoreError;
 use migbench_scenarios::SuiteError;
 
 use crate::dirty::Unavailable;
@@ -47,6 +49,8 @@ Examples:
   migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
   migbench report results/slow             the table again, on any machine
   migbench show results/slow               its runs; with a run's id its rounds and errors
+  migbench export results/slow --format junit,openmetrics -o ci
+                                           for dashboards and CI servers
   migbench list                            suites, workloads, engines; keys for --set
   migbench doctor                          is this host fit to measure?
 
@@ -73,6 +77,7 @@ enum Command {
     Track(track::Track),
     Report(report::Report),
     Show(show::Show),
+    Export(export::Export),
     List(list::List),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
@@ -88,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Track(command) => command.execute(),
         Command::Report(command) => command.execute(),
         Command::Show(command) => command.execute(),
+        Command::Export(command) => command.execute(),
         Command::List(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Node(command) => command.execute(),
@@ -99,7 +105,8 @@ pub fn main() -> ExitCode {
             // What is wrong with a suite, an argument or the size of a guest is the user's to mend; so is a tracker
             // that this host has not.
             let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
-            let usage = refused || error.is::<SuiteError>() || error.is::<Unavailable>();
+            let misnamed = error.downcast_ref().is_some_and(StoreError::is_usage);
+            let usage = refused || misnamed || error.is::<SuiteError>() || error.is::<Unavailable>();
             let exit = if usage { Exit::Usage } else { Exit::Failure };
             exit.into()
         }

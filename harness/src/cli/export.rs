@@ -1,0 +1,55 @@
+//! `migbench export`: the figures of a run directory in the formats of other programs.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use migbench_reports::export::{Format, Source, export};
+use migbench_reports::store::RunData;
+
+use super::{Exit, print};
+
+/// Writes the figures of a run directory for other programs: dashboards, CI servers, change-point tools.
+///
+/// From the records alone. Capped and failed runs are no figures; history-csv adds to the file that is there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Files by format:
+  github-action-benchmark  smaller-is-better.json, bigger-is-better.json (tools customSmallerIsBetter, customBiggerIsBetter)
+  bmf                      bmf.json, Bencher Metric Format with intervals
+  openmetrics              openmetrics.txt, for a textfile collector
+  history-csv              history.csv, a line per commit and metric
+  junit                    junit.xml, a test case per run
+
+Examples:
+  migbench export results/last --format junit -o ci
+  migbench export results/last --format bmf,openmetrics,history-csv -o exports")]
+pub struct Export {
+    /// The run directory: what `migbench run -o` was given, or its last line names.
+    directory: PathBuf,
+    /// One or more formats, separated by commas.
+    #[arg(long, required = true, value_delimiter = ',', value_parser = PossibleValuesParser::new(Format::ALL.iter().map(|(name, _)| *name)))]
+    format: Vec<String>,
+    /// Where the files go; made if need be.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+impl Export {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let data = RunData::load(&self.directory)?;
+        if let Some(line) = data.truncated {
+            eprintln!("warning: line {line} of the records was cut off and is left out");
+        }
+        let source = Source::new(&data.manifest, &data.records);
+        if source.figures.is_empty() {
+            eprintln!("warning: no run of this directory ended ok, so that there are no figures");
+        }
+        for (name, format) in Format::ALL {
+            if self.format.iter().any(|wanted| wanted == name) {
+                for path in export(&source, *format, &self.output)? {
+                    print(&path.display().to_string())?;
+                }
+            }
+        }
+        Ok(Exit::Success)
+    }
+}
