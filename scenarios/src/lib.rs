@@ -16,6 +16,7 @@ mod matrix;
 mod order;
 pub mod place;
 pub mod plan;
+pub mod schema;
 pub mod shipped;
 mod suite;
 mod value;
