@@ -33,7 +33,7 @@ pub(super) fn text(source: &Source<'_>, before: &str, path: &Path) -> Result<Str
     if !before.is_empty() {
         let mut reader = csv::Reader::from_reader(before.as_bytes());
         let columns = reader.headers().map_err(failed)?;
-        if columns != &COLUMNS[..] {
+        if columns != COLUMNS[..] {
             return Err(foreign(format!(
                 "its columns are {}",
                 columns.iter().collect::<Vec<_>>().join(", ")
