@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migbench_scenarios::SuiteError;
 
-use crate::dirty::Unavailable;
+use crate::runner::admission::Refusal;
 use crate::runner::suite::SuiteRunError;
 
 /// How the command ends, beside success.
@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
             // What is wrong with a suite, an argument or the size of a guest is the user's to mend; so is a tracker
             // that this host has not.
             let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
-            let usage = refused || error.is::<SuiteError>() || error.is::<Unavailable>();
+            let usage = refused || error.is::<SuiteError>() || error.is::<Refusal>();
             let exit = if usage { Exit::Usage } else { Exit::Failure };
             exit.into()
         }
