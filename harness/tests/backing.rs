@@ -94,8 +94,11 @@ fn a_guest_without_enough_huge_pages_is_refused_with_the_number_that_would_do() 
         assert!(outcome.stderr.contains("CONFIG_HUGETLBFS"), "{}", outcome.stderr);
         return;
     }
-    let words =
-        ["a guest of 16TiB does not fit into huge pages", "need 16777216 of 2MiB", "`sysctl vm.nr_hugepages="];
+    let words = [
+        "a guest of 16TiB does not fit into huge pages",
+        "need 16777216 of 2MiB",
+        "`sysctl vm.nr_hugepages=",
+    ];
     for word in words {
         assert!(outcome.stderr.contains(word), "{word}: {}", outcome.stderr);
     }
@@ -142,7 +145,8 @@ fn an_optional_cell_that_does_not_fit_is_left_out_with_its_sentence() {
     std::fs::write(scratch.path().join("growing.toml"), GROWING.replace("optional", "# optional")).unwrap();
     let dry = Migbench::new().args(["run", suite, "--dry-run"]).run();
     assert!(dry.stdout.contains("would refuse the suite: idle/512TiB"), "{}", dry.stdout);
-    let refused = Migbench::new().args(["run", suite, "-o", scratch.path().join("2").to_str().unwrap()]).run();
+    let refused =
+        Migbench::new().args(["run", suite, "-o", scratch.path().join("2").to_str().unwrap()]).run();
     assert_eq!(refused.status, 2, "{}", refused.stderr);
     assert!(refused.stderr.contains("write `optional` to leave such cells out"), "{}", refused.stderr);
 }
@@ -151,7 +155,8 @@ fn an_optional_cell_that_does_not_fit_is_left_out_with_its_sentence() {
 #[test]
 fn a_block_smaller_than_the_page_is_refused() {
     let set = |fault_block: &str| {
-        let mut arguments = vec!["migrate", "--memory", "16TiB", "--set", "backing=hugetlb", "--set", "tracker=uffd-wp"];
+        let mut arguments =
+            vec!["migrate", "--memory", "16TiB", "--set", "backing=hugetlb", "--set", "tracker=uffd-wp"];
         let block = format!("tracker_settings.fault_block={fault_block}");
         arguments.extend(["--set", &block]);
         arguments.extend(SHORT);

@@ -286,9 +286,13 @@ fn one_write_is_reported_as_its_huge_page_at_most() {
                 oracle.harvest();
                 vm.ram().read(0, &mut oracle.now).unwrap();
                 let pages = oracle.copy.as_chunks::<4096>().0.iter().zip(oracle.now.as_chunks::<4096>().0);
-                let changed: Vec<u64> = (0..).zip(pages).filter(|(_, (a, b))| a != b).map(|(n, _)| n).collect();
+                let changed: Vec<u64> =
+                    (0..).zip(pages).filter(|(_, (a, b))| a != b).map(|(n, _)| n).collect();
                 let page = *changed.iter().find(|page| **page >= own).expect("the guest writes its page");
-                assert!(changed.iter().all(|changed| *changed < own || *changed == page), "one page: {changed:?}");
+                assert!(
+                    changed.iter().all(|changed| *changed < own || *changed == page),
+                    "one page: {changed:?}"
+                );
                 let reported: Vec<u64> =
                     (own..vm.ram().pages()).filter(|page| oracle.dirty.contains(*page)).collect();
                 let huge = page / HUGE * HUGE;

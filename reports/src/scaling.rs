@@ -115,8 +115,7 @@ pub fn line(points: &[(f64, f64)]) -> Option<Line> {
     let determinant = ones * squares - sizes * sizes;
     let fixed = (times * squares - products * sizes) / determinant;
     let per_gib = (products * ones - times * sizes) / determinant;
-    let deviation =
-        points.iter().map(|(m, t)| ((fixed + per_gib * m) / t - 1.0).abs()).fold(0.0, f64::max);
+    let deviation = points.iter().map(|(m, t)| ((fixed + per_gib * m) / t - 1.0).abs()).fold(0.0, f64::max);
     (fixed.is_finite() && per_gib.is_finite()).then_some(Line { fixed, per_gib, deviation })
 }
 
@@ -141,7 +140,9 @@ fn engines(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
         for (family, cells) in &families {
             let points: Vec<_> = cells
                 .iter()
-                .filter_map(|cell| Some((gib(cell.cell.memory), Measure::Metric(key).summary(&cell.ok)?.median)))
+                .filter_map(|cell| {
+                    Some((gib(cell.cell.memory), Measure::Metric(key).summary(&cell.ok)?.median))
+                })
                 .collect();
             fitted.extend(line(&points).map(|line| (key, family, line, points.len())));
         }
@@ -150,9 +151,9 @@ fn engines(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
     let label = |family: &Flat| {
         // Codec and cache follow the engine but where a suite says otherwise.
         let engine = family.get("engine").cloned().unwrap_or_default();
-        let others = family.iter().filter(|(path, _)| {
-            !["engine", "codec", "cache"].contains(&path.as_str()) && differs(path)
-        });
+        let others = family
+            .iter()
+            .filter(|(path, _)| !["engine", "codec", "cache"].contains(&path.as_str()) && differs(path));
         others.fold(engine, |label, (path, value)| format!("{label}, {path} {value}"))
     };
     fitted

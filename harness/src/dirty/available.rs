@@ -37,11 +37,7 @@ impl Unavailable {
 ///
 /// # Errors
 /// See [`Unavailable`].
-pub fn available(
-    tracker: Tracker,
-    settings: &TrackerSettings,
-    backing: Backing,
-) -> Result<(), Unavailable> {
+pub fn available(tracker: Tracker, settings: &TrackerSettings, backing: Backing) -> Result<(), Unavailable> {
     let outcome = match tracker {
         Tracker::KvmBitmap | Tracker::KvmManual | Tracker::KvmRing => match open_kvm(Path::new("/dev/kvm")) {
             Ok(kvm) => kvm_logs(&kvm, logging(tracker, settings)),
@@ -147,7 +143,10 @@ fn works_on(backing: Backing, faults: Faults) -> Result<(), Lack> {
             Faults::Wait => "write-protect",
             Faults::Note => "write-protect and scan",
         };
-        (format!("userfaultfd cannot {what} {backing} memory ({error})"), "use another backing or a newer Linux")
+        (
+            format!("userfaultfd cannot {what} {backing} memory ({error})"),
+            "use another backing or a newer Linux",
+        )
     })
 }
 

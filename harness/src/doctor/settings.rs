@@ -134,7 +134,11 @@ fn huge_pages(root: &Path) -> Check {
     let name = "huge pages";
     // Nothing but cells that ask for them needs reserved pages, so that a machine without is in order.
     let Some(pool) = Pool::read(root) else {
-        return Check::new(name, Level::Ok, "no 2 MiB pages in this kernel: cells with backing hugetlb cannot run");
+        return Check::new(
+            name,
+            Level::Ok,
+            "no 2 MiB pages in this kernel: cells with backing hugetlb cannot run",
+        );
     };
     let check = |found| Check::new(name, Level::Ok, found);
     let found = format!("{} of 2 MiB free", pool.free);

@@ -96,7 +96,10 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
         Backing::Anonymous | Backing::Memfd => Ok(()),
         Backing::Hugetlb => {
             let Some(pool) = Pool::read(root) else {
-                return refuse("this kernel has no reserved pages of 2MiB", "use a kernel with CONFIG_HUGETLBFS=y");
+                return refuse(
+                    "this kernel has no reserved pages of 2MiB",
+                    "use a kernel with CONFIG_HUGETLBFS=y",
+                );
             };
             let ((copies, count), wanted) = (guests(cell), cell.memory);
             let needed = count * wanted.0.div_ceil(HUGE_PAGE.0);
@@ -201,7 +204,10 @@ mod tests {
             assert_eq!(backing(&thp, host(None, enabled).path()).is_ok(), fits, "{enabled}");
         }
         let refused = backing(&thp, host(None, "always madvise [never]").path()).unwrap_err();
-        assert!(refused.reason().starts_with("transparent huge pages are off; as root `echo madvise"), "{refused}");
+        assert!(
+            refused.reason().starts_with("transparent huge pages are off; as root `echo madvise"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -217,7 +223,9 @@ mod tests {
         // What nobody knows refuses nothing.
         assert!(fits(&["engine=delta"], None));
         let refused = memory(&cell(&["engine=delta", "memory=8GiB"]), gib(24)).unwrap_err().to_string();
-        assert!(refused.starts_with("a guest of 8GiB does not fit: source, destination and the shadow need "));
+        assert!(
+            refused.starts_with("a guest of 8GiB does not fit: source, destination and the shadow need ")
+        );
         assert!(refused.ends_with(", 24GiB of memory are free; choose a smaller `memory`"), "{refused}");
     }
 }

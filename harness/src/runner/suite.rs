@@ -240,7 +240,8 @@ mod tests {
     fn no_rings(cell: &Cell) -> Result<(), Refusal> {
         match cell.tracker {
             Tracker::KvmRing => {
-                Err(Unavailable { tracker: cell.tracker, missing: "no rings".into(), remedy: "add some" }.into())
+                Err(Unavailable { tracker: cell.tracker, missing: "no rings".into(), remedy: "add some" }
+                    .into())
             }
             _ => Ok(()),
         }

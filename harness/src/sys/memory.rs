@@ -214,7 +214,8 @@ impl Aligned {
         }
         let aligned = Self { base: start, size };
         // SAFETY: the mapping made above; `aligned` keeps it, by the contract as long as the region is in use.
-        let region = unsafe { MmapRegion::build_raw(start.as_ptr().cast(), size, protection.bits(), flags.bits()) };
+        let region =
+            unsafe { MmapRegion::build_raw(start.as_ptr().cast(), size, protection.bits(), flags.bits()) };
         Ok((region.map_err(io::Error::other)?, aligned))
     }
 }

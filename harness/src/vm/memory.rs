@@ -266,8 +266,7 @@ pub(crate) fn map(length: u64, backing: Backing) -> io::Result<(MmapRegion, Opti
     let size = usize::try_from(length).map_err(io::Error::other)?;
     let builder = MmapRegionBuilder::new(size).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
     let shared = |flags| -> io::Result<_> {
-        let file =
-            std::fs::File::from(memfd_create(c"migbench-ram", flags | MFdFlags::MFD_CLOEXEC)?);
+        let file = std::fs::File::from(memfd_create(c"migbench-ram", flags | MFdFlags::MFD_CLOEXEC)?);
         file.set_len(length)?;
         Ok(FileOffset::new(file, 0))
     };

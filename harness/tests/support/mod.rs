@@ -83,13 +83,16 @@ impl HugePages {
             return Ok(Self { old: None, _alone: alone });
         }
         let size = before.grown_for(needed);
-        std::fs::write(Self::POOL, size.to_string())
-            .map_err(|error| Some(format!("{needed} reserved huge pages are needed: {}: {error}", Self::POOL)))?;
+        std::fs::write(Self::POOL, size.to_string()).map_err(|error| {
+            Some(format!("{needed} reserved huge pages are needed: {}: {error}", Self::POOL))
+        })?;
         // From here on the pool shrinks again in any case.
         let grown = Self { old: Some(before.total), _alone: alone };
         let free = pool()?.free;
         if free < needed {
-            return Err(Some(format!("of {needed} huge pages the kernel found {free}: memory is fragmented")));
+            return Err(Some(format!(
+                "of {needed} huge pages the kernel found {free}: memory is fragmented"
+            )));
         }
         Ok(grown)
     }
