@@ -160,11 +160,12 @@ fn engines(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
         .iter()
         .map(|(key, family, line, points)| {
             format!(
-                "{} {}: {} + {} per GiB of guest memory ({points} sizes, off by at most {})",
+                "{} {}: {} {} {} per GiB of guest memory ({points} sizes, off by at most {})",
                 key.definition().label,
                 label(family),
                 time(line.fixed),
-                time(line.per_gib),
+                if line.per_gib < 0.0 { '-' } else { '+' },
+                time(line.per_gib.abs()),
                 quantity::percent(line.deviation)
             )
         })
