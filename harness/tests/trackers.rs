@@ -20,7 +20,7 @@ use migbench_scenarios::cell::{Backing, Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern};
 use migbench_workloads::units::Bytes;
-use support::{cell, require_kvm, telemetry_file};
+use support::{cell, require_huge_pages, require_kvm, telemetry_file};
 
 const TRACKERS: [Tracker; 5] =
     [Tracker::KvmBitmap, Tracker::KvmManual, Tracker::KvmRing, Tracker::UffdWp, Tracker::UffdAsync];
@@ -28,7 +28,7 @@ const TRACKERS: [Tracker; 5] =
 /// Ends the test with a printed reason where there is no such tracker, or fails it where trackers are required.
 macro_rules! require_tracker {
     ($cell:expr) => {
-        if let Err(error) = available($cell.tracker, &$cell.tracker_settings) {
+        if let Err(error) = available($cell.tracker, &$cell.tracker_settings, $cell.backing) {
             assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
             eprintln!("skipped: {error}");
             return;
@@ -43,6 +43,13 @@ fn busy(tracker: Tracker) -> Cell {
     cell.settings.reads = 0.1;
     cell.settings.load = Load::FlatOut;
     cell
+}
+
+/// The same on another backing, with the settings that a suite would give it.
+fn backed(backing: Backing, cell: Cell) -> Cell {
+    let fault_block = backing.fault_granule();
+    let tracker_settings = TrackerSettings { fault_block, ..cell.tracker_settings };
+    Cell { backing, tracker_settings, ..cell }
 }
 
 fn boot(cell: &Cell) -> Vm {
@@ -210,6 +217,111 @@ fn uffd_async_misses_and_doubles_nothing() {
     nothing_is_missed_or_doubled(Tracker::UffdAsync);
 }
 
+/// Huge pages, one to four vCPUs, with guest memory resident before or not.
+fn nothing_is_missed_in_huge_pages(tracker: Tracker) {
+    require_kvm!();
+    require_tracker!(busy(tracker));
+    for vcpus in 1..=4 {
+        let cell = Cell { vcpus, prefault: vcpus % 2 == 1, ..backed(Backing::Thp, busy(tracker)) };
+        require_tracker!(cell);
+        oracle(&cell, 200 + u64::from(vcpus), 15);
+    }
+    let _pages = require_huge_pages!(cell().memory.0);
+    for vcpus in 1..=4 {
+        let cell = Cell { vcpus, prefault: vcpus % 2 == 1, ..backed(Backing::Hugetlb, busy(tracker)) };
+        require_tracker!(cell);
+        oracle(&cell, 300 + u64::from(vcpus), 15);
+    }
+}
+
+#[test]
+fn kvm_bitmap_misses_nothing_in_huge_pages() {
+    nothing_is_missed_in_huge_pages(Tracker::KvmBitmap);
+}
+
+#[test]
+fn kvm_manual_misses_nothing_in_huge_pages() {
+    nothing_is_missed_in_huge_pages(Tracker::KvmManual);
+}
+
+#[test]
+fn kvm_ring_misses_nothing_in_huge_pages() {
+    nothing_is_missed_in_huge_pages(Tracker::KvmRing);
+}
+
+#[test]
+fn uffd_wp_misses_nothing_in_huge_pages() {
+    nothing_is_missed_in_huge_pages(Tracker::UffdWp);
+}
+
+#[test]
+fn uffd_async_misses_nothing_in_huge_pages() {
+    nothing_is_missed_in_huge_pages(Tracker::UffdAsync);
+}
+
+/// Pages of a huge page.
+const HUGE: u64 = 512;
+
+/// One page written, and how many are reported: KVM's logs are kept in 4 KiB pages whatever the memory is made of, and
+/// userfaultfd knows pages of a hugetlb mapping only as a whole. The guest's program and stacks lie in the first huge
+/// pages, which are written at any time.
+#[test]
+fn one_write_is_reported_as_its_huge_page_at_most() {
+    require_kvm!();
+    let own = abi::RESERVED / 4096;
+    let _pages = require_huge_pages!(cell().memory.0);
+    for backing in [Backing::Thp, Backing::Hugetlb] {
+        for which in TRACKERS {
+            let mut cell = backed(backing, busy(which));
+            require_tracker!(cell);
+            cell.settings.working_set = Bytes(4096);
+            cell.settings.reads = 0.0;
+            let vm = boot(&cell);
+            let mut oracle = Oracle::start(&vm, tracker(&cell, &vm).unwrap());
+            for _ in 0..5 {
+                // Works off everything that the guest has written, re-arms, and lets the guest go on.
+                oracle.check();
+                let before = telemetry::page_writes(vm.telemetry());
+                // However busy the host is.
+                while telemetry::page_writes(vm.telemetry()) < before + 2 {
+                    std::thread::sleep(Duration::from_millis(1));
+                    vm.check().unwrap();
+                }
+                vm.pause().unwrap();
+                oracle.harvest();
+                vm.ram().read(0, &mut oracle.now).unwrap();
+                let pages = oracle.copy.as_chunks::<4096>().0.iter().zip(oracle.now.as_chunks::<4096>().0);
+                let changed: Vec<u64> =
+                    (0..).zip(pages).filter(|(_, (a, b))| a != b).map(|(n, _)| n).collect();
+                let page = *changed.iter().find(|page| **page >= own).expect("the guest writes its page");
+                assert!(
+                    changed.iter().all(|changed| *changed < own || *changed == page),
+                    "one page: {changed:?}"
+                );
+                let reported: Vec<u64> =
+                    (own..vm.ram().pages()).filter(|page| oracle.dirty.contains(*page)).collect();
+                let huge = page / HUGE * HUGE;
+                let what = format!("{which}, {backing}, page {page}: {} reported", reported.len());
+                match (which, backing) {
+                    (Tracker::UffdWp | Tracker::UffdAsync, Backing::Hugetlb) => {
+                        assert_eq!(reported, (huge..huge + HUGE).collect::<Vec<_>>(), "{what}");
+                    }
+                    // Whether the kernel splits a huge page at the fault or later is its own choice.
+                    (Tracker::UffdWp | Tracker::UffdAsync, _) => {
+                        let inside = reported.iter().all(|page| (huge..huge + HUGE).contains(page));
+                        assert!(inside && reported.contains(&page), "{what}");
+                    }
+                    _ => assert_eq!(reported, [page], "{what}"),
+                }
+                vm.resume();
+            }
+            oracle.check();
+            oracle.tracker.disarm().unwrap();
+            vm.validate().unwrap();
+        }
+    }
+}
+
 /// Every setting of a tracker, at values that make its edges come often.
 #[test]
 fn settings_change_cost_and_not_results() {
@@ -228,7 +340,7 @@ fn settings_change_cost_and_not_results() {
         (Tracker::UffdAsync, TrackerSettings { scan_ranges: 7, ..set }),
     ]) {
         let cell = Cell { tracker_settings, prefault: false, vcpus: 2, ..busy(tracker) };
-        if let Err(error) = available(tracker, &tracker_settings) {
+        if let Err(error) = available(tracker, &tracker_settings, cell.backing) {
             assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
             eprintln!("skipped: {error}");
             continue;
@@ -243,7 +355,7 @@ fn a_full_ring_loses_nothing() {
     // The fewest entries that this CPU's way of logging leaves room for.
     let entries = [256, 1024].into_iter().find(|&ring_entries| {
         let settings = TrackerSettings { ring_entries, ..TrackerSettings::DEFAULT };
-        available(Tracker::KvmRing, &settings).is_ok()
+        available(Tracker::KvmRing, &settings, Backing::Anonymous).is_ok()
     });
     let Some(ring_entries) = entries else {
         require_tracker!(busy(Tracker::KvmRing));
@@ -302,39 +414,56 @@ fn uffd(which: Tracker, ram: &Arc<Ram>, settings: TrackerSettings) -> Box<dyn Di
     }
 }
 
+/// The pages that are reported where `page` was written in memory of `backing`.
+fn reported_with(page: u64, backing: Backing) -> std::ops::Range<u64> {
+    let granule = backing.fault_granule().pages().0;
+    page / granule * granule..page / granule * granule + granule
+}
+
+fn writes_to_untouched_memory_are_seen(backing: Backing) {
+    for which in [Tracker::UffdWp, Tracker::UffdAsync] {
+        let cell = backed(backing, busy(which));
+        require_tracker!(cell);
+        let ram = still(backing);
+        let mut tracker = uffd(which, &ram, cell.tracker_settings);
+        tracker.arm().unwrap();
+        let mut dirty = DirtySet::new(ram.pages());
+        tracker.harvest(&mut dirty).unwrap();
+        assert!(dirty.is_empty(), "{which}, {backing}: {} pages nobody wrote", dirty.len());
+        for round in 0..2 {
+            let mut schedule = Schedule(5);
+            let mut written = DirtySet::new(ram.pages());
+            for _ in 0..if backing == Backing::Hugetlb { 8 } else { 2000 } {
+                let page = schedule.below(ram.pages());
+                ram.write(page, &[7; 4096]).unwrap();
+                reported_with(page, backing).for_each(|page| written.insert(page));
+            }
+            tracker.harvest(&mut dirty).unwrap();
+            assert_eq!(dirty.len(), written.len(), "{which}, {backing}, round {round}");
+            while let Some(run) = written.take_run(64) {
+                assert_eq!(dirty.take_run(64), Some(run), "{which}, {backing}, round {round}");
+            }
+        }
+        // A read is no write, nor is a read of what was never touched.
+        ram.read(0, &mut vec![0; 8 << 20]).unwrap();
+        tracker.harvest(&mut dirty).unwrap();
+        assert!(dirty.is_empty());
+        tracker.disarm().unwrap();
+        ram.write(0, &[1; 4096]).unwrap();
+    }
+}
+
 #[test]
 fn writes_to_memory_that_was_never_touched_are_seen() {
-    for which in [Tracker::UffdWp, Tracker::UffdAsync] {
-        require_tracker!(busy(which));
-        for backing in [Backing::Anonymous, Backing::Memfd] {
-            let ram = still(backing);
-            let mut tracker = uffd(which, &ram, TrackerSettings::DEFAULT);
-            tracker.arm().unwrap();
-            let mut dirty = DirtySet::new(ram.pages());
-            tracker.harvest(&mut dirty).unwrap();
-            assert!(dirty.is_empty(), "{which}, {backing}: {} pages nobody wrote", dirty.len());
-            for round in 0..2 {
-                let mut schedule = Schedule(5);
-                let mut written = DirtySet::new(ram.pages());
-                for _ in 0..2000 {
-                    let page = schedule.below(ram.pages());
-                    ram.write(page, &[7; 4096]).unwrap();
-                    written.insert(page);
-                }
-                tracker.harvest(&mut dirty).unwrap();
-                assert_eq!(dirty.len(), written.len(), "{which}, {backing}, round {round}");
-                while let Some(run) = written.take_run(64) {
-                    assert_eq!(dirty.take_run(64), Some(run), "{which}, {backing}, round {round}");
-                }
-            }
-            // A read is no write, nor is a read of what was never touched.
-            ram.read(0, &mut vec![0; 8 << 20]).unwrap();
-            tracker.harvest(&mut dirty).unwrap();
-            assert!(dirty.is_empty());
-            tracker.disarm().unwrap();
-            ram.write(0, &[1; 4096]).unwrap();
-        }
+    for backing in [Backing::Anonymous, Backing::Memfd, Backing::Thp] {
+        writes_to_untouched_memory_are_seen(backing);
     }
+}
+
+#[test]
+fn writes_to_reserved_memory_that_was_never_touched_are_seen() {
+    let _pages = require_huge_pages!(64 << 20);
+    writes_to_untouched_memory_are_seen(Backing::Hugetlb);
 }
 
 #[test]

@@ -201,6 +201,8 @@ metrics! {
         "Resident memory of the source process without the guest's memory, read when the migration has ended and before anything is released.";
     MemoryDestination = "memory_destination", Bytes, Smaller, "memory destination",
         "Resident memory of the destination process without the guest's memory, read when the migration has ended and before anything is released.";
+    HugePageShare = "huge_page_share", Ratio, Larger, "in huge pages",
+        "Backings `thp` and `hugetlb` only: the share of the guest's resident memory that is mapped by 2 MiB pages at the source, right before the migration starts.";
     StealTime = "steal_time", Seconds, Neither, "stolen",
         "CPU time that a hypervisor under the host took away during the run.";
     VcpuRunDelay = "vcpu_run_delay", Seconds, Neither, "vCPU wait",

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use migbench_scenarios::cell::Backing;
+
 use crate::histogram;
 use crate::metric::{self, MetricKey};
 use crate::quantity::{count, percent};
@@ -11,6 +13,9 @@ use crate::store::RunData;
 
 /// Below this the rate limit was not what the record says.
 const LINK_RATE_TOLERATED: f64 = 0.98;
+
+/// Below this a cell with transparent huge pages is not what it says.
+const HUGE_PAGES_TOLERATED: f64 = 0.95;
 
 /// One condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +53,15 @@ pub enum Warning {
         /// Runs in which it was.
         runs: usize,
         /// Of that many with a limit.
+        of: usize,
+        /// The worst of them.
+        lowest: f64,
+    },
+    /// Memory that was meant to be in huge pages was not.
+    HugePages {
+        /// Runs in which it was not.
+        runs: usize,
+        /// Of that many that were to have transparent huge pages.
         of: usize,
         /// The worst of them.
         lowest: f64,
@@ -91,6 +105,14 @@ impl fmt::Display for Warning {
                 count(*of, "timed run"),
                 percent(*lowest)
             ),
+            Self::HugePages { runs, of, lowest } => write!(
+                f,
+                "less than {} of guest memory was in huge pages in {runs} of {} with backing thp (lowest {}): the \
+                 kernel had no free ones; these runs measure a mix of page sizes",
+                percent(HUGE_PAGES_TOLERATED),
+                count(*of, "timed run"),
+                percent(*lowest)
+            ),
             Self::Histogram { run_id, key, error } => {
                 write!(f, "histogram {key} of run {run_id} is left out: {error}")
             }
@@ -126,6 +148,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
     let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
     warnings.extend(flags(&timed));
     warnings.extend(link_rate(&timed));
+    warnings.extend(huge_pages(&timed));
     for record in &data.records {
         for (key, text) in &record.histograms {
             if let Err(error) = histogram::decode(text) {
@@ -157,14 +180,23 @@ fn flags(timed: &[&Record]) -> Vec<Warning> {
     by_flag.into_iter().map(warning).collect()
 }
 
+/// The least of a metric's values that are under `tolerated`, with their number and that of all.
+fn under(records: &[&Record], key: MetricKey, tolerated: f64) -> Option<(usize, usize, f64)> {
+    let all: Vec<f64> = records.iter().filter_map(|record| metric::value(&record.metrics, key)).collect();
+    let low: Vec<f64> = all.iter().copied().filter(|value| *value < tolerated).collect();
+    let lowest = low.iter().copied().min_by(f64::total_cmp)?;
+    Some((low.len(), all.len(), lowest))
+}
+
 fn link_rate(timed: &[&Record]) -> Option<Warning> {
-    let rates: Vec<f64> = timed
-        .iter()
-        .filter_map(|record| metric::value(&record.metrics, MetricKey::LinkRateAchieved))
-        .collect();
-    let slow: Vec<f64> = rates.iter().copied().filter(|rate| *rate < LINK_RATE_TOLERATED).collect();
-    let lowest = slow.iter().copied().min_by(f64::total_cmp)?;
-    Some(Warning::LinkRate { runs: slow.len(), of: rates.len(), lowest })
+    let (runs, of, lowest) = under(timed, MetricKey::LinkRateAchieved, LINK_RATE_TOLERATED)?;
+    Some(Warning::LinkRate { runs, of, lowest })
+}
+
+fn huge_pages(timed: &[&Record]) -> Option<Warning> {
+    let thp: Vec<_> = timed.iter().copied().filter(|run| run.cell.backing == Backing::Thp).collect();
+    let (runs, of, lowest) = under(&thp, MetricKey::HugePageShare, HUGE_PAGES_TOLERATED)?;
+    Some(Warning::HugePages { runs, of, lowest })
 }
 
 #[cfg(test)]
@@ -205,6 +237,27 @@ mod tests {
             found[0]
         );
         assert!(found[1].contains("98.0 % of its rate in 1 of 2 timed runs (lowest 95.1 %)"), "{}", found[1]);
+    }
+
+    #[test]
+    fn small_pages_under_thp_are_told_and_elsewhere_are_nobodys_business() {
+        let run = |repetition, backing, share| {
+            let sample = Sample::new("write-heavy", "full").repetition(repetition).with(move |record| {
+                let mut metrics = Metrics::new();
+                metrics.set(MetricKey::HugePageShare, share).unwrap();
+                record.metrics = metrics.into();
+                record.cell.backing = backing;
+            });
+            sample.build()
+        };
+        assert_eq!(warnings(vec![run(1, Backing::Thp, 0.96), run(2, Backing::Hugetlb, 0.5)]), [""; 0]);
+        let found = warnings(vec![run(1, Backing::Thp, 0.96), run(2, Backing::Thp, 0.5)]);
+        assert!(
+            found[0].starts_with(
+                "less than 95.0 % of guest memory was in huge pages in 1 of 2 timed runs with backing thp (lowest 50.0 %)"
+            ),
+            "{found:?}"
+        );
     }
 
     #[test]

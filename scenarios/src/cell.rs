@@ -100,6 +100,28 @@ words! {
         Anonymous = "anonymous",
         /// A shared memfd in 4 KiB pages.
         Memfd = "memfd",
+        /// A shared memfd of 2 MiB pages that the host's administrator reserved.
+        Hugetlb = "hugetlb",
+        /// Private anonymous memory that the kernel is asked to make of 2 MiB pages where it can.
+        Thp = "thp",
+    }
+}
+
+impl Backing {
+    /// The least that userfaultfd protects or lifts by itself: what one page-table entry of the mapping covers.
+    #[must_use]
+    pub const fn fault_granule(self) -> Bytes {
+        match self {
+            Self::Hugetlb => Bytes(2 << 20),
+            // The kernel splits a transparent huge page where only part of it is protected.
+            Self::Anonymous | Self::Memfd | Self::Thp => Bytes(4096),
+        }
+    }
+
+    /// Whether it is meant to be in 2 MiB pages.
+    #[must_use]
+    pub const fn is_huge(self) -> bool {
+        matches!(self, Self::Hugetlb | Self::Thp)
     }
 }
 

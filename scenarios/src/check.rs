@@ -5,7 +5,7 @@ use migbench_workloads::abi::MAX_PARTS;
 use migbench_workloads::settings::{Fill, Load, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
-use crate::cell::{Cache, Cell, Codec, Engine};
+use crate::cell::{Cache, Cell, Codec, Engine, Tracker};
 use crate::error::{Problem, SuiteError};
 use crate::layer::Layer;
 use crate::place::Place;
@@ -26,9 +26,8 @@ type Broken = (&'static [&'static str], String);
 /// Refuses a cell whose values exclude each other. The error points at the first of the keys in question that
 /// `values` holds, or else at `around`.
 pub(crate) fn cell(cell: &Cell, values: &Layer, around: &Place, id: &str) -> Result<(), SuiteError> {
-    let Some((keys, what)) =
-        engine(cell).or_else(|| memory(cell)).or_else(|| load(cell)).or_else(|| rest(cell))
-    else {
+    let rules = [engine, memory, tracker, load, rest];
+    let Some((keys, what)) = rules.iter().find_map(|rule| rule(cell)) else {
         return Ok(());
     };
     let place = keys.iter().find_map(|key| values.get(key)).map_or(around, |entry| &entry.key_place);
@@ -90,6 +89,19 @@ fn memory(cell: &Cell) -> Option<Broken> {
             Bytes(least * PAGE_SIZE)
         );
         return Some((&["settings.working_set", "vcpus", "settings.sharing", "workload"], what));
+    }
+    None
+}
+
+fn tracker(cell: &Cell) -> Option<Broken> {
+    let (block, granule) = (cell.tracker_settings.fault_block, cell.backing.fault_granule());
+    if cell.tracker == Tracker::UffdWp && block < granule {
+        let what = format!(
+            "fault_block {block} with backing {}: userfaultfd lifts the protection of {granule} at once there; leave \
+             fault_block out",
+            cell.backing
+        );
+        return Some((&["tracker_settings.fault_block", "backing", "tracker"], what));
     }
     None
 }

@@ -127,6 +127,17 @@ pub static KEYS: &[Key] = &[
         |cell| cell.cache.to_string(),
     ),
     key(
+        "backing",
+        "word",
+        "anonymous",
+        "what guest memory is made of; hugetlb implies a fault_block of 2MiB",
+        reads!(|cell, v| {
+            cell.backing = v.word(Backing::ALL)?;
+            cell.tracker_settings.fault_block = cell.backing.fault_granule();
+        }),
+        |cell| cell.backing.to_string(),
+    ),
+    key(
         "tracker",
         "word",
         "kvm-bitmap",
@@ -229,14 +240,6 @@ pub static KEYS: &[Key] = &[
         "guest memory, at least 32MiB, a multiple of 2MiB",
         reads!(|cell, v| cell.memory = v.size()?),
         |cell| cell.memory.to_string(),
-    ),
-    key(
-        "backing",
-        "word",
-        "anonymous",
-        "what guest memory is made of",
-        reads!(|cell, v| cell.backing = v.word(Backing::ALL)?),
-        |cell| cell.backing.to_string(),
     ),
     key(
         "vcpus",

@@ -4,8 +4,11 @@ use crate::error::{Problem, SuiteError, listed, nearest};
 use crate::place::Place;
 
 /// Name and text of every shipped suite, in the order in which they are listed.
-pub const SHIPPED: &[(&str, &str)] =
-    &[("quick", include_str!("../quick.toml")), ("trackers", include_str!("../trackers.toml"))];
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("quick", include_str!("../quick.toml")),
+    ("trackers", include_str!("../trackers.toml")),
+    ("scale", include_str!("../scale.toml")),
+];
 
 /// The shipped suite of that name, as its name and text.
 ///

@@ -9,6 +9,7 @@ use migbench_scenarios::{Assignment, Draft};
 
 use super::{Exit, print};
 use crate::node::fault::Fault;
+use crate::runner::admission::admit;
 use crate::runner::record::{self, Place};
 use crate::runner::run::{RunSpec, run};
 use crate::runner::{host, interrupt, now_utc, suite};
@@ -74,8 +75,7 @@ impl Migrate {
         let cell = self.draft()?.build()?;
         interrupt::catch()?;
         drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
-        crate::dirty::available(cell.tracker, &cell.tracker_settings)?;
-        suite::check_cell_memory(&cell)?;
+        admit(&cell)?;
         let spec = RunSpec {
             verify: self.verify && cell.engine.migrates(),
             cell,

@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 use migbench_reports::store::StoreError;
 use migbench_scenarios::SuiteError;
 
-use crate::dirty::Unavailable;
+use crate::runner::admission::Refusal;
 use crate::runner::suite::SuiteRunError;
 
 /// How the command ends, beside success.
@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
             // that this host has not.
             let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
             let misnamed = error.downcast_ref().is_some_and(StoreError::is_usage);
-            let usage = refused || misnamed || error.is::<SuiteError>() || error.is::<Unavailable>();
+            let usage = refused || misnamed || error.is::<SuiteError>() || error.is::<Refusal>();
             let exit = if usage { Exit::Usage } else { Exit::Failure };
             exit.into()
         }

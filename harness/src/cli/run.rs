@@ -1,5 +1,6 @@
 //! `migbench run`: a suite, from plan to report.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use migbench_scenarios::{Assignment, Overrides, Plan, Suite, shipped};
 use super::progress::Progress;
 use super::{Exit, print, width};
 use crate::node::fault::Fault;
+use crate::runner::admission::admit;
 use crate::runner::suite::{Job, work};
 use crate::runner::{interrupt, now_utc};
 
@@ -59,7 +61,7 @@ impl Run {
         suite.apply(&Overrides { set, repeat: self.repeat, seed: None, filter: self.filter.clone() })?;
         let plan = suite.expand()?;
         if self.dry_run {
-            print(&describe(&plan))?;
+            print(&format!("{}{}", describe(&plan), refusals(&plan)))?;
             return Ok(Exit::Success);
         }
         let suite_text = text_of(&self.suite)?;
@@ -122,6 +124,23 @@ fn describe(plan: &Plan) -> String {
     for (number, run) in plan.order.iter().enumerate() {
         let id = plan.cell(run).map_or("?", |cell| &cell.id);
         let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, word(run.kind));
+    }
+    text
+}
+
+/// The cells that this host, as it is now, would refuse or skip, by reason.
+fn refusals(plan: &Plan) -> String {
+    use std::fmt::Write;
+    let mut by_reason: BTreeMap<(bool, String), Vec<&str>> = BTreeMap::new();
+    for cell in plan.comparisons.iter().flat_map(|comparison| &comparison.cells) {
+        if let Err(refusal) = admit(&cell.cell) {
+            by_reason.entry((cell.optional, refusal.reason())).or_default().push(&cell.id);
+        }
+    }
+    let mut text = String::new();
+    for ((optional, reason), cells) in by_reason {
+        let what = if optional { "would be left out" } else { "would refuse the suite" };
+        let _ = writeln!(text, "not available here: {reason}\n      {what}: {}", cells.join(", "));
     }
     text
 }

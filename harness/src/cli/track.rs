@@ -12,10 +12,10 @@ use migbench_scenarios::{Assignment, Overrides, Suite};
 
 use super::run::default_directory;
 use super::{Exit, print, width};
-use crate::dirty::available;
+use crate::runner::admission::admit;
 use crate::runner::host::this_host;
 use crate::runner::interrupt;
-use crate::runner::suite::{Job, SuiteRunError, check_cell_memory, manifest, place, skipped};
+use crate::runner::suite::{Job, SuiteRunError, manifest, place, skipped};
 use crate::track::{Spec, measure};
 
 const EXAMPLES: &str = "\
@@ -134,10 +134,7 @@ impl Track {
 
     /// One run after the other, each kept before the next.
     fn work(&self, job: &Job) -> anyhow::Result<usize> {
-        let left_out = skipped(&job.plan, |cell| available(cell.tracker, &cell.tracker_settings))?;
-        for planned in job.plan.comparisons.iter().flat_map(|c| &c.cells) {
-            check_cell_memory(&planned.cell)?;
-        }
+        let left_out = skipped(&job.plan, admit)?;
         let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
         directory.write_manifest(&manifest(job, this_host(), left_out.clone()))?;
         let mut failed = 0;

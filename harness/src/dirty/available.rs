@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use kvm_ioctls::Kvm;
-use migbench_scenarios::cell::{Tracker, TrackerSettings};
+use migbench_scenarios::cell::{Backing, Tracker, TrackerSettings};
 use nix::errno::Errno;
 
 use super::logging;
 use crate::doctor::open_kvm;
 use crate::sys::kvm::Logging;
-use crate::sys::pagemap::Pagemap;
-use crate::sys::uffd::{self, Faults};
+use crate::sys::pagemap::{PageRange, Pagemap};
+use crate::sys::uffd::{self, Faults, WriteProtection};
+use crate::vm::memory;
 
 /// A tracker that this host cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,18 +33,20 @@ impl Unavailable {
     }
 }
 
-/// Refuses a tracker that this host, or this user of it, cannot do as `settings` want it.
+/// Refuses a tracker that this host, or this user of it, cannot do on memory of `backing` as `settings` want it.
 ///
 /// # Errors
 /// See [`Unavailable`].
-pub fn available(tracker: Tracker, settings: &TrackerSettings) -> Result<(), Unavailable> {
+pub fn available(tracker: Tracker, settings: &TrackerSettings, backing: Backing) -> Result<(), Unavailable> {
     let outcome = match tracker {
         Tracker::KvmBitmap | Tracker::KvmManual | Tracker::KvmRing => match open_kvm(Path::new("/dev/kvm")) {
             Ok(kvm) => kvm_logs(&kvm, logging(tracker, settings)),
             Err(error) => Err((error.found(), error.remedy())),
         },
-        Tracker::UffdWp => write_protects(Faults::Wait),
-        Tracker::UffdAsync => write_protects(Faults::Note).and_then(|()| scans()),
+        Tracker::UffdWp => write_protects(Faults::Wait).and_then(|()| works_on(backing, Faults::Wait)),
+        Tracker::UffdAsync => {
+            write_protects(Faults::Note).and_then(|()| scans()).and_then(|()| works_on(backing, Faults::Note))
+        }
     };
     outcome.map_err(|(missing, remedy)| Unavailable { tracker, missing, remedy })
 }
@@ -120,6 +123,31 @@ fn scans() -> Result<(), Lack> {
     Pagemap::open()
         .and_then(|pagemap| pagemap.probe())
         .map_err(|error| (format!("no PAGEMAP_SCAN ({error})"), "use Linux 6.7 or newer, with /proc mounted"))
+}
+
+/// Tries it on a little memory of that kind: which combinations a kernel protects stands in no list of features.
+fn works_on(backing: Backing, faults: Faults) -> Result<(), Lack> {
+    // Memory that cannot be had is another refusal's business.
+    let Ok((region, _mapping)) = memory::map(memory::GRANULE, backing) else { return Ok(()) };
+    let start = region.as_ptr() as u64;
+    let end = start + memory::GRANULE;
+    let tried = WriteProtection::new(faults, vec![(start, end)]).and_then(|protection| {
+        if faults == Faults::Note {
+            Pagemap::open()?.take_written(start, end, &mut [PageRange::default(); 1])?;
+        }
+        protection.protect(start, end)?;
+        protection.lift(start, end)
+    });
+    tried.map_err(|error| {
+        let what = match faults {
+            Faults::Wait => "write-protect",
+            Faults::Note => "write-protect and scan",
+        };
+        (
+            format!("userfaultfd cannot {what} {backing} memory ({error})"),
+            "use another backing or a newer Linux",
+        )
+    })
 }
 
 #[cfg(test)]

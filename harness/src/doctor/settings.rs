@@ -1,12 +1,12 @@
 //! Settings of the host that move results: judged from the manifest's [`Host`], so that the doctor and the record
 //! never see different machines.
 
-use std::fs;
 use std::path::Path;
 
 use migbench_reports::manifest::Host;
 
 use super::{Check, Level};
+use crate::vm::huge::{HUGE_PAGE, Pool};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -15,6 +15,8 @@ const MIB: u64 = 1 << 20;
 const MEMORY_NEEDED: u64 = 640 * MIB;
 /// Below this the page cache of the host is squeezed while guests run.
 const MEMORY_WANTED: u64 = 2 * GIB;
+/// Reserved pages that both nodes of the suite `quick` (two guests of 128 MiB) take together.
+const QUICK_HUGE_PAGES: u64 = 2 * 128 * MIB / HUGE_PAGE.0;
 /// Load per logical core over which other work surely takes CPU from a run.
 const LOAD_PER_CORE: f64 = 0.25;
 
@@ -116,6 +118,10 @@ fn thp(host: &Host) -> Check {
     let name = "THP";
     match host.thp.as_ref() {
         None => Check::new(name, Level::Ok, "not in this kernel"),
+        Some(thp) if thp.enabled == "never" => {
+            Check::new(name, Level::Ok, "never: cells with backing thp cannot run")
+                .remedy("if a suite wants them, `echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`")
+        }
         Some(thp) if thp.enabled == "always" => {
             Check::new(name, Level::Warn, "always: pages are joined and split behind a run's back")
                 .remedy("`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`")
@@ -125,19 +131,24 @@ fn thp(host: &Host) -> Check {
 }
 
 fn huge_pages(root: &Path) -> Check {
-    let free = |size: &str| -> Option<u64> {
-        let path = format!("sys/kernel/mm/hugepages/hugepages-{size}kB/free_hugepages");
-        fs::read_to_string(root.join(path)).ok()?.trim().parse().ok()
+    let name = "huge pages";
+    // Nothing but cells that ask for them needs reserved pages, so that a machine without is in order.
+    let Some(pool) = Pool::read(root) else {
+        return Check::new(
+            name,
+            Level::Ok,
+            "no 2 MiB pages in this kernel: cells with backing hugetlb cannot run",
+        );
     };
-    let found = match free("2048") {
-        None => "no 2 MiB pages in this kernel: cells with huge-page backing are skipped".to_owned(),
-        Some(0) => "no 2 MiB pages free: cells with huge-page backing are skipped; reserve some with \
-                    `sysctl vm.nr_hugepages=N` if a suite wants them"
-            .to_owned(),
-        Some(count) => format!("{count} of 2 MiB free"),
-    };
-    // Nothing but cells that ask for them needs huge pages, so that a machine without is in order.
-    Check::new("huge pages", Level::Ok, found)
+    let check = |found| Check::new(name, Level::Ok, found);
+    let found = format!("{} of 2 MiB free", pool.free);
+    if pool.free >= QUICK_HUGE_PAGES {
+        return check(format!("{found}, room for two guests of {} MiB", pool.free * HUGE_PAGE.0 / MIB / 2));
+    }
+    check(format!("{found}: guests of 128 MiB with backing hugetlb need {QUICK_HUGE_PAGES}")).remedy(format!(
+        "if a suite wants them, `sysctl vm.nr_hugepages={}`",
+        pool.grown_for(QUICK_HUGE_PAGES)
+    ))
 }
 
 fn ksm(host: &Host) -> Check {
@@ -204,6 +215,8 @@ fn clock_source(host: &Host) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use migbench_reports::manifest::Thp;
 
     use super::*;
@@ -280,7 +293,12 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let directory = root.path().join("sys/kernel/mm/hugepages/hugepages-2048kB");
         fs::create_dir_all(&directory).expect("directories");
+        fs::write(directory.join("nr_hugepages"), "70\n").expect("a file");
         fs::write(directory.join("free_hugepages"), "64\n").expect("a file");
-        assert_eq!(huge_pages(root.path()).found, "64 of 2 MiB free");
+        let few = huge_pages(root.path());
+        assert_eq!(few.found, "64 of 2 MiB free: guests of 128 MiB with backing hugetlb need 128");
+        assert!(few.remedy.is_some_and(|remedy| remedy.ends_with("`sysctl vm.nr_hugepages=134`")));
+        fs::write(directory.join("free_hugepages"), "256\n").expect("a file");
+        assert_eq!(huge_pages(root.path()).found, "256 of 2 MiB free, room for two guests of 256 MiB");
     }
 }

@@ -179,6 +179,8 @@ pub struct SourceReport {
     pub guest_runs: bool,
     /// Before the migration.
     pub steady: Option<Steady>,
+    /// See `huge_page_share`, where guest memory is meant to be in huge pages.
+    pub huge_page_share: Option<f64>,
     /// The migration.
     pub sending: Option<Sending>,
     /// Start and end of what a control did instead.

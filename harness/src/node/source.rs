@@ -86,6 +86,10 @@ impl Source<'_> {
         self.phase = "warmup";
         let sampler = Sampler::start(Arc::clone(vm.machine().telemetry()), sampled_for(&cell))?;
         self.report.steady = Some(steady::reach(&vm, &cell)?);
+        self.report.huge_page_share = vm.ram().huge_page_share().map_err(|source| NodeError::System {
+            action: "see how much of guest memory is in huge pages",
+            source,
+        })?;
         self.control.send(&Message::Steady)?;
         let Order::Migrate { address } = self.control.receive()? else {
             return Err(ProtocolError::Unexpected("a second preparation".into()).into());

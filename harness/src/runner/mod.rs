@@ -1,5 +1,6 @@
 //! From a plan to records: one run after another, each in fresh processes, each kept as soon as it ends.
 
+pub mod admission;
 pub mod analysis;
 pub mod host;
 pub mod interrupt;

@@ -272,6 +272,7 @@ fn measure(
     let series = series(source, destination);
     let Some(steady) = &source.steady else { return Ok(()) };
     let throughput = |from, to| analysis::throughput(&series, from, to);
+    set(m, K::HugePageShare, source.huge_page_share)?;
     set(m, K::ThroughputSteady, throughput(steady.start, steady.end))?;
     set(m, K::PageWriteRate, Some(steady.page_write_rate))?;
     if let Some(precopy) = &source.precopy {

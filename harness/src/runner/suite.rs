@@ -6,15 +6,13 @@ use std::time::Duration;
 use migbench_reports::manifest::{self, Manifest, Skipped};
 use migbench_reports::record::{Kind, Record, Round, Status};
 use migbench_reports::store::{RunDirectory, StoreError};
-use migbench_scenarios::cell::{Cache, Cell};
+use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
-use migbench_workloads::units::Bytes;
-
+use super::admission::{Refusal, admit};
 use super::host::{this_host, this_tool};
 use super::record::{self, Place};
 use super::run::{RunError, RunSpec, run};
-use crate::dirty::{Unavailable, available};
 use crate::node::fault::Fault;
 
 /// Why a suite could not be worked off.
@@ -29,27 +27,13 @@ pub enum SuiteRunError {
     /// A node.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A cell that must run has a tracker that this host cannot do.
+    /// A cell that must run is one that this host cannot.
     #[error("{cell}: {source}; write `optional` to leave such cells out")]
     Unavailable {
         /// The cell's id.
         cell: String,
         /// Why not.
-        source: Unavailable,
-    },
-    /// The host.
-    #[error(
-        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller `memory`"
-    )]
-    Memory {
-        /// The cell's memory.
-        wanted: Bytes,
-        /// What is counted.
-        copies: &'static str,
-        /// Bytes at the same time.
-        needed: Bytes,
-        /// Bytes free.
-        free: Bytes,
+        source: Refusal,
     },
     /// Ctrl-C.
     #[error(
@@ -69,7 +53,7 @@ impl SuiteRunError {
     /// Whether it is a matter of what was asked for: found before the first guest, and mended by asking otherwise.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Output(_) | Self::Memory { .. } | Self::Unavailable { .. })
+        matches!(self, Self::Output(_) | Self::Unavailable { .. })
     }
 }
 
@@ -100,37 +84,18 @@ pub trait Listener {
     fn run_ends(&mut self, _record: &Record) {}
 }
 
-/// Refuses a cell whose copies of guest memory do not fit into what is free now.
-///
-/// # Errors
-/// [`SuiteRunError::Memory`].
-pub fn check_cell_memory(cell: &Cell) -> Result<(), SuiteRunError> {
-    let (copies, count) = match (cell.engine.migrates(), cell.cache) {
-        (false, _) => ("the guest", 1),
-        (true, Cache::None) => ("source and destination", 2),
-        (true, Cache::Shadow) => ("source, destination and the shadow", 3),
-    };
-    let needed = Bytes(cell.memory.0.saturating_mul(count));
-    match available_memory() {
-        Some(free) if needed > free => {
-            Err(SuiteRunError::Memory { wanted: cell.memory, copies, needed, free })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The cells of `plan` that this host cannot run and need not, with the reason.
 ///
 /// # Errors
 /// [`SuiteRunError::Unavailable`] for the first that it cannot run and must.
 pub fn skipped(
     plan: &Plan,
-    available: impl Fn(&Cell) -> Result<(), Unavailable>,
+    admit: impl Fn(&Cell) -> Result<(), Refusal>,
 ) -> Result<Vec<Skipped>, SuiteRunError> {
     let mut skipped = Vec::new();
     for comparison in &plan.comparisons {
         for planned in &comparison.cells {
-            let Err(source) = available(&planned.cell) else { continue };
+            let Err(source) = admit(&planned.cell) else { continue };
             if !planned.optional {
                 return Err(SuiteRunError::Unavailable { cell: planned.id.clone(), source });
             }
@@ -141,22 +106,13 @@ pub fn skipped(
     Ok(skipped)
 }
 
-fn available_memory() -> Option<Bytes> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    Some(Bytes(system.available_memory())).filter(|bytes| bytes.0 > 0)
-}
-
 /// Works the plan off.
 ///
 /// # Errors
 /// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those there are.
 pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunError> {
     // Before the directory: a refused job leaves nothing in the way of the next try.
-    let skipped = skipped(&job.plan, |cell| available(cell.tracker, &cell.tracker_settings))?;
-    for planned in job.plan.comparisons.iter().flat_map(|c| &c.cells) {
-        check_cell_memory(&planned.cell)?;
-    }
+    let skipped = skipped(&job.plan, admit)?;
     let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
     let host = this_host();
     let cores = host.logical_cores;
@@ -279,10 +235,13 @@ mod tests {
     use migbench_scenarios::Suite;
     use migbench_scenarios::cell::Tracker;
 
-    fn no_rings(cell: &Cell) -> Result<(), Unavailable> {
+    use crate::dirty::Unavailable;
+
+    fn no_rings(cell: &Cell) -> Result<(), Refusal> {
         match cell.tracker {
             Tracker::KvmRing => {
-                Err(Unavailable { tracker: cell.tracker, missing: "no rings".into(), remedy: "add some" })
+                Err(Unavailable { tracker: cell.tracker, missing: "no rings".into(), remedy: "add some" }
+                    .into())
             }
             _ => Ok(()),
         }

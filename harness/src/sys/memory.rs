@@ -1,13 +1,14 @@
 //! Memory of the nodes: the shared telemetry mapping, advice on guest memory, descriptors inherited from the runner.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
 use migbench_workloads::abi::{self, Control, Vcpu};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
-use vm_memory::VolatileSlice;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use vm_memory::{MmapRegion, VolatileSlice};
 
 /// Telemetry of one guest, shared by both nodes and the guest.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Telemetry {
         let length =
             i64::try_from(size).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many vCPUs"))?;
         nix::unistd::ftruncate(&memfd, length)?;
-        let nonzero = std::num::NonZeroUsize::new(size)
+        let nonzero = NonZeroUsize::new(size)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "telemetry of no size"))?;
         // SAFETY: a new shared mapping at an address of the kernel's choice.
         let base = unsafe {
@@ -153,6 +154,76 @@ pub fn forbid_huge_pages(address: *mut u8, length: usize) {
     if let Some(start) = NonNull::new(address.cast()) {
         // SAFETY: advice about page size changes no contents. Kernels without huge pages refuse it, which is as good.
         let _ = unsafe { madvise(start, length, MmapAdvise::MADV_NOHUGEPAGE) };
+    }
+}
+
+/// Asks for `[address, address + length)`, a mapping of guest memory, in huge pages.
+///
+/// # Errors
+/// `EINVAL` on a kernel without transparent huge pages.
+pub fn ask_for_huge_pages(address: *mut u8, length: usize) -> io::Result<()> {
+    let Some(start) = NonNull::new(address.cast()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // SAFETY: advice about page size changes no contents.
+    Ok(unsafe { madvise(start, length, MmapAdvise::MADV_HUGEPAGE) }?)
+}
+
+/// Private anonymous memory whose address is a multiple of a power of two; unmapped when this is dropped.
+#[derive(Debug)]
+pub struct Aligned {
+    base: NonNull<libc::c_void>,
+    size: usize,
+}
+
+// SAFETY: it is an address range, and gives no access to what is there.
+unsafe impl Send for Aligned {}
+// SAFETY: as above.
+unsafe impl Sync for Aligned {}
+
+impl Aligned {
+    /// Maps `size` bytes of zeros, a multiple of `alignment`, and gives them as a region too. Whoever holds the
+    /// region must keep the other as long.
+    ///
+    /// # Errors
+    /// As `mmap`.
+    pub fn map(size: usize, alignment: usize) -> io::Result<(MmapRegion, Self)> {
+        let refused = || io::Error::from(io::ErrorKind::InvalidInput);
+        let whole = size.checked_add(alignment).and_then(NonZeroUsize::new).ok_or_else(refused)?;
+        if size == 0 || !alignment.is_power_of_two() || !size.is_multiple_of(alignment) {
+            return Err(refused());
+        }
+        let (protection, flags) = (
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS | MapFlags::MAP_NORESERVE,
+        );
+        // SAFETY: a new private mapping at an address of the kernel's choice.
+        let base = unsafe { mmap_anonymous(None, whole, protection, flags) }?;
+        let before = base.addr().get().next_multiple_of(alignment) - base.addr().get();
+        // SAFETY: inside of the mapping, which is longer than its part by `alignment`.
+        let (start, end) = unsafe { (base.byte_add(before), base.byte_add(before + size)) };
+        // SAFETY: the two ends of the mapping that was just made, which nobody else knows of; whole pages, since
+        // `alignment` and the kernel's choice of address are.
+        unsafe {
+            if before > 0 {
+                munmap(base, before)?;
+            }
+            if alignment > before {
+                munmap(end, alignment - before)?;
+            }
+        }
+        let aligned = Self { base: start, size };
+        // SAFETY: the mapping made above; `aligned` keeps it, by the contract as long as the region is in use.
+        let region =
+            unsafe { MmapRegion::build_raw(start.as_ptr().cast(), size, protection.bits(), flags.bits()) };
+        Ok((region.map_err(io::Error::other)?, aligned))
+    }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        // SAFETY: this object's own mapping, of which no region is left by the contract of `map`.
+        let _ = unsafe { munmap(self.base, self.size) };
     }
 }
 

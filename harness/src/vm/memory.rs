@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use migbench_scenarios::cell::Backing;
 use migbench_workloads::units::{Bytes, Gpa, PAGE_SIZE};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     Bytes as _, FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestRegionMmap,
+    MmapRegion,
 };
 
+use super::huge;
 use crate::sys;
+use crate::sys::memory::Aligned;
 
 /// Where RAM stops below 4 GiB, as on a PC.
 pub const HOLE_START: u64 = 3 << 30;
@@ -84,6 +88,9 @@ pub struct Ram {
     memory: GuestMemoryMmap,
     regions: Vec<Region>,
     pages: u64,
+    backing: Backing,
+    /// What `memory` lies in where it does not own its mappings; dropped after it.
+    _mappings: Vec<Arc<Aligned>>,
 }
 
 impl Ram {
@@ -101,11 +108,12 @@ impl Ram {
             ranges.push((HOLE_END, size.0 - low));
         }
         let failed = |source| RamError::Map { size, backing, source };
-        let mut maps = Vec::new();
+        let (mut maps, mut mappings) = (Vec::new(), Vec::new());
         let mut regions = Vec::new();
         let mut first_page = 0;
         for (slot, (start, length)) in (0..).zip(ranges) {
-            let map = map(length, backing).map_err(failed)?;
+            let (map, aligned) = map(length, backing).map_err(failed)?;
+            mappings.extend(aligned.map(Arc::new));
             let host_address = map.as_ptr() as u64;
             let region = GuestRegionMmap::new(map, GuestAddress(start))
                 .ok_or_else(|| failed(io::Error::other("the address space overflows")))?;
@@ -115,7 +123,22 @@ impl Ram {
             first_page += pages;
         }
         let memory = GuestMemoryMmap::from_regions(maps).map_err(|e| failed(io::Error::other(e)))?;
-        Ok(Arc::new(Self { memory, regions, pages: first_page }))
+        Ok(Arc::new(Self { memory, regions, pages: first_page, backing, _mappings: mappings }))
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// The share of what is resident of it that is in 2 MiB pages now; `None` for backings that are not meant to
+    /// be. Walks the page tables of this process: nothing for the paused window.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn huge_page_share(&self) -> io::Result<Option<f64>> {
+        if self.backing.is_huge() { huge::share(&self.host_ranges()) } else { Ok(None) }
     }
 
     /// Pages of all RAM.
@@ -238,25 +261,44 @@ impl Ram {
     }
 }
 
-fn map(length: u64, backing: Backing) -> io::Result<vm_memory::MmapRegion> {
+/// Maps `length` bytes, whole granules, of zeros. A region that does not own its mapping comes with what does.
+pub(crate) fn map(length: u64, backing: Backing) -> io::Result<(MmapRegion, Option<Aligned>)> {
     let size = usize::try_from(length).map_err(io::Error::other)?;
     let builder = MmapRegionBuilder::new(size).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
-    let builder = match backing {
+    let shared = |flags| -> io::Result<_> {
+        let file = std::fs::File::from(memfd_create(c"migbench-ram", flags | MFdFlags::MFD_CLOEXEC)?);
+        file.set_len(length)?;
+        Ok(FileOffset::new(file, 0))
+    };
+    let region = match backing {
         Backing::Anonymous => {
-            builder.with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
+            builder.with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE).build()
         }
         Backing::Memfd => {
-            let file = std::fs::File::from(nix::sys::memfd::memfd_create(
-                c"migbench-ram",
-                nix::sys::memfd::MFdFlags::MFD_CLOEXEC,
-            )?);
-            file.set_len(length)?;
-            builder.with_mmap_flags(libc::MAP_SHARED).with_file_offset(FileOffset::new(file, 0))
+            let file = shared(MFdFlags::empty())?;
+            builder.with_mmap_flags(libc::MAP_SHARED).with_file_offset(file).build()
+        }
+        // Without MAP_NORESERVE the pool's pages are set aside here: a pool that is too small is an error of this
+        // call, and not a signal at some later touch.
+        Backing::Hugetlb => {
+            let file = shared(MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB)?;
+            builder.with_mmap_flags(libc::MAP_SHARED).with_file_offset(file).with_hugetlbfs(true).build()
+        }
+        Backing::Thp => {
+            let granule = usize::try_from(GRANULE).map_err(io::Error::other)?;
+            let (region, aligned) = Aligned::map(size, granule)?;
+            sys::memory::ask_for_huge_pages(region.as_ptr(), size)?;
+            return Ok((region, Some(aligned)));
         }
     };
-    let region = builder.build().map_err(io::Error::other)?;
-    sys::memory::forbid_huge_pages(region.as_ptr(), size);
-    Ok(region)
+    let region = region.map_err(|error| match error {
+        vm_memory::mmap::MmapRegionError::Mmap(error) => error,
+        error => io::Error::other(error),
+    })?;
+    if !backing.is_huge() {
+        sys::memory::forbid_huge_pages(region.as_ptr(), size);
+    }
+    Ok((region, None))
 }
 
 /// Every region must be a valid slot for KVM: page-aligned and not empty.
@@ -287,8 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn transparent_huge_pages_start_on_their_own_bounds() {
+        let ram = Ram::new(Bytes((3 << 30) + (64 << 20)), Backing::Thp).unwrap();
+        assert!(ram.regions().iter().all(|region| region.host_address.is_multiple_of(GRANULE)));
+        ram.write(ram.pages() - 1, &[7; 4096]).unwrap();
+        let share = ram.huge_page_share().unwrap().unwrap();
+        assert!((0.0..=1.0).contains(&share), "{share}");
+        let small = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
+        assert_eq!(small.huge_page_share().unwrap(), None);
+    }
+
+    #[test]
     fn the_end_is_the_end() {
-        for backing in [Backing::Anonymous, Backing::Memfd] {
+        for backing in [Backing::Anonymous, Backing::Memfd, Backing::Thp] {
             let ram = Ram::new(Bytes(32 << 20), backing).unwrap();
             assert!(ram.write(ram.pages() - 1, &[1; 4096]).is_ok());
             assert!(matches!(ram.write(ram.pages() - 1, &[1; 8192]), Err(RamError::Range { .. })));

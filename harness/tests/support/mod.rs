@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use migbench::vm::huge::Pool;
 use migbench_reports::record::Record;
-
 use migbench_scenarios::cell::*;
 use migbench_workloads::settings::*;
 use migbench_workloads::units::{Bytes, Rate, Seconds};
@@ -42,6 +42,68 @@ pub fn skip(reason: &str) {
         let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
         // One write, so that lines of parallel tests stay whole.
         file.write_all(format!("{test}: {}\n", reason.replace('\n', " ")).as_bytes()).unwrap();
+    }
+}
+
+/// Gives reserved 2 MiB pages for that many bytes until the guard is dropped, or ends the test with a printed reason
+/// where they cannot be had; fails it where KVM is required, unless the kernel itself has no such pages.
+macro_rules! require_huge_pages {
+    ($bytes:expr) => {
+        match crate::support::HugePages::reserve($bytes) {
+            Ok(pages) => pages,
+            Err(Some(error)) if std::env::var_os("MIGBENCH_REQUIRE_KVM").is_some() => panic!("{error}"),
+            Err(error) => {
+                let reason = error.unwrap_or_else(|| "this kernel has no reserved huge pages".to_owned());
+                crate::support::skip(&reason);
+                return;
+            }
+        }
+    };
+}
+pub(crate) use require_huge_pages;
+
+/// The pool of reserved pages, grown. It has its old size again when this is dropped, also by a test that panics.
+pub struct HugePages {
+    old: Option<u64>,
+    /// One test of this process at a time.
+    _alone: std::sync::MutexGuard<'static, ()>,
+}
+
+impl HugePages {
+    const POOL: &'static str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+    /// `Err(None)` where the kernel has no such pages.
+    pub fn reserve(bytes: u64) -> Result<Self, Option<String>> {
+        static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let needed = bytes.div_ceil(2 << 20);
+        let pool = || Pool::read(Path::new("/")).ok_or(None);
+        let before = pool()?;
+        if before.free >= needed {
+            return Ok(Self { old: None, _alone: alone });
+        }
+        let size = before.grown_for(needed);
+        std::fs::write(Self::POOL, size.to_string()).map_err(|error| {
+            Some(format!("{needed} reserved huge pages are needed: {}: {error}", Self::POOL))
+        })?;
+        // From here on the pool shrinks again in any case.
+        let grown = Self { old: Some(before.total), _alone: alone };
+        let free = pool()?.free;
+        if free < needed {
+            return Err(Some(format!(
+                "of {needed} huge pages the kernel found {free}: memory is fragmented"
+            )));
+        }
+        Ok(grown)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        if let Some(old) = self.old {
+            // Pages still in use leave the pool when they are free.
+            let _ = std::fs::write(Self::POOL, old.to_string());
+        }
     }
 }
 

@@ -1,0 +1,231 @@
+//! Whether this host can run a cell, asked before any guest starts: its tracker, its huge pages, its memory.
+
+use std::path::Path;
+
+use migbench_scenarios::cell::{Backing, Cache, Cell};
+use migbench_workloads::units::Bytes;
+
+use crate::dirty::{Unavailable, available};
+use crate::vm::huge::{self, HUGE_PAGE, Pool};
+
+/// What two nodes take beside guests and shadow: themselves, telemetry, bitmaps.
+const NODES: u64 = 64 << 20;
+/// Page tables of two processes and of KVM, and KVM's maps from pages back to them: under a hundredth of the guest
+/// each.
+const TABLES: u64 = 64;
+
+/// Why a cell does not run here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such tracker.
+    #[error(transparent)]
+    Tracker(#[from] Unavailable),
+    /// A kernel without what the backing needs.
+    #[error("guest memory of kind {backing} is not available here: {missing}; {remedy}")]
+    Backing {
+        /// Of what kind.
+        backing: Backing,
+        /// What is not there.
+        missing: &'static str,
+        /// What would provide it.
+        remedy: &'static str,
+    },
+    /// Too few reserved pages.
+    #[error(
+        "a guest of {wanted} does not fit into huge pages: {copies} need {needed} of 2MiB, {free} are free; as root \
+         `sysctl vm.nr_hugepages={pool}`"
+    )]
+    HugePages {
+        /// The cell's memory.
+        wanted: Bytes,
+        /// What is counted.
+        copies: &'static str,
+        /// Pages at the same time.
+        needed: u64,
+        /// Pages free.
+        free: u64,
+        /// The pool's size that would do.
+        pool: u64,
+    },
+    /// Too little memory.
+    #[error(
+        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller `memory`"
+    )]
+    Memory {
+        /// The cell's memory.
+        wanted: Bytes,
+        /// What is counted.
+        copies: &'static str,
+        /// Bytes at the same time.
+        needed: Bytes,
+        /// Bytes free.
+        free: Bytes,
+    },
+}
+
+impl Refusal {
+    /// A phrase that follows "not available here:".
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Tracker(unavailable) => unavailable.reason(),
+            Self::Backing { missing, remedy, .. } => format!("{missing}; {remedy}"),
+            Self::HugePages { .. } | Self::Memory { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Refuses a cell that this host, as it is now, cannot run.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn admit(cell: &Cell) -> Result<(), Refusal> {
+    backing(cell, Path::new("/"))?;
+    memory(cell, available_memory())?;
+    Ok(available(cell.tracker, &cell.tracker_settings, cell.backing)?)
+}
+
+/// Copies of guest memory in the cell's own backing, with their name.
+const fn guests(cell: &Cell) -> (&'static str, u64) {
+    if cell.engine.migrates() { ("source and destination", 2) } else { ("the guest", 1) }
+}
+
+fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
+    let refuse = |missing, remedy| Err(Refusal::Backing { backing: cell.backing, missing, remedy });
+    match cell.backing {
+        Backing::Anonymous | Backing::Memfd => Ok(()),
+        Backing::Hugetlb => {
+            let Some(pool) = Pool::read(root) else {
+                return refuse(
+                    "this kernel has no reserved pages of 2MiB",
+                    "use a kernel with CONFIG_HUGETLBFS=y",
+                );
+            };
+            let ((copies, count), wanted) = (guests(cell), cell.memory);
+            let needed = count * wanted.0.div_ceil(HUGE_PAGE.0);
+            if needed <= pool.free {
+                return Ok(());
+            }
+            Err(Refusal::HugePages { wanted, copies, needed, free: pool.free, pool: pool.grown_for(needed) })
+        }
+        Backing::Thp => match huge::transparent(root) {
+            Some(true) => Ok(()),
+            Some(false) => refuse(
+                "transparent huge pages are off",
+                "as root `echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`",
+            ),
+            None => refuse(
+                "this kernel has no transparent huge pages",
+                "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE=y",
+            ),
+        },
+    }
+}
+
+fn memory(cell: &Cell, free: Option<Bytes>) -> Result<(), Refusal> {
+    let (guests, count) = guests(cell);
+    // What lies in the pool was taken from free memory when the pool was made.
+    let in_pool = cell.backing == Backing::Hugetlb;
+    let (copies, count) = match (in_pool, cell.engine.migrates() && cell.cache == Cache::Shadow) {
+        (false, true) => ("source, destination and the shadow", count + 1),
+        (false, false) => (guests, count),
+        (true, true) => ("the shadow", 1),
+        (true, false) => ("the nodes", 0),
+    };
+    let copied = cell.memory.0.saturating_mul(count);
+    let needed = Bytes(copied.saturating_add(cell.memory.0 / TABLES).saturating_add(NODES));
+    match free {
+        Some(free) if needed > free => Err(Refusal::Memory { wanted: cell.memory, copies, needed, free }),
+        _ => Ok(()),
+    }
+}
+
+/// What the kernel says can be used without swapping.
+fn available_memory() -> Option<Bytes> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    Some(Bytes(system.available_memory())).filter(|bytes| bytes.0 > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use migbench_scenarios::{Assignment, Draft};
+
+    use super::*;
+
+    fn cell(set: &[&str]) -> Cell {
+        let mut draft = Draft::new();
+        for text in ["workload=write-heavy", "memory=1GiB"].iter().chain(set) {
+            draft.set(&Assignment::parse(text).unwrap()).unwrap();
+        }
+        draft.build().unwrap()
+    }
+
+    fn host(pool: Option<[u64; 2]>, transparent: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let kernel = root.path().join("sys/kernel/mm");
+        if let Some([total, free]) = pool {
+            let directory = kernel.join("hugepages/hugepages-2048kB");
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("nr_hugepages"), total.to_string()).unwrap();
+            fs::write(directory.join("free_hugepages"), free.to_string()).unwrap();
+        }
+        fs::create_dir_all(kernel.join("transparent_hugepage")).unwrap();
+        fs::write(kernel.join("transparent_hugepage/enabled"), transparent).unwrap();
+        root
+    }
+
+    #[test]
+    fn both_nodes_must_fit_into_the_pool_and_the_remedy_counts() {
+        let delta = cell(&["engine=delta", "backing=hugetlb"]);
+        assert_eq!(backing(&delta, host(Some([1024, 1024]), "[never]").path()), Ok(()));
+        let refused = backing(&delta, host(Some([1100, 1023]), "[never]").path()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a guest of 1GiB does not fit into huge pages: source and destination need 1024 of 2MiB, 1023 are free; \
+             as root `sysctl vm.nr_hugepages=1101`"
+        );
+        let control = cell(&["engine=track-only", "backing=hugetlb"]);
+        assert_eq!(backing(&control, host(Some([512, 512]), "[never]").path()), Ok(()));
+        let refused = backing(&control, host(None, "[never]").path()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "guest memory of kind hugetlb is not available here: this kernel has no reserved pages of 2MiB; use a \
+             kernel with CONFIG_HUGETLBFS=y"
+        );
+    }
+
+    #[test]
+    fn thp_needs_leave_of_the_administrator() {
+        let thp = cell(&["engine=full", "backing=thp"]);
+        for (enabled, fits) in [("[always] madvise never", true), ("always madvise [never]", false)] {
+            assert_eq!(backing(&thp, host(None, enabled).path()).is_ok(), fits, "{enabled}");
+        }
+        let refused = backing(&thp, host(None, "always madvise [never]").path()).unwrap_err();
+        assert!(
+            refused.reason().starts_with("transparent huge pages are off; as root `echo madvise"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn every_copy_counts_but_those_in_the_pool() {
+        let gib = |n: u64| Some(Bytes(n << 30));
+        let fits = |set: &[&str], free| memory(&cell(set), free).is_ok();
+        assert!(!fits(&["engine=delta"], gib(3)) && fits(&["engine=delta"], gib(4)));
+        assert!(!fits(&["engine=full"], gib(2)) && fits(&["engine=full"], gib(3)));
+        assert!(!fits(&["engine=none"], gib(1)) && fits(&["engine=none"], gib(2)));
+        assert!(!fits(&["engine=delta", "backing=hugetlb"], gib(1)));
+        assert!(fits(&["engine=delta", "backing=hugetlb"], gib(2)));
+        assert!(fits(&["engine=full", "backing=hugetlb"], gib(1)));
+        // What nobody knows refuses nothing.
+        assert!(fits(&["engine=delta"], None));
+        let refused = memory(&cell(&["engine=delta", "memory=8GiB"]), gib(24)).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("a guest of 8GiB does not fit: source, destination and the shadow need ")
+        );
+        assert!(refused.ends_with(", 24GiB of memory are free; choose a smaller `memory`"), "{refused}");
+    }
+}
