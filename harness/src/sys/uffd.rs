@@ -133,10 +133,14 @@ impl WriteProtection {
     /// Lifts all protection for good and wakes everybody.
     ///
     /// # Errors
-    /// As `UFFDIO_UNREGISTER`.
+    /// As `UFFDIO_UNREGISTER` and `UFFDIO_WAKE`.
     pub fn release(&self) -> io::Result<()> {
         for &(start, end) in &self.ranges {
-            self.uffd.unregister(start as *mut _, length(end - start)?).map_err(to_io)?;
+            let length = length(end - start)?;
+            let lifted = self.uffd.unregister(start as *mut _, length);
+            // The kernel wakes who waits for a missing page by itself, and not who waits to write one.
+            let woken = self.uffd.wake(start as *mut _, length);
+            lifted.and(woken).map_err(to_io)?;
         }
         Ok(())
     }
