@@ -48,6 +48,14 @@ fn assert_refused(arguments: &[&str], words: &[&str]) {
     }
 }
 
+/// Refused with status 5, for the reason in `words`.
+#[track_caller]
+fn assert_incomparable(arguments: &[&str], words: &str) {
+    let outcome = migbench(arguments);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (5, ""), "{arguments:?}: {}", outcome.stderr);
+    assert!(outcome.stderr.contains(words), "{arguments:?}: {}", outcome.stderr);
+}
+
 #[test]
 fn a_suite_that_does_not_exist_is_named_with_the_nearest_one() {
     assert_refused(&["run", "quikc"], &["no suite `quikc`", "did you mean `quick`"]);
@@ -315,6 +323,25 @@ fn an_interrupted_suite_keeps_its_records() {
         let report = migbench(&["report", directory]);
         assert!(report.stdout.contains("tiny"), "{}{}", report.stdout, report.stderr);
         assert!(migbench(&["show", directory]).stdout.contains("write-heavy"));
+        let before = std::fs::read_to_string(output.join("runs.jsonl")).unwrap();
+        // As if it had been cut off while it wrote.
+        std::fs::write(output.join("runs.jsonl"), format!("{before}{{\"schema\":1,\"run")).unwrap();
+        assert_incomparable(&["run", &suite, "--repeat", "3", "--resume", directory], "its plan was ");
+        let rest = migbench(&["run", "--resume", directory]);
+        assert_eq!(rest.status, 0, "{}", rest.stderr);
+        let after = std::fs::read_to_string(output.join("runs.jsonl")).unwrap();
+        assert!(after.starts_with(&before), "records that were there stay as they were");
+        let mut orders: Vec<u32> = after.lines().map(|line| validated(line).order).collect();
+        orders.sort_unstable();
+        assert_eq!(orders, [0, 1, 2, 3, 4, 5], "each run once");
+        // Nothing is left to do: the report, and no further record.
+        assert_eq!(migbench(&["run", &suite, "--repeat", "2", "--resume", directory]).status, 0);
+        assert_eq!(std::fs::read_to_string(output.join("runs.jsonl")).unwrap(), after);
+        let manifest = std::fs::read_to_string(output.join("manifest.json")).unwrap();
+        let other = manifest.replace("\"kernel\": \"", "\"kernel\": \"other ");
+        assert_ne!(manifest, other);
+        std::fs::write(output.join("manifest.json"), other).unwrap();
+        assert_incomparable(&["run", "--resume", directory], "its kernel was ");
     }
 }
 
@@ -375,4 +402,48 @@ fn kvm_that_cannot_be_opened_is_told_with_a_remedy() {
     let denied = migbench::doctor::open_kvm(&path).unwrap_err().to_string();
     // The superuser may open anything, and finds that this is not KVM.
     assert!(denied.contains("group `kvm`") || denied.contains("is not KVM"), "{denied}");
+}
+
+#[test]
+fn two_measurements_at_a_time_are_refused() {
+    require_kvm!();
+    let scratch = tempfile::tempdir().unwrap();
+    let lock = scratch.path().join("lock");
+    let held = std::fs::File::create(&lock).unwrap();
+    let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let suite = tiny_suite(scratch.path(), TINY);
+    let output = scratch.path().join("run");
+    let lock = lock.to_str().unwrap();
+    for arguments in
+        [&["run", &suite, "-o", output.to_str().unwrap()][..], &["migrate", "--memory", "128MiB"], &["track"]]
+    {
+        let outcome = Migbench::new().args(arguments).env("MIGBENCH_LOCK", lock).run();
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{arguments:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("another migbench measures on this host"), "{}", outcome.stderr);
+    }
+    assert!(!output.exists());
+    drop(held);
+}
+
+#[test]
+fn a_time_budget_says_how_many_repetitions_it_allows() {
+    let outcome = migbench(&["run", "quick", "--time-budget", "10m", "--dry-run"]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    let said = outcome.stderr.lines().find(|line| line.starts_with("time budget 10m: ")).unwrap();
+    let repetitions: u32 = said.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(repetitions > 5, "{said}");
+    assert!(outcome.stdout.contains(&format!(", {repetitions} timed repetitions,")), "{}", outcome.stdout);
+    assert_refused(
+        &["run", "quick", "--time-budget", "5s", "--dry-run"],
+        &["--time-budget 5s", "one repetition takes"],
+    );
+    assert_refused(&["run", "--dry-run"], &["SUITE"]);
+}
+
+#[test]
+fn a_first_round_that_outlasts_its_limit_is_told_before_it_starts() {
+    let outcome = migbench(&["run", "quick", "--set", "stop.max_time=500ms", "--dry-run"]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    let told = "write-heavy/full: its first round alone takes about 1 s, longer than stop.max_time 500ms";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
 }

@@ -36,6 +36,9 @@ pub struct Manifest {
     pub skipped: Vec<Skipped>,
     /// The machine.
     pub host: Host,
+    /// What disturbed the machine when the suite started, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disturbances: Vec<String>,
     /// The program.
     pub tool: Tool,
     /// The command line that made the directory, program first.

@@ -26,6 +26,8 @@ pub enum Unit {
     PagesPerSecond,
     /// Seconds per second.
     SecondsPerSecond,
+    /// Bytes per second.
+    BytesPerSecond,
 }
 
 impl Unit {
@@ -41,6 +43,7 @@ impl Unit {
             Self::OperationsPerSecond => "op/s",
             Self::PagesPerSecond => "page/s",
             Self::SecondsPerSecond => "s/s",
+            Self::BytesPerSecond => "B/s",
         }
     }
 }
@@ -203,6 +206,10 @@ metrics! {
         "Resident memory of the destination process without the guest's memory, read when the migration has ended and before anything is released.";
     HugePageShare = "huge_page_share", Ratio, Larger, "in huge pages",
         "Backings `thp` and `hugetlb` only: the share of the guest's resident memory that is mapped by 2 MiB pages at the source, right before the migration starts.";
+    CanaryCopy = "canary_copy", BytesPerSecond, Neither, "host copies",
+        "What the host could do before the block of runs that this one belongs to: copying 64 MiB in memory, the median of five. It tells a slow engine from a host that became slow.";
+    CanarySocket = "canary_socket", BytesPerSecond, Neither, "host's socket",
+        "The same for 128 MiB sent over a Unix socket from one thread to another.";
     StealTime = "steal_time", Seconds, Neither, "stolen",
         "CPU time that a hypervisor under the host took away during the run.";
     VcpuRunDelay = "vcpu_run_delay", Seconds, Neither, "vCPU wait",

@@ -122,6 +122,25 @@ impl RunDirectory {
         Ok(Self { path, runs })
     }
 
+    /// Opens a directory that an interrupted suite left, to add what is missing. A last line that was cut off is taken
+    /// out: its run is made again.
+    ///
+    /// # Errors
+    /// [`StoreError`], also where it holds no records.
+    pub fn reopen(path: impl Into<PathBuf>) -> Result<(Self, RunData), StoreError> {
+        let data = RunData::load(path)?;
+        let path = data.path.clone();
+        let file = path.join(RUNS);
+        let failed = unwritable(&file);
+        let runs = OpenOptions::new().append(true).open(&file).map_err(&failed)?;
+        if data.truncated.is_some() {
+            let text = fs::read(&file).map_err(&failed)?;
+            let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            runs.set_len(whole as u64).and_then(|()| runs.sync_all()).map_err(&failed)?;
+        }
+        Ok((Self { path, runs }, data))
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -75,6 +75,8 @@ pub enum Warning {
         /// Why.
         error: String,
     },
+    /// What disturbed the host when the suite started.
+    Disturbed(String),
     /// The program had changes that no commit holds.
     Dirty,
 }
@@ -116,6 +118,7 @@ impl fmt::Display for Warning {
             Self::Histogram { run_id, key, error } => {
                 write!(f, "histogram {key} of run {run_id} is left out: {error}")
             }
+            Self::Disturbed(text) => write!(f, "when the suite started, {text}"),
             Self::Dirty => f.write_str(
                 "made by a build with uncommitted changes: nobody can repeat it from the commit alone",
             ),
@@ -128,6 +131,12 @@ fn advice(flag: &str) -> &'static str {
         "not_steady" => ": the guest's throughput had not settled when the migration started",
         "overloaded" => ": the guest could not keep up with its open-loop schedule; lower settings.load",
         "oversubscribed" => ": more vCPUs than cores to spare, so threads waited for each other",
+        "host_moved" => {
+            ": the host copied or sent over 10 % faster or slower than at the start of the suite; compare \
+                         within blocks only, and look for other work on the host"
+        }
+        "cpu_stolen" => ": over 1 % of the time the hypervisor below gave the CPU to others",
+        "cpu_throttled" => ": a CPU quota or heat slowed the host during the run",
         "fault_injected" => ": a fault was planted; these are no measurements",
         _ => "",
     }
@@ -145,6 +154,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
     if unplanned > 0 {
         warnings.push(Warning::Unplanned { runs: unplanned });
     }
+    warnings.extend(data.manifest.disturbances.iter().cloned().map(Warning::Disturbed));
     let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
     warnings.extend(flags(&timed));
     warnings.extend(link_rate(&timed));

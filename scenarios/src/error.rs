@@ -147,7 +147,9 @@ impl SuiteError {
         Self::new(place, Problem::Duplicate(what))
     }
 
-    pub(crate) fn empty(place: &Place, what: String) -> Self {
+    /// Nothing would run; `what` says why and what to do.
+    #[must_use]
+    pub fn empty(place: &Place, what: String) -> Self {
         Self::new(place, Problem::Empty(what))
     }
 

@@ -36,6 +36,16 @@ pub fn run(cell: &Cell, kind: Kind) -> Seconds {
     Seconds(around + body)
 }
 
+/// How long the first round of a cell takes at its link's rate, where that alone is longer than `stop.max_time`: each of its
+/// runs will be capped.
+#[must_use]
+pub fn outlasted(cell: &Cell) -> Option<Seconds> {
+    let precopy = matches!(cell.engine, Engine::Full | Engine::Delta);
+    let limited = cell.link.rate.filter(|_| precopy)?;
+    let first = first_round(cell) / size(limited.0);
+    (first > cell.stop.max_time.0).then_some(Seconds(first))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn size(bytes: u64) -> f64 {
     bytes as f64

@@ -10,6 +10,7 @@ use migbench_scenarios::{Assignment, Draft};
 use super::{Exit, print};
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
+use crate::runner::lock::HostLock;
 use crate::runner::record::{self, Place};
 use crate::runner::run::{RunSpec, run};
 use crate::runner::{host, interrupt, now_utc, suite};
@@ -75,6 +76,7 @@ impl Migrate {
         let cell = self.draft()?.build()?;
         interrupt::catch()?;
         drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        let _lock = HostLock::take()?;
         admit(&cell)?;
         let spec = RunSpec {
             verify: self.verify && cell.engine.migrates(),

@@ -29,6 +29,8 @@ pub enum Exit {
     Failure,
     /// Usage or configuration.
     Usage,
+    /// Two things that do not go together.
+    NotComparable,
 }
 
 impl From<Exit> for ExitCode {
@@ -37,6 +39,7 @@ impl From<Exit> for ExitCode {
             Exit::Success => Self::SUCCESS,
             Exit::Failure => Self::from(1),
             Exit::Usage => Self::from(2),
+            Exit::NotComparable => Self::from(5),
         }
     }
 }
@@ -107,8 +110,13 @@ pub fn main() -> ExitCode {
             let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
             let misnamed = error.downcast_ref().is_some_and(StoreError::is_usage);
             let usage = refused || misnamed || error.is::<SuiteError>() || error.is::<Refusal>();
-            let exit = if usage { Exit::Usage } else { Exit::Failure };
-            exit.into()
+            let apart = error.downcast_ref().is_some_and(SuiteRunError::is_incomparable);
+            match (usage, apart) {
+                (true, _) => Exit::Usage,
+                (_, true) => Exit::NotComparable,
+                _ => Exit::Failure,
+            }
+            .into()
         }
     }
 }

@@ -32,6 +32,10 @@ impl Progress {
 }
 
 impl Listener for Progress {
+    fn warn(&mut self, text: &str) {
+        self.bar.suspend(|| eprintln!("warning: {text}"));
+    }
+
     fn run_starts(&mut self, number: usize, id: &str, plan: &Plan) {
         let left = plan.remaining(number).0;
         let left = format!("{:.0}:{:02.0}", (left / 60.0).floor(), (left % 60.0).floor());

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use migbench_reports::report::Report;
-use migbench_scenarios::{Assignment, Overrides, Plan, Suite, shipped};
+use migbench_reports::store::RunData;
+use migbench_scenarios::{Assignment, Overrides, Place, Plan, Suite, SuiteError, estimate, shipped};
 
 use super::progress::Progress;
 use super::{Exit, print, width};
@@ -21,6 +22,8 @@ Examples:
   migbench run quick --filter write-heavy --set link.rate=500Mbit/s
   migbench run quick --set memory=128MiB,256MiB    both sizes, as comparisons of their own
   migbench run mine.toml
+  migbench run quick --time-budget 10m             as many repetitions as fit
+  migbench run --resume results/first              the rest of an interrupted suite
 
 Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.";
 
@@ -32,10 +35,18 @@ Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G i
 #[command(after_help = EXAMPLES)]
 pub struct Run {
     /// A suite's name, or a path that ends in .toml.
-    suite: String,
+    #[arg(required_unless_present = "resume")]
+    suite: Option<String>,
     /// The run directory itself, which must not hold records yet; without it results/<UTC time>-<suite>/.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Finish an interrupted run directory: only what is missing runs. Refused where plan, program or host differ. SUITE
+    /// and its flags may be left out; if they are there, they must give the plan that was begun.
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    resume: Option<PathBuf>,
+    /// Choose as many timed repetitions of each cell as fit into this time, such as 10m or 1h30m.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["repeat", "resume"])]
+    time_budget: Option<humantime::Duration>,
     /// Timed repetitions of each cell, in place of the suite's; the verification run of each cell comes on top.
     #[arg(long, value_name = "N")]
     repeat: Option<u32>,
@@ -56,18 +67,83 @@ pub struct Run {
 
 impl Run {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let mut suite = Suite::find(&self.suite)?;
-        let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
-        suite.apply(&Overrides { set, repeat: self.repeat, seed: None, filter: self.filter.clone() })?;
-        let plan = suite.expand()?;
+        let asked = self.suite.as_deref().map(|name| self.planned(name)).transpose()?;
+        let begun = self.resume.as_deref().map(begun).transpose()?;
+        let resume = begun.is_some();
+        let (plan, suite_text) = match (asked, begun) {
+            // What was begun counts; that it is what is asked for is checked against its directory.
+            (Some((plan, _)), Some((_, text))) => (plan, text),
+            (Some(planned), None) | (None, Some(planned)) => planned,
+            (None, None) => anyhow::bail!("name a suite, or a directory with --resume"),
+        };
+        for warning in outlasted(&plan) {
+            eprintln!("warning: {warning}");
+        }
         if self.dry_run {
             print(&format!("{}{}", describe(&plan), refusals(&plan)))?;
             return Ok(Exit::Success);
         }
-        let suite_text = text_of(&self.suite)?;
-        let directory = self.output.unwrap_or_else(|| default_directory(&plan.suite));
-        finish(plan, suite_text, directory, self.fault)
+        let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&plan.suite));
+        finish(plan, suite_text, directory, resume, self.fault)
     }
+
+    /// The plan of the suite called `name`, with these flags, and its text.
+    fn planned(&self, name: &str) -> anyhow::Result<(Plan, String)> {
+        let of = |repeat| -> anyhow::Result<Plan> {
+            let mut suite = Suite::find(name)?;
+            let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
+            suite.apply(&Overrides { set, repeat, seed: None, filter: self.filter.clone() })?;
+            Ok(suite.expand()?)
+        };
+        let Some(budget) = self.time_budget else { return Ok((of(self.repeat)?, text_of(name)?)) };
+        let repeat = fitting(budget, of(Some(1))?.estimate().0, of(Some(2))?.estimate().0)?;
+        let plan = of(Some(repeat))?;
+        eprintln!(
+            "time budget {budget}: {repeat} timed repetitions of each cell, about {:.1} minutes",
+            plan.estimate().0 / 60.0
+        );
+        Ok((plan, text_of(name)?))
+    }
+}
+
+/// How many repetitions fit into `budget`, when one takes `one` seconds and two take `two`.
+fn fitting(budget: humantime::Duration, one: f64, two: f64) -> Result<u32, SuiteError> {
+    let each = (two - one).max(f64::MIN_POSITIVE);
+    let seconds = budget.as_secs_f64();
+    if one > seconds {
+        let place = Place::argument(&format!("--time-budget {budget}"));
+        let what = format!(
+            "one repetition takes about {:.1} minutes; allow that much, or leave cells out with --filter",
+            one / 60.0
+        );
+        return Err(SuiteError::empty(&place, what));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "brought into range")]
+    Ok((1.0 + (seconds - one) / each).clamp(1.0, 10_000.0) as u32)
+}
+
+/// Plan and suite text of a run directory.
+fn begun(directory: &Path) -> anyhow::Result<(Plan, String)> {
+    let manifest = RunData::load(directory)?.manifest;
+    let plan = serde_json::from_value(manifest.plan).with_context(|| {
+        format!("the plan in {}/manifest.json is not one of this version", directory.display())
+    })?;
+    Ok((plan, manifest.suite_text))
+}
+
+/// Cells that cannot but be capped, a sentence each.
+fn outlasted(plan: &Plan) -> Vec<String> {
+    let cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
+    cells
+        .filter_map(|cell| {
+            let first = estimate::outlasted(&cell.cell)?;
+            Some(format!(
+                "{}: its first round alone takes about {:.0} s, longer than stop.max_time {}: every run will be capped; \
+                 raise stop.max_time or link.rate, or lower memory",
+                cell.id, first.0, cell.cell.stop.max_time
+            ))
+        })
+        .collect()
 }
 
 /// `results/<UTC time>-<suite>`.
@@ -84,7 +160,13 @@ fn text_of(suite: &str) -> anyhow::Result<String> {
 }
 
 /// Works the plan off and prints the report.
-fn finish(plan: Plan, suite_text: String, directory: PathBuf, fault: Option<Fault>) -> anyhow::Result<Exit> {
+fn finish(
+    plan: Plan,
+    suite_text: String,
+    directory: PathBuf,
+    resume: bool,
+    fault: Option<Fault>,
+) -> anyhow::Result<Exit> {
     interrupt::catch()?;
     let kvm = crate::doctor::open_kvm(Path::new("/dev/kvm"))?;
     drop(kvm);
@@ -93,6 +175,7 @@ fn finish(plan: Plan, suite_text: String, directory: PathBuf, fault: Option<Faul
         plan,
         suite_text,
         directory: directory.clone(),
+        resume,
         command: std::env::args().collect(),
         fault,
         binary: std::env::current_exe().context("cannot find this program's own file")?,
@@ -149,5 +232,22 @@ fn word(kind: migbench_scenarios::plan::Kind) -> &'static str {
     match kind {
         migbench_scenarios::plan::Kind::Timed => "timed",
         migbench_scenarios::plan::Kind::Verification => "verification",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_repetitions_as_fit() {
+        let of = |text: &str, one, two| fitting(text.parse().unwrap(), one, two).map_err(|e| e.to_string());
+        assert_eq!(of("1m", 20.0, 30.0), Ok(5));
+        assert_eq!(of("20s", 20.0, 30.0), Ok(1));
+        let refused = of("19s", 20.0, 30.0).unwrap_err();
+        assert!(
+            refused.starts_with("--time-budget 19s: ") && refused.contains("one repetition"),
+            "{refused}"
+        );
     }
 }

@@ -15,6 +15,7 @@ use super::{Exit, print, width};
 use crate::runner::admission::admit;
 use crate::runner::host::this_host;
 use crate::runner::interrupt;
+use crate::runner::lock::HostLock;
 use crate::runner::suite::{Job, SuiteRunError, manifest, place, skipped};
 use crate::track::{Spec, measure};
 
@@ -90,6 +91,7 @@ impl Track {
             plan,
             suite_text: text,
             directory: directory.clone(),
+            resume: false,
             command: std::env::args().collect(),
             fault: None,
             binary: std::env::current_exe().context("cannot find this program's own file")?,
@@ -134,9 +136,10 @@ impl Track {
 
     /// One run after the other, each kept before the next.
     fn work(&self, job: &Job) -> anyhow::Result<usize> {
+        let _lock = HostLock::take()?;
         let left_out = skipped(&job.plan, admit)?;
         let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
-        directory.write_manifest(&manifest(job, this_host(), left_out.clone()))?;
+        directory.write_manifest(&manifest(job, this_host(), left_out.clone(), Vec::new()))?;
         let mut failed = 0;
         for (number, planned) in job.plan.order.iter().enumerate() {
             anyhow::ensure!(

@@ -55,9 +55,9 @@ fn socket() -> io::Result<f64> {
     let (mut sender, mut receiver) = UnixStream::pair()?;
     let (chunk, mut into) = (vec![3_u8; CHUNK], vec![0_u8; CHUNK]);
     let start = clock::now();
-    let sending = std::thread::Builder::new().name("canary".into()).spawn(move || {
-        (0..TRANSFER / CHUNK).try_for_each(|_| sender.write_all(&chunk))
-    })?;
+    let sending = std::thread::Builder::new()
+        .name("canary".into())
+        .spawn(move || (0..TRANSFER / CHUNK).try_for_each(|_| sender.write_all(&chunk)))?;
     let mut received = 0;
     while received < TRANSFER {
         match receiver.read(&mut into)? {

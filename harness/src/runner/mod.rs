@@ -2,11 +2,14 @@
 
 pub mod admission;
 pub mod analysis;
+pub mod canary;
 pub mod host;
 pub mod interrupt;
+pub mod lock;
 pub mod noise;
 pub mod record;
 pub mod run;
+pub mod settle;
 pub mod suite;
 
 /// Now, UTC, as RFC 3339 with seconds: `2026-11-22T17:03:09Z`.

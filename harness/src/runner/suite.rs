@@ -1,18 +1,24 @@
 //! Works off a plan: one run after the other in its order, each kept before the next one starts.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use migbench_reports::manifest::{self, Manifest, Skipped};
+use migbench_reports::metric::{self, MetricKey, Metrics};
 use migbench_reports::record::{Kind, Record, Round, Status};
 use migbench_reports::store::{RunDirectory, StoreError};
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
 use super::admission::{Refusal, admit};
+use super::canary::Canary;
 use super::host::{this_host, this_tool};
+use super::lock::{HostLock, LockError};
+use super::noise;
 use super::record::{self, Place};
 use super::run::{RunError, RunSpec, run};
+use super::settle::{self, Throttling};
 use crate::node::fault::Fault;
 
 /// Why a suite could not be worked off.
@@ -35,9 +41,25 @@ pub enum SuiteRunError {
         /// Why not.
         source: Refusal,
     },
+    /// Another measurement is going on.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What is to be resumed was begun otherwise.
+    #[error("{path} cannot be resumed: its {what} was {was}, and is {is} here; start anew with another -o")]
+    Differs {
+        /// The directory.
+        path: String,
+        /// What differs.
+        what: &'static str,
+        /// There.
+        was: String,
+        /// Here.
+        is: String,
+    },
     /// Ctrl-C.
     #[error(
-        "interrupted: {done} of {planned} records are kept in {path}; `migbench report {path}` reads them"
+        "interrupted: {done} of {planned} records are kept in {path}; `migbench report {path}` reads them, \
+         `migbench run --resume {path}` makes the rest"
     )]
     Interrupted {
         /// Records written.
@@ -50,6 +72,12 @@ pub enum SuiteRunError {
 }
 
 impl SuiteRunError {
+    /// Whether two things were asked to go together that do not.
+    #[must_use]
+    pub const fn is_incomparable(&self) -> bool {
+        matches!(self, Self::Differs { .. })
+    }
+
     /// Whether it is a matter of what was asked for: found before the first guest, and mended by asking otherwise.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
@@ -64,8 +92,10 @@ pub struct Job {
     pub plan: Plan,
     /// The suite's text, for the manifest.
     pub suite_text: String,
-    /// The run directory to make.
+    /// The run directory to make, or to finish.
     pub directory: PathBuf,
+    /// Whether it is there already, interrupted.
+    pub resume: bool,
     /// The command line.
     pub command: Vec<String>,
     /// A planted fault, for tests.
@@ -76,6 +106,8 @@ pub struct Job {
 
 /// Who wants to hear of progress.
 pub trait Listener {
+    /// Something a reader of the results must know.
+    fn warn(&mut self, _text: &str) {}
     /// A run is about to start: its number from 0, its cell's id, and the plan.
     fn run_starts(&mut self, _number: usize, _id: &str, _plan: &Plan) {}
     /// A round has ended.
@@ -106,21 +138,39 @@ pub fn skipped(
     Ok(skipped)
 }
 
-/// Works the plan off.
+/// Works the plan off, or what is left of it.
 ///
 /// # Errors
-/// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those there are.
+/// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those this call made.
 pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunError> {
     // Before the directory: a refused job leaves nothing in the way of the next try.
+    let _lock = HostLock::take()?;
     let skipped = skipped(&job.plan, admit)?;
-    let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
     let host = this_host();
     let cores = host.logical_cores;
+    let disturbances = settle::disturbances(Path::new("/"), &host, stolen_share(cores));
+    for text in &disturbances {
+        listener.warn(text);
+    }
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
-    directory.write_manifest(&manifest(job, host, skipped.clone()))?;
+    let (mut directory, done) = if job.resume {
+        let (directory, data) = RunDirectory::reopen(&job.directory)?;
+        refuse_other(job, &data.manifest, &host)?;
+        (directory, data.records.iter().map(|record| record.order).collect())
+    } else {
+        let directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
+        directory.write_manifest(&manifest(job, host, skipped.clone(), disturbances))?;
+        (directory, BTreeSet::new())
+    };
+    let mut kept = done.len();
     let mut failed = 0;
+    let mut watch = Watch::new(cores);
     for (number, planned) in job.plan.order.iter().enumerate() {
         let Some(cell) = job.plan.cell(planned).filter(|cell| !left_out(&cell.id)) else { continue };
+        if u32::try_from(number).is_ok_and(|number| done.contains(&number)) {
+            continue;
+        }
+        watch.block(planned.repetition);
         listener.run_starts(number, &cell.id, &job.plan);
         let spec = RunSpec {
             cell: cell.cell.clone(),
@@ -132,21 +182,149 @@ pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunErr
             binary: job.binary.clone(),
         };
         let place = place(job, planned, number);
+        watch.run_starts();
         let outcome = match run(&spec, limit(&spec.cell), &mut |round| listener.round(round)) {
             Ok(outcome) => outcome,
             Err(RunError::Interrupted) => {
                 let path = job.directory.display().to_string();
-                return Err(SuiteRunError::Interrupted { done: number, planned: job.plan.order.len(), path });
+                return Err(SuiteRunError::Interrupted { done: kept, planned: job.plan.order.len(), path });
             }
             Err(error) => return Err(error.into()),
         };
-        let record = record::of(place, &spec, &outcome, cores);
+        let mut record = record::of(place, &spec, &outcome, cores);
+        watch.run_ends(&mut record);
         failed += usize::from(record.status == Status::Failed);
         directory.append(&record)?;
+        kept += 1;
         listener.run_ends(&record);
     }
     Ok(failed)
 }
+
+/// The share of CPU time that is stolen now; `None` where nobody can tell.
+fn stolen_share(cores: Option<u32>) -> Option<f64> {
+    const LOOK: Duration = Duration::from_millis(250);
+    let stolen = || noise::steal_time(Path::new("/")).ok().flatten();
+    let before = stolen()?;
+    std::thread::sleep(LOOK);
+    let stolen = stolen()?.saturating_sub(before);
+    Some(stolen.as_secs_f64() / LOOK.as_secs_f64() / f64::from(cores?))
+}
+
+/// Refuses to mix what differs in one run directory.
+fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<(), SuiteRunError> {
+    let tool = this_tool();
+    // By way of text, as the other one came here.
+    let plan = serde_json::to_string(&job.plan).unwrap_or_default();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap_or_default();
+    let named = |plan: &serde_json::Value| {
+        let runs = plan.get("order").and_then(|order| order.as_array()).map_or(0, Vec::len);
+        format!("{} of {runs} runs", plan.get("hash").and_then(|hash| hash.as_str()).unwrap_or("-"))
+    };
+    if plan != there.plan {
+        let (was, is) = (named(&there.plan), named(&plan));
+        return Err(SuiteRunError::Differs {
+            path: job.directory.display().to_string(),
+            what: "plan",
+            was,
+            is,
+        });
+    }
+    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    let of = |host: &manifest::Host| {
+        [
+            ("host name", text(&host.hostname)),
+            ("CPU", text(&host.cpu_model)),
+            ("number of CPUs", text(&host.logical_cores)),
+            ("memory", text(&host.memory)),
+            ("kernel", text(&host.kernel)),
+            ("KVM", text(&host.kvm.as_ref().map(|kvm| kvm.backend))),
+        ]
+    };
+    let tool_of = |tool: &manifest::Tool| {
+        format!(
+            "{} {} dirty={}",
+            tool.version,
+            tool.commit.as_deref().unwrap_or("-"),
+            tool.dirty.unwrap_or(false)
+        )
+    };
+    let mut pairs = vec![("migbench", tool_of(&there.tool), tool_of(&tool))];
+    let hosts = of(&there.host).into_iter().zip(of(host));
+    pairs.extend(hosts.map(|((what, was), (_, is))| (what, was, is)));
+    match pairs.into_iter().find(|(_, was, is)| was != is) {
+        None => Ok(()),
+        Some((what, was, is)) => {
+            Err(SuiteRunError::Differs { path: job.directory.display().to_string(), what, was, is })
+        }
+    }
+}
+
+/// Looks at the host between runs and after each.
+struct Watch {
+    cores: f64,
+    block: Option<u32>,
+    first: Option<Canary>,
+    canary: Option<Canary>,
+    throttling: Throttling,
+    started: Instant,
+}
+
+impl Watch {
+    fn new(cores: Option<u32>) -> Self {
+        Self {
+            cores: f64::from(cores.unwrap_or(1)),
+            block: None,
+            first: None,
+            canary: None,
+            throttling: Throttling::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The next run is of this block: before the first of each, what can the host do?
+    fn block(&mut self, block: u32) {
+        if self.block == Some(block) {
+            return;
+        }
+        self.block = Some(block);
+        // A host without a socket to spare will not migrate either, and that has its own error.
+        self.canary = Canary::measure().ok();
+        self.first = self.first.or(self.canary);
+    }
+
+    fn run_starts(&mut self) {
+        self.throttling = Throttling::read(Path::new("/"));
+        self.started = Instant::now();
+    }
+
+    /// Adds to a record what happened to the host meanwhile.
+    fn run_ends(&self, record: &mut Record) {
+        let lasted = self.started.elapsed().as_secs_f64();
+        let stolen = metric::value(&record.metrics, MetricKey::StealTime).unwrap_or(0.0);
+        let mut host = Metrics::new();
+        if let Some(canary) = self.canary {
+            // Speeds are finite.
+            let _ = host.set(MetricKey::CanaryCopy, canary.copy);
+            let _ = host.set(MetricKey::CanarySocket, canary.socket);
+        }
+        record.metrics.extend(BTreeMap::from(host));
+        let moved = self.first.zip(self.canary).is_some_and(|(first, now)| {
+            [now.copy / first.copy, now.socket / first.socket].iter().any(|ratio| (ratio - 1.0).abs() > MOVED)
+        });
+        let flags = [
+            ("host_moved", moved),
+            ("cpu_stolen", stolen > STOLEN * lasted * self.cores),
+            ("cpu_throttled", Throttling::read(Path::new("/")).since(self.throttling)),
+        ];
+        record.flags.extend(flags.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()));
+    }
+}
+
+/// A canary this far from the first one is another host, as far as absolute figures go.
+const MOVED: f64 = 0.1;
+/// Share of CPU time, stolen, over which a run is flagged.
+const STOLEN: f64 = 0.01;
 
 /// The longest that a run of `cell` may take before it is given up.
 #[must_use]
@@ -187,7 +365,12 @@ pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
 
 /// The manifest of a job on this host, without the cells of `skipped`.
 #[must_use]
-pub fn manifest(job: &Job, host: manifest::Host, skipped: Vec<Skipped>) -> Manifest {
+pub fn manifest(
+    job: &Job,
+    host: manifest::Host,
+    skipped: Vec<Skipped>,
+    disturbances: Vec<String>,
+) -> Manifest {
     let plan = &job.plan;
     let comparisons = plan
         .comparisons
@@ -223,6 +406,7 @@ pub fn manifest(job: &Job, host: manifest::Host, skipped: Vec<Skipped>) -> Manif
         comparisons,
         skipped,
         host,
+        disturbances,
         tool: this_tool(),
         command: job.command.clone(),
         started: super::now_utc(),

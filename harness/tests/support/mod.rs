@@ -180,7 +180,9 @@ impl Migbench {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("migbench"));
-        command.env(MARK, &mark).env("COLUMNS", "100");
+        // Tests may run beside each other, and beside a measurement: what they time does not matter.
+        let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{mark}.lock"));
+        command.env(MARK, &mark).env("COLUMNS", "100").env("MIGBENCH_LOCK", lock);
         Self { command, mark }
     }
 

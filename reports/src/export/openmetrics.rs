@@ -16,6 +16,7 @@ const fn unit(unit: Unit) -> &'static str {
         Unit::Operations => "operations",
         Unit::OperationsPerSecond => "operations_per_second",
         Unit::PagesPerSecond => "pages_per_second",
+        Unit::BytesPerSecond => "bytes_per_second",
     }
 }
 
