@@ -17,7 +17,7 @@ the table; or 8 pages of the table cleared.\n\
 - Pressure 0.5: page writes amount to half of the link. Their places are few and random, so a page of the table is \
 written many times between two harvests and the pages to be sent are far fewer than the page writes.\n\n\
 Look for: dirty pages per round that stop at the size of the table, however long the round; the share that delta saves \
-of them, where a group changed in 24 of its 32 bytes and its neighbours did not; and `scan` latency beside that of \
+of them, where some ten bytes of a group change and its neighbours do not; and `scan` latency beside that of \
 `aggregate`, since tracking costs only the one that writes.",
             settings: Settings { program: Program::Analytics, load: Load::Pressure(0.5), ..Settings::BASE },
         },
