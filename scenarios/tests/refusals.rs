@@ -199,7 +199,7 @@ fn unknown_words() {
       |           ^^^^^^^^^^^
     "#);
     assert_snapshot!(bare("workload = \"write-heavi\"\naxes.engine = [\"full\", \"delta\"]"), @r#"
-    t.toml:4:12: `write-heavi` is not a value of `workload` (did you mean `write-heavy`?); known are read-heavy, write-heavy, idle
+    t.toml:4:12: `write-heavi` is not a value of `workload` (did you mean `write-heavy`?); known are read-heavy, write-heavy, mixed, idle, analytics, sort, matmul, stream, memstress, xbzrle-doc, guestperf-stress, mmuncher
     4 | workload = "write-heavi"
       |            ^^^^^^^^^^^^^
     "#);
@@ -229,7 +229,7 @@ fn unknown_words() {
       |                 ^^^^^^^^^^
     "#);
     assert_snapshot!(refused(&format!("{HEAD}[workload.mine]\nbase = \"idel\"\n{COMPARISON}")), @r#"
-    t.toml:4:8: `idel` is not a value of `base` (did you mean `idle`?); known are read-heavy, write-heavy, idle
+    t.toml:4:8: `idel` is not a value of `base` (did you mean `idle`?); known are read-heavy, write-heavy, mixed, idle, analytics, sort, matmul, stream, memstress, xbzrle-doc, guestperf-stress, mmuncher
     4 | base = "idel"
       |        ^^^^^^
     "#);

@@ -17,6 +17,13 @@ use crate::telemetry::Telemetry;
 pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: usize) -> ! {
     match params.program {
         abi::PROGRAM_PARAMETRIC => Worker::<programs::Parametric>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_ANALYTICS => Worker::<programs::Analytics>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_SORT => Worker::<programs::Sort>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_MATMUL => Worker::<programs::Matmul>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_STREAM => Worker::<programs::Stream>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_MEMSTRESS => Worker::<programs::Memstress>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_XBZRLE_DOC => Worker::<programs::XbzrleDoc>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_GUESTPERF => Worker::<programs::Guestperf>::run(params, memory, telemetry, vcpu),
         _ => crate::fatal("no such program"),
     }
 }

@@ -192,7 +192,13 @@ impl Program {
     #[must_use]
     pub const fn least_pages(self) -> u64 {
         match self {
-            Self::Parametric | Self::Memstress | Self::XbzrleDoc | Self::Guestperf => 1,
+            Self::Parametric | Self::Sort | Self::Memstress | Self::XbzrleDoc | Self::Guestperf => 1,
+            // Three arrays.
+            Self::Stream => 3,
+            // Three matrices of one block.
+            Self::Matmul => 6,
+            // A table of groups and a chunk of each column.
+            Self::Analytics => 16,
             _ => 64,
         }
     }

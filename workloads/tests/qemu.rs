@@ -9,7 +9,7 @@ use std::process::Command;
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine;
-use migbench_workloads::settings::{Change, Content, Pattern, Settings};
+use migbench_workloads::settings::{Change, Content, Pattern, Program, Settings};
 use migbench_workloads::units::Bytes;
 use zerocopy::IntoBytes;
 
@@ -77,6 +77,24 @@ fn works_and_validates_under_every_pattern_and_content() {
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("self-test: 5000 operations"), "{text}");
         assert!(text.contains("14336 pages valid, a flipped bit found"), "{text}");
+    }
+}
+
+#[test]
+fn programs_that_compute_work_and_validate() {
+    for program in [
+        Program::Analytics,
+        Program::Sort,
+        Program::Matmul,
+        Program::Stream,
+        Program::Memstress,
+        Program::XbzrleDoc,
+        Program::Guestperf,
+    ] {
+        let Some((text, code)) = run(&params(&Settings { program, ..settings() }, 0)) else { return };
+        assert_eq!(code, Some(1), "{program:?}: {text}");
+        assert!(text.contains("self-test: 5000 operations"), "{program:?}: {text}");
+        assert!(text.contains("14336 pages valid, a flipped bit found"), "{program:?}: {text}");
     }
 }
 

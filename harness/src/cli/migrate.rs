@@ -35,7 +35,7 @@ pub struct Migrate {
     /// What moves the guest: full or delta, or a control: stop-and-copy, track-only or none.
     #[arg(long, default_value = "full")]
     engine: String,
-    /// What the guest does: read-heavy, write-heavy or idle; `migbench list workloads` explains them.
+    /// What the guest does, such as read-heavy or write-heavy; `migbench list workloads` explains all.
     #[arg(long, default_value = "write-heavy")]
     workload: String,
     /// Guest memory, such as 256MiB [default: 128MiB].

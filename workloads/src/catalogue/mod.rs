@@ -1,9 +1,11 @@
 //! The workload catalogue: named settings, each with the reason for its numbers. A name goes in, settings and their
 //! explanation come out; suites build their own workloads on top of these.
 //!
-//! The loads are chosen so that plain pre-copy converges on the link of the suite that uses them. They are never chosen
-//! by what another engine then saves.
+//! The loads are chosen so that plain pre-copy converges on the link of the suite that uses them; but programs of others that
+//! are flat-out stay so, and say what that means. Loads are never chosen by what another engine then saves.
 
+mod compute;
+mod elsewhere;
 mod parametric;
 
 use std::sync::LazyLock;
@@ -24,8 +26,9 @@ pub struct Named {
 }
 
 /// Every named workload, in the order in which they are listed to users.
-pub static ALL: LazyLock<Vec<Named>> =
-    LazyLock::new(|| [parametric::named()].into_iter().flatten().collect());
+pub static ALL: LazyLock<Vec<Named>> = LazyLock::new(|| {
+    [parametric::named(), compute::named(), elsewhere::named()].into_iter().flatten().collect()
+});
 
 /// The named workload of that name.
 #[must_use]
@@ -36,7 +39,7 @@ pub fn lookup(name: &str) -> Option<&'static Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Fill, Pace};
+    use crate::settings::{Fill, Load, Pace};
 
     #[test]
     fn names_are_unique_and_found() {
@@ -55,6 +58,16 @@ mod tests {
             assert!((0.0..=1.0).contains(&settings.reads), "{name}");
             assert!(settings.writes <= settings.accesses, "{name}");
             assert_eq!(settings.working_set.0 % 4096, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_says_what_becomes_of_pre_copy() {
+        let closed: Vec<_> = ALL.iter().filter(|named| named.settings.load == Load::FlatOut).collect();
+        assert!(!closed.is_empty());
+        for named in closed {
+            assert!(named.summary.contains("(flat-out)"), "{}", named.name);
+            assert!(named.about.contains("expect `capped`"), "{}", named.name);
         }
     }
 

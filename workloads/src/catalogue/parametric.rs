@@ -1,7 +1,7 @@
 //! The parametric kernel at its usual settings.
 
 use super::Named;
-use crate::settings::{Load, Settings};
+use crate::settings::{Content, Load, Pattern, Settings};
 use crate::units::Bytes;
 
 pub(super) fn named() -> Vec<Named> {
@@ -36,6 +36,27 @@ is written.\n\n\
 Look for: rounds and amplification of the baseline (they bound what delta can save), downtime, and write \
 latency in pre-copy, where the first write to a tracked page pays for the tracking.",
             settings: Settings { reads: 0.5, load: Load::Pressure(0.8), ..Settings::BASE },
+        },
+        Named {
+            name: "mixed",
+            summary: "an application server: four reads for each write, a hot set",
+            about: "Models a service between the two before it, such as an application server with its sessions: it reads \
+more than it writes, and a few pages get most of both.\n\n\
+- 80 % of the operations only read; every other one writes one page besides.\n\
+- Pressure 0.4: page writes amount to 40 % of the link.\n\
+- 64 MiB working set, Zipf with exponent 0.99 (YCSB's): a hundredth of the pages gets over half of the accesses, so \
+dirty pages are fewer than page writes, and the hot set is dirty at every harvest.\n\
+- What is written are records of eight 8-byte fields, most of which seldom change, where the other workloads write noise: \
+256 bytes in 4 runs that move.\n\n\
+Look for: rounds that shrink to the hot set and then stop shrinking, which is what downtime is made of, and the delta of \
+pages that are sent many times.",
+            settings: Settings {
+                reads: 0.8,
+                pattern: Pattern::Zipf(0.99),
+                content: Content::Records,
+                load: Load::Pressure(0.4),
+                ..Settings::BASE
+            },
         },
         Named {
             name: "idle",

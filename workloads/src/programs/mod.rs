@@ -5,11 +5,23 @@
 //! locks; a program does not see the difference. Each part has a state of the program beside its memory, in memory of the
 //! guest as well: what the two say of each other is how a page that arrives stale after a migration is found.
 
+pub mod analytics;
+pub mod matmul;
 pub mod parametric;
+pub mod sort;
+pub mod stream;
+pub mod sweep;
+#[cfg(all(test, not(guest)))]
+mod trials;
 
 use crate::abi::{Params, Stage};
 
+pub use analytics::Analytics;
+pub use matmul::Matmul;
 pub use parametric::Parametric;
+pub use sort::Sort;
+pub use stream::Stream;
+pub use sweep::{Guestperf, Memstress, XbzrleDoc};
 
 /// Where a program runs.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +61,13 @@ impl Wrong {
     #[must_use]
     pub const fn content(offset: u64) -> Self {
         Self { reason: crate::abi::BAD_CONTENT, offset, found: 0, expected: 0 }
+    }
+
+    /// Word `at` of memory is `found` and must be `expected`.
+    #[must_use]
+    pub const fn word(at: usize, found: u64, expected: u64) -> Self {
+        let byte = (found ^ expected).trailing_zeros() / 8;
+        Self { reason: crate::abi::BAD_CONTENT, offset: at as u64 * 8 + byte as u64, found, expected }
     }
 
     /// Near `offset`, memory says `found` where the program's state says `expected`.

@@ -1,0 +1,104 @@
+//! Programs that compute, and those of others, on real guests: they arrive whole, and find what is broken on purpose.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use migbench::sys::memory::Telemetry;
+use migbench::vm::Vm;
+use migbench_reports::record::Status;
+use migbench_scenarios::cell::Cell;
+use migbench_workloads::abi;
+use migbench_workloads::settings::{Load, Program};
+use support::{cell, metric, migrate, require_kvm, telemetry_file};
+
+const PROGRAMS: [Program; 7] = [
+    Program::Analytics,
+    Program::Sort,
+    Program::Matmul,
+    Program::Stream,
+    Program::Memstress,
+    Program::XbzrleDoc,
+    Program::Guestperf,
+];
+
+#[test]
+fn workloads_arrive_whole() {
+    require_kvm!();
+    let names =
+        ["analytics", "sort", "matmul", "stream", "memstress", "xbzrle-doc", "guestperf-stress", "mmuncher"];
+    for name in names.into_iter().chain(["mixed"]) {
+        for (engine, vcpus, sharing) in [
+            ("full", "1", "partitioned"),
+            ("full", "2", "shared"),
+            ("delta", "1", "shared"),
+            ("delta", "2", "partitioned"),
+        ] {
+            let sharing = format!("settings.sharing={sharing}");
+            // Closed loops do not converge: the cap is part of the test.
+            let arguments =
+                ["--workload", name, "--engine", engine, "--vcpus", vcpus, "--set", &sharing, "--verify"];
+            let (_, record) = migrate(&[&arguments[..], &["--set", "stop.max_rounds=4"]].concat());
+            let what = format!("{name} {engine} {vcpus} {sharing}: {:?}", record.error);
+            assert_ne!(record.status, Status::Failed, "{what}");
+            assert_eq!((record.verified, record.guest_checked), (Some(true), Some(true)), "{what}");
+            assert!(metric(&record, "throughput_after") > 0.0, "{what}");
+            for operation in record.cell.settings.program.operations() {
+                // Seldom ones need not come about in a short run.
+                let seldom = ["rekey", "initialise"].contains(operation);
+                let key = format!("latency_{operation}/");
+                assert!(
+                    seldom || record.histograms.keys().any(|name| name.starts_with(&key)),
+                    "{what}: {operation}"
+                );
+            }
+        }
+    }
+}
+
+fn boot(cell: &Cell) -> Vm {
+    let telemetry = Telemetry::map(telemetry_file(), cell.vcpus as usize, cell.timing).unwrap();
+    telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
+    Vm::boot(cell, 1, 0, Arc::new(telemetry)).unwrap()
+}
+
+/// A page as it was a while ago, or a flipped bit, in a guest that is otherwise right.
+#[test]
+fn a_stale_page_and_a_flipped_bit_are_found() {
+    require_kvm!();
+    for program in PROGRAMS {
+        let mut cell = cell();
+        cell.settings.program = program;
+        cell.settings.load = Load::FlatOut;
+        let vm = boot(&cell);
+        let first = abi::RESERVED / 4096;
+        let pages = cell.settings.working_set.pages().0;
+        let read = || {
+            let mut memory = vec![0; usize::try_from(pages * 4096).unwrap()];
+            vm.ram().read(first, &mut memory).unwrap();
+            memory
+        };
+        vm.pause().unwrap();
+        let old = read();
+        vm.resume();
+        std::thread::sleep(Duration::from_millis(30));
+        vm.pause().unwrap();
+        let new = read();
+        let differs =
+            |page: &usize| old[page * 4096..(page + 1) * 4096] != new[page * 4096..(page + 1) * 4096];
+        let stale = (0..usize::try_from(pages).unwrap()).find(differs);
+        // What is written again and again without a change can't be lost.
+        assert!(stale.is_some() || program == Program::Memstress, "{program:?} wrote nothing");
+        let page = stale.unwrap_or(0);
+        let mut bytes = old[page * 4096..(page + 1) * 4096].to_vec();
+        if stale.is_none() {
+            bytes[4001] ^= 0x10;
+        }
+        vm.ram().write(first + page as u64, &bytes).unwrap();
+        vm.resume();
+        assert!(vm.validate().is_err(), "{program:?}: page {page} missed");
+    }
+}
