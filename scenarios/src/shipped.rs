@@ -8,6 +8,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("quick", include_str!("../quick.toml")),
     ("trackers", include_str!("../trackers.toml")),
     ("scale", include_str!("../scale.toml")),
+    ("workloads", include_str!("../workloads.toml")),
 ];
 
 /// The shipped suite of that name, as its name and text.
