@@ -11,9 +11,9 @@ use super::fault::{Action, Fault, Point};
 use super::intake::Intake;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
 use super::sampler::Sampler;
-use super::source::{backlog_max, chain, check_guest, expect, histograms};
+use super::source::{backlog_max, backwards, chain, check_guest, expect, histograms};
 use super::usage::Meter;
-use super::{NodeError, link_timeout, proof};
+use super::{NodeError, link_timeout, proof, stalls};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
@@ -92,6 +92,10 @@ impl Destination<'_> {
         self.report.histograms = histograms(&vm, cell.settings.program.operations());
         self.report.backlog_max = backlog_max(&vm);
         self.report.checked = Some(check_guest(&vm));
+        if cell.timing {
+            // The guest has stopped: nothing is half written.
+            self.report.ring = stalls::ring(vm.telemetry());
+        }
         self.phase = "handover";
         Ok(said?)
     }
@@ -203,11 +207,11 @@ impl Destination<'_> {
         }
         self.report.end = clock::now();
         self.report.samples = sampler.finish();
-        let vcpus = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n));
         if cell.timing {
-            self.report.gap_ticks = vcpus.clone().map(|v| v.switchover_gap.load(Acquire)).max();
+            let vcpus = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n));
+            self.report.gap_ticks = vcpus.map(|v| v.switchover_gap.load(Acquire)).max();
         }
-        self.report.backwards = vcpus.map(|v| v.backwards.load(Acquire)).sum();
+        self.report.backwards = backwards(telemetry);
         Ok(said)
     }
 }
