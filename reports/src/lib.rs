@@ -12,6 +12,7 @@
 
 pub mod cells;
 pub mod export;
+pub mod chart;
 #[cfg(test)]
 mod golden;
 pub mod histogram;
@@ -28,6 +29,7 @@ pub mod scaling;
 pub mod schema;
 pub mod settings;
 pub mod show;
+pub mod stalled;
 pub mod stats;
 pub mod store;
 pub mod table;

@@ -257,7 +257,9 @@ impl Source<'_> {
             vm.resume();
             self.end_switchover(vm);
         }
-        let disarmed = tracker.disarm();
+        // A guest that is elsewhere does not wait for this.
+        let gone = self.report.handed_over;
+        let disarmed = if gone { tracker.tracker.disarm() } else { tracker.disarm() };
         outcome?;
         Ok(disarmed?)
     }

@@ -9,8 +9,10 @@ use crate::sys::memory::Telemetry;
 use crate::vm::Vm;
 use crate::vm::events::Event;
 
-/// Seconds for which each vCPU's clock is watched.
-const WATCHED: f64 = 0.002;
+/// A vCPU's clock is watched until it is known to as many ticks.
+const KNOWN: u64 = 2_000;
+/// Longest time for that, in seconds: a guest may have little to do, or wait for a CPU.
+const WATCHED_MAX: f64 = 0.05;
 
 /// Empties the rings, so that long operations of the time before hide none of the migration's. Gives how many stalls
 /// were counted so far.
@@ -48,11 +50,11 @@ pub fn ring(telemetry: &Telemetry) -> Ring {
 
 /// The clock of each vCPU of a running guest that times its operations.
 pub fn clocks(vm: &Vm) -> Vec<Option<GuestClock>> {
-    let ticks = f64::from(vm.tsc_khz()) * 1000.0 * WATCHED;
+    let ticks = f64::from(vm.tsc_khz()) * 1000.0 * WATCHED_MAX;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million ticks")]
     let ticks = ticks as u64;
     let offset = |n: usize| vm.tsc_offsets().get(n).copied().flatten();
-    (0..vm.telemetry().vcpus()).map(|n| watch(vm.telemetry(), n, ticks)?.settle(offset(n))).collect()
+    (0..vm.telemetry().vcpus()).map(|n| watch(vm.telemetry(), n, offset(n), ticks)).collect()
 }
 
 /// Host TSC less guest TSC lies between these.
@@ -82,18 +84,19 @@ impl Bounds {
 /// Watches the time at which a vCPU ended its last operation. It is in the past when it is seen, which gives the upper
 /// bound. The lower one: what the guest reads after it has stored a time is later than the last look at which that
 /// time was not there yet.
-fn watch(telemetry: &Telemetry, vcpu: usize, ticks: u64) -> Option<Bounds> {
+fn watch(telemetry: &Telemetry, vcpu: usize, offset: Option<u64>, ticks: u64) -> Option<GuestClock> {
     let last_end = &telemetry.vcpu(vcpu).last_end;
     let mut looks = Looks::new(last_end.load(Acquire));
     let begun = clock::tsc_in_order();
     let mut before = begun;
-    while before - begun < ticks {
+    let settle = |looks: &Looks| looks.bounds().and_then(|bounds| bounds.settle(offset));
+    while before - begun < ticks && settle(&looks).is_none_or(|clock| clock.error > KNOWN) {
         let value = last_end.load(Acquire);
         let after = clock::tsc_in_order();
         looks.look(before, value, after);
         before = after;
     }
-    looks.bounds()
+    settle(&looks)
 }
 
 struct Looks {

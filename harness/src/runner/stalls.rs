@@ -20,6 +20,7 @@ const KEPT: usize = 256;
 pub fn of(source: &SourceReport, destination: Option<&DestinationReport>, jumped: bool) -> Option<Stalls> {
     let threshold = source.steady.as_ref()?.stall_threshold?;
     let stalled = source.stalled.as_ref()?;
+    let ended = entered(source, destination, stalled);
     let last = destination.filter(|d| d.guest_runs && d.ring.counted > 0).map_or(&stalled.ring, |d| &d.ring);
     // A slot of the ring may have been taken by a longer stall since the source read it.
     let both = stalled.ring.kept.iter().chain(&last.kept);
@@ -29,7 +30,7 @@ pub fn of(source: &SourceReport, destination: Option<&DestinationReport>, jumped
     list.sort_by_key(|stall| std::cmp::Reverse(stall.ticks));
     list.truncate(KEPT);
     let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
-    let mut list: Vec<Stall> = list.iter().map(|stall| told(stall, stalled, ticks_per_second)).collect();
+    let mut list: Vec<Stall> = list.iter().map(|stall| told(stall, &ended, ticks_per_second)).collect();
     list.sort_by(|a, b| a.start.unwrap_or(0.0).total_cmp(&b.start.unwrap_or(0.0)));
     let counted = last.counted.saturating_sub(stalled.before);
     Some(Stalls {
@@ -38,6 +39,20 @@ pub fn of(source: &SourceReport, destination: Option<&DestinationReport>, jumped
         dropped: counted.saturating_sub(list.len() as u64),
         list,
     })
+}
+
+/// As `stalled`, with a switchover that ends with the last vCPU's entry into the guest, and not with the word of it.
+fn entered(source: &SourceReport, destination: Option<&DestinationReport>, stalled: &Stalled) -> Stalled {
+    let mut stalled = stalled.clone();
+    let running = source.sending.as_ref().map_or(0, |sending| sending.running);
+    let entered = destination.map_or(0, |d| d.entered);
+    if entered != 0 && running > entered {
+        let late = u128::from(running - entered) * u128::from(source.tsc_khz) / 1_000_000;
+        for event in stalled.events.iter_mut().filter(|event| event.cause == Cause::Switchover) {
+            event.end = event.end.saturating_sub(u64::try_from(late).unwrap_or(0)).max(event.start);
+        }
+    }
+    stalled
 }
 
 /// The worst of all vCPUs, if all are known.
@@ -101,7 +116,7 @@ pub fn measure(stalls: &Stalls, lasted: f64, m: &mut Metrics) -> Result<(), Metr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::protocol::{Ring, Steady};
+    use crate::node::protocol::{Ring, Sending, Steady};
 
     const CLOCK: GuestClock = GuestClock { lag: 1_000_000, error: 10 };
 
@@ -127,6 +142,17 @@ mod tests {
         assert_eq!(of(0, 210, 80), Cause::None, "another vCPU's fault holds up nobody else");
         assert_eq!(of(0, 130, 20), Cause::None, "10 ticks are within the error of the clocks");
         assert_eq!(of(0, 129, 20), Cause::Harvest);
+    }
+
+    #[test]
+    fn the_switchover_ends_when_the_guest_goes_on() {
+        // The word comes 400 ticks later; what the guest does meanwhile is not held up by the pause.
+        let mut source = report(Ring { counted: 9, kept: vec![raw(0, 990, 620, 2), raw(0, 1620, 300, 3)] });
+        source.sending = Some(Sending { running: 9_000, ..Sending::default() });
+        let there = DestinationReport { guest_runs: true, entered: 8_600, ..Default::default() };
+        let stalls = of(&source, Some(&there), false).unwrap();
+        let causes: Vec<_> = stalls.list.iter().map(|s| s.cause).collect();
+        assert_eq!(causes, [Cause::Switchover, Cause::None]);
     }
 
     #[test]
