@@ -130,7 +130,8 @@ impl Destination<'_> {
                 }
                 FrameKind::State => {
                     self.phase = "switchover";
-                    restore(vm, states, frame.payload, self.assignment.verify)?;
+                    let back = fault.is_some_and(|f| f.action == Action::Clock).then(|| vm.tsc_khz());
+                    restore(vm, states, frame.payload, self.assignment.verify, back)?;
                     states += 1;
                 }
                 FrameKind::Abort => {
@@ -227,7 +228,8 @@ fn waiting(cell: &Cell) -> f64 {
     60.0 + cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0 + filling
 }
 
-fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool) -> Result<(), NodeError> {
+/// `back` plants a fault: a clock of so many kHz is set back by a second.
+fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool, back: Option<u32>) -> Result<(), NodeError> {
     let Some((index, state)) = payload.split_first_chunk::<4>() else {
         return Err(NodeError::Content("a State frame of less than 4 bytes".into()));
     };
@@ -235,7 +237,7 @@ fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool) -> Result<(), Nod
     if index != due {
         return Err(NodeError::Content(format!("the state of vCPU {index} came, that of {due} was due")));
     }
-    vm.vcpus()[due].restore(state, compare)?;
+    vm.vcpus()[due].restore(state, compare, u64::from(back.unwrap_or(0)) * 1000)?;
     Ok(())
 }
 
