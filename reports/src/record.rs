@@ -201,7 +201,7 @@ pub struct Stall {
 pub struct Stalls {
     /// Seconds from which on an operation counts as stalled.
     pub threshold: f64,
-    /// Seconds by which guest and host time may be apart. A deed that overlaps a stall for no longer is not its cause.
+    /// Seconds by which stalls may have been earlier than is said. What would not overlap a stall then is not its cause.
     /// Absent where the clocks could not be compared.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_error: Option<f64>,

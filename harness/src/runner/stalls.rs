@@ -80,7 +80,7 @@ fn told(stall: &RawStall, stalled: &Stalled, ticks_per_second: f64) -> Stall {
     }
 }
 
-/// What overlaps the stall for the longest time, and for longer than the clocks may be apart.
+/// What overlaps the stall for the longest time, of all that does so wherever in the error of the clocks the truth lies.
 fn cause(stall: &RawStall, clock: GuestClock, events: &[Event], full_since: Option<u64>) -> Cause {
     let start = stall.start.wrapping_add(clock.lag);
     let end = start.saturating_add(stall.ticks);
@@ -88,8 +88,9 @@ fn cause(stall: &RawStall, clock: GuestClock, events: &[Event], full_since: Opti
     let longest = events
         .iter()
         .filter(|event| event.vcpu.is_none_or(|vcpu| vcpu == stall.vcpu))
+        .filter(|event| event.start < end.saturating_sub(clock.error))
         .map(|event| (overlap(event), event.cause))
-        .filter(|&(ticks, _)| ticks > clock.error)
+        .filter(|&(ticks, _)| ticks > 0)
         .max_by_key(|&(ticks, _)| ticks);
     match longest {
         Some((_, cause)) => cause,
@@ -140,8 +141,12 @@ mod tests {
         assert_eq!(of(0, 80, 100), Cause::Harvest, "30 ticks of fault, 60 of harvest");
         assert_eq!(of(1, 80, 100), Cause::Fault, "its own fault and not vCPU 0's");
         assert_eq!(of(0, 210, 80), Cause::None, "another vCPU's fault holds up nobody else");
-        assert_eq!(of(0, 130, 20), Cause::None, "10 ticks are within the error of the clocks");
-        assert_eq!(of(0, 129, 20), Cause::Harvest);
+        assert_eq!(
+            of(0, 142, 18),
+            Cause::None,
+            "it may have been 10 ticks earlier, and over before the fault"
+        );
+        assert_eq!(of(0, 142, 19), Cause::Fault);
     }
 
     #[test]
