@@ -28,7 +28,11 @@ fn count(stalls: &Stalls, phase: &str, cause: Option<Cause>) -> usize {
 fn long_stalls_under_userfaultfd_are_its_faults() {
     require_kvm!();
     let settings = migbench_scenarios::cell::TrackerSettings::DEFAULT;
-    if let Err(error) = migbench::dirty::available(migbench_scenarios::cell::Tracker::UffdWp, &settings) {
+    if let Err(error) = migbench::dirty::available(
+        migbench_scenarios::cell::Tracker::UffdWp,
+        &settings,
+        migbench_scenarios::cell::Backing::Anonymous,
+    ) {
         skip(&error.to_string());
         return;
     }

@@ -11,8 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cells;
-pub mod export;
 pub mod chart;
+pub mod export;
 #[cfg(test)]
 mod golden;
 pub mod histogram;

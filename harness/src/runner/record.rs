@@ -57,7 +57,7 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         error =
             Some(RunError { phase: "analysis".into(), message: bad.to_string(), guest: GuestAt::Unknown });
     }
-    let stalls = source.and_then(|s| stalls_of(s, destination, &mut metrics));
+    let stalls = source.and_then(|s| stalls_of(&spec.cell, s, destination, &mut metrics));
     let checked = destination.and_then(|d| d.checked.as_ref()).or(source.and_then(|s| s.checked.as_ref()));
     let sending = source.and_then(|s| s.sending.as_ref());
     let status = match (&error, sending.is_some_and(|s| s.capped)) {
@@ -90,11 +90,12 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
 }
 
 fn stalls_of(
+    cell: &Cell,
     source: &SourceReport,
     destination: Option<&DestinationReport>,
     metrics: &mut Metrics,
 ) -> Option<Stalls> {
-    let stalls = stalls::of(source, destination, jumped(metrics))?;
+    let stalls = stalls::of(source, destination, cell.settings.program.operations(), jumped(metrics))?;
     let lasted = source.precopy.map_or(0.0, |precopy| seconds(0, precopy.nanoseconds));
     if lasted > 0.0 {
         // Times over times: they are finite.

@@ -14,10 +14,15 @@ use crate::vm::events::Event;
 /// Stalls that a record keeps.
 const KEPT: usize = 256;
 
-/// The stalls of a run, where operations were timed and a threshold could be had. Where the guest's clock `jumped` in the
+/// The stalls of a run of a guest with these `operations`, where operations were timed and a threshold could be had. Where the guest's clock `jumped` in the
 /// handover, nobody can say when an operation was that ended after it, and such are left out.
 #[must_use]
-pub fn of(source: &SourceReport, destination: Option<&DestinationReport>, jumped: bool) -> Option<Stalls> {
+pub fn of(
+    source: &SourceReport,
+    destination: Option<&DestinationReport>,
+    operations: &[&str],
+    jumped: bool,
+) -> Option<Stalls> {
     let threshold = source.steady.as_ref()?.stall_threshold?;
     let stalled = source.stalled.as_ref()?;
     let ended = entered(source, destination, stalled);
@@ -30,7 +35,8 @@ pub fn of(source: &SourceReport, destination: Option<&DestinationReport>, jumped
     list.sort_by_key(|stall| std::cmp::Reverse(stall.ticks));
     list.truncate(KEPT);
     let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
-    let mut list: Vec<Stall> = list.iter().map(|stall| told(stall, &ended, ticks_per_second)).collect();
+    let mut list: Vec<Stall> =
+        list.iter().map(|stall| told(stall, &ended, operations, ticks_per_second)).collect();
     list.sort_by(|a, b| a.start.unwrap_or(0.0).total_cmp(&b.start.unwrap_or(0.0)));
     let counted = last.counted.saturating_sub(stalled.before);
     Some(Stalls {
@@ -65,11 +71,11 @@ fn signed(ticks: u64) -> f64 {
     ticks.cast_signed() as f64
 }
 
-fn told(stall: &RawStall, stalled: &Stalled, ticks_per_second: f64) -> Stall {
+fn told(stall: &RawStall, stalled: &Stalled, operations: &[&str], ticks_per_second: f64) -> Stall {
     let clock = stalled.clocks.get(stall.vcpu as usize).copied().flatten();
     let begun = clock.map(|clock| stall.start.wrapping_add(clock.lag));
     let phase = Phase::ALL.get(stall.phase as usize).map_or("unknown", |phase| phase.word());
-    let operation = abi::OPERATION_NAMES.get(stall.operation as usize).copied().unwrap_or("unknown");
+    let operation = operations.get(stall.operation as usize).copied().unwrap_or("unknown");
     Stall {
         start: begun.map(|begun| signed(begun.wrapping_sub(stalled.start)) / ticks_per_second),
         duration: signed(stall.ticks) / ticks_per_second,
@@ -121,6 +127,8 @@ mod tests {
 
     const CLOCK: GuestClock = GuestClock { lag: 1_000_000, error: 10 };
 
+    const OPERATIONS: [&str; 2] = ["read", "write"];
+
     fn raw(vcpu: u32, start: u64, ticks: u64, phase: u32) -> RawStall {
         RawStall { vcpu, start, ticks, phase, operation: 1 }
     }
@@ -155,7 +163,7 @@ mod tests {
         let mut source = report(Ring { counted: 9, kept: vec![raw(0, 990, 620, 2), raw(0, 1620, 300, 3)] });
         source.sending = Some(Sending { running: 9_000, ..Sending::default() });
         let there = DestinationReport { guest_runs: true, entered: 8_600, ..Default::default() };
-        let stalls = of(&source, Some(&there), false).unwrap();
+        let stalls = of(&source, Some(&there), &OPERATIONS, false).unwrap();
         let causes: Vec<_> = stalls.list.iter().map(|s| s.cause).collect();
         assert_eq!(causes, [Cause::Switchover, Cause::None]);
     }
@@ -192,7 +200,7 @@ mod tests {
         let kept = vec![raw(0, 10, 60, 1), raw(1, 990, 1020, 2), raw(0, 5000, 40, 4)];
         let there =
             DestinationReport { guest_runs: true, ring: Ring { counted: 13, kept }, ..Default::default() };
-        let stalls = of(&source, Some(&there), false).unwrap();
+        let stalls = of(&source, Some(&there), &OPERATIONS, false).unwrap();
         let told: Vec<_> = stalls.list.iter().map(|s| (s.vcpu, s.phase.as_str(), s.cause)).collect();
         let due = [
             (0, "precopy", Cause::Arm),
@@ -215,7 +223,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumped_leaves_the_time_before_it() {
         let source = report(Ring { counted: 9, kept: vec![raw(0, 10, 60, 1), raw(1, 990, 1020, 2)] });
-        let stalls = of(&source, None, true).unwrap();
+        let stalls = of(&source, None, &OPERATIONS, true).unwrap();
         assert_eq!((stalls.list.len(), stalls.dropped), (1, 1));
     }
 
@@ -223,7 +231,7 @@ mod tests {
     fn clocks_that_cannot_be_compared_give_no_cause() {
         let mut source = report(Ring { counted: 8, kept: vec![raw(0, 10, 60, 1)] });
         source.stalled.as_mut().unwrap().clocks = vec![None, Some(CLOCK)];
-        let stalls = of(&source, None, false).unwrap();
+        let stalls = of(&source, None, &OPERATIONS, false).unwrap();
         assert_eq!((stalls.list[0].start, stalls.list[0].cause), (None, Cause::Unknown));
         assert_eq!(stalls.clock_error, None);
         assert!((stalls.list[0].duration - 60e-9).abs() < 1e-15);
@@ -233,14 +241,14 @@ mod tests {
     fn without_a_threshold_there_are_no_stalls() {
         let mut source = report(Ring::default());
         source.steady = Some(Steady::default());
-        assert_eq!(of(&source, None, false), None);
+        assert_eq!(of(&source, None, &OPERATIONS, false), None);
     }
 
     #[test]
     fn the_longest_are_kept() {
         let kept = (0..1000).map(|n| raw(0, 10_000 * n, 100 + n, 1)).collect();
         let source = report(Ring { counted: 1007, kept });
-        let stalls = of(&source, None, false).unwrap();
+        let stalls = of(&source, None, &OPERATIONS, false).unwrap();
         assert_eq!((stalls.list.len(), stalls.dropped), (KEPT, 1000 - KEPT as u64));
         let shortest = stalls.list.iter().map(|s| s.duration).fold(f64::MAX, f64::min);
         assert!((shortest - (1100 - KEPT) as f64 * 1e-9).abs() < 1e-15, "{shortest}");

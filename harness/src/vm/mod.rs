@@ -1,8 +1,8 @@
 //! One KVM guest: memory, boot, vCPU threads, pause, state, telemetry.
 
 pub mod boot;
-pub mod huge;
 pub mod events;
+pub mod huge;
 pub mod memory;
 pub mod state;
 pub mod telemetry;
