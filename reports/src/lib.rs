@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cells;
+pub mod chart;
 pub mod export;
 #[cfg(test)]
 mod golden;
@@ -28,6 +29,7 @@ pub mod scaling;
 pub mod schema;
 pub mod settings;
 pub mod show;
+pub mod stalled;
 pub mod stats;
 pub mod store;
 pub mod table;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::record::Metric;
+use crate::record::{Cause, Metric};
 
 /// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,9 +135,27 @@ metrics! {
     Blackout = "blackout", Seconds, Smaller, "blackout",
         "As the guest feels it: the longest gap between two successive operations of one vCPU that spans the switchover, the largest over vCPUs. Resolved to one interval between operations.";
     Brownout = "brownout", Seconds, Smaller, "brownout",
-        "Guest time, from the start of the migration to one second after its end, in 10 ms windows whose throughput is under 90 % of the steady median; without `blackout`, and less the share of such windows in the steady window.";
+        "Guest time, from the start of the migration to one second after its end, in 10 ms windows whose throughput is under 90 % of the steady median; without `blackout`, and less the share of such windows in the steady window times the same time. Negative where the steady window was the worse one.";
     StallPrecopy = "stall_precopy", SecondsPerSecond, Smaller, "stall in pre-copy",
-        "Time per second of pre-copy by which operations exceeded the steady p99.9, less the same rate in a second steady window.";
+        "Time per second of pre-copy by which operations exceeded the steady p99.9, less the same rate in a second steady window; all vCPUs together.";
+    StallPrecopyArm = "stall_precopy_arm", SecondsPerSecond, Smaller, "stall: arming",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the dirty tracker was turned on. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyHarvest = "stall_precopy_harvest", SecondsPerSecond, Smaller, "stall: harvest",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the dirty tracker was read. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyClear = "stall_precopy_clear", SecondsPerSecond, Smaller, "stall: clearing",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where pages were re-armed before they were read. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyFault = "stall_precopy_fault", SecondsPerSecond, Smaller, "stall: faults",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where a userfaultfd fault of that vCPU was handled. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyRingFull = "stall_precopy_ring_full", SecondsPerSecond, Smaller, "stall: full rings",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the full dirty ring of that vCPU was emptied. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopySwitchover = "stall_precopy_switchover", SecondsPerSecond, Smaller, "stall: pausing",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the guest was being paused. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyDisarm = "stall_precopy_disarm", SecondsPerSecond, Smaller, "stall: disarming",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the dirty tracker was turned off. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyNone = "stall_precopy_none", SecondsPerSecond, Smaller, "stall: nothing",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the host did nothing of the others; faults that the kernel handles alone are here. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyUnknown = "stall_precopy_unknown", SecondsPerSecond, Smaller, "stall: unknown",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where nobody can say what the host did. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
     TscJump = "tsc_jump", Seconds, Neither, "TSC jump",
         "Guest clock against host clock across the handover; near zero when the guest's clock saw the pause.";
     LinkRateAchieved = "link_rate_achieved", Ratio, Neither, "link rate achieved",
@@ -233,6 +251,22 @@ metrics! {
 }
 
 impl MetricKey {
+    /// The time that the listed stalls of a cause took in pre-copy.
+    #[must_use]
+    pub const fn stall(cause: Cause) -> Self {
+        match cause {
+            Cause::Arm => Self::StallPrecopyArm,
+            Cause::Harvest => Self::StallPrecopyHarvest,
+            Cause::Clear => Self::StallPrecopyClear,
+            Cause::Fault => Self::StallPrecopyFault,
+            Cause::RingFull => Self::StallPrecopyRingFull,
+            Cause::Switchover => Self::StallPrecopySwitchover,
+            Cause::Disarm => Self::StallPrecopyDisarm,
+            Cause::None => Self::StallPrecopyNone,
+            Cause::Unknown => Self::StallPrecopyUnknown,
+        }
+    }
+
     /// Its name in records.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -107,14 +107,108 @@ pub struct Round {
 /// Guest operations per interval, and what the host did when.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
-    /// Seconds per sample.
+    /// Seconds per interval.
     pub interval: f64,
-    /// Start of the first sample, in seconds before (negative) or after the start of the migration.
+    /// Start of the first interval, in seconds before (negative) or after the start of the migration.
     pub start: f64,
-    /// Guest operations in each interval, summed over vCPUs.
+    /// Guest operations that ended in each interval, summed over vCPUs.
     pub operations: Vec<u32>,
+    /// Where samples are missing: a first interval and how many. Their operations were counted together and are spread
+    /// evenly over them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<(u32, u32)>,
     /// Host events: seconds from the start of the migration, and a name such as `arm`, `round-1`, `pause`, `resume`.
     pub events: Vec<(f64, String)>,
+}
+
+/// What the host did to the guest at the time of a stall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// It turned the dirty tracker on.
+    Arm,
+    /// It read the dirty tracker; trackers that re-arm as they harvest did that too.
+    Harvest,
+    /// It re-armed pages that it was about to read.
+    Clear,
+    /// It handled a userfaultfd fault of this vCPU, from reading the fault to having lifted it.
+    Fault,
+    /// It emptied the full dirty ring of this vCPU.
+    RingFull,
+    /// It paused the guest, up to the word that it runs again.
+    Switchover,
+    /// It turned the dirty tracker off.
+    Disarm,
+    /// Nothing of these. Faults that the kernel handles alone, such as the first write of a page under KVM's dirty
+    /// logging, are not seen by the host's program, nor is a vCPU that waits for a CPU.
+    None,
+    /// Nobody can say: the log of the host was full, or the clocks could not be compared.
+    Unknown,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Arm,
+        Self::Harvest,
+        Self::Clear,
+        Self::Fault,
+        Self::RingFull,
+        Self::Switchover,
+        Self::Disarm,
+        Self::None,
+        Self::Unknown,
+    ];
+
+    /// As records write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Arm => "arm",
+            Self::Harvest => "harvest",
+            Self::Clear => "clear",
+            Self::Fault => "fault",
+            Self::RingFull => "ring-full",
+            Self::Switchover => "switchover",
+            Self::Disarm => "disarm",
+            Self::None => "none",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A guest operation that took longer than the threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stall {
+    /// Seconds from the start of the migration to the start of the operation; absent where the clocks could not be
+    /// compared.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub start: Option<f64>,
+    /// Seconds that it took, the threshold included.
+    pub duration: f64,
+    /// The vCPU.
+    pub vcpu: u32,
+    /// `precopy`, `switchover`, `catchup`, `after`.
+    pub phase: String,
+    /// As in the names of histograms: `read`, `write`, ...
+    pub operation: String,
+    /// The host's deed that overlaps it for the longest time.
+    pub cause: Cause,
+}
+
+/// The longest stalls from the start of the migration on. A sample: sum and count in `stall_precopy` are exact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stalls {
+    /// Seconds from which on an operation counts as stalled.
+    pub threshold: f64,
+    /// Seconds by which stalls may have been earlier than is said. What would not overlap a stall then is not its cause.
+    /// Absent where the clocks could not be compared.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock_error: Option<f64>,
+    /// Stalls that were counted and are not in the list.
+    pub dropped: u64,
+    /// In order of time.
+    pub list: Vec<Stall>,
 }
 
 /// One migration.
@@ -159,4 +253,7 @@ pub struct Record {
     pub histograms: BTreeMap<String, String>,
     /// Throughput around the migration.
     pub timeline: Timeline,
+    /// Where the guest stalled; absent where operations were not timed or no threshold could be had.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stalls: Option<Stalls>,
 }

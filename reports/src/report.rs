@@ -10,6 +10,7 @@ use crate::quantity::{count, rate, size};
 use crate::record::Status;
 use crate::render::{markdown, terminal};
 use crate::scaling;
+use crate::stalled;
 use crate::store::{RunData, StoreError};
 use crate::table::{RowKind, Table};
 use crate::verification::Verification;
@@ -24,6 +25,8 @@ pub struct Report {
     pub machine: String,
     /// One per comparison, in the order of the plan.
     pub tables: Vec<Table>,
+    /// Where guests stalled, one per comparison that lists stalls.
+    pub stalled: Vec<Table>,
     /// How to read the tables, as far as they need it.
     pub legend: Vec<String>,
     /// What trackers cost per GiB and per dirty page, where the suite varies both.
@@ -59,6 +62,7 @@ impl Report {
             machine: machine(&data.manifest),
             legend: legend(&tables),
             scaling: scaling::sentences(&comparisons),
+            stalled: comparisons.iter().filter_map(stalled::table).collect(),
             tables,
             verification: Verification::of(&comparisons, &data.records),
             warnings: warning::find(data, unplanned),

@@ -90,6 +90,7 @@ impl Sample {
             rounds: Vec::new(),
             histograms: BTreeMap::new(),
             timeline: Timeline::default(),
+            stalls: None,
         })
     }
 
@@ -183,6 +184,7 @@ impl Sample {
             interval: 0.001,
             start: -0.002,
             operations: vec![40, 41, 39, 12],
+            gaps: Vec::new(),
             events: vec![(0.0, "arm".to_owned())],
         };
         self.0

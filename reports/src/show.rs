@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
+use crate::chart;
 use crate::histogram::{self, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
 use crate::quantity::{self, show};
-use crate::record::{Kind, Record, Round, Status};
+use crate::record::{Cause, Kind, Record, Round, Stall, Stalls, Status};
 use crate::store::RunData;
 use crate::table::place;
 
@@ -73,11 +74,18 @@ pub fn run(data: &RunData, id: &str) -> Result<String, NoSuchRun> {
 /// One run in full.
 #[must_use]
 pub fn record(record: &Record) -> String {
-    [head(record), rounds(&record.rounds), metrics(record), latencies(record)]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n")
+    [
+        head(record),
+        rounds(&record.rounds),
+        chart::draw(record),
+        metrics(record),
+        latencies(record),
+        record.stalls.as_ref().map(stalls).unwrap_or_default(),
+    ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
+    .join("\n")
 }
 
 /// No run has that id, or several begin with it.
@@ -219,6 +227,51 @@ fn latencies(record: &Record) -> String {
     let head = ["latency", "count"].into_iter().chain(QUANTILES.map(|(label, _)| label)).chain(["max"]);
     rows.insert(0, head.map(str::to_owned).collect());
     grid(&rows, 1)
+}
+
+/// The longest stalls by phase and by what the host did, and the longest of all one by one.
+fn stalls(stalls: &Stalls) -> String {
+    const SHOWN: usize = 10;
+    let time = |seconds| show(Unit::Seconds, seconds);
+    let clocks = stalls.clock_error.map_or_else(
+        || "the clocks could not be compared".to_owned(),
+        |error| format!("clocks compared to {}", time(error)),
+    );
+    let mut out = format!(
+        "stalls: operations over {}; {} listed, {} counted and dropped; {clocks}\n",
+        time(stalls.threshold),
+        stalls.list.len(),
+        stalls.dropped
+    );
+    let mut sums: BTreeMap<(usize, Cause), (usize, f64, f64)> = BTreeMap::new();
+    let place = |stall: &Stall| Phase::ALL.iter().position(|p| p.word() == stall.phase);
+    for stall in &stalls.list {
+        let sum = sums.entry((place(stall).unwrap_or(Phase::ALL.len()), stall.cause)).or_default();
+        *sum = (sum.0 + 1, sum.1 + stall.duration, sum.2.max(stall.duration));
+    }
+    let mut rows = vec![["phase", "cause", "stalls", "together", "longest"].map(str::to_owned).to_vec()];
+    for ((phase, cause), (count, together, longest)) in sums {
+        let phase = Phase::ALL.get(phase).map_or("other", |phase| phase.word());
+        let figures = [count.to_string(), time(together), time(longest)];
+        rows.push([phase, cause.word()].map(str::to_owned).into_iter().chain(figures).collect());
+    }
+    out += &grid(&rows, 2);
+    let mut longest: Vec<&Stall> = stalls.list.iter().collect();
+    longest.sort_by(|a, b| b.duration.total_cmp(&a.duration));
+    let head = ["at", "took", "vCPU", "operation", "phase", "cause"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(head)
+        .chain(longest.iter().take(SHOWN).map(|stall| {
+            let at = stall.start.map_or_else(|| "-".to_owned(), time);
+            let words = [stall.operation.as_str(), stall.phase.as_str(), stall.cause.word()];
+            let figures = [at, time(stall.duration), stall.vcpu.to_string()];
+            figures.into_iter().chain(words.map(str::to_owned)).collect()
+        }))
+        .collect();
+    if rows.len() > 1 {
+        out.push('\n');
+        out += &grid(&rows, usize::MAX);
+    }
+    out
 }
 
 fn longest(histogram: &Latencies) -> String {

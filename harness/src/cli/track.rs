@@ -195,6 +195,7 @@ impl Track {
                 rounds,
                 histograms: Default::default(),
                 timeline: Timeline::default(),
+                stalls: None,
             })?;
         }
         Ok(failed)

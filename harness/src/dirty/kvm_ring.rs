@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_ioctls::VcpuFd;
+use migbench_reports::record::Cause;
 use migbench_scenarios::cell::Tracker;
 
 use super::{DirtySet, DirtyTracker, TrackerError};
 use crate::sys::kvm::reset_dirty_rings;
 use crate::sys::machine::Machine;
 use crate::sys::ring::Ring;
+use crate::sys::{clock, thread};
 
 /// The rings of all vCPUs of a machine.
 #[derive(Debug)]
@@ -78,8 +80,11 @@ impl Rings {
     /// # Errors
     /// As the reset.
     pub fn make_room(&self) -> io::Result<()> {
+        let start = clock::tsc();
         self.full.fetch_add(1, Ordering::Relaxed);
-        self.collect(&mut self.collected.lock().unwrap_or_else(PoisonError::into_inner))
+        let made = self.collect(&mut self.collected.lock().unwrap_or_else(PoisonError::into_inner));
+        self.machine.events().enter(Cause::RingFull, start, Some(thread::id()));
+        made
     }
 
     /// How often a ring was full.

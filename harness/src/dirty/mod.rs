@@ -105,7 +105,10 @@ pub fn tracker(cell: &Cell, vm: &Vm) -> Result<Box<dyn DirtyTracker>, TrackerErr
         Tracker::KvmBitmap => Box::new(KvmBitmap::new(Arc::clone(machine))),
         Tracker::KvmManual => Box::new(KvmManual::new(Arc::clone(machine), settings)),
         Tracker::KvmRing => Box::new(KvmRing::new(vm.rings().map(Arc::clone).ok_or_else(other)?)),
-        Tracker::UffdWp => Box::new(UffdWp::new(Arc::clone(vm.ram()), settings)),
+        Tracker::UffdWp => {
+            let tracker = UffdWp::new(Arc::clone(vm.ram()), settings);
+            Box::new(tracker.with_log(Arc::clone(machine.events())))
+        }
         Tracker::UffdAsync => Box::new(UffdAsync::new(Arc::clone(vm.ram()), settings)),
     })
 }

@@ -15,13 +15,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use migbench_reports::record::Cause;
 use migbench_scenarios::cell::{Tracker, TrackerSettings};
 use migbench_workloads::units::PAGE_SIZE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use userfaultfd::EventBuffer;
 
 use super::{DirtySet, DirtyTracker, TrackerError};
-use crate::sys::uffd::{Faults, WriteProtection};
+use crate::sys::uffd::{Fault, Faults, WriteProtection};
+use crate::vm::events::EventLog;
 use crate::vm::memory::{Ram, Region};
 
 /// Called between lift and record, for tests.
@@ -36,6 +38,7 @@ pub struct UffdWp {
     /// Pages of a block.
     block: u64,
     between: Option<Between>,
+    log: Arc<EventLog>,
     armed: Option<(Arc<Shared>, JoinHandle<()>)>,
 }
 
@@ -52,6 +55,7 @@ struct Shared {
     /// Pages written since the last harvest.
     written: Vec<AtomicU64>,
     between: Option<Between>,
+    log: Arc<EventLog>,
     /// Wakes the thread.
     bell: UnixStream,
     stop: AtomicBool,
@@ -78,7 +82,15 @@ impl UffdWp {
     /// A tracker of all RAM, not armed.
     #[must_use]
     pub fn new(ram: Arc<Ram>, settings: &TrackerSettings) -> Self {
-        Self { ram, block: (settings.fault_block.0 / PAGE_SIZE).max(1), between: None, armed: None }
+        let block = (settings.fault_block.0 / PAGE_SIZE).max(1);
+        Self { ram, block, between: None, log: Arc::default(), armed: None }
+    }
+
+    /// Enters each fault in `log`.
+    #[must_use]
+    pub fn with_log(mut self, log: Arc<EventLog>) -> Self {
+        self.log = log;
+        self
     }
 
     /// Has `between` called after each lift and before its record, to force interleavings.
@@ -134,8 +146,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Lifts the block around `address`, then records it.
-    fn handle(&self, address: u64) -> io::Result<()> {
+    /// Lifts the block around the fault, then records it.
+    fn handle(&self, fault: &Fault) -> io::Result<()> {
+        let address = fault.address;
         let within = |r: &&Region| (r.host_address..r.host_address + r.pages * PAGE_SIZE).contains(&address);
         let Some(region) = self.ram.regions().iter().find(within) else {
             return Err(io::Error::other(format!("a fault at {address:#x}, outside of guest memory")));
@@ -145,6 +158,7 @@ impl Shared {
         let end = (first + self.block).min(region.pages);
         self.protection
             .lift(region.host_address + first * PAGE_SIZE, region.host_address + end * PAGE_SIZE)?;
+        self.log.enter(Cause::Fault, fault.taken, Some(fault.thread));
         if let Some(between) = &self.between {
             between();
         }
@@ -164,7 +178,7 @@ impl Shared {
         let mut rings = [0; 64];
         loop {
             let asked = self.asked.load(Ordering::Acquire);
-            self.protection.take_faults(&mut events, |address| self.handle(address))?;
+            self.protection.take_faults(&mut events, |fault| self.handle(fault))?;
             let mut answer = self.answer();
             if answer.done < asked {
                 answer.done = asked;
@@ -255,6 +269,7 @@ impl DirtyTracker for UffdWp {
             block: self.block,
             written: (0..words).map(|_| AtomicU64::new(0)).collect(),
             between: self.between.clone(),
+            log: Arc::clone(&self.log),
             bell,
             stop: AtomicBool::new(false),
             asked: AtomicU64::new(0),

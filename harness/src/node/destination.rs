@@ -11,9 +11,9 @@ use super::fault::{Action, Fault, Point};
 use super::intake::Intake;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
 use super::sampler::Sampler;
-use super::source::{backlog_max, chain, check_guest, expect, histograms};
+use super::source::{backlog_max, backwards, chain, check_guest, expect, histograms};
 use super::usage::Meter;
-use super::{NodeError, link_timeout, proof};
+use super::{NodeError, link_timeout, proof, stalls};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
@@ -92,6 +92,10 @@ impl Destination<'_> {
         self.report.histograms = histograms(&vm, cell.settings.program.operations());
         self.report.backlog_max = backlog_max(&vm);
         self.report.checked = Some(check_guest(&vm));
+        if cell.timing {
+            // The guest has stopped: nothing is half written.
+            self.report.ring = stalls::ring(vm.telemetry());
+        }
         self.phase = "handover";
         Ok(said?)
     }
@@ -126,7 +130,8 @@ impl Destination<'_> {
                 }
                 FrameKind::State => {
                     self.phase = "switchover";
-                    restore(vm, states, frame.payload, self.assignment.verify)?;
+                    let back = fault.is_some_and(|f| f.action == Action::Clock).then(|| vm.tsc_khz());
+                    restore(vm, states, frame.payload, self.assignment.verify, back)?;
                     states += 1;
                 }
                 FrameKind::Abort => {
@@ -203,11 +208,11 @@ impl Destination<'_> {
         }
         self.report.end = clock::now();
         self.report.samples = sampler.finish();
-        let vcpus = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n));
         if cell.timing {
-            self.report.gap_ticks = vcpus.clone().map(|v| v.switchover_gap.load(Acquire)).max();
+            let vcpus = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n));
+            self.report.gap_ticks = vcpus.map(|v| v.switchover_gap.load(Acquire)).max();
         }
-        self.report.backwards = vcpus.map(|v| v.backwards.load(Acquire)).sum();
+        self.report.backwards = backwards(telemetry);
         Ok(said)
     }
 }
@@ -223,7 +228,8 @@ fn waiting(cell: &Cell) -> f64 {
     60.0 + cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0 + filling
 }
 
-fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool) -> Result<(), NodeError> {
+/// `back` plants a fault: a clock of so many kHz is set back by a second.
+fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool, back: Option<u32>) -> Result<(), NodeError> {
     let Some((index, state)) = payload.split_first_chunk::<4>() else {
         return Err(NodeError::Content("a State frame of less than 4 bytes".into()));
     };
@@ -231,7 +237,7 @@ fn restore(vm: &Vm, due: usize, payload: &[u8], compare: bool) -> Result<(), Nod
     if index != due {
         return Err(NodeError::Content(format!("the state of vCPU {index} came, that of {due} was due")));
     }
-    vm.vcpus()[due].restore(state, compare)?;
+    vm.vcpus()[due].restore(state, compare, u64::from(back.unwrap_or(0)) * 1000)?;
     Ok(())
 }
 

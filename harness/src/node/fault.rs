@@ -21,6 +21,8 @@ pub enum Action {
     /// A bit of the destination's memory is flipped: at `precopy` as by a decoder that errs, which hashes what it
     /// decoded wrongly; at `switchover` behind its back.
     Flip,
+    /// At the destination's `switchover`: the guest's clock is set back by a second.
+    Clock,
 }
 
 /// When. Both sides pass these points in this order.
@@ -50,8 +52,13 @@ pub struct Fault {
 }
 
 const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
-const ACTIONS: [(&str, Action); 4] =
-    [("kill", Action::Kill), ("close", Action::Close), ("corrupt", Action::Corrupt), ("flip", Action::Flip)];
+const ACTIONS: [(&str, Action); 5] = [
+    ("kill", Action::Kill),
+    ("close", Action::Close),
+    ("corrupt", Action::Corrupt),
+    ("flip", Action::Flip),
+    ("clock", Action::Clock),
+];
 const POINTS: [(&str, Point); 5] = [
     ("connect", Point::Connect),
     ("precopy", Point::Precopy),
@@ -93,7 +100,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// Does what is due on `side` at `point`, and says what it was; flipping a bit is left to the caller.
+    /// Does what is due on `side` at `point`, and says what it was; what is done to the guest is left to the caller.
     pub fn strike(fault: Option<Self>, side: Role, point: Point, link: &Saboteur) -> Option<Action> {
         let action = fault.filter(|f| f.side == side && f.point == point)?.action;
         match action {
@@ -102,7 +109,7 @@ impl Fault {
             }
             Action::Close => link.close(),
             Action::Corrupt => link.corrupt(),
-            Action::Flip => {}
+            Action::Flip | Action::Clock => {}
         }
         Some(action)
     }

@@ -8,6 +8,7 @@ pub mod proof;
 pub mod protocol;
 pub mod sampler;
 pub mod source;
+pub mod stalls;
 pub mod usage;
 
 use std::os::fd::RawFd;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use crate::vm::events::Event;
 use crate::wire::address::LinkAddress;
 
 /// Which half a node does.
@@ -118,6 +119,56 @@ pub struct Samples {
     pub tsc_lag: Option<i64>,
 }
 
+/// A long operation as the guest keeps it: guest TSC and ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawStall {
+    /// Of which vCPU.
+    pub vcpu: u32,
+    /// Guest TSC at its start.
+    pub start: u64,
+    /// Ticks that it took.
+    pub ticks: u64,
+    /// `abi::PHASE_*`.
+    pub phase: u32,
+    /// Its type.
+    pub operation: u32,
+}
+
+/// The rings of stalls, all vCPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ring {
+    /// Stalls counted so far, those before the migration too.
+    pub counted: u64,
+    /// Those that are kept.
+    pub kept: Vec<RawStall>,
+}
+
+/// A guest's TSC against the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestClock {
+    /// Host TSC less guest TSC.
+    pub lag: u64,
+    /// It may be this many ticks less.
+    pub error: u64,
+}
+
+/// What the source knows of stalls.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// Host TSC when the migration started.
+    pub start: u64,
+    /// Stalls counted before.
+    pub before: u64,
+    /// The clock of each vCPU.
+    pub clocks: Vec<Option<GuestClock>>,
+    /// What the host did at the time of any stall.
+    pub events: Vec<Event>,
+    /// Host TSC from which on the log was full.
+    pub full_since: Option<u64>,
+    /// The rings when the source was done.
+    pub ring: Ring,
+}
+
 /// How the guest was before the migration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
@@ -203,6 +254,10 @@ pub struct SourceReport {
     pub backlog_max: Option<u64>,
     /// TSC frequency.
     pub tsc_khz: u32,
+    /// Stalls, where operations are timed.
+    pub stalled: Option<Stalled>,
+    /// Times that a vCPU's clock went backwards, where the guest ended here.
+    pub backwards: u32,
 }
 
 /// What the guest did in a phase.
@@ -241,6 +296,8 @@ pub struct DestinationReport {
     pub gap_ticks: Option<u64>,
     /// Times that a vCPU's clock went backwards.
     pub backwards: u32,
+    /// Stalls in the end.
+    pub ring: Ring,
     /// The most operations overdue at once since the start of the migration.
     pub backlog_max: u64,
     /// Bytes sent to the source.

@@ -6,7 +6,7 @@ mod steady;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use migbench_reports::record::Round;
+use migbench_reports::record::{Cause, Round};
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
@@ -14,15 +14,18 @@ use migbench_workloads::units::Seconds;
 use super::fault::{Fault, Point};
 use super::protocol::{
     Assignment, Checked, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport,
+    Stalled,
 };
 use super::sampler::Sampler;
 use super::usage::Meter;
-use super::{NodeError, proof};
+use super::{NodeError, proof, stalls};
 use crate::dirty::{DirtySet, DirtyTracker, tracker};
 use crate::engine::precopy::Observer;
 use crate::sys::clock;
 use crate::sys::memory::Telemetry;
 use crate::sys::thread;
+use crate::vm::events::{self, Logged};
+use crate::vm::vcpu::Vcpu;
 use crate::vm::{Vm, telemetry};
 use crate::wire::address::LinkAddress;
 use crate::wire::sabotage::Saboteur;
@@ -35,7 +38,8 @@ const SIGN_OF_LIFE: u64 = 2_000_000_000;
 /// # Errors
 /// When the runner is gone; everything else is reported to it.
 pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), ProtocolError> {
-    let mut source = Source { control, assignment, phase: "boot", report: SourceReport::default() };
+    let mut source =
+        Source { control, assignment, phase: "boot", report: SourceReport::default(), paused_from: None };
     if let Err(error) = source.run() {
         source.fail(&error);
     }
@@ -48,6 +52,8 @@ struct Source<'a> {
     assignment: &'a Assignment,
     phase: &'static str,
     report: SourceReport,
+    /// [`clock::tsc`] when the pause was ordered, until it is over.
+    paused_from: Option<u64>,
 }
 
 /// Tells the runner of rounds, between them.
@@ -90,6 +96,8 @@ impl Source<'_> {
             action: "see how much of guest memory is in huge pages",
             source,
         })?;
+        let clocks = if cell.timing { stalls::clocks(&vm) } else { Vec::new() };
+        self.report.stalled = cell.timing.then(|| Stalled { clocks, ..Stalled::default() });
         self.control.send(&Message::Steady)?;
         let Order::Migrate { address } = self.control.receive()? else {
             return Err(ProtocolError::Unexpected("a second preparation".into()).into());
@@ -108,7 +116,33 @@ impl Source<'_> {
         if let Err(error) = &outcome {
             self.fail(error);
         }
+        self.finish_stalls(&vm);
         Ok(())
+    }
+
+    /// The time of which stalls are told begins.
+    fn begin_stalls(&mut self, vm: &Vm) {
+        if let Some(stalled) = &mut self.report.stalled {
+            stalled.before = stalls::start(vm.telemetry());
+            stalled.start = clock::tsc();
+        }
+    }
+
+    /// The pause that began at `start`, by [`clock::tsc`], is over.
+    fn end_switchover(&mut self, vm: &Vm) {
+        if let Some(start) = self.paused_from.take() {
+            vm.machine().events().enter(Cause::Switchover, start, None);
+        }
+    }
+
+    fn finish_stalls(&mut self, vm: &Vm) {
+        let log = vm.machine().events();
+        if let Some(stalled) = &mut self.report.stalled {
+            stalled.ring = stalls::ring(vm.telemetry());
+            stalled.full_since = log.full_since();
+            let threads: Vec<i32> = vm.vcpus().iter().map(Vcpu::thread).collect();
+            stalled.events = stalls::of_interest(log.entries(&threads), &stalled.ring.kept, &stalled.clocks);
+        }
     }
 
     fn boot(&mut self, cell: &Cell) -> Result<Vm, NodeError> {
@@ -119,6 +153,9 @@ impl Source<'_> {
         telemetry.control().phase.store(abi::PHASE_WARMUP, Release);
         let vm = Vm::boot(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
         self.report.tsc_khz = vm.tsc_khz();
+        if cell.timing {
+            vm.machine().events().make_room(events::ROOM);
+        }
         Ok(vm)
     }
 
@@ -139,13 +176,15 @@ impl Source<'_> {
         let meter = Meter::start(vm, Some(sampler.thread()))?;
         let control = vm.telemetry().control();
         reset_backlog(vm);
+        self.begin_stalls(vm);
         control.phase.store(abi::PHASE_PRECOPY, Release);
         let before = snapshot(vm);
         let start = clock::now();
         let length = Seconds(self.cell().windows.control.0).duration();
         if self.cell().engine == Engine::TrackOnly {
             let mut tracker = tracker(self.cell(), vm)?;
-            let tracked = self.track(vm, tracker.as_mut(), start, length);
+            let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.machine().events() };
+            let tracked = self.track(vm, &mut tracker, start, length);
             tracker.disarm()?;
             tracked?;
         } else {
@@ -210,13 +249,17 @@ impl Source<'_> {
         };
         let meter = Meter::start(vm, Some(sampler.thread()))?;
         let mut tracker = tracker(self.cell(), vm)?;
-        let outcome = self.migrate_with(vm, tracker.as_mut(), &meter, address);
+        let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.machine().events() };
+        let outcome = self.migrate_with(vm, &mut tracker, &meter, address);
         if !self.report.handed_over {
             vm.telemetry().control().phase.store(abi::PHASE_AFTER, Release);
             // In this order: a guest that goes on unlogged is better than one that waits.
             vm.resume();
+            self.end_switchover(vm);
         }
-        let disarmed = tracker.disarm();
+        // A guest that is elsewhere does not wait for this.
+        let gone = self.report.handed_over;
+        let disarmed = if gone { tracker.tracker.disarm() } else { tracker.disarm() };
         outcome?;
         Ok(disarmed?)
     }
@@ -237,6 +280,7 @@ impl Source<'_> {
         }
         self.report.backlog_max = Some(backlog_max(vm));
         self.report.histograms = histograms(vm, self.cell().settings.program.operations());
+        self.report.backwards = backwards(vm.telemetry());
         self.report.checked = Some(check_guest(vm));
     }
 
@@ -290,6 +334,11 @@ pub(super) fn reset_backlog(vm: &Vm) {
 
 pub(super) fn backlog_max(vm: &Vm) -> u64 {
     (0..vm.telemetry().vcpus()).map(|n| vm.telemetry().vcpu(n).backlog_max.load(Acquire)).sum()
+}
+
+/// Times that a vCPU's clock went backwards.
+pub(super) fn backwards(telemetry: &Telemetry) -> u32 {
+    (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).backwards.load(Acquire)).sum()
 }
 
 /// Seconds that samples may be needed for: the windows and the longest migration.

@@ -22,6 +22,8 @@ pub struct Meter {
     cpu: Duration,
     steal: Option<Duration>,
     guest_memory: Vec<Range<u64>>,
+    /// Bytes of the log of events, which measures and does not migrate.
+    log: u64,
 }
 
 impl Meter {
@@ -41,6 +43,7 @@ impl Meter {
             cpu: noise::process_cpu()?,
             steal: noise::steal_time(Path::new("/"))?,
             guest_memory,
+            log: vm.machine().events().size(),
         })
     }
 
@@ -70,7 +73,7 @@ impl Meter {
             cpu_vcpu: vcpu.cpu.as_secs_f64(),
             vcpu_run_delay: vcpu.run_delay.as_secs_f64(),
             engine_run_delay: others.run_delay.as_secs_f64(),
-            memory: memory.0,
+            memory: memory.0.saturating_sub(self.log),
             steal: steal.zip(self.steal).map(|(a, b)| a.saturating_sub(b).as_secs_f64()),
         })
     }

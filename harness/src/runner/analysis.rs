@@ -64,8 +64,27 @@ pub fn timeline(series: &[(u64, u64)], start: u64, end: u64, step: u64) -> Vec<u
         .collect()
 }
 
-/// Seconds of `[start, end)` in windows of 10 ms whose throughput is under 90 % of the steady median, outside of
-/// `blackout`, less the share of such windows in `steady` times the length of the span. `None` without samples.
+/// Where samples are more than two steps apart: the first step that lies between them and how many do, of the first `count`
+/// from `start` on.
+#[must_use]
+pub fn gaps(series: &[(u64, u64)], start: u64, count: usize, step: u64) -> Vec<(u32, u32)> {
+    let number = |time: u64| u32::try_from(time.saturating_sub(start) / step).unwrap_or(u32::MAX);
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let mut gaps: Vec<(u32, u32)> = Vec::new();
+    for pair in series.windows(2).filter(|pair| pair[1].0 - pair[0].0 > 2 * step && pair[1].0 > start) {
+        let (first, end) = (number(pair[0].0), number(pair[1].0 - 1).saturating_add(1).min(count));
+        match gaps.last_mut() {
+            Some((begun, steps)) if *begun + *steps >= first => *steps = end.saturating_sub(*begun),
+            _ if end > first => gaps.push((first, end - first)),
+            _ => {}
+        }
+    }
+    gaps
+}
+
+/// Seconds of guest time in `[start, end)` in windows of 10 ms whose throughput is under 90 % of the steady median,
+/// outside of `blackout`, less the share of such windows in `steady` times the guest time of the span. `None` without
+/// samples. Where samples are missing, windows share the average between those that are there.
 #[must_use]
 pub fn brownout(
     series: &[(u64, u64)],
@@ -83,32 +102,64 @@ pub fn brownout(
         if operations(series, from, to) < BROWN * due { light } else { 0.0 }
     };
     let total: f64 = windows(span).map(brown).sum();
+    let (dark_from, dark_to) = blackout.unwrap_or((0, 0));
+    let dark = span.1.min(dark_to).saturating_sub(span.0.max(dark_from));
+    let lived = crate::sys::clock::seconds(dark, span.1 - span.0);
     #[expect(clippy::cast_precision_loss, reason = "a count of windows")]
     let count = steady_windows.len() as f64;
     #[expect(clippy::cast_precision_loss, reason = "a count of windows")]
     let usual_share = steady_windows.iter().filter(|&&done| done < BROWN * usual).count() as f64 / count;
-    Some((total - usual_share * crate::sys::clock::seconds(span.0, span.1)).max(0.0))
+    Some(total - usual_share * lived)
 }
 
 fn windows((start, end): (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
     (0..end.saturating_sub(start) / WINDOW).map(move |n| (start + n * WINDOW, start + (n + 1) * WINDOW))
 }
 
-/// The longest time without progress that ends in `[from, to]`, in ns: what the host saw of a blackout.
+/// The switchover as the host saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switchover {
+    /// Every vCPU had stopped.
+    pub paused: u64,
+    /// The last vCPU was about to go on.
+    pub entered: u64,
+    /// Every vCPU had ended an operation again.
+    pub running: u64,
+}
+
+/// Nanoseconds between the operations around the switchover, the largest of all vCPUs. `by_guest` is what the guest's
+/// clock says, where that clock is trusted. It is not believed if it is less than the time in which the guest surely
+/// stood still: then a vCPU had read its clock before the pause for the operation that it filed as overlapping it.
 #[must_use]
-pub fn longest_gap(series: &[(u64, u64)], from: u64, to: u64) -> u64 {
-    let mut last_progress = series.first().map_or(0, |s| s.0);
-    let mut longest = 0;
-    for pair in series.windows(2) {
-        let ((t0, o0), (t1, o1)) = (pair[0], pair[1]);
-        if o1 > o0 {
-            if t1 >= from && t0 <= to {
-                longest = longest.max(t1 - last_progress);
-            }
-            last_progress = t1;
-        }
-    }
-    longest
+pub fn blackout(by_guest: Option<u64>, series: &[(u64, u64)], switchover: Switchover) -> u64 {
+    let Switchover { paused, entered, running } = switchover;
+    let stood_still = entered.saturating_sub(paused);
+    by_guest.filter(|&gap| gap >= stood_still).unwrap_or_else(|| {
+        // From the last progress that was seen: a sample that came late saw it after it was made, and after the pause
+        // none was made.
+        let until = series.partition_point(|sample| sample.0 <= entered);
+        let counted = series[..until].last().map(|sample| sample.1);
+        let first = series[..until].iter().find(|sample| Some(sample.1) == counted);
+        let last_progress = first.map_or(paused, |sample| sample.0.min(paused));
+        // Samples that end before the pause do not tell what was done after them.
+        let seen_paused = series[..until].last().is_some_and(|sample| sample.0 >= paused);
+        running.saturating_sub(if seen_paused { last_progress } else { paused })
+    })
+}
+
+/// 1 - `precopy` / `steady`, throughputs of a closed loop; `None` where the steady guest did nothing.
+#[must_use]
+pub fn slowdown(precopy: f64, steady: f64) -> Option<f64> {
+    (steady > 0.0).then(|| 1.0 - precopy / steady)
+}
+
+/// Seconds over the threshold per second: `ticks` of a clock of `khz`, over `lasted` nanoseconds, less the rate of the
+/// steady window.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
+pub fn stall(ticks: u64, khz: u32, lasted: u64, steady: f64) -> Option<f64> {
+    let over = ticks as f64 / (f64::from(khz) * 1000.0);
+    (lasted > 0 && khz > 0).then(|| over / crate::sys::clock::seconds(0, lasted) - steady)
 }
 
 #[cfg(test)]
@@ -180,11 +231,117 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_gap_is_found_around_the_switchover() {
+    fn brownout_expects_none_while_the_guest_is_paused() {
+        // Half of all windows are brown, before and after; the pause of 1 s is no guest time.
+        let mut s = Vec::new();
+        let mut operations = 0;
+        for ms in 0..5000_u64 {
+            s.push((ms * MS, operations));
+            let dark = (2000..3000).contains(&ms);
+            operations += if dark {
+                0
+            } else if ms % 20 < 8 {
+                2
+            } else {
+                10
+            };
+        }
+        let steady = (0, 1000 * MS);
+        let dark = Some((2000 * MS, 3000 * MS));
+        let brown = brownout(&s, steady, (1000 * MS, 4900 * MS), dark).unwrap();
+        // As before: a share of brown windows that went on through 2.9 s of guest time.
+        assert!(brown.abs() < 1e-9, "{brown}");
+    }
+
+    #[test]
+    fn a_better_guest_than_the_steady_one_has_a_negative_brownout() {
+        let mut s = series(3000, (0, 0), (100, 200));
+        let brown = brownout(&s, (0, 1000 * MS), (1000 * MS, 2000 * MS), None).unwrap();
+        assert!((brown + 0.1).abs() < 1e-9, "a tenth of the steady window was brown: {brown}");
+        // Windows in which no sample lies share what was done in them.
+        s.retain(|sample| !(1200 * MS..1240 * MS).contains(&sample.0));
+        let without = brownout(&s, (0, 1000 * MS), (1000 * MS, 2000 * MS), None).unwrap();
+        assert!((without - brown).abs() < 1e-9, "{without}");
+    }
+
+    #[test]
+    fn brownout_has_a_limit_of_nine_tenths() {
+        let of = |per_ms: u64| {
+            let mut s = Vec::new();
+            let mut operations = 0;
+            for ms in 0..3000_u64 {
+                s.push((ms * MS, operations));
+                operations += if ms < 1000 { 100 } else { per_ms };
+            }
+            brownout(&s, (0, 1000 * MS), (1000 * MS, 2000 * MS), None).unwrap()
+        };
+        assert!((of(89) - 1.0).abs() < 1e-9 && of(90).abs() < 1e-9, "{} {}", of(89), of(90));
+    }
+
+    const AROUND: Switchover = Switchover { paused: 500 * MS, entered: 598 * MS, running: 600 * MS };
+
+    #[test]
+    fn blackout_is_the_guests_own_where_its_clock_is_trusted() {
         let s = series(1000, (500, 600), (0, 0));
-        let gap = longest_gap(&s, 400 * MS, 700 * MS);
-        assert!((100 * MS..=102 * MS).contains(&gap), "{gap}");
-        assert!(longest_gap(&s, 700 * MS, 900 * MS) <= 2 * MS);
+        // The largest of several vCPUs comes from telemetry.
+        assert_eq!(blackout(Some(101 * MS), &s, AROUND), 101 * MS);
+        // Shorter than the pause was: it belongs to an operation that ended before it.
+        assert_eq!(blackout(Some(2_500), &s, AROUND), 100 * MS);
+        assert_eq!(blackout(None, &s, AROUND), 100 * MS, "a jump of the clock hides nothing");
+    }
+
+    #[test]
+    fn blackout_begins_with_the_last_progress() {
+        // The guest stalled 40 ms before it was paused: the gap that spans the switchover is longer than the pause.
+        let s = series(1000, (460, 600), (0, 0));
+        assert_eq!(blackout(None, &s, AROUND), 140 * MS);
+        // A longer gap elsewhere does not span it.
+        let mut s = series(1000, (500, 600), (0, 0));
+        for sample in &mut s {
+            sample.0 += if sample.0 >= 700 * MS { 500 * MS } else { 0 };
+        }
+        assert_eq!(blackout(None, &s, AROUND), 100 * MS);
+    }
+
+    #[test]
+    fn blackout_ends_when_the_last_vcpu_goes_on() {
+        // One vCPU is back at 600 ms, which the sum shows, the other one only at 650.
+        let s = series(1000, (500, 600), (600, 650));
+        assert_eq!(blackout(None, &s, Switchover { running: 650 * MS, ..AROUND }), 150 * MS);
+    }
+
+    #[test]
+    fn blackout_survives_missing_samples() {
+        let s = series(1000, (500, 600), (0, 0));
+        let without = |from: u64, to: u64| -> Series {
+            s.iter().copied().filter(|sample| !(from * MS..to * MS).contains(&sample.0)).collect()
+        };
+        // The progress until the pause is seen late.
+        assert_eq!(blackout(None, &without(495, 530), AROUND), 100 * MS);
+        // Nobody looked between 490 ms and the end of the pause: it is known that the guest could run until 500.
+        assert_eq!(blackout(None, &without(490, 700), AROUND), 100 * MS);
+        assert_eq!(blackout(None, &without(0, 1000), AROUND), 100 * MS);
+    }
+
+    #[test]
+    fn slowdown_and_stall_are_against_the_steady_guest() {
+        assert_eq!(slowdown(30.0, 40.0), Some(0.25));
+        assert_eq!(slowdown(50.0, 40.0), Some(-0.25), "a guest that got faster");
+        assert_eq!(slowdown(50.0, 0.0), None);
+        // 3 million ticks of a 3 GHz clock are 1 ms, in half a second.
+        let rate = stall(3_000_000, 3_000_000, 500 * MS, 0.0005).unwrap();
+        assert!((rate - 0.0015).abs() < 1e-12, "{rate}");
+        assert!(stall(0, 3_000_000, 500 * MS, 0.001).unwrap() < 0.0, "the steady window was the noisier one");
+        assert_eq!(stall(1, 3_000_000, 0, 0.0), None);
+    }
+
+    #[test]
+    fn missing_samples_are_told() {
+        let s: Series = [0, 1, 2, 7, 8, 9, 12, 15, 16, 18].map(|ms| (ms * MS, ms)).to_vec();
+        assert_eq!(gaps(&s, 0, 18, MS), [(2, 5), (9, 6)]);
+        assert_eq!(gaps(&s, 4 * MS, 7, MS), [(0, 3), (5, 2)], "as far as the timeline goes");
+        let t = timeline(&s, 0, 18 * MS, MS);
+        assert_eq!((t.len(), t.iter().sum::<u32>()), (18, 18), "none is lost");
     }
 
     #[test]

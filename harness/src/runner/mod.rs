@@ -10,6 +10,7 @@ pub mod noise;
 pub mod record;
 pub mod run;
 pub mod settle;
+pub mod stalls;
 pub mod suite;
 
 /// Now, UTC, as RFC 3339 with seconds: `2026-11-22T17:03:09Z`.

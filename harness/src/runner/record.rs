@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
-use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Status, Timeline};
+use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Stalls, Status, Timeline};
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
 use migbench_workloads::settings::{Load, Pace};
 
-use super::analysis;
 use super::run::{NodeOutcome, RunOutcome, RunSpec};
+use super::{analysis, stalls};
 use crate::node::protocol::{Checked, DestinationReport, Failure, Sending, SourceReport};
 use crate::node::sampler::INTERVAL;
 use crate::sys::clock::seconds;
@@ -21,6 +21,8 @@ const TSC_TOLERANCE: f64 = 1e-3;
 const KEPT_UP: f64 = 0.95;
 /// Nanoseconds after the end of a migration that count as brownout's span.
 const BROWNOUT_TAIL: u64 = 1_000_000_000;
+/// Nanoseconds before a migration that a timeline has at least.
+const BEFORE: u64 = 1_000_000_000;
 
 /// Where a record belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         error =
             Some(RunError { phase: "analysis".into(), message: bad.to_string(), guest: GuestAt::Unknown });
     }
+    let stalls = source.and_then(|s| stalls_of(&spec.cell, s, destination, &mut metrics));
     let checked = destination.and_then(|d| d.checked.as_ref()).or(source.and_then(|s| s.checked.as_ref()));
     let sending = source.and_then(|s| s.sending.as_ref());
     let status = match (&error, sending.is_some_and(|s| s.capped)) {
@@ -82,7 +85,28 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         rounds: sending.map(|s| s.rounds.clone()).or(source.map(|s| s.rounds.clone())).unwrap_or_default(),
         histograms: histograms(source, destination),
         timeline: source.map(|s| timeline(s, destination)).unwrap_or_default(),
+        stalls,
     }
+}
+
+fn stalls_of(
+    cell: &Cell,
+    source: &SourceReport,
+    destination: Option<&DestinationReport>,
+    metrics: &mut Metrics,
+) -> Option<Stalls> {
+    let stalls = stalls::of(source, destination, cell.settings.program.operations(), jumped(metrics))?;
+    let lasted = source.precopy.map_or(0.0, |precopy| seconds(0, precopy.nanoseconds));
+    if lasted > 0.0 {
+        // Times over times: they are finite.
+        let _ = stalls::measure(&stalls, lasted, metrics);
+    }
+    Some(stalls)
+}
+
+/// Whether the guest's clock hid or made up time in the handover.
+fn jumped(metrics: &Metrics) -> bool {
+    metrics.get(MetricKey::TscJump).is_some_and(|jump| jump.abs() > TSC_TOLERANCE)
 }
 
 fn histograms(
@@ -108,11 +132,16 @@ fn flags(
         ("not_steady", steady.is_some_and(|s| !s.settled)),
         ("oversubscribed", cores.is_some_and(|cores| spec.cell.vcpus > cores.saturating_sub(1))),
         ("fault_injected", spec.fault.is_some() || spec.guest_flags != 0),
-        ("tsc_jumped", metrics.get(MetricKey::TscJump).is_some_and(|jump| jump.abs() > TSC_TOLERANCE)),
+        ("tsc_jumped", jumped(metrics)),
         ("overloaded", overloaded(spec, metrics)),
-        ("clock_backwards", destination.is_some_and(|d| d.backwards > 0)),
+        ("clock_backwards", went_backwards(source, destination)),
     ];
     conditions.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()).collect()
+}
+
+/// Whether a vCPU saw its clock go backwards, here or there.
+fn went_backwards(source: Option<&SourceReport>, destination: Option<&DestinationReport>) -> bool {
+    source.is_some_and(|s| s.backwards > 0) || destination.is_some_and(|d| d.backwards > 0)
 }
 
 /// Whether the steady guest did less than its open-loop schedule asks for: its response times then tell of the
@@ -216,6 +245,10 @@ fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> T
     };
     let start =
         source.sending.as_ref().map(|s| s.start).or(source.control.map(|c| c.0)).unwrap_or(steady.end);
+    // The steady windows, and a second at least as far as there are samples.
+    let first = series.first().map_or(start, |sample| sample.0);
+    let from = steady.start.min(start.saturating_sub(BEFORE)).max(first);
+    let operations = analysis::timeline(&series, from, last, INTERVAL);
     let mut events = Vec::new();
     let mut event = |time: u64, name: &str| {
         if time != 0 {
@@ -242,8 +275,9 @@ fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> T
     }
     Timeline {
         interval: seconds(0, INTERVAL),
-        start: -seconds(steady.start, start),
-        operations: analysis::timeline(&series, steady.start, last, INTERVAL),
+        start: -seconds(from, start),
+        gaps: analysis::gaps(&series, from, operations.len(), INTERVAL),
+        operations,
         events,
     }
 }
@@ -281,12 +315,12 @@ fn measure(
         set(m, K::ThroughputPrecopy, in_precopy)?;
         set(m, K::PageWritesPrecopy, Some(precopy.page_writes as f64))?;
         if cell.settings.load == Load::FlatOut {
-            let ratio = in_precopy.zip(m.get(K::ThroughputSteady)).filter(|(_, s)| *s > 0.0);
-            set(m, K::SlowdownPrecopy, ratio.map(|(now, before)| 1.0 - now / before))?;
+            let both = in_precopy.zip(m.get(K::ThroughputSteady));
+            set(m, K::SlowdownPrecopy, both.and_then(|(now, before)| analysis::slowdown(now, before)))?;
         }
-        let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
-        let rate = (lasted > 0.0).then(|| precopy.stall_ticks as f64 / ticks_per_second / lasted);
-        set(m, K::StallPrecopy, rate.zip(steady.stall).map(|(now, before)| now - before))?;
+        let stall =
+            |steady| analysis::stall(precopy.stall_ticks, source.tsc_khz, precopy.nanoseconds, steady);
+        set(m, K::StallPrecopy, steady.stall.and_then(stall))?;
     }
     let Some((start, end)) = span(source) else { return Ok(()) };
     let mut dark = None;
@@ -419,14 +453,12 @@ fn measure_switchover(
         .map(|(before, after)| before.wrapping_sub(after) as f64 / ticks_per_second);
     set(m, K::TscJump, jump)?;
     #[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
-    let seen_by_guest = there.gap_ticks.map(|ticks| ticks as f64 / ticks_per_second);
-    let trusted = seen_by_guest.filter(|_| jump.is_some_and(|jump| jump.abs() <= TSC_TOLERANCE));
-    let seen_by_host = || {
-        let gap = analysis::longest_gap(series, sending.pause_ordered, there.end);
-        (gap > 0).then(|| seconds(0, gap))
-    };
-    let blackout = trusted.or_else(seen_by_host);
-    set(m, K::Blackout, blackout)?;
-    let dark_until = sending.pause_ordered + nanoseconds(blackout.unwrap_or(0.0));
+    let by_guest = there.gap_ticks.map(|ticks| nanoseconds(ticks as f64 / ticks_per_second));
+    let trusted = by_guest.filter(|_| jump.is_some_and(|jump| jump.abs() <= TSC_TOLERANCE));
+    let switchover =
+        analysis::Switchover { paused: sending.paused, entered: there.entered, running: sending.running };
+    let blackout = analysis::blackout(trusted, series, switchover);
+    set(m, K::Blackout, Some(seconds(0, blackout)))?;
+    let dark_until = sending.pause_ordered + blackout;
     Ok(Some((sending.pause_ordered, dark_until.max(there.entered))))
 }

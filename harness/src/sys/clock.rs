@@ -23,6 +23,18 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// [`tsc`], read after all loads before it and before all after it.
+#[must_use]
+pub fn tsc_in_order() -> u64 {
+    use core::arch::x86_64::_mm_lfence;
+    // SAFETY: fences have no other effect; SSE2 is part of x86-64.
+    unsafe { _mm_lfence() };
+    let now = tsc();
+    // SAFETY: as above.
+    unsafe { _mm_lfence() };
+    now
+}
+
 /// Sleeps until [`now`] is `deadline`. A signal may end it early.
 pub fn sleep_until(deadline: u64) {
     let time = nix::sys::time::TimeSpec::new(

@@ -9,6 +9,7 @@ use migbench_workloads::units::PAGE_SIZE;
 
 use super::kvm::{self, Logging};
 use super::memory::Telemetry;
+use crate::vm::events::EventLog;
 use crate::vm::memory::{HOLE_START, Ram};
 
 /// Where the guest has its telemetry: in the hole of RAM.
@@ -23,6 +24,7 @@ pub struct Machine {
     ram: Arc<Ram>,
     telemetry: Arc<Telemetry>,
     logging: Logging,
+    events: Arc<EventLog>,
 }
 
 impl Machine {
@@ -35,7 +37,7 @@ impl Machine {
         let vm = kvm.create_vm()?;
         kvm::check_xsave_size(&vm)?;
         logging.enable(&vm)?;
-        let machine = Self { vm, kvm, ram, telemetry, logging };
+        let machine = Self { vm, kvm, ram, telemetry, logging, events: Arc::default() };
         machine.set_logging(false)?;
         machine.set_slot(kvm_userspace_memory_region {
             slot: TELEMETRY_SLOT,
@@ -74,6 +76,12 @@ impl Machine {
     #[must_use]
     pub const fn logging(&self) -> Logging {
         self.logging
+    }
+
+    /// What the host did to the guest; off at first.
+    #[must_use]
+    pub const fn events(&self) -> &Arc<EventLog> {
+        &self.events
     }
 
     /// The machine's descriptor.

@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use userfaultfd::{Error, Event, EventBuffer, FaultKind, FeatureFlags, RegisterMode, Uffd, UffdBuilder};
 
+use super::clock;
+
 /// Features by the kernel's numbers, since the crate names the older ones only.
 const WRITE_PROTECT: u64 = 1 << 0;
+const THREAD_ID: u64 = 1 << 8;
 const WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 const WP_UNPOPULATED: u64 = 1 << 13;
 const WP_ASYNC: u64 = 1 << 15;
@@ -28,7 +31,7 @@ impl Faults {
     pub const fn features(self) -> u64 {
         let both = WRITE_PROTECT | WP_HUGETLBFS_SHMEM | WP_UNPOPULATED;
         match self {
-            Self::Wait => both,
+            Self::Wait => both | THREAD_ID,
             Self::Note => both | WP_ASYNC,
         }
     }
@@ -63,6 +66,17 @@ fn to_io(error: Error) -> io::Error {
         Errno::UnknownErrno => io::Error::other(error),
         errno => errno.into(),
     }
+}
+
+/// A write that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    /// The host address that it goes to.
+    pub address: u64,
+    /// Kernel id of the thread that waits.
+    pub thread: i32,
+    /// [`clock::tsc`] when it had been read.
+    pub taken: u64,
 }
 
 /// Host memory under write-protection. Nothing is protected any more, and no thread waits, once it is dropped.
@@ -106,18 +120,22 @@ impl WriteProtection {
         self.uffd.remove_write_protection(start as *mut _, length(end - start)?, true).map_err(to_io)
     }
 
-    /// Gives the address of each write that waits now to `each`, as many as `events` has room for.
+    /// Gives each write that waits now to `each`, as many as `events` has room for.
     ///
     /// # Errors
     /// As `read`, and those of `each`.
     pub fn take_faults(
         &self,
         events: &mut EventBuffer,
-        mut each: impl FnMut(u64) -> io::Result<()>,
+        mut each: impl FnMut(&Fault) -> io::Result<()>,
     ) -> io::Result<()> {
-        for event in self.uffd.read_events(events).map_err(to_io)? {
+        let events = self.uffd.read_events(events).map_err(to_io)?;
+        let taken = clock::tsc();
+        for event in events {
             match event.map_err(to_io)? {
-                Event::Pagefault { kind: FaultKind::WriteProtected, addr, .. } => each(addr as u64)?,
+                Event::Pagefault { kind: FaultKind::WriteProtected, addr, thread_id, .. } => {
+                    each(&Fault { address: addr as u64, thread: thread_id.as_raw(), taken })?;
+                }
                 other => return Err(io::Error::other(format!("userfaultfd reports {other:?}"))),
             }
         }

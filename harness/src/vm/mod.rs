@@ -1,6 +1,7 @@
 //! One KVM guest: memory, boot, vCPU threads, pause, state, telemetry.
 
 pub mod boot;
+pub mod events;
 pub mod huge;
 pub mod memory;
 pub mod state;
@@ -22,6 +23,7 @@ use migbench_workloads::params::Machine as MachineParams;
 
 use crate::dirty::{self, Rings};
 use crate::doctor::{KvmOpenError, open_kvm};
+use crate::sys;
 use crate::sys::kvm::Logging;
 use crate::sys::machine::{Machine, TELEMETRY_ADDRESS};
 use crate::sys::memory::Telemetry;
@@ -76,6 +78,7 @@ pub struct Vm {
     machine: Arc<Machine>,
     rings: Option<Arc<Rings>>,
     tsc_khz: u32,
+    tsc_offsets: Vec<Option<u64>>,
 }
 
 /// Longest wait for the guest's program, besides what filling its memory takes.
@@ -161,6 +164,7 @@ impl Vm {
             Logging::Bitmap | Logging::Manual { .. } => None,
         };
         let tsc_khz = first.get_tsc_khz().map_err(|e| to("read the TSC frequency")(e.into()))?;
+        let tsc_offsets = fds.iter().map(sys::kvm::tsc_offset).collect();
         let msrs = state::restorable_msrs(machine.kvm(), first)?;
         load(machine.ram(), tsc_khz, &fds)?;
         let pins = cell.pinning.as_ref().map_or(&[][..], |p| &p.vcpus);
@@ -171,7 +175,7 @@ impl Vm {
             let vcpu = Vcpu::start(&machine, index, fd, state, pin, rings.clone());
             vcpus.push(vcpu.map_err(to("start a vCPU thread"))?);
         }
-        Ok(Self { vcpus, machine, rings, tsc_khz })
+        Ok(Self { vcpus, machine, rings, tsc_khz, tsc_offsets })
     }
 
     /// RAM.
@@ -202,6 +206,12 @@ impl Vm {
     #[must_use]
     pub const fn tsc_khz(&self) -> u32 {
         self.tsc_khz
+    }
+
+    /// Each vCPU's TSC less the host's when it was made, as KVM tells.
+    #[must_use]
+    pub fn tsc_offsets(&self) -> &[Option<u64>] {
+        &self.tsc_offsets
     }
 
     /// vCPUs.

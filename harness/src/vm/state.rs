@@ -228,6 +228,11 @@ impl VcpuState {
         Ok(())
     }
 
+    /// Has the guest's clock go on as many ticks behind where it was.
+    pub const fn set_clock_back(&mut self, ticks: u64) {
+        self.registers.tsc_offset = self.registers.tsc_offset.wrapping_sub(ticks);
+    }
+
     /// The instruction pointer, for messages.
     #[must_use]
     pub const fn instruction_pointer(&self) -> u64 {

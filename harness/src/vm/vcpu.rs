@@ -220,14 +220,16 @@ impl Vcpu {
         work(&self.shared.seat().state)
     }
 
-    /// Has a paused vCPU take over `bytes`, a state of the other side, and waits until KVM has it all.
+    /// Has a paused vCPU take over `bytes`, a state of the other side, and waits until KVM has it all. Its clock is
+    /// set `back` by so many ticks, which is 0 but for planted faults.
     ///
     /// # Errors
     /// See [`StateError`] and [`VcpuError`].
-    pub fn restore(&self, bytes: &[u8], compare: bool) -> Result<(), VcpuError> {
+    pub fn restore(&self, bytes: &[u8], compare: bool, back: u64) -> Result<(), VcpuError> {
         let vcpu = self.shared.vcpu;
         let mut seat = self.shared.seat();
         seat.state.load(bytes).map_err(|e| VcpuError::State { vcpu, text: e.to_string() })?;
+        seat.state.set_clock_back(back);
         seat.restore = true;
         seat.compare = compare;
         drop(seat);

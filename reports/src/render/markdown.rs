@@ -6,6 +6,7 @@ use crate::manifest::{Comparison, Host};
 use crate::quantity::size;
 use crate::report::Report;
 use crate::settings::{self, Flat};
+use crate::stalled;
 use crate::table::{Figure, Row, RowKind, Table};
 
 /// The report.
@@ -25,6 +26,12 @@ pub fn render(report: &Report) -> String {
     let shared = settings::shared(cells);
     for (table, plan) in report.tables.iter().zip(&manifest.comparisons) {
         out += &comparison(table, plan, &shared);
+    }
+    if !report.stalled.is_empty() {
+        out += &format!("## Where the guest stalled\n\n{}.\n\n", sentence(stalled::HEADING));
+        for table in &report.stalled {
+            out += &grid(&escape(&table.title), table);
+        }
     }
     if !report.scaling.is_empty() {
         out += "## Cost by size\n\n";
@@ -66,16 +73,27 @@ fn comparison(table: &Table, plan: &Comparison, everywhere: &Flat) -> String {
     if !table.analysis.trim().is_empty() {
         out += &format!("{}\n\n", table.analysis.trim());
     }
-    let _ = writeln!(out, "| {} | {} |", escape(&plan.compare), table.columns.join(" | "));
+    out += &grid(&escape(&plan.compare), table);
+    if !table.notes.is_empty() {
+        out += &list(table.notes.iter().map(|note| escape(note)));
+    }
+    out + &own_settings(plan, everywhere)
+}
+
+fn grid(head: &str, table: &Table) -> String {
+    let mut out = format!("| {head} | {} |\n", table.columns.join(" | "));
     let _ = writeln!(out, "|---|{}", "---:|".repeat(table.columns.len()));
     for row in &table.rows {
         let _ = writeln!(out, "| {} | {} |", label(row), figures(row, table.columns.len()).join(" | "));
     }
     out.push('\n');
-    if !table.notes.is_empty() {
-        out += &list(table.notes.iter().map(|note| escape(note)));
-    }
-    out + &own_settings(plan, everywhere)
+    out
+}
+
+/// A capital letter first.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |c| c.to_uppercase().chain(characters).collect())
 }
 
 fn label(row: &Row) -> String {

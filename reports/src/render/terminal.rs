@@ -5,6 +5,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
 use crate::report::Report;
+use crate::stalled;
 use crate::table::{Figure, Row, RowKind, Table};
 
 /// What stands between two columns.
@@ -34,6 +35,12 @@ pub fn render(report: &Report, width: usize) -> String {
     }
     if report.tables.is_empty() {
         out.push("no comparison was planned".to_owned());
+    }
+    if !report.stalled.is_empty() {
+        out.extend(wrap(stalled::HEADING, width, ""));
+        for tables in report.stalled.chunk_by(|a, b| a.columns == b.columns) {
+            out.extend(body(tables, width));
+        }
     }
     for text in &report.scaling {
         out.extend(wrap(text, width, "  "));

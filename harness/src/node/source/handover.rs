@@ -18,6 +18,15 @@ use crate::wire::address::LinkAddress;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::Link;
 
+/// The end of the time in which the guest ran.
+#[derive(Default)]
+struct AtPause {
+    /// [`clock::tsc`] when the pause was ordered; 0 where it was not.
+    ordered: u64,
+    /// What the guest had done by then.
+    progress: Progress,
+}
+
 /// The next frame, which must be of `kind`.
 pub(in crate::node) fn expect(
     link: &mut Link,
@@ -44,6 +53,7 @@ impl Source<'_> {
         let fault = self.assignment.fault;
         let mut sending = Sending::default();
         reset_backlog(vm);
+        self.begin_stalls(vm);
         let before = snapshot(vm);
         sending.start = clock::now();
         vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, std::sync::atomic::Ordering::Release);
@@ -58,13 +68,15 @@ impl Source<'_> {
         sending.set_up = clock::now();
 
         self.phase = "precopy";
-        let mut at_pause = Progress::default();
+        let mut at_pause = AtPause::default();
         let mut policy: Box<dyn PagePolicy> = match cell.engine {
             Engine::Delta => Box::new(Delta::new(vm.ram().pages(), cell.elide_zero)),
             _ => Box::new(Full::new(cell.elide_zero)),
         };
         let sent = self.send_all(vm, tracker, &mut link, policy.as_mut(), &sending, &mut at_pause);
         // The pre-copy phase ended with the pause, in whatever way the migration ended.
+        self.paused_from = Some(at_pause.ordered).filter(|&ordered| ordered != 0);
+        let at_pause = at_pause.progress;
         if at_pause.nanoseconds != 0 {
             self.phase = "switchover";
             // Where nothing is sent before the pause, figures of the time until it say how long connecting took.
@@ -102,14 +114,15 @@ impl Source<'_> {
         link: &mut Link,
         policy: &mut dyn PagePolicy,
         sending: &Sending,
-        at_pause: &mut Progress,
+        at_pause: &mut AtPause,
     ) -> Result<Sent, NodeError> {
         let cell = &self.assignment.cell;
         let mut teller =
             Teller { control: &mut *self.control, fault: self.assignment.fault, link: link.saboteur() };
         let mut pause = || {
+            at_pause.ordered = clock::tsc();
             let paused = vm.pause();
-            *at_pause = snapshot(vm);
+            at_pause.progress = snapshot(vm);
             paused
         };
         let mut unlogged = NothingDirty;
@@ -159,6 +172,7 @@ impl Source<'_> {
         self.report.handed_over = true;
         Fault::strike(fault, Role::Source, Point::AfterCommit, &link.saboteur());
         let running = expect(link, FrameKind::Running, "Running").map(|_| clock::now());
+        self.end_switchover(vm);
         if let Some(sending) = &mut self.report.sending {
             (sending.ready, sending.committed) = (ready, committed);
             sending.running = running.as_ref().copied().unwrap_or(0);

@@ -1,0 +1,247 @@
+//! What the host did to a guest, and when: the log with which stalls of the guest are compared.
+//!
+//! Times are the host's TSC, of which the guest's differs by a constant. The log belongs to the machine, so that
+//! whoever works on it finds the log: trackers, the thread that handles faults, a vCPU with a full ring. It is off until
+//! somebody makes room, and then costs each entry two readings of the TSC and three stores. It allocates nothing after
+//! that and is never full without saying so.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use migbench_reports::record::Cause;
+use serde::{Deserialize, Serialize};
+
+use crate::dirty::{DirtySet, DirtyTracker, TrackerError};
+use crate::sys::clock;
+
+/// Entries that a migration has room for: 3 MiB, or some seconds of a guest that faults all the time.
+pub const ROOM: usize = 1 << 17;
+/// Ticks under which re-arming before a read is left out: most calls find nothing to do, and no operation is made a
+/// stall by less.
+const WORTH_TELLING: u64 = 2_000;
+
+/// An entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The host's TSC when it began.
+    pub start: u64,
+    /// The host's TSC when it was over.
+    pub end: u64,
+    /// What was done.
+    pub cause: Cause,
+    /// The vCPU that waited for it; none where it may have held up any.
+    pub vcpu: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    start: AtomicU64,
+    end: AtomicU64,
+    thread: AtomicI32,
+    /// Index in [`Cause::ALL`], plus one once the slot is filled.
+    cause: AtomicU8,
+}
+
+/// The log.
+#[derive(Debug, Default)]
+pub struct EventLog {
+    slots: OnceLock<Box<[Slot]>>,
+    next: AtomicUsize,
+    /// The host's TSC from which on entries are lost.
+    full_since: AtomicU64,
+}
+
+impl EventLog {
+    /// Turns it on, with room for that many entries; the memory is touched here. A second call changes nothing.
+    pub fn make_room(&self, entries: usize) {
+        self.slots.get_or_init(|| {
+            let slots: Box<[Slot]> = (0..entries).map(|_| Slot::default()).collect();
+            // Zeros may come as pages that are not there yet.
+            slots.iter().for_each(|slot| slot.start.store(1, Ordering::Relaxed));
+            slots
+        });
+    }
+
+    /// Bytes that it holds.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.slots.get().map_or(0, |slots| size_of_val::<[Slot]>(slots) as u64)
+    }
+
+    /// Enters what has lasted from `start`, by [`clock::tsc`], until now, for which `thread` waited.
+    pub fn enter(&self, cause: Cause, start: u64, thread: Option<i32>) {
+        let Some(slots) = self.slots.get() else { return };
+        let end = clock::tsc();
+        let Some(slot) = slots.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+            let _ = self.full_since.compare_exchange(0, start.max(1), Ordering::Relaxed, Ordering::Relaxed);
+            return;
+        };
+        slot.start.store(start, Ordering::Relaxed);
+        slot.end.store(end, Ordering::Relaxed);
+        slot.thread.store(thread.unwrap_or(0), Ordering::Relaxed);
+        slot.cause.store(number(cause), Ordering::Release);
+    }
+
+    /// What was entered, in no order, of a guest whose vCPUs have these threads. Entries in the making are left out.
+    #[must_use]
+    pub fn entries(&self, vcpus: &[i32]) -> Vec<Event> {
+        let filled = self.next.load(Ordering::Acquire);
+        let slots = self.slots.get().map_or(&[][..], |slots| &slots[..filled.min(slots.len())]);
+        slots.iter().filter_map(|slot| slot.event(vcpus)).collect()
+    }
+
+    /// The host's TSC from which on entries are lost; none while there is room.
+    #[must_use]
+    pub fn full_since(&self) -> Option<u64> {
+        Some(self.full_since.load(Ordering::Relaxed)).filter(|&since| since != 0)
+    }
+}
+
+/// Its place in [`Cause::ALL`], counted from 1.
+fn number(cause: Cause) -> u8 {
+    let place = Cause::ALL.iter().position(|&c| c == cause).unwrap_or(0);
+    u8::try_from(place + 1).unwrap_or(0)
+}
+
+impl Slot {
+    fn event(&self, vcpus: &[i32]) -> Option<Event> {
+        let number = usize::from(self.cause.load(Ordering::Acquire));
+        let cause = *Cause::ALL.get(number.checked_sub(1)?)?;
+        let thread = self.thread.load(Ordering::Relaxed);
+        let vcpu = vcpus.iter().position(|&id| id == thread && id != 0);
+        Some(Event {
+            start: self.start.load(Ordering::Relaxed),
+            end: self.end.load(Ordering::Relaxed),
+            cause,
+            vcpu: vcpu.and_then(|index| u32::try_from(index).ok()),
+        })
+    }
+}
+
+/// A tracker whose work is entered in a log.
+pub struct Logged<'a> {
+    /// Who works.
+    pub tracker: &'a mut dyn DirtyTracker,
+    /// Where it is entered.
+    pub log: &'a EventLog,
+}
+
+impl Logged<'_> {
+    fn enter(
+        &mut self,
+        cause: Cause,
+        work: impl FnOnce(&mut dyn DirtyTracker) -> Result<(), TrackerError>,
+    ) -> Result<(), TrackerError> {
+        let start = clock::tsc();
+        let done = work(self.tracker);
+        self.log.enter(cause, start, None);
+        done
+    }
+}
+
+impl DirtyTracker for Logged<'_> {
+    fn arm(&mut self) -> Result<(), TrackerError> {
+        self.enter(Cause::Arm, |tracker| tracker.arm())
+    }
+
+    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
+        self.enter(Cause::Harvest, |tracker| tracker.harvest(dirty))
+    }
+
+    fn re_arms_lazily(&self) -> bool {
+        self.tracker.re_arms_lazily()
+    }
+
+    fn before_read(&mut self, first: u64, count: u64) -> Result<(), TrackerError> {
+        let start = clock::tsc();
+        let done = self.tracker.before_read(first, count);
+        if clock::tsc() - start > WORTH_TELLING {
+            self.log.enter(Cause::Clear, start, None);
+        }
+        done
+    }
+
+    fn disarm(&mut self) -> Result<(), TrackerError> {
+        self.enter(Cause::Disarm, |tracker| tracker.disarm())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_off_holds_nothing() {
+        let log = EventLog::default();
+        log.enter(Cause::Arm, clock::tsc(), None);
+        assert_eq!((log.entries(&[]), log.full_since(), log.size()), (vec![], None, 0));
+    }
+
+    #[test]
+    fn entries_are_kept_until_it_is_full_and_that_is_told() {
+        let log = EventLog::default();
+        log.make_room(2);
+        log.enter(Cause::Fault, 5, Some(77));
+        log.enter(Cause::Harvest, 6, None);
+        assert_eq!(log.full_since(), None);
+        log.enter(Cause::Clear, 7, None);
+        log.enter(Cause::Clear, 8, None);
+        assert_eq!(log.full_since(), Some(7), "the first that was lost");
+        let entries = log.entries(&[76, 77]);
+        let told: Vec<_> = entries.iter().map(|e| (e.cause, e.start, e.vcpu)).collect();
+        assert_eq!(told, [(Cause::Fault, 5, Some(1)), (Cause::Harvest, 6, None)]);
+        assert!(entries.iter().all(|entry| entry.end > entry.start));
+    }
+
+    #[test]
+    fn many_threads_enter_without_losing_any() {
+        let log = EventLog::default();
+        log.make_room(4000);
+        std::thread::scope(|scope| {
+            for thread in 1..=4 {
+                let log = &log;
+                scope.spawn(move || (0..1000).for_each(|n| log.enter(Cause::Fault, n, Some(thread))));
+            }
+        });
+        let mut told: Vec<_> = log.entries(&[1, 2, 3, 4]).iter().map(|e| (e.vcpu, e.start)).collect();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!((told.len(), log.full_since()), (4000, None));
+    }
+
+    struct Busy(std::time::Duration);
+
+    impl DirtyTracker for Busy {
+        fn arm(&mut self) -> Result<(), TrackerError> {
+            Ok(())
+        }
+        fn harvest(&mut self, _: &mut DirtySet) -> Result<(), TrackerError> {
+            Ok(())
+        }
+        fn re_arms_lazily(&self) -> bool {
+            true
+        }
+        fn before_read(&mut self, _: u64, _: u64) -> Result<(), TrackerError> {
+            std::thread::sleep(self.0);
+            Ok(())
+        }
+        fn disarm(&mut self) -> Result<(), TrackerError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_tracker_does_is_entered_by_name() {
+        let log = EventLog::default();
+        log.make_room(16);
+        let mut busy = Busy(std::time::Duration::from_millis(1));
+        let mut logged = Logged { tracker: &mut busy, log: &log };
+        logged.arm().unwrap();
+        logged.harvest(&mut DirtySet::new(64)).unwrap();
+        assert!(logged.re_arms_lazily());
+        logged.before_read(0, 1).unwrap();
+        logged.disarm().unwrap();
+        let causes: Vec<_> = log.entries(&[]).iter().map(|e| e.cause).collect();
+        assert_eq!(causes, [Cause::Arm, Cause::Harvest, Cause::Clear, Cause::Disarm]);
+    }
+}
