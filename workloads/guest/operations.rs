@@ -17,6 +17,8 @@ use crate::telemetry::Telemetry;
 pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: usize) -> ! {
     match params.program {
         abi::PROGRAM_PARAMETRIC => Worker::<programs::Parametric>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_KV | abi::PROGRAM_KV_MODIFY => Worker::<programs::Kv>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_PAGE_CACHE => Worker::<programs::PageCache>::run(params, memory, telemetry, vcpu),
         _ => crate::fatal("no such program"),
     }
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::abi;
+use crate::programs::{kv, page_cache};
 use crate::units::{Bytes, Rate, Seconds};
 
 /// In which order operations choose pages of the working set.
@@ -193,6 +194,7 @@ impl Program {
     pub const fn least_pages(self) -> u64 {
         match self {
             Self::Parametric | Self::Memstress | Self::XbzrleDoc | Self::Guestperf => 1,
+            Self::Kv | Self::KvModify | Self::Log | Self::Gc | Self::PageCache => 16,
             _ => 64,
         }
     }
@@ -316,6 +318,16 @@ impl Settings {
         fill: Fill { zero: 0.5, random: 0.25, text: 0.25, duplicate: 0.0 },
         phases: Vec::new(),
     };
+
+    /// How many things a program chooses from by `pattern` in a part of `pages` pages: pages, keys, or blocks of a file.
+    #[must_use]
+    pub const fn choices(&self, pages: u64) -> u64 {
+        match self.program {
+            Program::Kv | Program::KvModify => kv::records(pages),
+            Program::PageCache => page_cache::requests(pages, self.accesses),
+            _ => pages,
+        }
+    }
 
     /// The settings in a phase.
     #[must_use]

@@ -9,7 +9,7 @@ use std::process::Command;
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine;
-use migbench_workloads::settings::{Change, Content, Pattern, Settings};
+use migbench_workloads::settings::{Change, Content, Pattern, Program, Settings};
 use migbench_workloads::units::Bytes;
 use zerocopy::IntoBytes;
 
@@ -75,6 +75,17 @@ fn works_and_validates_under_every_pattern_and_content() {
         let Some((text, code)) = run(&params(&settings, 0)) else { return };
         // isa-debug-exit: (0 << 1) | 1
         assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("self-test: 5000 operations"), "{text}");
+        assert!(text.contains("14336 pages valid, a flipped bit found"), "{text}");
+    }
+}
+
+#[test]
+fn stores_work_and_validate() {
+    for program in [Program::Kv, Program::KvModify, Program::PageCache] {
+        let settings = Settings { program, pattern: Pattern::Zipf(0.99), accesses: 8, ..settings() };
+        let Some((text, code)) = run(&params(&settings, 0)) else { return };
+        assert_eq!(code, Some(1), "{program:?}: {text}");
         assert!(text.contains("self-test: 5000 operations"), "{text}");
         assert!(text.contains("14336 pages valid, a flipped bit found"), "{text}");
     }

@@ -5,6 +5,7 @@
 //! by what another engine then saves.
 
 mod parametric;
+mod stores;
 
 use std::sync::LazyLock;
 
@@ -25,7 +26,7 @@ pub struct Named {
 
 /// Every named workload, in the order in which they are listed to users.
 pub static ALL: LazyLock<Vec<Named>> =
-    LazyLock::new(|| [parametric::named()].into_iter().flatten().collect());
+    LazyLock::new(|| [parametric::named(), stores::named()].into_iter().flatten().collect());
 
 /// The named workload of that name.
 #[must_use]

@@ -5,10 +5,17 @@
 //! locks; a program does not see the difference. Each part has a state of the program beside its memory, in memory of the
 //! guest as well: what the two say of each other is how a page that arrives stale after a migration is found.
 
+pub mod kv;
+mod ledger;
+pub mod page_cache;
 pub mod parametric;
+#[cfg(all(test, not(guest)))]
+mod trials;
 
 use crate::abi::{Params, Stage};
 
+pub use kv::Kv;
+pub use page_cache::PageCache;
 pub use parametric::Parametric;
 
 /// Where a program runs.
@@ -55,6 +62,18 @@ impl Wrong {
     #[must_use]
     pub const fn state(offset: u64, found: u64, expected: u64) -> Self {
         Self { reason: crate::abi::BAD_STATE, offset, found, expected }
+    }
+}
+
+impl Stage {
+    /// Of `things` in a part of `words` words, spread over all of it: how many the operations of this stage go to.
+    const fn share(&self, things: u64, words: usize) -> u64 {
+        let pages = words as u64 / 512;
+        if self.pages >= pages {
+            return things;
+        }
+        let share = things * self.pages / pages;
+        if share == 0 { 1 } else { share }
     }
 }
 
