@@ -18,6 +18,8 @@ pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: usize)
     match params.program {
         abi::PROGRAM_PARAMETRIC => Worker::<programs::Parametric>::run(params, memory, telemetry, vcpu),
         abi::PROGRAM_KV | abi::PROGRAM_KV_MODIFY => Worker::<programs::Kv>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_LOG => Worker::<programs::Log>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_GC => Worker::<programs::Gc>::run(params, memory, telemetry, vcpu),
         abi::PROGRAM_PAGE_CACHE => Worker::<programs::PageCache>::run(params, memory, telemetry, vcpu),
         _ => crate::fatal("no such program"),
     }

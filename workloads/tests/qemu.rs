@@ -82,7 +82,7 @@ fn works_and_validates_under_every_pattern_and_content() {
 
 #[test]
 fn stores_work_and_validate() {
-    for program in [Program::Kv, Program::KvModify, Program::PageCache] {
+    for program in [Program::Kv, Program::KvModify, Program::PageCache, Program::Gc, Program::Log] {
         let settings = Settings { program, pattern: Pattern::Zipf(0.99), accesses: 8, ..settings() };
         let Some((text, code)) = run(&params(&settings, 0)) else { return };
         assert_eq!(code, Some(1), "{program:?}: {text}");

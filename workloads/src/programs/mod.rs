@@ -5,8 +5,10 @@
 //! locks; a program does not see the difference. Each part has a state of the program beside its memory, in memory of the
 //! guest as well: what the two say of each other is how a page that arrives stale after a migration is found.
 
+pub mod gc;
 pub mod kv;
 mod ledger;
+pub mod log;
 pub mod page_cache;
 pub mod parametric;
 #[cfg(all(test, not(guest)))]
@@ -14,7 +16,9 @@ mod trials;
 
 use crate::abi::{Params, Stage};
 
+pub use gc::Gc;
 pub use kv::Kv;
+pub use log::Log;
 pub use page_cache::PageCache;
 pub use parametric::Parametric;
 

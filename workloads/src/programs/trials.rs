@@ -1,4 +1,5 @@
 //! Trials that every program over words goes through on the host: it stays sound, and what is not its own doing is found.
+#![allow(clippy::unwrap_used)]
 
 use super::{Done, Place, Program};
 use crate::abi::{Params, Stage};
