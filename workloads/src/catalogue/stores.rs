@@ -10,9 +10,9 @@ fn kv() -> Settings {
     Settings {
         program: Program::Kv,
         pattern: ZIPF,
-        accesses: 16,
+        accesses: 8,
         content: Content::Random,
-        load: Load::Pressure(0.5),
+        load: Load::Pressure(0.7),
         ..Settings::BASE
     }
 }
@@ -24,7 +24,7 @@ pub(super) fn named() -> Vec<Named> {
             summary: "a key-value store, YCSB A: half reads, half updates",
             about: "Models a session store: a hash index, a heap of records and free lists in guest memory, under \
 YCSB's workload A.\n\n\
-- 50 % of the operations read, 50 % update. An operation is a pipeline of 16 requests of one kind (`accesses`), \
+- 50 % of the operations read, 50 % update. An operation is a pipeline of 8 requests of one kind (`accesses`), \
 since a single one takes a fraction of a microsecond.\n\
 - Keys by a Zipf distribution of exponent 0.99, scrambled, as in YCSB: the most popular of some 80,000 keys gets 8 % of \
 the requests.\n\
@@ -32,7 +32,7 @@ the requests.\n\
 whole new value, in place unless one in eight draws a length of another class: then it takes a block from \
 that class's free list, frees its own and changes the index.\n\
 - Values are random bytes, as YCSB's are; `settings.content` has others.\n\
-- Pressure 0.5: written pages, a page counted once per operation, amount to half of the link. 64 MiB working set.\n\n\
+- Pressure 0.7: written pages, a page counted once per operation, amount to 70 % of the link. 64 MiB working set.\n\n\
 Look for: far fewer dirty pages than page writes, because popular records are written again and again; a dirty set \
 that hardly shrinks with shorter rounds, because it is the popular keys; `latency_update` in pre-copy beside \
 `latency_read`.",
@@ -52,7 +52,8 @@ Look for: rounds that shrink fast, and what tracking costs operations that only 
             name: "kv-c",
             summary: "a key-value store, YCSB C: reads only",
             about: "Models a cache of profiles that are made elsewhere: `kv-a` with YCSB's workload C.\n\n\
-- Nothing is ever written, so the load is 20,000 operations of 16 lookups per second, about as many as `kv-b` has.\n\n\
+- Nothing is ever written, so the load is given in operations: 20,000 per second, of 8 lookups each, which shows a blackout to \
+within 50 us.\n\n\
 Look for: no dirty page but those of the guest's own state; so total time is that of one pass over memory, downtime the \
 fixed cost of a handover, and `latency_read` in pre-copy the price of tracking and of the sender's use of the memory bus.",
             settings: Settings { reads: 1.0, load: Load::Operations(20_000.0), ..kv() },
@@ -96,10 +97,10 @@ go by and should cost no more than the page.",
             summary: "a managed heap with a copying collector: dirties everything in bursts",
             about: "Models a managed runtime: trees of small objects are allocated in one of two semi-spaces, and when it is \
 full, Cheney's collector copies what lives to the other.\n\n\
-- An `allocate` is 8 trees (`accesses`), each a node with seven leaves of 48 to 520 bytes of its own and one of another \
-tree. Seven of eight trees replace one in an eighth of the roots, so that most die young. About two fifths of a space live \
+- An `allocate` is 4 trees (`accesses`), each a node with seven leaves of 48 to 520 bytes of its own and one of another \
+tree. Seven of eight trees replace one in an eighth of the roots, so that most die young. A little over a third of a space lives \
 on at a collection.\n\
-- A collection stops the mutator; it is cut into `collect` steps of at most 2,048 words copied. Copies go to the \
+- A collection stops the mutator; it is cut into `collect` steps of at most 16 KiB copied. Copies go to the \
 other space, and each object that moved is marked in the old one.\n\
 - Objects hold structured records (`settings.content`), as objects of programs do: many small and zero fields.\n\
 - Pressure 0.3, on average: a collection writes many more pages per operation than allocation does, so its bursts are well \
@@ -109,7 +110,7 @@ response time, which the collections make, with and without a migration. Memory 
 that a delta codec knows holds other objects by then.",
             settings: Settings {
                 program: Program::Gc,
-                accesses: 8,
+                accesses: 4,
                 content: Content::Records,
                 load: Load::Pressure(0.3),
                 ..Settings::BASE

@@ -29,9 +29,11 @@ const LEAF: usize = HEADER + 63;
 const TREE: usize = NODE + OWN * LEAF;
 /// The most trees of an operation.
 const BATCH: u32 = 32;
-/// What a step of a collection may cost: a word that is copied costs one, an object [`VISIT`] besides, for the miss.
+/// What a step of a collection may cost: a word that is copied costs one, an object [`VISIT`] besides, for the miss;
+/// to go on to the next one costs [`SCAN`].
 const STEP: usize = 2048;
 const VISIT: usize = 16;
+const SCAN: usize = 8;
 
 /// Lowest byte of an object's first word; over it are its words, or the place that it has moved to.
 const KIND_NODE: u64 = 1;
@@ -217,7 +219,7 @@ impl Gc {
                     }
                 }
                 now.scan += words;
-                cost += 1;
+                cost += SCAN;
             } else {
                 self.current = 1 - self.current;
                 self.free = now.free;
