@@ -114,3 +114,20 @@ fn popular_keys_take_the_share_that_zipf_says() {
     let top = *versions.last().unwrap() as f64 / 20_000.0;
     assert!((top * zeta - 1.0).abs() < 0.1, "{top} of the requests go to the most popular key");
 }
+
+#[test]
+fn a_stage_with_less_memory_goes_to_fewer_keys() {
+    let settings = Settings { reads: 0.0, pattern: Pattern::Uniform, ..settings(settings::Program::Kv) };
+    let mut trial = Trial::<Kv>::new(&settings, 256, 3);
+    trial.stage.pages = 64;
+    for _ in 0..2000 {
+        trial.operate();
+    }
+    let records = trial.program.records;
+    let written = (0..records).filter(|&number| {
+        let (_, at) = trial.program.find(&trial.memory, trial.program.key(number)).unwrap();
+        trial.memory[at + 1] >> 16 > 0
+    });
+    assert!(written.eq(0..records / 4), "a quarter of the keys, and all of them");
+    trial.check().unwrap();
+}

@@ -86,3 +86,19 @@ fn the_hand_spares_what_was_used() {
     }
     trial.check().unwrap();
 }
+
+#[test]
+fn a_stage_with_less_memory_reads_a_smaller_file() {
+    let mut trial = Trial::<PageCache>::new(&settings(Pattern::Uniform), 256, 3);
+    trial.stage.pages = 32;
+    for _ in 0..2000 {
+        trial.operate();
+    }
+    // Half of the cache holds that file.
+    let hits = trial.program.hits;
+    for _ in 0..500 {
+        assert_eq!(trial.operate().operation, LOOKUP);
+    }
+    assert_eq!(trial.program.hits, hits + 2000);
+    trial.check().unwrap();
+}
