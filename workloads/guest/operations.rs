@@ -24,6 +24,10 @@ pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: usize)
         abi::PROGRAM_MEMSTRESS => Worker::<programs::Memstress>::run(params, memory, telemetry, vcpu),
         abi::PROGRAM_XBZRLE_DOC => Worker::<programs::XbzrleDoc>::run(params, memory, telemetry, vcpu),
         abi::PROGRAM_GUESTPERF => Worker::<programs::Guestperf>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_KV | abi::PROGRAM_KV_MODIFY => Worker::<programs::Kv>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_LOG => Worker::<programs::Log>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_GC => Worker::<programs::Gc>::run(params, memory, telemetry, vcpu),
+        abi::PROGRAM_PAGE_CACHE => Worker::<programs::PageCache>::run(params, memory, telemetry, vcpu),
         _ => crate::fatal("no such program"),
     }
 }

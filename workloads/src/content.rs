@@ -136,6 +136,13 @@ impl Stream {
         }
     }
 
+    /// Fills `words` with those that follow.
+    pub fn fill_words(&mut self, words: &mut [u64]) {
+        for word in words {
+            *word = self.word();
+        }
+    }
+
     /// Fills `bytes` with the words that follow; of the last one as many bytes as there is room for.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         let mut words = bytes.chunks_exact_mut(8);

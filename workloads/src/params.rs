@@ -75,7 +75,7 @@ impl Params {
             text_q32: of_filled(text),
             duplicate_q32: of_filled(duplicate),
             self_test_operations: 0,
-            zipf_zeta: zeta((pages / u64::from(parts)).max(1), theta),
+            zipf_zeta: zeta(settings.choices((pages / u64::from(parts)).max(1)).max(1), theta),
             zipf_theta: theta,
             vcpus,
             parts,

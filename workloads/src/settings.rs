@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::abi;
+use crate::programs::{kv, page_cache};
 use crate::units::{Bytes, Rate, Seconds};
 
 /// In which order operations choose pages of the working set.
@@ -198,8 +199,7 @@ impl Program {
             // Three matrices of one block.
             Self::Matmul => 6,
             // A table of groups and a chunk of each column.
-            Self::Analytics => 16,
-            _ => 64,
+            Self::Analytics | Self::Kv | Self::KvModify | Self::Log | Self::Gc | Self::PageCache => 16,
         }
     }
 }
@@ -322,6 +322,16 @@ impl Settings {
         fill: Fill { zero: 0.5, random: 0.25, text: 0.25, duplicate: 0.0 },
         phases: Vec::new(),
     };
+
+    /// How many things a program chooses from by `pattern` in a part of `pages` pages: pages, keys, or blocks of a file.
+    #[must_use]
+    pub const fn choices(&self, pages: u64) -> u64 {
+        match self.program {
+            Program::Kv | Program::KvModify => kv::records(pages),
+            Program::PageCache => page_cache::requests(pages, self.accesses),
+            _ => pages,
+        }
+    }
 
     /// The settings in a phase.
     #[must_use]

@@ -99,6 +99,17 @@ fn programs_that_compute_work_and_validate() {
 }
 
 #[test]
+fn stores_work_and_validate() {
+    for program in [Program::Kv, Program::KvModify, Program::PageCache, Program::Gc, Program::Log] {
+        let settings = Settings { program, pattern: Pattern::Zipf(0.99), accesses: 8, ..settings() };
+        let Some((text, code)) = run(&params(&settings, 0)) else { return };
+        assert_eq!(code, Some(1), "{program:?}: {text}");
+        assert!(text.contains("self-test: 5000 operations"), "{text}");
+        assert!(text.contains("14336 pages valid, a flipped bit found"), "{text}");
+    }
+}
+
+#[test]
 fn a_bad_parameter_block_is_named() {
     let Some((text, code)) = run(&Params { version: 99, ..params(&settings(), 0) }) else { return };
     assert_eq!(code, Some(3), "{text}");

@@ -7,6 +7,7 @@
 mod compute;
 mod elsewhere;
 mod parametric;
+mod stores;
 
 use std::sync::LazyLock;
 
@@ -27,7 +28,10 @@ pub struct Named {
 
 /// Every named workload, in the order in which they are listed to users.
 pub static ALL: LazyLock<Vec<Named>> = LazyLock::new(|| {
-    [parametric::named(), compute::named(), elsewhere::named()].into_iter().flatten().collect()
+    [parametric::named(), stores::named(), compute::named(), elsewhere::named()]
+        .into_iter()
+        .flatten()
+        .collect()
 });
 
 /// The named workload of that name.

@@ -6,9 +6,16 @@
 //! guest as well: what the two say of each other is how a page that arrives stale after a migration is found.
 
 pub mod analytics;
+pub mod gc;
+pub mod kv;
+mod ledger;
+pub mod log;
 pub mod matmul;
+pub mod page_cache;
 pub mod parametric;
 pub mod sort;
+#[cfg(all(test, not(guest)))]
+mod store_trials;
 pub mod stream;
 pub mod sweep;
 #[cfg(all(test, not(guest)))]
@@ -17,7 +24,11 @@ mod trials;
 use crate::abi::{Params, Stage};
 
 pub use analytics::Analytics;
+pub use gc::Gc;
+pub use kv::Kv;
+pub use log::Log;
 pub use matmul::Matmul;
+pub use page_cache::PageCache;
 pub use parametric::Parametric;
 pub use sort::Sort;
 pub use stream::Stream;
@@ -74,6 +85,18 @@ impl Wrong {
     #[must_use]
     pub const fn state(offset: u64, found: u64, expected: u64) -> Self {
         Self { reason: crate::abi::BAD_STATE, offset, found, expected }
+    }
+}
+
+impl Stage {
+    /// Of `things` in a part of `words` words, spread over all of it: how many the operations of this stage go to.
+    const fn share(&self, things: u64, words: usize) -> u64 {
+        let pages = words as u64 / 512;
+        if self.pages >= pages {
+            return things;
+        }
+        let share = things * self.pages / pages;
+        if share == 0 { 1 } else { share }
     }
 }
 
