@@ -1,8 +1,10 @@
 //! Passes over memory, as `memstress` of the kernel's selftests makes them (tools/testing/selftests/kvm/lib/memstress.c):
 //! each pass takes as many steps as the vCPU has pages; a step goes to the next page, or to a random one, and writes a
-//! constant to its first word, or reads it. A pass begins when the host allows it.
+//! constant to its first word, or reads it. A pass begins when the host allows it. With epochs the word written is the
+//! number of the pass, as in the kernel's `dirty_log_test`, so that the host sees by a page's content when it was written.
 
 use core::hint::black_box;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::abi::{self, Params};
@@ -25,23 +27,23 @@ pub fn run(params: &Params, memory: &Memory, telemetry: &Telemetry, vcpu: u64) -
         crate::fatal("fewer pages in the working set than vCPUs");
     }
     let mut random = Random::new(params.seed.wrapping_add(vcpu));
-    let (mut steps, mut writes, mut pass) = (0, 0, 0);
+    let (mut steps, mut writes, mut pass) = (0, 0, 0_u32);
     telemetry.set_state(abi::STATE_RUNNING);
     while telemetry.command() == abi::COMMAND_RUN {
         if telemetry.control.pass.load(Acquire) == pass {
             core::hint::spin_loop();
             continue;
         }
+        let value = if params.flags & abi::FLAG_EPOCHS != 0 { u64::from(pass) + 1 } else { VALUE };
         for step in 0..pages {
             let page = if params.pattern == abi::PATTERN_SEQUENTIAL { step } else { random.below(pages) };
-            let word = memory.first_word(first + page);
+            // SAFETY: set_up mapped all owned pages at the window; vCPUs that overlap access the word atomically too.
+            let word = unsafe { AtomicU64::from_ptr(memory.first_word(first + page)) };
             if random.next() >> 32 >= params.stages[0].reads_q32 {
-                // SAFETY: set_up mapped all owned pages at the window; vCPUs that overlap write the same value.
-                unsafe { word.write_volatile(VALUE) };
+                word.store(value, Relaxed);
                 writes += 1;
             } else {
-                // SAFETY: as above.
-                black_box(unsafe { word.read_volatile() });
+                black_box(word.load(Relaxed));
             }
         }
         steps += pages;

@@ -40,6 +40,8 @@ pub const FLAG_FAULT: u32 = 8;
 pub const FLAG_PASSES: u32 = 16;
 /// [`Params::flags`]: in passes, every vCPU goes over the whole working set instead of its own part.
 pub const FLAG_OVERLAP: u32 = 32;
+/// [`Params::flags`]: in passes, what is written is the number of the pass instead of a constant.
+pub const FLAG_EPOCHS: u32 = 64;
 
 /// [`Params::pattern`] values.
 pub const PATTERN_SEQUENTIAL: u32 = 0;

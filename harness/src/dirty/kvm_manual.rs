@@ -86,8 +86,9 @@ impl DirtyTracker for KvmManual {
     }
 
     fn before_read(&mut self, first: u64, count: u64) -> Result<(), TrackerError> {
-        let machine = Arc::clone(&self.machine);
-        for region in machine.ram().regions() {
+        // Indexed, since clearing borrows all of the tracker; and this is called for each run of pages.
+        for index in 0..self.machine.ram().regions().len() {
+            let region = self.machine.ram().regions()[index];
             let end = (first + count).min(region.first_page + region.pages);
             let mut page = first.max(region.first_page);
             while page < end {
@@ -95,7 +96,7 @@ impl DirtyTracker for KvmManual {
                 let next = (start + self.chunk).min(region.pages);
                 let asked = word(page)..=word((region.first_page + next).min(end) - 1);
                 if self.reported[asked].iter().any(|&w| w != 0) {
-                    self.clear(region, start, next).map_err(failed("clear the dirty log"))?;
+                    self.clear(&region, start, next).map_err(failed("clear the dirty log"))?;
                 }
                 page = region.first_page + next;
             }

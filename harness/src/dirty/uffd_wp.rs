@@ -4,7 +4,8 @@
 //! The thread lifts first and records afterwards. The other way round a harvest in between would take the record and
 //! protect the page before the lift, and what is written after the lift would never be found. This way a page may be
 //! written and not yet recorded when a harvest passes; the next one has it, and to be the last word, each harvest first
-//! waits until the thread is done with all that it had taken up.
+//! waits until the thread is done with all that it had taken up. Most often that is nothing: the thread says so before
+//! it sleeps, and then nobody needs to wake it.
 //!
 //! A vCPU that waits for a thread that is gone would wait for ever. However the thread ends, it lifts all protection.
 
@@ -59,6 +60,8 @@ struct Shared {
     /// Wakes the thread.
     bell: UnixStream,
     stop: AtomicBool,
+    /// Raised before faults are taken up, lowered when all of them are recorded, and never lowered if that fails.
+    busy: AtomicBool,
     /// Harvests that asked whether the thread is done.
     asked: AtomicU64,
     answer: Mutex<Answer>,
@@ -101,6 +104,38 @@ impl UffdWp {
         self
     }
 
+    /// Takes out the runs of host addresses that a harvest would protect again, for benches. They stay unprotected.
+    ///
+    /// # Errors
+    /// When it is not armed, or its thread is gone.
+    #[doc(hidden)]
+    pub fn take_runs(&self) -> io::Result<Vec<(u64, u64)>> {
+        let Some((shared, _)) = &self.armed else { return Err(io::Error::other("it is not armed")) };
+        shared.drain()?;
+        let mut taken = Vec::new();
+        for region in self.ram.regions() {
+            shared.take(
+                region,
+                |_, _| {},
+                |start, end| {
+                    taken.push((start, end));
+                    Ok(())
+                },
+            )?;
+        }
+        Ok(taken)
+    }
+
+    /// Protects them again, and does nothing else.
+    ///
+    /// # Errors
+    /// As `UFFDIO_WRITEPROTECT`.
+    #[doc(hidden)]
+    pub fn protect_runs(&self, runs: &[(u64, u64)]) -> io::Result<()> {
+        let Some((shared, _)) = &self.armed else { return Err(io::Error::other("it is not armed")) };
+        runs.iter().try_for_each(|&(start, end)| shared.protection.protect(start, end))
+    }
+
     /// Stops the thread. It lifts all protection as it ends.
     fn stop(&mut self) -> io::Result<()> {
         let Some((shared, thread)) = self.armed.take() else { return Ok(()) };
@@ -131,6 +166,10 @@ impl Shared {
 
     /// Waits until every fault that the thread took up before now is lifted and recorded.
     fn drain(&self) -> io::Result<()> {
+        // A write that is done was lifted before it, and that raised the flag: lowered again, it is recorded.
+        if !self.busy.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.ring();
         let mut answer = self.answer();
@@ -177,6 +216,7 @@ impl Shared {
         let mut events = EventBuffer::new(FAULTS);
         let mut rings = [0; 64];
         loop {
+            self.busy.store(true, Ordering::SeqCst);
             let asked = self.asked.load(Ordering::Acquire);
             self.protection.take_faults(&mut events, |fault| self.handle(fault))?;
             let mut answer = self.answer();
@@ -185,6 +225,7 @@ impl Shared {
                 self.answered.notify_all();
             }
             drop(answer);
+            self.busy.store(false, Ordering::Release);
             if self.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -202,8 +243,14 @@ impl Shared {
         }
     }
 
-    /// Adds what was recorded of a region to `dirty`, and protects it again run by run.
-    fn take(&self, region: &Region, dirty: &mut DirtySet) -> io::Result<()> {
+    /// Takes out what was recorded of a region: gives each word of it to `words`, with its first page, and each run of
+    /// host addresses to `runs`.
+    fn take(
+        &self,
+        region: &Region,
+        mut words: impl FnMut(u64, u64),
+        mut runs: impl FnMut(u64, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let address = |page: u64| region.host_address + (page - region.first_page) * PAGE_SIZE;
         // A run that goes on over words, `[start, end)`.
         let mut run = (0, 0);
@@ -213,24 +260,22 @@ impl Shared {
                 continue;
             }
             let mut bits = written.swap(0, Ordering::AcqRel);
-            dirty.insert_words(first, &[bits]);
+            words(first, bits);
             while bits != 0 {
                 let skip = u64::from(bits.trailing_zeros());
                 let ones = u64::from((bits >> skip).trailing_ones());
                 bits &= !((u64::MAX >> (64 - ones)) << skip);
                 let start = first + skip;
                 if run.1 != start {
-                    self.protect(run, address)?;
+                    if run.0 != run.1 {
+                        runs(address(run.0), address(run.1))?;
+                    }
                     run.0 = start;
                 }
                 run.1 = start + ones;
             }
         }
-        self.protect(run, address)
-    }
-
-    fn protect(&self, run: (u64, u64), address: impl Fn(u64) -> u64) -> io::Result<()> {
-        if run.0 == run.1 { Ok(()) } else { self.protection.protect(address(run.0), address(run.1)) }
+        if run.0 == run.1 { Ok(()) } else { runs(address(run.0), address(run.1)) }
     }
 }
 
@@ -272,6 +317,7 @@ impl DirtyTracker for UffdWp {
             log: Arc::clone(&self.log),
             bell,
             stop: AtomicBool::new(false),
+            busy: AtomicBool::new(true),
             asked: AtomicU64::new(0),
             answer: Mutex::default(),
             answered: Condvar::new(),
@@ -296,7 +342,10 @@ impl DirtyTracker for UffdWp {
         };
         shared.drain().map_err(failed("wait for faults to be handled"))?;
         for region in self.ram.regions() {
-            shared.take(region, dirty).map_err(failed("write-protect pages again"))?;
+            let protect = |start, end| shared.protection.protect(start, end);
+            shared
+                .take(region, |first, bits| dirty.insert_words(first, &[bits]), protect)
+                .map_err(failed("write-protect pages again"))?;
         }
         Ok(())
     }
