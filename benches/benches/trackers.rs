@@ -1,55 +1,14 @@
 //! Arm, harvest and re-arm of each tracker over a guest of 512 MiB that has just written 64 MiB, and beside the
-//! harvest of `kvm-bitmap` the bare ioctl that it needs, in the same run.
+//! harvest of `kvm-bitmap` the bare ioctl that it needs. The bench `harvest` holds all of them to their bare calls.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use migbench::dirty::{DirtySet, DirtyTracker, tracker};
 use migbench::sys::kvm::get_dirty_log;
-use migbench::sys::memory::Telemetry;
-use migbench::vm::Vm;
-use migbench_benches::have_kvm;
-use migbench_scenarios::cell::{Cell, Engine, Tracker};
-use migbench_workloads::abi;
-use migbench_workloads::settings::Pattern;
-use migbench_workloads::units::Bytes;
-
-/// A guest that makes a pass over its working set when told to.
-struct Guest {
-    cell: Cell,
-    vm: Vm,
-    pass: u32,
-}
-
-impl Guest {
-    fn boot(which: Tracker) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut cell = Cell::default_for(Engine::TrackOnly, "write-heavy")?;
-        cell.tracker = which;
-        cell.timing = false;
-        cell.memory = Bytes(512 << 20);
-        cell.settings.working_set = Bytes(64 << 20);
-        cell.settings.reads = 0.0;
-        cell.settings.pattern = Pattern::Sequential;
-        let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-        let telemetry = Arc::new(Telemetry::map(memfd, 1, false)?);
-        let vm = Vm::boot(&cell, 1, abi::FLAG_PASSES, telemetry)?;
-        let mut guest = Self { cell, vm, pass: 0 };
-        guest.write();
-        Ok(guest)
-    }
-
-    /// One pass: every page of the working set is written.
-    fn write(&mut self) {
-        self.pass += 1;
-        let telemetry = self.vm.telemetry();
-        telemetry.control().pass.store(self.pass, Release);
-        while telemetry.vcpu(0).pass.load(Acquire) < self.pass {
-            std::thread::sleep(Duration::from_micros(20));
-        }
-    }
-}
+use migbench_benches::{Passes, have_kvm};
+use migbench_scenarios::cell::Tracker;
 
 fn time(what: impl FnOnce()) -> Duration {
     let start = std::time::Instant::now();
@@ -82,7 +41,7 @@ fn trackers(criterion: &mut Criterion) {
         return;
     }
     for &(name, which) in Tracker::ALL {
-        let mut guest = match Guest::boot(which) {
+        let mut guest = match Passes::cell(which).and_then(Passes::boot) {
             Ok(guest) => guest,
             Err(error) => {
                 eprintln!("skipped: {name}: {error}");

@@ -4,9 +4,17 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
+use migbench::sys::memory::Telemetry;
+use migbench::vm::Vm;
 use migbench_reports::record::{Kind, Record};
-use migbench_scenarios::cell::Cell;
+use migbench_scenarios::cell::{Cell, Engine, Tracker};
+use migbench_workloads::abi;
+use migbench_workloads::settings::Pattern;
+use migbench_workloads::units::Bytes;
 
 /// Whether only one small pass was asked for (`cargo bench -- --test`).
 #[must_use]
@@ -58,6 +66,56 @@ impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(3);
         write!(f, "{:.digits$} ({:.digits$} to {:.digits$})", self.median, self.least, self.most)
+    }
+}
+
+/// A guest of 512 MiB that makes a pass over its working set when told to.
+#[derive(Debug)]
+pub struct Passes {
+    /// What it was booted for.
+    pub cell: Cell,
+    /// The guest.
+    pub vm: Vm,
+    pass: u32,
+}
+
+impl Passes {
+    /// The cell of one that writes each page of its first 64 MiB, in order.
+    ///
+    /// # Errors
+    /// When the catalogue has no such workload.
+    pub fn cell(tracker: Tracker) -> Result<Cell, Box<dyn std::error::Error>> {
+        let mut cell = Cell::default_for(Engine::TrackOnly, "write-heavy")?;
+        cell.tracker = tracker;
+        cell.timing = false;
+        cell.memory = Bytes(512 << 20);
+        cell.settings.working_set = Bytes(64 << 20);
+        cell.settings.reads = 0.0;
+        cell.settings.pattern = Pattern::Sequential;
+        Ok(cell)
+    }
+
+    /// Boots it and lets it make a first pass, which brings its memory in.
+    ///
+    /// # Errors
+    /// As the boot.
+    pub fn boot(cell: Cell) -> Result<Self, Box<dyn std::error::Error>> {
+        let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+        let telemetry = Arc::new(Telemetry::map(memfd, 1, false)?);
+        let vm = Vm::boot(&cell, 1, abi::FLAG_PASSES, telemetry)?;
+        let mut guest = Self { cell, vm, pass: 0 };
+        guest.write();
+        Ok(guest)
+    }
+
+    /// One pass, from its start to its end.
+    pub fn write(&mut self) {
+        self.pass += 1;
+        let telemetry = self.vm.telemetry();
+        telemetry.control().pass.store(self.pass, Release);
+        while telemetry.vcpu(0).pass.load(Acquire) < self.pass {
+            std::thread::sleep(Duration::from_micros(20));
+        }
     }
 }
 
