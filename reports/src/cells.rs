@@ -86,7 +86,9 @@ pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<Compariso
 }
 
 fn empty<'a>(manifest: &'a Manifest, plan: &'a Comparison) -> ComparisonRuns<'a> {
-    let labels: Vec<_> = plan.cells.iter().map(|planned| label(&plan.compare, planned)).collect();
+    let baseline = plan.cells.iter().find(|planned| planned.id == plan.baseline);
+    let engine = baseline.map_or(Engine::None, |planned| planned.cell.engine);
+    let labels: Vec<_> = plan.cells.iter().map(|planned| label(&plan.compare, planned, engine)).collect();
     let mut cells: Vec<_> = plan
         .cells
         .iter()
@@ -114,7 +116,18 @@ fn empty<'a>(manifest: &'a Manifest, plan: &'a Comparison) -> ComparisonRuns<'a>
     ComparisonRuns { plan, cells }
 }
 
-fn label(axis: &str, planned: &PlannedCell) -> String {
+/// The cell's value on the axis, where cells are of `engine`. Controls beside them are told by their own engine first.
+fn label(axis: &str, planned: &PlannedCell, engine: Engine) -> String {
+    match planned.cell.engine {
+        other if axis == "engine" || other == engine => value(axis, planned),
+        // Nothing is tracked or sent, whatever the axis says.
+        Engine::None => Engine::None.to_string(),
+        other @ (Engine::TrackOnly | Engine::StopAndCopy) => format!("{other} {}", value(axis, planned)),
+        _ => value(axis, planned),
+    }
+}
+
+fn value(axis: &str, planned: &PlannedCell) -> String {
     let pointer = format!("/{}", axis.replace('.', "/"));
     let cell = serde_json::to_value(&planned.cell).unwrap_or_default();
     match cell.pointer(&pointer) {
@@ -128,6 +141,8 @@ fn label(axis: &str, planned: &PlannedCell) -> String {
 
 #[cfg(test)]
 mod tests {
+    use migbench_scenarios::cell::Tracker;
+
     use super::*;
     use crate::sample::{self, Sample};
 
@@ -160,6 +175,23 @@ mod tests {
         let (sorted, _) = sort(&manifest, &[]);
         let labels: Vec<_> = sorted[1].cells.iter().map(|cell| cell.label.as_str()).collect();
         assert_eq!(labels, ["full", "delta", "none", "stop-and-copy"]);
+    }
+
+    #[test]
+    fn controls_among_trackers_are_told_by_their_engine() {
+        let mut manifest = sample::manifest();
+        let plan = &mut manifest.comparisons[1];
+        plan.compare = "tracker".to_owned();
+        plan.cells.truncate(1);
+        for (engine, tracker) in
+            [("none", Tracker::KvmBitmap), ("track-only", Tracker::KvmBitmap), ("full", Tracker::KvmRing)]
+        {
+            let cell = Cell { tracker, ..sample::cell("write-heavy", engine) };
+            plan.cells.push(PlannedCell { id: format!("{engine}/{tracker}"), cell });
+        }
+        let (sorted, _) = sort(&manifest, &[]);
+        let labels: Vec<_> = sorted[1].cells.iter().map(|cell| cell.label.as_str()).collect();
+        assert_eq!(labels, ["kvm-bitmap", "kvm-ring", "none", "track-only kvm-bitmap"]);
     }
 
     #[test]

@@ -47,6 +47,7 @@ const TRACKERS: &[Measure] = &[
     Measure::Metric(MetricKey::StallPrecopy),
     Measure::Metric(MetricKey::SlowdownPrecopy),
     Measure::Metric(MetricKey::VcpuRunDelay),
+    Measure::Metric(MetricKey::EngineRunDelay),
     Measure::PrecopyWriteTail,
     Measure::PrecopyWriteMax,
     Measure::Metric(MetricKey::Downtime),

@@ -23,9 +23,13 @@ const EXAMPLES: &str = "\
 Examples:
   migbench track --memory 1GiB --working-set 256MiB
   migbench track --tracker kvm-bitmap,kvm-ring --vcpus 2 --overlap --random
-  migbench track --memory 256MiB,1GiB,8GiB --working-set 64MiB,200MiB --repeat 3
+  migbench track --scaling --repeat 3
 
 Sizes are written like 256MiB; a bare 1G is refused.";
+
+/// Guest memory and working sets of `--scaling`. In each row one of them is fixed; 504 MiB is what 512 MiB leave.
+const SCALING: [(&str, &str); 2] =
+    [("256MiB,1GiB,4GiB,8GiB", "64MiB"), ("512MiB", "5MiB,50MiB,250MiB,504MiB")];
 
 /// Measures dirty logging alone, without a migration, and compares trackers.
 ///
@@ -44,6 +48,10 @@ pub struct Track {
     /// Memory that a pass goes over; several with commas.
     #[arg(long, default_value = "256MiB", value_name = "SIZES")]
     working_set: String,
+    /// Instead of one size, those that tell what a tracker costs per GiB and per dirty page: guests of 256 MiB to 8 GiB
+    /// that write 64 MiB, and a guest of 512 MiB that writes 1 % to 98 % of it (all that its program leaves).
+    #[arg(long, conflicts_with_all = ["memory", "working_set"])]
+    scaling: bool,
     /// Virtual CPUs.
     #[arg(long, default_value_t = 1)]
     vcpus: u32,
@@ -119,18 +127,24 @@ impl Track {
             "name = \"track\"\ndescription = \"dirty logging alone\"\nrepetitions = {}\nseed = {}\n\
              [defaults]\nworkload = \"passes\"\nengine = \"track-only\"\nvcpus = {}\n\
              [workload.passes]\nbase = \"write-heavy\"\nreads = {}\npattern = \"{}\"\nload = \"flat-out\"\n\
-             content = \"same\"\nfill = {{ zero = 1.0, random = 0.0, text = 0.0 }}\n\
-             [[comparison]]\naxes = {{ tracker = [{}], memory = [{}], settings.working_set = [{}] }}\n\
-             compare = \"tracker\"\nbaseline = \"{baseline}\"\noptional = true\n",
+             content = \"same\"\nfill = {{ zero = 1.0, random = 0.0, text = 0.0 }}\n",
             self.repeat,
             self.seed,
             self.vcpus,
             1.0 - self.writes / 100.0,
             if self.random { "uniform" } else { "sequential" },
-            list(&trackers),
-            list(&self.memory),
-            list(&self.working_set),
         );
+        let one = [(self.memory.as_str(), self.working_set.as_str())];
+        for (memory, working_set) in if self.scaling { &SCALING[..] } else { &one } {
+            let _ = write!(
+                text,
+                "[[comparison]]\naxes = {{ tracker = [{}], memory = [{}], settings.working_set = [{}] }}\n\
+                 compare = \"tracker\"\nbaseline = \"{baseline}\"\noptional = true\n",
+                list(&trackers),
+                list(memory),
+                list(working_set),
+            );
+        }
         text
     }
 
