@@ -117,7 +117,7 @@ metrics! {
     TotalTime = "total_time", Seconds, Smaller, "total time",
         "From the source's order to start, before the tracker is armed, until the source hears that the guest runs at the destination.";
     SetupTime = "setup_time", Seconds, Smaller, "set-up",
-        "Arming the dirty tracker and connecting; a part of `total_time`.";
+        "Arming the dirty tracker and connecting; a part of `total_time`. Of the control `track-only`, arming alone.";
     DestinationPrepareTime = "destination_prepare_time", Seconds, Smaller, "destination prepared",
         "Making the destination's memory and touching it where pre-faulting is on. Never a part of `total_time`, for any engine.";
     Downtime = "downtime", Seconds, Smaller, "downtime",
@@ -239,7 +239,7 @@ metrics! {
     PassTimeUnlogged = "pass_time_unlogged", Seconds, Smaller, "pass unlogged",
         "Dirty logging alone: a pass before logging starts.";
     ArmTime = "arm_time", Seconds, Smaller, "arm",
-        "Dirty logging alone: turning the tracker on.";
+        "Dirty logging alone: turning the tracker on, until every page is armed. A tracker that arms pages as they are read is told that all of them are.";
     PassTime = "pass_time", Seconds, Smaller, "pass logged",
         "Dirty logging alone: a logged pass of the slowest vCPU, the median over passes.";
     FirstWriteTime = "first_write_time", Seconds, Smaller, "first write",

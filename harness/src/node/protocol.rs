@@ -236,6 +236,8 @@ pub struct SourceReport {
     pub sending: Option<Sending>,
     /// Start and end of what a control did instead.
     pub control: Option<(u64, u64)>,
+    /// When `track-only` had armed its tracker.
+    pub armed: Option<u64>,
     /// Harvests of `track-only`.
     pub rounds: Vec<Round>,
     /// Operations, page writes and stalled ticks between the start and the pause.

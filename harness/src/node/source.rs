@@ -212,6 +212,12 @@ impl Source<'_> {
         const PACE: f64 = 0.1;
         let mut dirty = DirtySet::new(vm.ram().pages());
         tracker.arm()?;
+        self.report.armed = Some(clock::now());
+        // As round 0 of a migration does: a tracker that re-arms lazily is not armed in full before.
+        dirty.fill();
+        while let Some((first, count)) = dirty.take_run(64) {
+            tracker.before_read(first, count)?;
+        }
         let mut round = 0;
         let mut last = clock::now();
         while clock::seconds(start, clock::now()) < length.as_secs_f64() {

@@ -332,6 +332,8 @@ fn measure(
     } else {
         let last = series.last().map_or(end, |sample| sample.0);
         set(m, K::ThroughputAfter, throughput(end, last))?;
+        let armed = source.control.zip(source.armed).map(|((start, _), armed)| seconds(start, armed));
+        set(m, K::SetupTime, armed)?;
         set(m, K::HarvestTime, Some(source.rounds.iter().map(|r| r.harvest_time).sum()))?;
         set(m, K::DirtyRate, dirty_rate(&source.rounds))?;
     }

@@ -184,7 +184,7 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
         let name = format!("{} {tracker}", COSTS[cost].0);
         match fit(&points) {
             Ok(fit) => fits.push(format!(
-                "{name}: {} + {} per GiB tracked + {} per dirty page ({} sizes, off by at most {})",
+                "{name}: {}, {} per GiB tracked, {} per dirty page ({} sizes, off by at most {})",
                 fit.fixed,
                 fit.per_gib,
                 fit.per_page,
@@ -197,7 +197,7 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
     if !fits.is_empty() {
         fits.insert(
             0,
-            "fits over sizes: least squares of relative deviations, \u{b1} for the 95 % interval; what is smaller than its \
+            "cost as fixed, per GiB and per page, which add up: least squares of relative deviations, \u{b1} for the 95 % interval; what is smaller than its \
              \u{b1} was not told from zero"
                 .to_owned(),
         );
