@@ -149,7 +149,7 @@ fn compare(name: &str, which: Tracker, scattered: bool) -> Outcome<()> {
         cell.settings.reads = 0.99;
         cell.settings.pattern = Pattern::Uniform;
     }
-    if let Err(error) = available(which, &cell.tracker_settings) {
+    if let Err(error) = available(which, &cell.tracker_settings, cell.backing) {
         println!("  {error}");
         return Ok(());
     }

@@ -18,7 +18,7 @@ use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
 use migbench_scenarios::cell::{Backing, Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
-use migbench_workloads::kernel::Random;
+use migbench_workloads::random::Random;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use support::{cell, require_kvm, telemetry_file};
@@ -206,7 +206,7 @@ fn boot(cell: &Cell, seed: u64) -> Vm {
 
 /// Whether this host has it, with a printed reason if not; where trackers are required it must.
 fn have(cell: &Cell) -> bool {
-    match available(cell.tracker, &cell.tracker_settings) {
+    match available(cell.tracker, &cell.tracker_settings, cell.backing) {
         Ok(()) => true,
         Err(error) => {
             assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
