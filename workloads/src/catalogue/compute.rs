@@ -59,7 +59,7 @@ are in use at the switchover.",
 STREAM benchmark (McCalpin), a = b + 3 c over three arrays of doubles.\n\n\
 - Three arrays share the 64 MiB working set; after each pass they change roles, and after ten passes (STREAM's own count) \
 two of them get new values, so that every pass writes new ones.\n\
-- `triad`: four pages of one array. `initialise`: four pages of new values.\n\
+- `triad`: eight pages of one array. `initialise`: eight pages of new values.\n\
 - Pressure 0.5: written pages amount to half of the link. A page is written once per three passes and never twice \
 between two harvests but over slow links: page writes and dirty pages are nearly the same.\n\n\
 Look for: rounds that halve, one after another, as the arithmetic of pressure 0.5 says; it is the plainest test of it. \

@@ -14,8 +14,9 @@ which `dirty_log_perf_test` runs: the 8-byte constant 0x0123456789abcdef is stor
 page, pass after pass.\n\n\
 - Sequential, all writes, which are the selftest's own defaults. Pages are zero but for the constant, which they hold \
 from the start, since the selftest populates memory in a pass of its own.\n\
-- 64 pages per operation, so that it is longer than 2 us. 64 MiB working set (ours; the selftest's is what its user \
-says).\n\
+- 64 pages per operation: shorter than 2 us while nothing is tracked, so that timing it costs several percent, and 64 \
+faults long where each page is tracked, so that more would blur blackout. 64 MiB working set (ours; \
+the selftest's is what its user says).\n\
 - Flat-out, as there: the whole working set is dirty at each harvest, so plain pre-copy over a link of 1 Gbit/s does not \
 finish by itself. Run it with `stop.max_rounds` set low and expect `capped`, or set `settings.load`.\n\n\
 Look for: a delta encoder that looks perfect. A page is dirty and holds what it held, so nothing but its number is sent; \
@@ -29,7 +30,8 @@ no real program is like that. It is a good measure of tracking alone: the cost o
 today docs/devel/migration): one byte in each KiB of 16 MiB is incremented, over and over. The document says that with XBZRLE the \
 migration took 110 s and that without it would not complete.\n\n\
 - 16 MiB that start as zeros: 4 bytes of a page change per pass, and its other bytes never.\n\
-- 64 pages per operation, so that it is longer than 2 us.\n\
+- 64 pages per operation: shorter than 2 us while nothing is tracked, so that timing it costs several percent, and 64 \
+faults long where each page is tracked, so that more would blur blackout.\n\
 - Flat-out, as there: all of it is dirty at each harvest. 16 MiB take 134 ms over 1 Gbit/s, so plain pre-copy finishes \
 after its first round under a downtime limit of 300 ms. Under a lower limit, or over a slower link, it does not finish: \
 run it with `stop.max_rounds` set low and expect `capped`, or set `settings.load`.\n\n\

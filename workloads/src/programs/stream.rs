@@ -6,15 +6,15 @@ use super::{Done, Place, Program, Wrong};
 use crate::abi::Stage;
 use crate::random::{GOLDEN, mix};
 
-/// `a = b + 3 c` over four pages of `a`.
+/// `a = b + 3 c` over eight pages of `a`.
 pub const TRIAD: usize = 0;
-/// New values in four pages of `b` or `c`.
+/// New values in eight pages of `b` or `c`.
 pub const INITIALISE: usize = 1;
 
 /// Words of a page.
 const PAGE: usize = 512;
-/// Pages of one operation: with both sources 48 KiB, too much for a first-level cache.
-const PAGES: usize = 4;
+/// Pages of one operation: with both sources 96 KiB, too much for a first-level cache.
+const PAGES: usize = 8;
 /// Steps of a run: two arrays are initialised, then ten passes of the triad.
 const STEPS: u64 = 12;
 /// STREAM's scalar.
