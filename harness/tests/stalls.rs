@@ -40,7 +40,9 @@ fn long_stalls_under_userfaultfd_are_its_faults() {
     let stalls = stalls(&record);
     assert!(stalls.clock_error.is_some(), "the clocks were compared");
     let (all, faults) = (count(stalls, "precopy", None), count(stalls, "precopy", Some(Cause::Fault)));
-    assert!(all > 0 && 2 * faults > all, "{faults} of {all} stalls in pre-copy are faults: {stalls:?}");
+    // A vCPU that waits for a CPU stalls too, as often as the host is busy; of what the host did, most is faults.
+    let others = all - faults - count(stalls, "precopy", Some(Cause::None));
+    assert!(faults > 0 && faults > others, "{faults} of {all} stalls in pre-copy are faults: {stalls:?}");
     assert!(metric(&record, "stall_precopy_fault") > 0.0);
     assert_eq!(metric(&record, "stall_precopy_ring_full"), 0.0, "there is no ring");
     assert_switchover(&record);

@@ -12,7 +12,7 @@ use crate::vm::events::Event;
 /// A vCPU's clock is watched until it is known to as many ticks.
 const KNOWN: u64 = 2_000;
 /// Longest time for that, in seconds: a guest may have little to do, or wait for a CPU.
-const WATCHED_MAX: f64 = 0.05;
+const WATCHED_MAX: f64 = 0.5;
 
 /// Empties the rings, so that long operations of the time before hide none of the migration's. Gives how many stalls
 /// were counted so far.
