@@ -30,7 +30,7 @@ fn no_tracker_allocates_once_it_is_armed() {
         // Few entries and ranges, so that rings get full and vectors have to be taken in turns.
         let tracker_settings =
             TrackerSettings { ring_entries: 1024, scan_ranges: 64, ..TrackerSettings::DEFAULT };
-        if let Err(error) = available(tracker_word, &tracker_settings) {
+        if let Err(error) = available(tracker_word, &tracker_settings, cell().backing) {
             assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
             eprintln!("skipped: {error}");
             continue;

@@ -199,7 +199,7 @@ fn unknown_words() {
       |           ^^^^^^^^^^^
     "#);
     assert_snapshot!(bare("workload = \"write-heavi\"\naxes.engine = [\"full\", \"delta\"]"), @r#"
-    t.toml:4:12: `write-heavi` is not a value of `workload` (did you mean `write-heavy`?); known are read-heavy, write-heavy, mixed, idle, analytics, sort, matmul, stream, memstress, xbzrle-doc, guestperf-stress, mmuncher
+    t.toml:4:12: `write-heavi` is not a value of `workload` (did you mean `write-heavy`?); known are read-heavy, write-heavy, mixed, idle, kv-a, kv-b, kv-c, kv-f, page-cache, gc, log, analytics, sort, matmul, stream, memstress, xbzrle-doc, guestperf-stress, mmuncher
     4 | workload = "write-heavi"
       |            ^^^^^^^^^^^^^
     "#);
@@ -229,7 +229,7 @@ fn unknown_words() {
       |                 ^^^^^^^^^^
     "#);
     assert_snapshot!(refused(&format!("{HEAD}[workload.mine]\nbase = \"idel\"\n{COMPARISON}")), @r#"
-    t.toml:4:8: `idel` is not a value of `base` (did you mean `idle`?); known are read-heavy, write-heavy, mixed, idle, analytics, sort, matmul, stream, memstress, xbzrle-doc, guestperf-stress, mmuncher
+    t.toml:4:8: `idel` is not a value of `base` (did you mean `idle`?); known are read-heavy, write-heavy, mixed, idle, kv-a, kv-b, kv-c, kv-f, page-cache, gc, log, analytics, sort, matmul, stream, memstress, xbzrle-doc, guestperf-stress, mmuncher
     4 | base = "idel"
       |        ^^^^^^
     "#);
@@ -238,7 +238,7 @@ fn unknown_words() {
     6 | compare = "enigne"
       |           ^^^^^^^^
     "#);
-    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale; a path to a suite of your own ends in .toml"#);
+    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, workloads; a path to a suite of your own ends in .toml"#);
 }
 
 #[test]
@@ -518,9 +518,9 @@ fn phases() {
     5 | start_phase = 3
       | ^^^^^^^^^^^
     "#);
-    assert_snapshot!(defaults("settings.program = \"kv\"\nsettings.sharing = \"shared\"\nsettings.working_set = \"8MiB\""), @r#"
-    t.toml:6:10: write-heavy/full: working set 8MiB for 64 shared parts: kv needs 256KiB for each
-    6 | settings.working_set = "8MiB"
+    assert_snapshot!(defaults("settings.program = \"kv\"\nsettings.sharing = \"shared\"\nsettings.working_set = \"2MiB\""), @r#"
+    t.toml:6:10: write-heavy/full: working set 2MiB for 64 shared parts: kv needs 64KiB for each
+    6 | settings.working_set = "2MiB"
       |          ^^^^^^^^^^^
     "#);
 }
