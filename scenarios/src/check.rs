@@ -118,6 +118,13 @@ fn load(cell: &Cell) -> Option<Broken> {
         let what = format!("a phase of working_set {size} in a working set of {}", whole.working_set);
         return Some((PHASES, what));
     }
+    if !whole.program.has_parts_to_choose() && whole.phases.iter().any(|phase| phase.working_set.is_some()) {
+        let what = format!(
+            "a phase of its own working_set with program {}: it works on all of it",
+            whole.program.word()
+        );
+        return Some((PHASES, what));
+    }
     let stages = whole.phases.iter().map(|phase| whole.within(phase));
     std::iter::once(whole.clone()).chain(stages).find_map(|settings| load_of(&settings, cell))
 }

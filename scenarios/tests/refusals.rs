@@ -523,4 +523,9 @@ fn phases() {
     6 | settings.working_set = "2MiB"
       |          ^^^^^^^^^^^
     "#);
+    assert_snapshot!(defaults("settings.program = \"gc\"\nsettings.phases = \"1s; 1s working_set=16MiB\""), @r#"
+    t.toml:5:10: write-heavy/full: a phase of its own working_set with program gc: it works on all of it
+    5 | settings.phases = "1s; 1s working_set=16MiB"
+      |          ^^^^^^
+    "#);
 }

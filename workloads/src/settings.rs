@@ -189,6 +189,12 @@ impl Program {
         }
     }
 
+    /// Whether a phase can send its operations to a share of the working set.
+    #[must_use]
+    pub const fn has_parts_to_choose(self) -> bool {
+        matches!(self, Self::Parametric | Self::Kv | Self::KvModify | Self::PageCache)
+    }
+
     /// The fewest pages that a part of its working set can have.
     #[must_use]
     pub const fn least_pages(self) -> u64 {
