@@ -172,6 +172,24 @@ pub struct Host {
     pub load_average: Option<[f64; 3]>,
 }
 
+impl Host {
+    /// What must be alike for the figures of two hosts to stand side by side, each with its value as text: the hardware
+    /// and the kernel, not the name.
+    #[must_use]
+    pub fn class(&self) -> [(&'static str, String); 5] {
+        // The firmware takes a little of the memory, not the same at each boot.
+        let memory = self.memory.map(|bytes| format!("{} GiB", (bytes + (1 << 29)) >> 30));
+        let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
+        [
+            ("CPU", known(self.cpu_model.clone())),
+            ("number of CPUs", known(self.logical_cores.map(|cores| cores.to_string()))),
+            ("memory", known(memory)),
+            ("kernel", known(self.kernel.clone())),
+            ("KVM", known(self.kvm.as_ref().map(|kvm| kvm.backend.word().to_owned()))),
+        ]
+    }
+}
+
 /// The KVM of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kvm {

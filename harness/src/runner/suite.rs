@@ -230,16 +230,9 @@ fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<()
             is,
         });
     }
-    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
     let of = |host: &manifest::Host| {
-        [
-            ("host name", text(&host.hostname)),
-            ("CPU", text(&host.cpu_model)),
-            ("number of CPUs", text(&host.logical_cores)),
-            ("memory", text(&host.memory)),
-            ("kernel", text(&host.kernel)),
-            ("KVM", text(&host.kvm.as_ref().map(|kvm| kvm.backend))),
-        ]
+        let name = host.hostname.clone().unwrap_or_else(|| "unknown".to_owned());
+        std::iter::once(("host name", name)).chain(host.class())
     };
     let tool_of = |tool: &manifest::Tool| {
         format!(
@@ -250,7 +243,7 @@ fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<()
         )
     };
     let mut pairs = vec![("migbench", tool_of(&there.tool), tool_of(&tool))];
-    let hosts = of(&there.host).into_iter().zip(of(host));
+    let hosts = of(&there.host).zip(of(host));
     pairs.extend(hosts.map(|((what, was), (_, is))| (what, was, is)));
     match pairs.into_iter().find(|(_, was, is)| was != is) {
         None => Ok(()),
