@@ -59,6 +59,8 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         },
         timing: true,
         start_phase: 1,
+        binary: None,
+        side: None,
     }
 }
 

@@ -146,6 +146,16 @@ words! {
 }
 
 words! {
+    /// Of two things that are judged against each other, which one.
+    Side {
+        /// What was there.
+        Base = "base",
+        /// What may have become slower.
+        New = "new",
+    }
+}
+
+words! {
     /// Which runs prove that memory arrived whole.
     Proof {
         /// The first repetition of each cell, which is not timed, hashes all memory before it resumes.
@@ -274,6 +284,12 @@ pub struct Cell {
     /// Of a workload with phases, the one in which steady windows are measured and the migration starts, from 1.
     #[serde(default = "first")]
     pub start_phase: u32,
+    /// The program whose nodes run, as a path; without one, the program that works off the suite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// Under `migbench ab`, the side that the cell is on: both may be alike in everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
 }
 
 const fn first() -> u32 {

@@ -77,6 +77,9 @@ const CLEAR_UNIT: u64 = 64 * PAGE_SIZE;
 const MAX_PHASES: u32 = 8;
 const _: () = assert!(MAX_PHASES as usize == migbench_workloads::abi::MAX_STAGES);
 
+/// The word for the program itself.
+const OWN_BINARY: &str = "own";
+
 const WORKLOAD: &str = "required";
 const FROM_WORKLOAD: &str = "the workload's";
 
@@ -389,6 +392,17 @@ pub static KEYS: &[Key] = &[
         |cell| cell.start_phase.to_string(),
     ),
     key(
+        "binary",
+        "path",
+        OWN_BINARY,
+        "the build of migbench whose nodes run, or own: the program that works off the suite",
+        reads!(|cell, v| {
+            let path = v.text("the path of a program")?;
+            cell.binary = (path != OWN_BINARY).then(|| path.to_owned());
+        }),
+        |cell| cell.binary.clone().unwrap_or_else(|| OWN_BINARY.to_owned()),
+    ),
+    key(
         "settings.program",
         "word",
         FROM_WORKLOAD,
@@ -583,6 +597,8 @@ pub(crate) fn blank() -> Cell {
         },
         timing: true,
         start_phase: 1,
+        binary: None,
+        side: None,
     }
 }
 

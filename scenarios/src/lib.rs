@@ -18,6 +18,7 @@ pub mod place;
 pub mod plan;
 pub mod schema;
 pub mod shipped;
+mod sides;
 mod suite;
 mod value;
 

@@ -157,6 +157,13 @@ impl Plan {
         }
     }
 
+    /// The same suite with other comparisons.
+    pub(crate) fn compare_anew(&mut self, comparisons: Vec<Comparison>) {
+        self.hash = hash(&self.suite, self.seed, &comparisons);
+        self.order = order::of(&comparisons, self.repetitions, self.seed);
+        self.comparisons = comparisons;
+    }
+
     /// The cell of a run of this plan.
     #[must_use]
     pub fn cell(&self, run: &PlannedRun) -> Option<&PlannedCell> {

@@ -150,6 +150,8 @@ pub fn cell() -> Cell {
         },
         timing: true,
         start_phase: 1,
+        binary: None,
+        side: None,
     }
 }
 
