@@ -9,6 +9,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("trackers", include_str!("../trackers.toml")),
     ("scale", include_str!("../scale.toml")),
     ("workloads", include_str!("../workloads.toml")),
+    ("nightly", include_str!("../nightly.toml")),
 ];
 
 /// The shipped suite of that name, as its name and text.
