@@ -25,6 +25,7 @@ pub(super) fn checks(root: &Path, host: &Host) -> Vec<Check> {
     vec![
         cores(host),
         nested(host),
+        memory_below(root),
         governor(host),
         turbo(host),
         smt(host),
@@ -79,6 +80,30 @@ fn nested(host: &Host) -> Check {
         }
         None => Check::new(name, Level::Warn, "unknown: /proc/cpuinfo shows no CPU flags"),
     }
+}
+
+/// Bit of the balloon's features by which freed pages are reported to the machine below (`VIRTIO_BALLOON_F_REPORTING`,
+/// virtio 1.2, 5.5.3).
+const BALLOON_REPORTS: usize = 5;
+
+/// Whether memory that is freed goes back to the machine below.
+fn memory_below(root: &Path) -> Check {
+    let name = "free page reporting";
+    let balloons = std::fs::read_dir(root.join("sys/bus/virtio/drivers/virtio_balloon"));
+    let reports = |device: &Path| {
+        let bits = std::fs::read_to_string(device.join("features")).unwrap_or_default();
+        bits.as_bytes().get(BALLOON_REPORTS) == Some(&b'1')
+    };
+    if !balloons
+        .is_ok_and(|mut devices| devices.any(|device| device.is_ok_and(|device| reports(&device.path()))))
+    {
+        return Check::new(name, Level::Ok, "none: freed memory stays with this machine");
+    }
+    let found = "on: memory that is freed goes back to the machine below, and its next use is a fault there";
+    Check::new(name, Level::Warn, found).remedy(
+        "use a machine whose balloon does not report free pages; else distrust times in which much memory is first used, \
+         such as those of delta with guests of several GiB",
+    )
 }
 
 fn governor(host: &Host) -> Check {
@@ -252,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn a_balloon_that_reports_free_pages_is_told() {
+        let root = tempfile::tempdir().expect("a directory");
+        let device = root.path().join("sys/bus/virtio/drivers/virtio_balloon/virtio0");
+        fs::create_dir_all(&device).expect("a directory");
+        assert_eq!(memory_below(root.path()).level, Level::Ok, "no features, no reports");
+        for (bits, level) in [("0110010100", Level::Warn), ("0110100100", Level::Ok), ("011", Level::Ok)] {
+            fs::write(device.join("features"), format!("{bits}\n")).expect("a file");
+            assert_eq!(memory_below(root.path()).level, level, "{bits}");
+        }
+    }
+
+    #[test]
     fn every_disturbance_is_named_with_its_remedy() {
         let host = Host {
             physical_cores: Some(1),
@@ -271,7 +308,8 @@ mod tests {
         };
         let root = tempfile::tempdir().expect("a directory");
         for check in checks(root.path(), &host) {
-            if check.name == "huge pages" {
+            // What these say comes from files.
+            if ["huge pages", "free page reporting"].contains(&check.name.as_str()) {
                 continue;
             }
             assert_eq!(check.level, Level::Warn, "{}", check.name);
