@@ -225,9 +225,9 @@ metrics! {
     HugePageShare = "huge_page_share", Ratio, Larger, "in huge pages",
         "Backings `thp` and `hugetlb` only: the share of the guest's resident memory that is mapped by 2 MiB pages at the source, right before the migration starts.";
     CanaryCopy = "canary_copy", BytesPerSecond, Neither, "host copies",
-        "What the host could do before the block of runs that this one belongs to: copying 64 MiB in memory, the median of five. It tells a slow engine from a host that became slow.";
+        "What the host could do before the block of runs that this one belongs to: copying 32 MiB in memory, the median of nine. It tells a slow engine from a host that became slow.";
     CanarySocket = "canary_socket", BytesPerSecond, Neither, "host's socket",
-        "The same for 128 MiB sent over a Unix socket from one thread to another.";
+        "The same for 32 MiB through a Unix socket, written and read in turns by one thread.";
     StealTime = "steal_time", Seconds, Neither, "stolen",
         "CPU time that a hypervisor under the host took away during the run.";
     VcpuRunDelay = "vcpu_run_delay", Seconds, Neither, "vCPU wait",

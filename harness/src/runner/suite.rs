@@ -12,7 +12,7 @@ use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
 use super::admission::{Refusal, admit};
-use super::canary::Canary;
+use super::canary::{Canary, Speeds};
 use super::host::{this_host, this_tool};
 use super::lock::{HostLock, LockError};
 use super::noise;
@@ -257,8 +257,9 @@ fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<()
 struct Watch {
     cores: f64,
     block: Option<u32>,
-    first: Option<Canary>,
     canary: Option<Canary>,
+    first: Option<Speeds>,
+    speeds: Option<Speeds>,
     throttling: Throttling,
     started: Instant,
 }
@@ -268,8 +269,10 @@ impl Watch {
         Self {
             cores: f64::from(cores.unwrap_or(1)),
             block: None,
+            // A host without a socket to spare will not migrate either, and that has its own error.
+            canary: Canary::new().ok(),
             first: None,
-            canary: None,
+            speeds: None,
             throttling: Throttling::default(),
             started: Instant::now(),
         }
@@ -281,9 +284,8 @@ impl Watch {
             return;
         }
         self.block = Some(block);
-        // A host without a socket to spare will not migrate either, and that has its own error.
-        self.canary = Canary::measure().ok();
-        self.first = self.first.or(self.canary);
+        self.speeds = self.canary.as_mut().and_then(|canary| canary.measure().ok());
+        self.first = self.first.or(self.speeds);
     }
 
     fn run_starts(&mut self) {
@@ -296,13 +298,13 @@ impl Watch {
         let lasted = self.started.elapsed().as_secs_f64();
         let stolen = metric::value(&record.metrics, MetricKey::StealTime).unwrap_or(0.0);
         let mut host = Metrics::new();
-        if let Some(canary) = self.canary {
+        if let Some(speeds) = self.speeds {
             // Speeds are finite.
-            let _ = host.set(MetricKey::CanaryCopy, canary.copy);
-            let _ = host.set(MetricKey::CanarySocket, canary.socket);
+            let _ = host.set(MetricKey::CanaryCopy, speeds.copy);
+            let _ = host.set(MetricKey::CanarySocket, speeds.socket);
         }
         record.metrics.extend(BTreeMap::from(host));
-        let moved = self.first.zip(self.canary).is_some_and(|(first, now)| {
+        let moved = self.first.zip(self.speeds).is_some_and(|(first, now)| {
             [now.copy / first.copy, now.socket / first.socket].iter().any(|ratio| (ratio - 1.0).abs() > MOVED)
         });
         let flags = [
