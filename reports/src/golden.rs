@@ -7,7 +7,7 @@ use migbench_workloads::settings::Load;
 
 use crate::manifest::{Manifest, PlannedCell, Skipped};
 use crate::metric::{MetricKey, Metrics};
-use crate::record::{GuestAt, Record};
+use crate::record::{Cause, GuestAt, Record, Stall, Stalls, Timeline};
 use crate::report::Report;
 use crate::sample::{self, Sample};
 use crate::show;
@@ -97,7 +97,46 @@ fn ten_runs() -> RunData {
     data(manifest, records)
 }
 
-fn all() -> [(&'static str, RunData); 6] {
+/// Guests that stalled, with a timeline of the migration.
+fn stalled() -> RunData {
+    let stall = |start: f64, duration, phase: &str, cause| Stall {
+        start: Some(start),
+        duration,
+        vcpu: 0,
+        phase: phase.to_owned(),
+        operation: "write".to_owned(),
+        cause,
+    };
+    let records = but("full", |sample, _| {
+        sample.with(|record| {
+            record.stalls = Some(Stalls {
+                threshold: 1.5e-5,
+                clock_error: Some(2e-7),
+                dropped: 3,
+                list: vec![
+                    stall(0.001, 0.0004, "precopy", Cause::Arm),
+                    stall(0.31, 0.0012, "precopy", Cause::Harvest),
+                    stall(0.32, 0.00002, "precopy", Cause::None),
+                    stall(0.4, 0.08, "switchover", Cause::Switchover),
+                    stall(0.9, 0.5, "after", Cause::None),
+                ],
+            });
+            let events =
+                [(0.0, "start"), (0.3, "round-1"), (0.4, "pause"), (0.48, "resume"), (0.481, "running")];
+            let busy = |ms: i32| if (400..480).contains(&ms) { 0 } else { 20 + ms.unsigned_abs() % 5 };
+            record.timeline = Timeline {
+                interval: 0.001,
+                start: -1.0,
+                operations: (-1000..1500).map(busy).collect(),
+                events: events.map(|(time, event)| (time, event.to_owned())).to_vec(),
+                gaps: vec![(100, 4)],
+            };
+        })
+    });
+    data(sample::manifest(), records)
+}
+
+fn all() -> [(&'static str, RunData); 7] {
     [
         ("good", data(sample::manifest(), sample::records())),
         ("capped_baseline", capped_baseline()),
@@ -105,6 +144,7 @@ fn all() -> [(&'static str, RunData); 6] {
         ("single_sample", single_sample()),
         ("damaged", damaged()),
         ("ten_runs", ten_runs()),
+        ("stalled", stalled()),
     ]
 }
 
@@ -117,6 +157,7 @@ fn reports_look_as_they_did() {
     insta::assert_snapshot!("terminal_narrow", Report::of(&troubled()).terminal(60));
     insta::assert_snapshot!("markdown_good", Report::of(&all()[0].1).markdown());
     insta::assert_snapshot!("markdown_troubled", Report::of(&troubled()).markdown());
+    insta::assert_snapshot!("markdown_stalled", Report::of(&stalled()).markdown());
 }
 
 #[test]
@@ -124,6 +165,7 @@ fn single_runs_look_as_they_did() {
     let data = troubled();
     insta::assert_snapshot!("show_list", show::list(&data));
     insta::assert_snapshot!("show_run", show::run(&data, "write-heavy-full-3").unwrap());
+    insta::assert_snapshot!("show_stalled", show::run(&stalled(), "write-heavy-full-3").unwrap());
     insta::assert_snapshot!("show_failed", show::run(&data, "write-heavy-delta-1").unwrap());
     assert!(
         show::run(&data, "write-heavy-full").unwrap_err().to_string().starts_with("several runs begin with")

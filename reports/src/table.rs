@@ -186,6 +186,9 @@ fn notes(comparison: &ComparisonRuns<'_>, baseline: Option<&CellRuns<'_>>) -> Ve
     notes
 }
 
+/// A ceiling under which no share of it is told: a share of nothing is noise.
+const NOTHING_TO_SAVE: f64 = 0.01;
+
 /// What delta can save at most: it sends round 0 in full as the baseline does, and saves all of the rest at best.
 fn ceiling(comparison: &ComparisonRuns<'_>, baseline: &CellRuns<'_>) -> Option<String> {
     let mut deltas =
@@ -195,13 +198,19 @@ fn ceiling(comparison: &ComparisonRuns<'_>, baseline: &CellRuns<'_>) -> Option<S
     }
     let amplification = Measure::Metric(MetricKey::Amplification).summary(&baseline.ok)?.median;
     let ceiling = 1.0 - 1.0 / amplification;
+    if ceiling < NOTHING_TO_SAVE {
+        let most = quantity::percent(ceiling.max(0.0));
+        return Some(format!(
+            "most that delta can save on traffic here: {most}, which is nothing to speak of"
+        ));
+    }
     let several = deltas.clone().count() > 1;
     let reached: Vec<_> = deltas
         .by_ref()
         .filter_map(|cell| {
             let saved = 1.0 - Measure::Metric(MetricKey::Traffic).ratio(baseline, cell)?;
             let by = if several { format!(" by {}", cell.label) } else { String::new() };
-            Some(if saved > 0.0 && ceiling > 0.0 {
+            Some(if saved > 0.0 {
                 format!("reached {} of it{by}", quantity::percent(saved / ceiling))
             } else {
                 format!("reached none of it{by}")

@@ -17,6 +17,9 @@ const LINK_RATE_TOLERATED: f64 = 0.98;
 /// Below this a cell with transparent huge pages is not what it says.
 const HUGE_PAGES_TOLERATED: f64 = 0.95;
 
+/// More places than this are counted and not named.
+const PLACES: usize = 8;
+
 /// One condition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Warning {
@@ -95,9 +98,14 @@ impl fmt::Display for Warning {
                 write!(f, "{} of no cell of the plan: left out", count(*runs, "record"))
             }
             Self::Flag { flag, runs, of, places } => {
-                let places: Vec<_> = places.iter().map(|(place, n)| format!("{place} {n}")).collect();
-                let (places, advice) = (places.join(", "), advice(flag));
-                write!(f, "{flag} in {runs} of {} ({places}){advice}", count(*of, "timed run"))
+                let listed =
+                    || places.iter().map(|(place, n)| format!("{place} {n}")).collect::<Vec<_>>().join(", ");
+                let places = if places.len() > PLACES {
+                    format!("in {} cells; see `migbench show`", places.len())
+                } else {
+                    listed()
+                };
+                write!(f, "{flag} in {runs} of {} ({places}){}", count(*of, "timed run"), advice(flag))
             }
             Self::LinkRate { runs, of, lowest } => write!(
                 f,
@@ -247,6 +255,21 @@ mod tests {
             found[0]
         );
         assert!(found[1].contains("98.0 % of its rate in 1 of 2 timed runs (lowest 95.1 %)"), "{}", found[1]);
+    }
+
+    #[test]
+    fn a_flag_of_many_cells_names_none() {
+        let run = |n: usize| {
+            let flagged = Sample::new("write-heavy", "full").flag("host_moved");
+            flagged.with(move |record| record.comparison = format!("case {n}")).build()
+        };
+        let found = warnings((0..=PLACES).map(run).collect());
+        assert!(
+            found.iter().any(|text| text.starts_with("host_moved in 9 of 9 timed runs (in 9 cells; see")),
+            "{found:?}"
+        );
+        let found = warnings((0..PLACES).map(run).collect());
+        assert!(found.iter().any(|text| text.contains("(case 0/full 1, case 1/full 1, ")), "{found:?}");
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl Destination<'_> {
         if cell.timing {
             let vcpus = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n));
             self.report.gap_ticks = vcpus.map(|v| v.switchover_gap.load(Acquire)).max();
+            self.report.clocks = stalls::clocks(vm);
         }
         self.report.backwards = backwards(telemetry);
         Ok(said)

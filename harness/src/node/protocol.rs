@@ -115,8 +115,6 @@ pub struct Usage {
 pub struct Samples {
     /// Time, and operations ended until then.
     pub operations: Vec<(u64, u64)>,
-    /// The least that the guest's clock at its last operation's end was behind the host's, in TSC ticks.
-    pub tsc_lag: Option<i64>,
 }
 
 /// A long operation as the guest keeps it: guest TSC and ticks.
@@ -296,6 +294,8 @@ pub struct DestinationReport {
     pub decode: f64,
     /// Ticks of the gap between the two operations around the switchover, the largest of all vCPUs.
     pub gap_ticks: Option<u64>,
+    /// The clock of each vCPU, here.
+    pub clocks: Vec<Option<GuestClock>>,
     /// Times that a vCPU's clock went backwards.
     pub backwards: u32,
     /// Stalls in the end.

@@ -58,25 +58,14 @@ impl Sampler {
 
 fn sample(source: &Telemetry, stop: &AtomicBool, room: usize) -> Samples {
     let mut operations = Vec::with_capacity(room);
-    let mut least: Option<i64> = None;
-    let epoch = source.control().epoch.load(Ordering::Acquire);
     let mut next = clock::now();
     while !stop.load(Ordering::Acquire) {
         operations.push((clock::now(), telemetry::operations(source)));
-        for n in 0..source.vcpus() {
-            let guest = source.vcpu(n).last_end.load(Ordering::Relaxed);
-            let lag = clock::tsc().wrapping_sub(guest).cast_signed();
-            // The epoch is read last: the destination raises it before its guest runs, so an operation there is never
-            // taken for one here.
-            if guest != 0 && source.control().epoch.load(Ordering::Acquire) == epoch {
-                least = Some(least.map_or(lag, |l| l.min(lag)));
-            }
-        }
         next += INTERVAL;
         // After a long wait for a CPU the missed samples are left out, not made up.
         next = next.max(clock::now());
         clock::sleep_until(next);
     }
     operations.push((clock::now(), telemetry::operations(source)));
-    Samples { operations, tsc_lag: least }
+    Samples { operations }
 }

@@ -446,13 +446,9 @@ fn measure_switchover(
         set(m, key, Some(seconds(from, to)))?;
     }
     let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
-    // The lag of the guest's clock behind the host's, less at the destination: the guest's clock jumped ahead.
-    #[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
-    let jump = source
-        .samples
-        .tsc_lag
-        .zip(there.samples.tsc_lag)
-        .map(|(before, after)| before.wrapping_sub(after) as f64 / ticks_per_second);
+    let before = source.stalled.as_ref().map_or(&[][..], |stalled| &stalled.clocks);
+    let jump = stalls::jump(before, &there.clocks, TSC_TOLERANCE * ticks_per_second)
+        .map(|ticks| ticks / ticks_per_second);
     set(m, K::TscJump, jump)?;
     #[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
     let by_guest = there.gap_ticks.map(|ticks| nanoseconds(ticks as f64 / ticks_per_second));
@@ -463,4 +459,91 @@ fn measure_switchover(
     set(m, K::Blackout, Some(seconds(0, blackout)))?;
     let dark_until = sending.pause_ordered + blackout;
     Ok(Some((sending.pause_ordered, dark_until.max(there.entered))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::protocol::GuestClock;
+
+    fn spec() -> RunSpec {
+        let suite = migbench_scenarios::Suite::find("quick").unwrap();
+        let cell = suite.expand().unwrap().comparisons[0].cells[0].cell.clone();
+        RunSpec {
+            cell,
+            seed: 1,
+            start_jitter: 0.0,
+            verify: false,
+            fault: None,
+            guest_flags: 0,
+            binary: std::path::PathBuf::new(),
+        }
+    }
+
+    /// A migration of 10 ms of downtime in which all went well, of a guest whose clock was `before` and is `after`.
+    fn halves(before: GuestClock, after: GuestClock) -> (SourceReport, DestinationReport) {
+        let source = SourceReport {
+            steady: Some(crate::node::protocol::Steady { settled: true, ..Default::default() }),
+            sending: Some(Sending {
+                start: 1,
+                pause_ordered: 2_000_000,
+                paused: 3_000_000,
+                running: 13_000_000,
+                ..Sending::default()
+            }),
+            stalled: Some(crate::node::protocol::Stalled {
+                clocks: vec![Some(before)],
+                ..Default::default()
+            }),
+            tsc_khz: 1_000_000,
+            ..SourceReport::default()
+        };
+        let destination = DestinationReport {
+            guest_runs: true,
+            entered: 12_000_000,
+            gap_ticks: Some(9_500_000),
+            clocks: vec![Some(after)],
+            ..DestinationReport::default()
+        };
+        (source, destination)
+    }
+
+    fn told(source: &SourceReport, destination: &DestinationReport) -> (Vec<String>, Metrics) {
+        let mut metrics = Metrics::new();
+        measure(&spec().cell, source, Some(destination), &mut metrics).unwrap();
+        (flags(&spec(), Some(source), Some(destination), &metrics, Some(8)), metrics)
+    }
+
+    #[test]
+    fn a_clock_that_went_on_is_believed() {
+        let (source, destination) =
+            halves(GuestClock { lag: 500, error: 100 }, GuestClock { lag: 400, error: 100 });
+        let (flags, metrics) = told(&source, &destination);
+        assert_eq!(flags, Vec::<String>::new());
+        assert_eq!(metrics.get(MetricKey::TscJump), Some(1e-7));
+        assert_eq!(metrics.get(MetricKey::Blackout), Some(0.0095), "the guest's own gap");
+    }
+
+    #[test]
+    fn a_clock_that_jumped_or_is_not_known_is_told_and_not_believed() {
+        let moved = halves(GuestClock { lag: 0, error: 0 }, GuestClock { lag: 9_000_000, error: 0 });
+        let (flags, metrics) = told(&moved.0, &moved.1);
+        assert_eq!(flags, ["tsc_jumped"]);
+        assert_eq!(metrics.get(MetricKey::TscJump), Some(-0.009));
+        assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01), "the host's sampling");
+        let unknown = halves(GuestClock { lag: 0, error: 2_000_000 }, GuestClock { lag: 0, error: 0 });
+        let (flags, metrics) = told(&unknown.0, &unknown.1);
+        assert_eq!((flags, metrics.get(MetricKey::TscJump)), (vec![], None));
+        assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01));
+    }
+
+    #[test]
+    fn a_clock_that_went_backwards_is_told_whoever_saw_it() {
+        let clock = GuestClock { lag: 0, error: 0 };
+        for (here, there) in [(1, 0), (0, 1)] {
+            let (mut source, mut destination) = halves(clock, clock);
+            (source.backwards, destination.backwards) = (here, there);
+            assert_eq!(told(&source, &destination).0, ["clock_backwards"]);
+        }
+    }
 }

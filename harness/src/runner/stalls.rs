@@ -61,6 +61,23 @@ fn entered(source: &SourceReport, destination: Option<&DestinationReport>, stall
     stalled
 }
 
+/// By how many ticks the guest's clock went ahead of the host's in the handover, of the vCPU whose clock went farthest.
+/// `None` where a clock is not known to `tolerance` ticks on both sides: a busy host may not see enough of it.
+#[must_use]
+pub fn jump(before: &[Option<GuestClock>], after: &[Option<GuestClock>], tolerance: f64) -> Option<f64> {
+    if before.is_empty() || before.len() != after.len() {
+        return None;
+    }
+    let of_vcpu = |(before, after): (&Option<GuestClock>, &Option<GuestClock>)| {
+        let (before, after) = ((*before)?, (*after)?);
+        // What each may be less by moves the difference one way or the other.
+        let known = signed(before.error.saturating_add(after.error)) <= tolerance;
+        known.then(|| signed(before.lag.wrapping_sub(after.lag)))
+    };
+    let jumps: Vec<f64> = before.iter().zip(after).map(of_vcpu).collect::<Option<_>>()?;
+    jumps.into_iter().max_by(|a, b| a.abs().total_cmp(&b.abs()))
+}
+
 /// The worst of all vCPUs, if all are known.
 fn error(clocks: &[Option<GuestClock>]) -> Option<u64> {
     clocks.iter().map(|clock| clock.map(|c| c.error)).collect::<Option<Vec<_>>>()?.into_iter().max()
@@ -166,6 +183,19 @@ mod tests {
         let stalls = of(&source, Some(&there), &OPERATIONS, false).unwrap();
         let causes: Vec<_> = stalls.list.iter().map(|s| s.cause).collect();
         assert_eq!(causes, [Cause::Switchover, Cause::None]);
+    }
+
+    #[test]
+    fn a_jump_is_that_of_the_worst_clock_and_only_where_all_are_known() {
+        let clock = |lag, error| Some(GuestClock { lag, error });
+        let of = |before: &[_], after: &[_]| jump(before, after, 50.0);
+        // Less behind the host than before: it went ahead.
+        assert_eq!(of(&[clock(900, 10)], &[clock(700, 40)]), Some(200.0));
+        assert_eq!(of(&[clock(900, 0), clock(5, 0)], &[clock(890, 0), clock(305, 0)]), Some(-300.0));
+        assert_eq!(of(&[clock(3, 0)], &[clock(7_u64.wrapping_neg(), 0)]), Some(10.0), "across zero");
+        assert_eq!(of(&[clock(900, 11)], &[clock(700, 40)]), None, "known to 51 ticks only");
+        assert_eq!(of(&[clock(900, 0), None], &[clock(900, 0), clock(1, 0)]), None);
+        assert_eq!(of(&[], &[]), None, "operations were not timed");
     }
 
     #[test]
