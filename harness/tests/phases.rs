@@ -41,9 +41,15 @@ fn wait_for_stage(vm: &Vm, stage: u32) {
     }
 }
 
-/// Page writes and operations of a while.
+/// Page writes and operations of a while, each read while the guest is paused, so that they differ by no more than what
+/// each vCPU is in the middle of.
 fn progress(vm: &Vm) -> (u64, u64) {
-    let of = || (telemetry::page_writes(vm.telemetry()), telemetry::operations(vm.telemetry()));
+    let of = || {
+        vm.pause().unwrap();
+        let counters = (telemetry::page_writes(vm.telemetry()), telemetry::operations(vm.telemetry()));
+        vm.resume();
+        counters
+    };
     let before = of();
     std::thread::sleep(Duration::from_millis(300));
     let after = of();
@@ -70,7 +76,9 @@ fn a_held_phase_stays_and_phases_follow_when_it_is_let_go() {
         control.hold.store(2, Release);
         wait_for_stage(&vm, 1);
         let (writes, operations) = progress(&vm);
-        assert!(writes > 0 && writes == operations, "{writes} writes of {operations} in a phase that writes");
+        // One under way for each vCPU at either end.
+        let told = format!("{writes} writes of {operations} in a phase that writes");
+        assert!(writes > 0 && writes.abs_diff(operations) <= 2 * u64::from(vcpus), "{told}");
         control.hold.store(0, Release);
         wait_for_stage(&vm, 2);
         wait_for_stage(&vm, 0);
