@@ -10,6 +10,10 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("scale", include_str!("../scale.toml")),
     ("workloads", include_str!("../workloads.toml")),
     ("nightly", include_str!("../nightly.toml")),
+    ("paper", include_str!("../paper.toml")),
+    ("paper-sensitivity", include_str!("../paper-sensitivity.toml")),
+    ("clark2005", include_str!("../papers/clark2005/clark2005.toml")),
+    ("xbzrle-doc", include_str!("../papers/xbzrle-doc/xbzrle-doc.toml")),
 ];
 
 /// The shipped suite of that name, as its name and text.
