@@ -215,7 +215,7 @@ fn the_report_is_the_same_later_and_elsewhere() {
     let again = Migbench::new().args(["report", directory]).env("PATH", "").run();
     assert_eq!(again.status, 0, "{}", again.stderr);
     assert!(first.stdout.starts_with(&again.stdout), "{}\n{}", first.stdout, again.stdout);
-    let markdown = migbench(&["report", directory, "--markdown"]);
+    let markdown = migbench(&["report", directory, "--format", "markdown"]);
     assert_eq!(markdown.stdout, std::fs::read_to_string(format!("{directory}/report.md")).unwrap());
     // The rows of both engines, and the differences below.
     let rows = again.stdout.lines().filter(|line| {

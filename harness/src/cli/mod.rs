@@ -139,7 +139,10 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Columns of the terminal; where there is none, enough for the whole table.
+/// Columns of what goes into a pipe or a file.
+const PIPE_WIDTH: usize = 100;
+
+/// Columns of the terminal, where there is one.
 fn width() -> usize {
-    terminal_size::terminal_size().map_or(120, |(width, _)| usize::from(width.0).clamp(60, 200))
+    terminal_size::terminal_size().map_or(PIPE_WIDTH, |(width, _)| usize::from(width.0).clamp(60, 200))
 }

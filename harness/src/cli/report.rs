@@ -1,29 +1,51 @@
-//! `migbench report`: the table of a run directory, from its records alone.
+//! `migbench report`: tables for people, from the records of run directories alone.
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
+use migbench_reports::render::{self, Format};
+
 use super::{Exit, print, width};
 
-/// Prints the comparison table of a run directory.
+/// Prints the tables of run directories.
 ///
-/// Works from the records alone, also after an interruption, and on a machine without KVM. The exit status is 1 when a run
-/// failed or something that was to be proven was not.
+/// Works from the records alone, also after an interruption, and on a machine without KVM. Several directories stand one
+/// after the other: their runs are never mixed, since they were not made in the same blocks (`migbench export` has all
+/// runs for those who want to). The exit status is 1 when a run failed or something that was to be proven was not.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  migbench report results/fast\n  migbench report results/fast --markdown > table.md"
-)]
+#[command(after_help = "Examples:
+  migbench report results/fast
+  migbench report results/fast --format markdown -o table.md
+  migbench report results/monday results/tuesday")]
 pub struct Report {
-    /// The run directory: what `migbench run -o` was given, or its last line names.
-    directory: PathBuf,
-    /// Print Markdown, with the suite's analysis, all settings, the host and the command: what report.md holds.
-    #[arg(long)]
-    markdown: bool,
+    /// Run directories: what `migbench run -o` was given, or its last line names.
+    #[arg(required = true, value_name = "DIR")]
+    directories: Vec<PathBuf>,
+    /// In which format; all show the same figures. Markdown is what report.md holds.
+    #[arg(long, default_value = Format::Terminal.name(), value_parser = PossibleValuesParser::new(Format::ALL.iter().map(|(name, _)| *name)))]
+    format: String,
+    /// Where it goes, instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 impl Report {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let report = migbench_reports::report::Report::load(&self.directory)?;
-        print(&if self.markdown { report.markdown() } else { report.terminal(width()) })?;
-        Ok(if report.sound() { Exit::Success } else { Exit::Failure })
+        let reports = self
+            .directories
+            .iter()
+            .map(migbench_reports::report::Report::load)
+            .collect::<Result<Vec<_>, _>>()?;
+        let format = Format::find(&self.format).context("clap let an unknown format through")?;
+        let width = if self.output.is_some() { super::PIPE_WIDTH } else { width() };
+        let text = render::render(&reports, format, width);
+        match &self.output {
+            Some(path) => std::fs::write(path, text)
+                .with_context(|| format!("can't write {}; name another file with -o", path.display()))?,
+            None => print(&text)?,
+        }
+        let sound = reports.iter().all(migbench_reports::report::Report::sound);
+        Ok(if sound { Exit::Success } else { Exit::Failure })
     }
 }

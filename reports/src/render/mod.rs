@@ -1,4 +1,60 @@
-//! One file per format. A format lays out the texts of a [`crate::report::Report`] and computes no figure.
+//! One file per format. A format lays out the texts of a [`Report`] and computes no figure, so that the same figure reads
+//! the same in each.
 
 pub mod markdown;
 pub mod terminal;
+
+use crate::report::Report;
+
+/// A format that people read, or that carries what they read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Plain text.
+    Terminal,
+    /// Markdown, with the host, all settings and the command.
+    Markdown,
+}
+
+impl Format {
+    /// Every format with its name.
+    pub const ALL: &'static [(&'static str, Self)] =
+        &[("terminal", Self::Terminal), ("markdown", Self::Markdown)];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Terminal => "terminal",
+            Self::Markdown => "markdown",
+        }
+    }
+
+    /// The format of that name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
+    }
+}
+
+/// One text of all reports, one after the other. `width` is for the terminal.
+#[must_use]
+pub fn render(reports: &[Report], format: Format, width: usize) -> String {
+    let each = |one: &dyn Fn(&Report) -> String| reports.iter().map(one).collect::<Vec<_>>().join("\n");
+    match format {
+        Format::Terminal => each(&|report| terminal::render(report, width)),
+        Format::Markdown => each(&markdown::render),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_find_their_format() {
+        for (name, format) in Format::ALL {
+            assert_eq!((Format::find(name), format.name()), (Some(*format), *name));
+        }
+        assert_eq!(Format::find("pdf"), None);
+    }
+}
