@@ -2,6 +2,7 @@
 //! this thread allocates is counted, by an allocator that stands in for the usual one in this whole binary.
 #![allow(clippy::unwrap_used)]
 
+#[path = "all/support/mod.rs"]
 mod support;
 
 use std::sync::Arc;

@@ -1,10 +1,7 @@
 //! Whole migrations, driven as a user does: every engine, workload and link, with all memory compared.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{metric, migrate, require_kvm};
 use migbench_reports::record::{Kind, Record, Status};
-use support::{metric, migrate, require_kvm};
 
 /// Every migration has these.
 const ALWAYS: &[&str] = &[

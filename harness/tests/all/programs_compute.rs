@@ -1,19 +1,16 @@
 //! Programs that compute, and those of others, on real guests: they arrive whole, and find what is broken on purpose.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::{cell, metric, migrate, require_kvm, telemetry_file};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
 use migbench_reports::record::Status;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Program};
-use support::{cell, metric, migrate, require_kvm, telemetry_file};
 
 const PROGRAMS: [Program; 7] = [
     Program::Analytics,

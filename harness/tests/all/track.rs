@@ -1,12 +1,9 @@
 //! Dirty logging alone, on real guests.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{cell, require_kvm};
 use migbench::track::{Spec, measure};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::{Pattern, Settings};
-use support::{cell, require_kvm};
 
 fn spec(vcpus: u32, reads: f64, pattern: Pattern) -> Spec {
     let settings = Settings { reads, pattern, ..cell().settings };

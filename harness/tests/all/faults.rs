@@ -1,11 +1,8 @@
 //! Faults planted in every phase of a migration: what the record says of them, where the guest is afterwards, and
 //! that nothing is left behind.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{migrate, require_kvm};
 use migbench_reports::record::{GuestAt, Record, Status};
-use support::{migrate, require_kvm};
 
 const POINTS: [&str; 5] = ["connect", "precopy", "switchover", "before-commit", "after-commit"];
 

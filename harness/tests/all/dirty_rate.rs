@@ -2,14 +2,12 @@
 //!
 //! This is no assertion about speed: the rates are far below what a guest can do, and an open loop makes up for time in
 //! which it had no CPU. Where the host is so busy that it had none at the end of the second, one more try is made.
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::support::{cell, require_kvm, telemetry_file};
 use migbench::dirty::{DirtySet, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
@@ -17,7 +15,6 @@ use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern, Program, Settings, Sharing};
 use migbench_workloads::units::{Bytes, Rate};
-use support::{cell, require_kvm, telemetry_file};
 
 /// Pages of the working set that a tracker finds per second. No page is written twice between two harvests: all programs
 /// here go through their memory in order, which takes them longer than a second.

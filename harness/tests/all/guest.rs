@@ -1,18 +1,15 @@
 //! Real guests in this process: boot, work, validation, faults, registers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::{cell, require_kvm, telemetry_file};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::{Vm, VmError, telemetry};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::programs::parametric;
-use support::{cell, require_kvm, telemetry_file};
 
 fn boot(cell: &Cell, flags: u32) -> Result<Vm, VmError> {
     let telemetry = Telemetry::map(telemetry_file(), cell.vcpus as usize, cell.timing).unwrap();

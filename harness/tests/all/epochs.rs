@@ -5,14 +5,12 @@
 //! missed, none reported without a new epoch, none twice. That also is the proof that a paused harvest is the last word: a
 //! vCPU may have been stopped anywhere between its last write and the harvest. Racing with the guest, a page whose new
 //! epoch was seen before a harvest must have been reported by its end.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
+use crate::support::{cell, require_kvm, telemetry_file};
 use migbench::dirty::{DirtySet, DirtyTracker, available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
@@ -21,7 +19,6 @@ use migbench_workloads::abi;
 use migbench_workloads::random::Random;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
-use support::{cell, require_kvm, telemetry_file};
 
 /// Pages that the guest writes epochs to, after those of its own program.
 const PAGES: u64 = 1024;

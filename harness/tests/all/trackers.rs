@@ -4,14 +4,12 @@
 //! the tracker reports, in any order and at any time. Whenever the guest is paused and all reports are worked off, the
 //! copy must equal its memory, byte for byte, and another harvest must find nothing. The kernel's `dirty_log_test` asks
 //! the same of KVM's logs.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{cell, require_huge_pages, require_kvm, telemetry_file};
 use migbench::dirty::{DirtySet, DirtyTracker, UffdAsync, UffdWp, available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::memory::Ram;
@@ -20,7 +18,6 @@ use migbench_scenarios::cell::{Backing, Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern};
 use migbench_workloads::units::Bytes;
-use support::{cell, require_huge_pages, require_kvm, telemetry_file};
 
 const TRACKERS: [Tracker; 5] =
     [Tracker::KvmBitmap, Tracker::KvmManual, Tracker::KvmRing, Tracker::UffdWp, Tracker::UffdAsync];

@@ -1,14 +1,12 @@
 //! The state of a guest's vCPUs, in this process: read back after it was restored, refused where it is wrong, and
 //! whole enough for the guest to go on in another VM. And guests of the smallest and of large sizes.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::{cell, require_kvm, telemetry_file};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_xsave};
 use kvm_ioctls::{VcpuFd, VmFd};
 use migbench::doctor::open_kvm;
@@ -20,7 +18,6 @@ use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::Fill;
 use migbench_workloads::units::Bytes;
-use support::{cell, require_kvm, telemetry_file};
 
 const CR4_OSXSAVE: u64 = 1 << 18;
 const CR4_OSFXSR: u64 = 1 << 9;

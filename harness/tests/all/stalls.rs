@@ -1,11 +1,8 @@
 //! What the guest feels on real migrations: stalls with their causes, a clock that never goes back, no operation lost.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{metric, migrate, require_kvm, skip};
 use migbench_reports::histogram;
 use migbench_reports::record::{Cause, Record, Stalls, Status};
-use support::{metric, migrate, require_kvm, skip};
 
 /// Windows long enough for a threshold and for a second around the migration.
 const LONG: [&str; 6] =

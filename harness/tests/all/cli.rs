@@ -1,16 +1,13 @@
 //! The command line as a user meets it: what is refused and how, what is printed, and what an interruption leaves.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::support::{Migbench, Outcome, assert_nothing_left, marked, require_kvm, validated};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Migbench, Outcome, assert_nothing_left, marked, require_kvm, validated};
 
 /// Two engines, one workload, a small guest, short windows.
 const TINY: &str = r#"
@@ -370,7 +367,7 @@ fn no_rights_to_kvm_are_told_with_the_remedy_and_leave_nothing() {
     const NOBODY: u32 = 65534;
     let closed = std::fs::metadata("/dev/kvm").is_ok_and(|kvm| kvm.permissions().mode() & 0o006 == 0);
     if !nix::unistd::geteuid().is_root() || !closed {
-        support::skip("needs root, to become somebody without rights to /dev/kvm");
+        crate::support::skip("needs root, to become somebody without rights to /dev/kvm");
         return;
     }
     // A copy, since the way to the binary itself may be closed to others.

@@ -1,11 +1,8 @@
 //! Every kind of guest memory: migrations arrive whole on it under every tracker and engine, and what a host cannot
 //! give is refused before any guest starts.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{Migbench, SHORT, metric, migrate, require_huge_pages, require_kvm};
 use migbench_reports::record::{Record, Status};
-use support::{Migbench, SHORT, metric, migrate, require_huge_pages, require_kvm};
 
 const TRACKERS: [&str; 5] = ["kvm-bitmap", "kvm-manual", "kvm-ring", "uffd-wp", "uffd-async"];
 

@@ -1,13 +1,11 @@
 //! Guests that keep data (stores, page cache, collector, journal): migrated by every engine, all memory compared, and
 //! checked by the program itself.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::{cell, metric, migrate, require_kvm, telemetry_file};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
 use migbench_reports::record::Status;
@@ -16,7 +14,6 @@ use migbench_workloads::abi;
 use migbench_workloads::catalogue;
 use migbench_workloads::settings::{Load, Settings};
 use migbench_workloads::units::Bytes;
-use support::{cell, metric, migrate, require_kvm, telemetry_file};
 
 const WORKLOADS: [&str; 7] = ["kv-a", "kv-b", "kv-c", "kv-f", "page-cache", "gc", "log"];
 

@@ -6,7 +6,7 @@ use migbench_scenarios::key::KEYS;
 use migbench_scenarios::{COMPARISON_KEYS, SUITE_KEYS, Suite, WORKLOAD_KEYS, shipped};
 use migbench_workloads::catalogue;
 
-const FORMAT: &str = include_str!("../FORMAT.md");
+const FORMAT: &str = include_str!("../../FORMAT.md");
 
 /// The fenced blocks, as language and content.
 fn blocks() -> Vec<(&'static str, &'static str)> {

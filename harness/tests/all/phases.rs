@@ -1,12 +1,10 @@
 //! Workloads that change with time, and working sets that vCPUs share, on real guests.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
+use crate::support::{cell, metric, migrate, require_kvm, telemetry_file};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::{Vm, telemetry};
 use migbench_reports::record::Status;
@@ -14,7 +12,6 @@ use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Phase, Sharing};
 use migbench_workloads::units::{Bytes, Seconds};
-use support::{cell, metric, migrate, require_kvm, telemetry_file};
 
 fn boot(cell: &Cell) -> Vm {
     let telemetry = Telemetry::map(telemetry_file(), cell.vcpus as usize, cell.timing).unwrap();

@@ -1,0 +1,19 @@
+//! The integration tests, in one binary: each links all of the harness, which took longer than most of them run.
+//! Only `allocation` stands apart, for its allocator of its own.
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
+
+mod backing;
+mod cli;
+mod dirty_rate;
+mod epochs;
+mod faults;
+mod guest;
+mod migrations;
+mod phases;
+mod programs_compute;
+mod programs_stores;
+mod stalls;
+mod state;
+mod support;
+mod track;
+mod trackers;

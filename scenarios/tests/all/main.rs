@@ -1,0 +1,6 @@
+//! The integration tests, in one binary.
+#![allow(clippy::unwrap_used, clippy::needless_raw_string_hashes)]
+
+mod format;
+mod plans;
+mod refusals;
