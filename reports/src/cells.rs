@@ -56,6 +56,17 @@ impl<'a> ComparisonRuns<'a> {
     pub fn baseline(&self) -> Option<&CellRuns<'a>> {
         self.cells.iter().find(|cell| cell.baseline)
     }
+
+    /// Whether a cell is a control beside the others: where all cells are of one engine, that engine is none.
+    #[must_use]
+    pub fn is_control(&self, cell: &CellRuns<'_>) -> bool {
+        cell.is_control() && Some(cell.cell.engine) != self.baseline().map(|cell| cell.cell.engine)
+    }
+
+    /// The cells that are compared with the baseline and were not left out.
+    pub fn compared(&self) -> impl Iterator<Item = &CellRuns<'a>> {
+        self.cells.iter().filter(|cell| !cell.baseline && cell.skipped.is_none() && !self.is_control(cell))
+    }
 }
 
 /// Sorts records into the plan of their manifest. Records that belong to no planned cell are left out; their number

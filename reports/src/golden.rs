@@ -1,5 +1,6 @@
 //! Whole reports from hand-made records, kept as snapshots, and what must hold for every report.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use migbench_scenarios::cell::Cell;
@@ -12,6 +13,7 @@ use crate::report::Report;
 use crate::sample::{self, Sample};
 use crate::show;
 use crate::store::RunData;
+use crate::table::Table;
 
 fn data(manifest: Manifest, records: Vec<Record>) -> RunData {
     RunData { path: PathBuf::from("results/quick"), manifest, records, truncated: None }
@@ -187,6 +189,11 @@ fn terminal_lines_fit() {
     }
 }
 
+/// The tables that people read.
+fn shown(report: &Report) -> impl Iterator<Item = &Table> {
+    report.tables.iter().chain(report.sections.iter().flat_map(|section| &section.tables))
+}
+
 /// Every figure of the model stands in both formats, letter for letter.
 #[test]
 fn both_formats_show_the_same_numbers() {
@@ -194,12 +201,17 @@ fn both_formats_show_the_same_numbers() {
         let report = Report::of(&data);
         let (terminal, markdown) = (report.terminal(100), report.markdown());
         let mut figures = 0;
-        for row in report.tables.iter().flat_map(|table| &table.rows) {
+        for row in shown(&report).flat_map(|table| &table.rows) {
             let label = row.label.as_str();
             let line = markdown.lines().filter(|line| line.starts_with(&format!("| {label}")));
             let lines: Vec<_> = line.collect();
             for figure in row.figures.iter().flatten() {
-                let parts = [Some(&figure.value), figure.difference.as_ref(), figure.spread.as_ref()];
+                let parts = [
+                    Some(&figure.value),
+                    figure.difference.as_ref(),
+                    figure.difference_spread.as_ref(),
+                    figure.spread.as_ref(),
+                ];
                 let parts: Vec<_> = parts.into_iter().flatten().map(String::as_str).collect();
                 assert!(parts.iter().all(|part| terminal.contains(part)), "{name} {label}: {parts:?}");
                 assert!(
@@ -211,15 +223,65 @@ fn both_formats_show_the_same_numbers() {
         }
         assert!(figures > 0, "{name}");
         // And the other way round: what looks like a figure in one format stands in the other.
-        let numbers = |text: &str| -> Vec<String> {
-            let is = |word: &&str| word.contains("..") || word.starts_with("(-") || word.starts_with("(+");
-            text.split(|c: char| c.is_whitespace() || c == '>').filter(is).map(str::to_owned).collect()
+        let numbers = |text: &str| -> BTreeSet<String> {
+            let words: Vec<_> = text.split(|c: char| c.is_whitespace() || "<>();".contains(c)).collect();
+            let ranges = words.iter().filter(|word| word.contains("..")).map(|word| (*word).to_owned());
+            let percents = words.windows(2).filter(|pair| pair[1] == "%").map(|pair| pair[0].to_owned());
+            ranges.chain(percents).collect()
         };
-        let (mut left, mut right) = (numbers(&terminal), numbers(&markdown));
-        left.sort();
-        right.sort();
-        assert_eq!(left, right, "{name}");
+        assert_eq!(numbers(&terminal), numbers(&markdown), "{name}");
     }
+}
+
+/// Names from suites may be of any length.
+#[test]
+fn long_names_fit_and_are_shown_whole() {
+    let long = "a-very-long-name-of-a-cell-that-somebody-thought-of-and-that-goes-on-for-more-than-a-line-of-a-terminal-does";
+    let mut manifest = sample::manifest();
+    long.clone_into(&mut manifest.suite);
+    let plan = &mut manifest.comparisons[1];
+    plan.name = format!("{long}-too");
+    plan.compare = "vcpus".to_owned();
+    let mut other = sample::cell("write-heavy", "delta");
+    other.link.rate = None;
+    plan.cells[1].id = long.to_owned();
+    plan.cells.push(PlannedCell { id: format!("{long}-2"), cell: other.clone() });
+    let mut records =
+        but("delta", |sample, repetition| if repetition == 2 { sample.capped() } else { sample });
+    records.extend((1..=3).map(|repetition| {
+        Sample::new("write-heavy", "delta").repetition(repetition).with(|r| r.cell = other.clone()).build()
+    }));
+    for record in records.iter_mut().filter(|record| record.comparison == "write-heavy") {
+        record.comparison = format!("{long}-too");
+    }
+    manifest.command.push(format!("--filter={long}"));
+    manifest.skipped.push(Skipped {
+        comparison: format!("{long}-too"),
+        cell: "full".to_owned(),
+        reason: long.to_owned(),
+    });
+    let report = Report::of(&data(manifest, records));
+    for width in [60, 100] {
+        let text = report.terminal(width);
+        let words = |line: &&str| !line.starts_with("  --filter=");
+        for line in text.lines().filter(words) {
+            assert!(line.chars().count() <= width, "at {width}: {line}");
+        }
+        let whole: String = text.split_whitespace().collect();
+        assert!(whole.matches(&format!("{long}-2")).count() > 2, "{text}");
+    }
+}
+
+#[test]
+fn the_reference_run_looks_as_it_did() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/quick");
+    let report = Report::load(path).unwrap();
+    insta::assert_snapshot!("reference_terminal", report.terminal(100));
+    insta::assert_snapshot!(
+        "reference_brief",
+        report.brief(100).replace(&report.path.display().to_string(), "DIR")
+    );
+    insta::assert_snapshot!("reference_markdown", report.markdown());
 }
 
 #[test]

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 
+use crate::record::Record;
+
 /// A histogram of nanoseconds.
 pub type Latencies = Histogram<u64>;
 
@@ -72,6 +74,17 @@ pub fn key(operation: &str, clock: Clock, phase: Phase) -> String {
     format!("latency_{operation}{suffix}/{phase}")
 }
 
+/// The parts of [`key`]: operation, clock and phase; `None` for a name that is none of a latency.
+#[must_use]
+pub fn parse_key(key: &str) -> Option<(&str, Clock, Phase)> {
+    let (name, phase) = key.strip_prefix("latency_")?.split_once('/')?;
+    let phase = Phase::ALL.into_iter().find(|known| known.word() == phase)?;
+    Some(match name.strip_suffix("_response") {
+        Some(operation) => (operation, Clock::Response, phase),
+        None => (name, Clock::Service, phase),
+    })
+}
+
 /// Why a histogram could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistogramError {
@@ -127,6 +140,32 @@ pub fn merge<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Latencies, 
     Ok(all)
 }
 
+/// What these runs have under `key`, in one. Damaged histograms are left out here and warned of elsewhere.
+#[must_use]
+pub fn merged(runs: &[&Record], key: &str) -> Latencies {
+    let mut all = empty();
+    for text in runs.iter().filter_map(|run| run.histograms.get(key)) {
+        if let Ok(part) = decode(text) {
+            // Grows as it must; a histogram that can't be added is of absurd values.
+            let _ = all.add(part);
+        }
+    }
+    all
+}
+
+/// Nanoseconds as seconds.
+#[must_use]
+pub fn seconds(nanoseconds: u64) -> f64 {
+    exact(nanoseconds) / 1e9
+}
+
+/// A number of operations, or of nanoseconds.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "exact to 2^53, which is 104 days or as many operations")]
+pub const fn exact(number: u64) -> f64 {
+    number as f64
+}
+
 /// The value at quantile `q` (0 to 1, exclusive) in nanoseconds, if at least 10 / (1 - q) samples stand behind
 /// it: with fewer, a tail quantile is little more than the largest value.
 #[must_use]
@@ -147,6 +186,14 @@ mod tests {
     fn names_keys_as_records_do() {
         assert_eq!(key("write", Clock::Service, Phase::Precopy), "latency_write/precopy");
         assert_eq!(key("read", Clock::Response, Phase::After), "latency_read_response/after");
+        for (operation, clock) in [("read", Clock::Response), ("get_page", Clock::Service)] {
+            let key = key(operation, clock, Phase::Catchup);
+            assert_eq!(parse_key(&key), Some((operation, clock, Phase::Catchup)));
+        }
+        assert_eq!(
+            [parse_key("latency_read"), parse_key("latency_read/never"), parse_key("read/after")],
+            [None; 3]
+        );
     }
 
     #[test]

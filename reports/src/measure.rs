@@ -4,8 +4,10 @@
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
+use crate::quantity;
 use crate::record::{Record, Round};
-use crate::stats::{self, Summary};
+use crate::stats::{self, Spread, Summary};
+use crate::table::NOT_SIGNIFICANT;
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,35 @@ pub enum Measure {
     HarvestPerRound,
     /// `harvest_time` over the pages that harvests found.
     HarvestPerPage,
+    /// `traffic` without that of round 0.
+    LaterTraffic,
+}
+
+/// The CPU time of both sides without the guest's.
+pub const CPU: Measure = Measure::Sum("CPU", MetricKey::CpuSource, MetricKey::CpuDestination);
+/// The memory of both sides without the guest's.
+pub const MEMORY: Measure = Measure::Sum("memory", MetricKey::MemorySource, MetricKey::MemoryDestination);
+
+/// A cell over the baseline, in one measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// The ratio, new over baseline.
+    pub ratio: f64,
+    /// Of the ratio.
+    pub spread: Option<Spread>,
+    /// Whether it can be told from chance; `None` where nothing was tested.
+    pub significant: Option<bool>,
+    /// How likely a difference as large would be, were there none.
+    pub p: Option<f64>,
+}
+
+impl Difference {
+    /// In percent, with a mark where it may be chance.
+    #[must_use]
+    pub fn show(self) -> String {
+        let text = quantity::difference(self.ratio);
+        if self.significant == Some(false) { format!("{text} {NOT_SIGNIFICANT}") } else { text }
+    }
 }
 
 /// The columns of a table that compares engines.
@@ -35,8 +66,8 @@ const MIGRATION: &[Measure] = &[
     Measure::Metric(MetricKey::Traffic),
     Measure::Metric(MetricKey::Rounds),
     Measure::WriteTail,
-    Measure::Sum("CPU", MetricKey::CpuSource, MetricKey::CpuDestination),
-    Measure::Sum("memory", MetricKey::MemorySource, MetricKey::MemoryDestination),
+    CPU,
+    MEMORY,
 ];
 
 /// The columns of a table that compares trackers.
@@ -83,6 +114,36 @@ const TAIL: f64 = 0.999;
 const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
 
 impl Measure {
+    /// Every metric, then what is derived from several.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let derived = [
+            CPU,
+            MEMORY,
+            Self::LaterTraffic,
+            Self::HarvestPerRound,
+            Self::HarvestPerPage,
+            Self::WriteTail,
+            Self::PrecopyWriteTail,
+            Self::PrecopyWriteMax,
+        ];
+        MetricKey::ALL.iter().copied().map(Self::Metric).chain(derived)
+    }
+
+    /// What programs call it.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Metric(key) => key.name().to_owned(),
+            Self::Sum(label, ..) => label.to_lowercase(),
+            Self::WriteTail => "write_response_p99.9".to_owned(),
+            Self::PrecopyWriteTail => "write_precopy_p99.9".to_owned(),
+            Self::PrecopyWriteMax => "write_precopy_max".to_owned(),
+            Self::HarvestPerRound => "harvest_time_per_round".to_owned(),
+            Self::HarvestPerPage => "harvest_time_per_page".to_owned(),
+            Self::LaterTraffic => "traffic_later_rounds".to_owned(),
+        }
+    }
+
     /// The column's heading.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -94,6 +155,7 @@ impl Measure {
             Self::PrecopyWriteMax => "longest write",
             Self::HarvestPerRound => "harvest a round",
             Self::HarvestPerPage => "harvest a page",
+            Self::LaterTraffic => "traffic, later rounds",
         }
     }
 
@@ -102,6 +164,7 @@ impl Measure {
     pub const fn unit(self) -> Unit {
         match self {
             Self::Metric(key) | Self::Sum(_, key, _) => key.definition().unit,
+            Self::LaterTraffic => Unit::Bytes,
             _ => Unit::Seconds,
         }
     }
@@ -114,10 +177,14 @@ impl Measure {
             Self::Sum(_, first, second) => {
                 Some(metric::value(&record.metrics, first)? + metric::value(&record.metrics, second)?)
             }
+            Self::LaterTraffic => {
+                let first = metric::value(&record.metrics, MetricKey::FirstRoundBytes)?;
+                Some(metric::value(&record.metrics, MetricKey::Traffic)? - first)
+            }
             Self::WriteTail | Self::PrecopyWriteTail => None,
             Self::PrecopyWriteMax => {
                 let longest = writes(&[record], Clock::Service, &[Phase::Precopy]).max();
-                (longest > 0).then(|| seconds(longest))
+                (longest > 0).then(|| histogram::seconds(longest))
             }
             Self::HarvestPerRound => harvest(record, |_| 1),
             Self::HarvestPerPage => harvest(record, |round| round.dirty_pages),
@@ -137,7 +204,7 @@ impl Measure {
     #[must_use]
     pub fn summary(self, runs: &[&Record]) -> Option<Summary> {
         if let Some(all) = self.pooled(runs) {
-            let median = seconds(histogram::supported_quantile(&all, TAIL)?);
+            let median = histogram::seconds(histogram::supported_quantile(&all, TAIL)?);
             return Some(Summary { samples: runs.len(), median, spread: None });
         }
         let samples: Vec<f64> = runs.iter().filter_map(|run| self.sample(run)).collect();
@@ -146,19 +213,19 @@ impl Measure {
 
     /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles.
     #[must_use]
-    pub fn ratio(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<f64> {
+    pub fn difference(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Difference> {
         if matches!(self, Self::WriteTail | Self::PrecopyWriteTail) {
-            return stats::paired_ratio(&[(
-                self.summary(&baseline.ok)?.median,
-                self.summary(&cell.ok)?.median,
-            )]);
+            let pair = (self.summary(&baseline.ok)?.median, self.summary(&cell.ok)?.median);
+            let ratio = stats::paired_ratio(&[pair])?;
+            return Some(Difference { ratio, spread: None, significant: None, p: None });
         }
         let of_block = |block: u32| {
             baseline.ok.iter().find(|run| run.repetition == block).and_then(|run| self.sample(run))
         };
         let pairs: Vec<_> =
             cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, self.sample(run)?))).collect();
-        stats::paired_ratio(&pairs)
+        let ratio = stats::paired_ratio(&pairs)?;
+        Some(Difference { ratio, spread: None, significant: None, p: None })
     }
 }
 
@@ -177,11 +244,6 @@ pub fn writes(runs: &[&Record], clock: Clock, phases: &[Phase]) -> Latencies {
         }
     }
     all
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
 }
 
 /// Harvest time over what `count` makes of the rounds that began with a harvest.
@@ -226,7 +288,7 @@ mod tests {
         );
         let (sorted, _) = cells::sort(&manifest, &records);
         let (full, delta) = (&sorted[1].cells[0], &sorted[1].cells[1]);
-        let ratio = Measure::Metric(MetricKey::TotalTime).ratio(full, delta).unwrap();
+        let ratio = Measure::Metric(MetricKey::TotalTime).difference(full, delta).unwrap().ratio;
         assert!((ratio - 0.5).abs() < 1e-9, "{ratio}");
     }
 }

@@ -131,6 +131,19 @@ pub fn difference(ratio: f64) -> String {
     if text == "-0.0 %" || text == "+0.0 %" { "0.0 %".to_owned() } else { text }
 }
 
+/// An end of a difference's interval: `-54`, `-8.4`, and from ten times on `x 12.3`; the difference beside it has the
+/// sign of percent.
+#[must_use]
+pub fn difference_end(ratio: f64) -> String {
+    if ratio >= 10.0 {
+        return difference(ratio);
+    }
+    let percent = (ratio - 1.0) * 100.0;
+    let decimals = if percent.abs() >= 9.95 && percent > -98.95 { 0 } else { 1 };
+    let text = format!("{percent:+.decimals$}");
+    if text == "-0.0" || text == "+0.0" { "0.0".to_owned() } else { text }
+}
+
 /// `1 run`, `2 runs`.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {

@@ -10,9 +10,8 @@ use crate::quantity::{count, rate, size};
 use crate::record::Status;
 use crate::render::{markdown, terminal};
 use crate::scaling;
-use crate::stalled;
 use crate::store::{RunData, StoreError};
-use crate::table::{RowKind, Table};
+use crate::table::{NOT_SIGNIFICANT, RowKind, Section, Table, comparison, metrics, section};
 use crate::verification::Verification;
 use crate::warning::{self, Warning};
 
@@ -25,8 +24,10 @@ pub struct Report {
     pub machine: String,
     /// One per comparison, in the order of the plan.
     pub tables: Vec<Table>,
-    /// Where guests stalled, one per comparison that lists stalls.
-    pub stalled: Vec<Table>,
+    /// Tables beside them, by what they are about.
+    pub sections: Vec<Section>,
+    /// Every metric of each comparison, for formats that programs read.
+    pub metrics: Vec<Table>,
     /// How to read the tables, as far as they need it.
     pub legend: Vec<String>,
     /// What trackers cost per GiB and per dirty page, where the suite varies both.
@@ -56,13 +57,14 @@ impl Report {
     #[must_use]
     pub fn of(data: &RunData) -> Self {
         let (comparisons, unplanned) = cells::sort(&data.manifest, &data.records);
-        let tables: Vec<_> = comparisons.iter().map(Table::of).collect();
+        let tables: Vec<_> = comparisons.iter().map(comparison::table).collect();
         Self {
             subject: subject(data),
             machine: machine(&data.manifest),
             legend: legend(&tables),
             scaling: scaling::sentences(&comparisons),
-            stalled: comparisons.iter().filter_map(stalled::table).collect(),
+            sections: section::all(&comparisons),
+            metrics: comparisons.iter().map(metrics::table).collect(),
             tables,
             verification: Verification::of(&comparisons, &data.records),
             warnings: warning::find(data, unplanned),
@@ -84,6 +86,12 @@ impl Report {
         terminal::render(self, width)
     }
 
+    /// The same without the sections that take a page or more; it says where they are.
+    #[must_use]
+    pub fn brief(&self, width: usize) -> String {
+        terminal::brief(self, width)
+    }
+
     /// As Markdown, with the host, all settings and the command.
     #[must_use]
     pub fn markdown(&self) -> String {
@@ -93,13 +101,19 @@ impl Report {
     /// The command that made the run directory, as typed in a shell.
     #[must_use]
     pub fn command(&self) -> String {
+        self.command_words().join(" ")
+    }
+
+    /// Its words, quoted where a shell takes that.
+    #[must_use]
+    pub fn command_words(&self) -> Vec<String> {
         let plain = |word: &str| {
             !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%".contains(c))
         };
         let quote = |word: &String| {
             if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
         };
-        self.manifest.command.iter().map(quote).collect::<Vec<_>>().join(" ")
+        self.manifest.command.iter().map(quote).collect()
     }
 }
 
@@ -158,10 +172,18 @@ fn legend(tables: &[Table]) -> Vec<String> {
     }
     let compared = rows().flat_map(|row| row.figures.iter().flatten()).any(|f| f.difference.is_some());
     if compared {
-        below.insert(0, "(%): difference to the baseline, paired by repetition");
+        below.insert(0, "%: difference to the baseline, paired by repetition");
     }
     if !below.is_empty() {
         legend.push(below.join("; "));
+    }
+    let tested = rows().flat_map(|row| row.figures.iter().flatten());
+    let mut differences = tested.filter_map(|figure| figure.numbers.difference);
+    if differences.any(|difference| difference.significant == Some(false)) {
+        legend.push(format!(
+            "{NOT_SIGNIFICANT} not significant: this may be chance, at a level of 5 %; with fewer than six pairs of runs \
+             every difference may be"
+        ));
     }
     if rows().any(|row| row.kind == RowKind::Capped) {
         legend.push(
@@ -171,7 +193,8 @@ fn legend(tables: &[Table]) -> Vec<String> {
         );
     }
     let tail_missing = tables.iter().any(|table| {
-        let Some(tail) = table.columns.iter().position(|label| *label == Measure::WriteTail.label()) else {
+        let Some(tail) = table.columns.iter().position(|column| column.name == Measure::WriteTail.name())
+        else {
             return false;
         };
         table.rows.iter().any(|row| {

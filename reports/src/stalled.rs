@@ -1,12 +1,11 @@
 //! Where the guests of a comparison stalled: the listed stalls of pre-copy and switchover by what the host did, one row
 //! per cell.
 
-use crate::cells::ComparisonRuns;
+use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::Phase;
 use crate::metric::Unit;
-use crate::quantity::show;
 use crate::record::{Cause, Record, Stall};
-use crate::table::{Figure, Row, RowKind, Table};
+use crate::table::{Column, Figure, Row, RowKind, Subject, Table};
 
 /// A table; none where no run of the comparison lists a stall of these phases.
 #[must_use]
@@ -23,30 +22,33 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
     if causes.is_empty() {
         return None;
     }
-    let row = |label: &str, runs: usize, stalls: &[Stall]| {
+    let row = |cell: &CellRuns<'_>, stalls: &[Stall]| {
         let figure = |cause: &Cause| {
             let of_cause = || stalls.iter().filter(|stall| stall.cause == *cause);
             let time = of_cause().map(|stall| stall.duration).sum();
-            let (value, number) = (show(Unit::Seconds, time), Some(of_cause().count().to_string()));
-            (of_cause().next().is_some()).then_some(Figure { value, difference: None, spread: number })
+            let number = of_cause().count();
+            let samples = u64::try_from(number).unwrap_or(u64::MAX);
+            let figure = Figure::plain(Unit::Seconds, samples, time);
+            (number > 0).then(|| Figure { spread: Some(number.to_string()), ..figure })
         };
         Row {
             kind: RowKind::Compared,
-            label: label.to_owned(),
+            label: cell.label.clone(),
+            subject: Subject::of(cell),
             converged: None,
-            samples: Some(format!("stalls, n = {runs}")),
+            samples: Some(format!("stalls, n = {}", cell.ok.len())),
             figures: causes.iter().map(figure).collect(),
             text: None,
         }
     };
-    let listing = |cell: &crate::cells::CellRuns<'_>| cell.ok.iter().any(|run| run.stalls.is_some());
+    let listing = |cell: &CellRuns<'_>| cell.ok.iter().any(|run| run.stalls.is_some());
     let rows = cells.iter().filter(|(cell, _)| listing(cell));
+    let column =
+        |cause: &Cause| Column::new(format!("stalled_{}", cause.word()), cause.word(), Unit::Seconds);
     Some(Table {
         title: comparison.plan.name.clone(),
-        columns: causes.iter().map(|cause| cause.word()).collect(),
-        rows: rows.map(|(cell, stalls)| row(&cell.label, cell.ok.len(), stalls)).collect(),
-        notes: Vec::new(),
-        analysis: String::new(),
+        rows: rows.map(|(cell, stalls)| row(cell, stalls)).collect(),
+        ..Table::empty(comparison, causes.iter().map(column).collect())
     })
 }
 
@@ -55,8 +57,8 @@ fn counts(stall: &Stall) -> bool {
 }
 
 /// What the tables are, in a sentence.
-pub const HEADING: &str = "where the guest stalled: the longest operations of each run in pre-copy and switchover, by what \
-                           the host did at the time; how long together, and how many";
+pub const HEADING: &str = "the longest operations of each run in pre-copy and switchover, by what the host did at the time; how \
+                           long together, and how many";
 
 #[cfg(test)]
 mod tests {
@@ -87,7 +89,8 @@ mod tests {
         let (sorted, _) = cells::sort(&manifest, &records);
         assert_eq!(table(&sorted[0]), None, "no run of the other comparison");
         let table = table(&sorted[1]).unwrap();
-        assert_eq!(table.columns, ["harvest", "switchover"], "nothing of the time after");
+        let columns: Vec<_> = table.columns.iter().map(|column| column.label.as_str()).collect();
+        assert_eq!(columns, ["harvest", "switchover"], "nothing of the time after");
         assert_eq!(table.rows.len(), 1, "delta lists no stalls");
         let figures: Vec<_> =
             table.rows[0].figures.iter().flatten().map(|f| (f.value.as_str(), f.spread.as_deref())).collect();

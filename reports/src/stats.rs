@@ -122,6 +122,17 @@ pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<f64> {
     median(&logs).map(f64::exp)
 }
 
+/// The geometric mean, which is the one that fits ratios: of x and 1/x it is 1. `None` without ratios, and where one is not
+/// positive.
+#[must_use]
+pub fn geometric_mean(ratios: &[f64]) -> Option<f64> {
+    let positive = ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite());
+    let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
+    #[expect(clippy::cast_precision_loss, reason = "counts of comparisons")]
+    let count = logs.len() as f64;
+    (positive && !logs.is_empty()).then(|| (logs.iter().sum::<f64>() / count).exp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,9 @@ pub struct Report {
     /// In which format; all show the same figures. Markdown is what report.md holds.
     #[arg(long, default_value = Format::Terminal.name(), value_parser = PossibleValuesParser::new(Format::ALL.iter().map(|(name, _)| *name)))]
     format: String,
+    /// On a terminal, the comparison tables and their summary alone, as at the end of a run.
+    #[arg(long)]
+    brief: bool,
     /// Where it goes, instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -38,8 +41,16 @@ impl Report {
             .map(migbench_reports::report::Report::load)
             .collect::<Result<Vec<_>, _>>()?;
         let format = Format::find(&self.format).context("clap let an unknown format through")?;
+        if self.brief && format != Format::Terminal {
+            eprintln!("error: --brief is for --format terminal; {} has everything", self.format);
+            return Ok(Exit::Usage);
+        }
         let width = if self.output.is_some() { super::PIPE_WIDTH } else { width() };
-        let text = render::render(&reports, format, width);
+        let text = if self.brief {
+            reports.iter().map(|report| report.brief(width)).collect::<Vec<_>>().join("\n")
+        } else {
+            render::render(&reports, format, width)
+        };
         match &self.output {
             Some(path) => std::fs::write(path, text)
                 .with_context(|| format!("can't write {}; name another file with -o", path.display()))?,

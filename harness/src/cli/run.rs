@@ -186,7 +186,7 @@ fn finish(
     let report = Report::load(&directory)?;
     std::fs::write(directory.join("report.md"), report.markdown())
         .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
-    print(&report.terminal(width()))?;
+    print(&report.brief(width()))?;
     print(&format!("report: {}/report.md", directory.display()))?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }

@@ -108,7 +108,7 @@ impl Track {
         let report = Report::load(&directory)?;
         std::fs::write(directory.join("report.md"), report.markdown())
             .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
-        print(&report.terminal(width()))?;
+        print(&report.brief(width()))?;
         print(&format!("report: {}/report.md", directory.display()))?;
         Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
     }

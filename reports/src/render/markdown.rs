@@ -6,7 +6,6 @@ use crate::manifest::{Comparison, Host};
 use crate::quantity::size;
 use crate::report::Report;
 use crate::settings::{self, Flat};
-use crate::stalled;
 use crate::table::{Figure, Row, RowKind, Table};
 
 /// The report.
@@ -27,10 +26,14 @@ pub fn render(report: &Report) -> String {
     for (table, plan) in report.tables.iter().zip(&manifest.comparisons) {
         out += &comparison(table, plan, &shared);
     }
-    if !report.stalled.is_empty() {
-        out += &format!("## Where the guest stalled\n\n{}.\n\n", sentence(stalled::HEADING));
-        for table in &report.stalled {
-            out += &grid(&escape(&table.title), table);
+    for section in &report.sections {
+        out += &format!("## {}\n\n{}.\n\n", section.heading, sentence(section.about));
+        for table in &section.tables {
+            out += &format!("### {}\n\n", escape(&table.title));
+            out += &grid(&escape(&table.head), table);
+            if !table.notes.is_empty() {
+                out += &list(table.notes.iter().map(|note| escape(note)));
+            }
         }
     }
     if !report.scaling.is_empty() {
@@ -81,7 +84,8 @@ fn comparison(table: &Table, plan: &Comparison, everywhere: &Flat) -> String {
 }
 
 fn grid(head: &str, table: &Table) -> String {
-    let mut out = format!("| {head} | {} |\n", table.columns.join(" | "));
+    let labels: Vec<_> = table.columns.iter().map(|column| escape(&column.label)).collect();
+    let mut out = format!("| {head} | {} |\n", labels.join(" | "));
     let _ = writeln!(out, "|---|{}", "---:|".repeat(table.columns.len()));
     for row in &table.rows {
         let _ = writeln!(out, "| {} | {} |", label(row), figures(row, table.columns.len()).join(" | "));
@@ -117,7 +121,10 @@ fn figures(row: &Row, columns: usize) -> Vec<String> {
     }
     let show = |figure: &Option<Figure>| {
         let Some(figure) = figure else { return "-".to_owned() };
-        let difference = figure.difference.as_ref().map(|text| format!(" {text}")).unwrap_or_default();
+        let its_spread =
+            figure.difference_spread.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+        let difference =
+            figure.difference.as_ref().map(|text| format!(" ({text}{its_spread})")).unwrap_or_default();
         let spread = figure.spread.as_ref().map(|text| format!("<br>{text}")).unwrap_or_default();
         format!("{}{difference}{spread}", figure.value)
     };

@@ -1,12 +1,11 @@
-//! Plain text for a terminal or a pipe: no colour, and no line over the width but for a single word or column
-//! that is wider.
+//! Plain text for a terminal or a pipe: no colour, and no line over the width but for a single word of a command or a
+//! column that is wider.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
 use crate::report::Report;
-use crate::stalled;
-use crate::table::{Figure, Row, RowKind, Table};
+use crate::table::{Column, Figure, Row, RowKind, Table};
 
 /// What stands between two columns.
 const GAP: usize = 1;
@@ -20,6 +19,16 @@ enum Line {
 /// The report.
 #[must_use]
 pub fn render(report: &Report, width: usize) -> String {
+    page(report, width, false)
+}
+
+/// The report without its long sections.
+#[must_use]
+pub fn brief(report: &Report, width: usize) -> String {
+    page(report, width, true)
+}
+
+fn page(report: &Report, width: usize, brief: bool) -> String {
     let mut out = Vec::new();
     let (subject, machine) = (&report.subject, &report.machine);
     if length(subject) + length(machine) + 3 <= width {
@@ -30,15 +39,17 @@ pub fn render(report: &Report, width: usize) -> String {
         out.extend(wrap(machine, width, ""));
     }
     out.push(String::new());
-    for tables in report.tables.chunk_by(|a, b| a.columns == b.columns) {
+    for tables in report.tables.chunk_by(same_columns) {
         out.extend(body(tables, width));
     }
     if report.tables.is_empty() {
         out.push("no comparison was planned".to_owned());
     }
-    if !report.stalled.is_empty() {
-        out.extend(wrap(stalled::HEADING, width, ""));
-        for tables in report.stalled.chunk_by(|a, b| a.columns == b.columns) {
+    let sections = || report.sections.iter();
+    for section in sections().filter(|section| section.brief || !brief) {
+        out.extend(wrap(&format!("{}: {}", section.heading, section.about), width, "  "));
+        out.push(String::new());
+        for tables in section.tables.chunk_by(same_columns) {
             out.extend(body(tables, width));
         }
     }
@@ -56,9 +67,21 @@ pub fn render(report: &Report, width: usize) -> String {
     for warning in &report.warnings {
         out.extend(wrap(&format!("warning: {warning}"), width, "         "));
     }
-    // Not wrapped: it is there to be copied.
-    out.push(format!("made by: {}", report.command()));
+    if brief && sections().any(|section| !section.brief) {
+        let more: Vec<_> = sections().filter(|section| !section.brief).map(|section| section.name).collect();
+        out.extend(wrap(
+            &format!("more tables ({}): migbench report {}", more.join(", "), report.path.display()),
+            width,
+            "  ",
+        ));
+    }
+    out.extend(command(&report.command_words(), width));
     out.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Whether two tables can stand in one grid.
+fn same_columns(a: &Table, b: &Table) -> bool {
+    a.columns.iter().map(|column| &column.label).eq(b.columns.iter().map(|column| &column.label))
 }
 
 /// All comparisons in one grid, so that their columns stand below each other. Where the columns don't fit, they are dealt
@@ -68,13 +91,13 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
     let heading = heading(&first.columns);
     let mut lines: Vec<Line> = heading.into_iter().map(Line::Cells).collect();
     for table in tables {
-        lines.push(Line::Text(table.title.clone()));
+        lines.extend(wrap(&table.title, width, " ").into_iter().map(Line::Text));
         for (index, row) in table.rows.iter().enumerate() {
             let first_of = |kind| row.kind == kind && table.rows[..index].iter().all(|row| row.kind != kind);
             if first_of(RowKind::Control) {
                 lines.push(Line::Text(" controls:".to_owned()));
             }
-            lines.extend(row_lines(row));
+            lines.extend(row_lines(row, width));
         }
         for note in &table.notes {
             lines.extend(wrap(&format!("  {note}"), width, "  ").into_iter().map(Line::Text));
@@ -88,9 +111,13 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
         let mut grid = grid(&lines, panel).into_iter();
         for line in &lines {
             match line {
-                Line::Cells(_) => {
-                    // Rows that have nothing in this panel's columns but in another's leave no gap.
-                    out.extend(grid.next().filter(|text| !text.trim().is_empty()));
+                Line::Cells(cells) => {
+                    // Lines that have nothing in this panel's columns but in another's leave no gap.
+                    let told = |columns: &[usize]| {
+                        columns.iter().any(|&column| column > 0 && !cells[column].is_empty())
+                    };
+                    let label_alone = index == 0 && cells.iter().skip(1).all(String::is_empty);
+                    out.extend(grid.next().filter(|_| told(panel) || label_alone));
                 }
                 Line::Text(text) if last || !text.starts_with("  ") => out.push(text.clone()),
                 Line::Text(_) => {}
@@ -101,8 +128,14 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
 }
 
 /// Labels of columns, broken at spaces over as many lines as the longest needs, and set to the bottom.
-fn heading(columns: &[&str]) -> Vec<Vec<String>> {
-    let broken: Vec<Vec<String>> = columns.iter().map(|label| wrap(label, 10, "")).collect();
+fn heading(columns: &[Column]) -> Vec<Vec<String>> {
+    let broken: Vec<Vec<String>> = columns
+        .iter()
+        .map(|column| {
+            let longest = column.label.split_whitespace().map(length).max().unwrap_or_default();
+            wrap(&column.label, longest.max(10), "")
+        })
+        .collect();
     let height = broken.iter().map(Vec::len).max().unwrap_or_default();
     let line = |index: usize| {
         let cell = |words: &Vec<String>| {
@@ -114,10 +147,14 @@ fn heading(columns: &[&str]) -> Vec<Vec<String>> {
     (0..height).map(line).collect()
 }
 
-fn row_lines(row: &Row) -> Vec<Line> {
+fn row_lines(row: &Row, width: usize) -> Vec<Line> {
     if let Some(text) = &row.text {
-        return vec![Line::Text(format!("{}  {text}", row.label))];
+        return wrap(&format!("{}: {text}", row.label), width, " ").into_iter().map(Line::Text).collect();
     }
+    // A name that would push the figures out of the page stands on a line of its own.
+    let long = length(&row.label) > width * 3 / 10;
+    let (above, label) =
+        if long { (wrap(&row.label, width, " "), " ") } else { (Vec::new(), row.label.as_str()) };
     let line = |label: Option<String>, cell: &dyn Fn(&Figure) -> Option<String>, absent: &str| {
         let figures = row.figures.iter().map(|figure| match figure {
             Some(figure) => cell(figure).unwrap_or_default(),
@@ -126,11 +163,20 @@ fn row_lines(row: &Row) -> Vec<Line> {
         std::iter::once(label.unwrap_or_default()).chain(figures).collect::<Vec<_>>()
     };
     let indented = |text: &Option<String>| text.as_ref().map(|text| format!("  {text}"));
-    let value = line(Some(row.label.clone()), &|figure| Some(figure.value.clone()), "-");
-    let difference = line(indented(&row.converged), &|figure| figure.difference.clone(), "");
+    let value = line(Some(label.to_owned()), &|figure| Some(figure.value.clone()), "-");
+    let converged = line(indented(&row.converged), &|_| None, "");
+    let difference = line(Some("  to baseline".to_owned()), &|figure| figure.difference.clone(), "");
+    let label = row.difference_spread().map(|label| format!("    {label}"));
+    let its_spread = line(label, &|figure| figure.difference_spread.clone(), "");
     let spread = line(indented(&row.samples), &|figure| figure.spread.clone(), "");
     let told = |line: &Vec<String>| line.iter().any(|cell| !cell.is_empty());
-    std::iter::once(value).chain([difference, spread].into_iter().filter(told)).map(Line::Cells).collect()
+    let figures = |line: &Vec<String>| line.iter().skip(1).any(|cell| !cell.is_empty());
+    let below = [converged, spread]
+        .into_iter()
+        .filter(told)
+        .chain([difference, its_spread].into_iter().filter(figures));
+    let above = above.into_iter().map(Line::Text);
+    above.chain(std::iter::once(value).chain(below).map(Line::Cells)).collect()
 }
 
 /// Which columns stand in which panel: as many as fit, the first column in each.
@@ -181,19 +227,49 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Broken at spaces; lines after the first start with `indent`, and so does the first if `text` does.
+/// Broken at spaces, and within words that are longer than a line; lines after the first start with `indent`, and the first
+/// as `text` does.
 fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let start = text.len() - text.trim_start().len();
     let mut lines = vec![text[..start].to_owned()];
     for word in text.split_whitespace() {
+        let mut word = word;
         let Some(line) = lines.last_mut() else { break };
         let empty = line.trim().is_empty();
-        if !empty && length(line) + 1 + length(word) > width {
-            lines.push(format!("{indent}{word}"));
-        } else {
-            if !empty {
-                line.push(' ');
+        if !empty && length(line) + 1 + length(word) <= width {
+            line.push(' ');
+            line.push_str(word);
+            continue;
+        }
+        if empty {
+            lines.pop();
+        }
+        let mut first = if empty && lines.is_empty() { &text[..start] } else { indent };
+        loop {
+            let room = width.saturating_sub(length(first)).max(1);
+            let cut = word.char_indices().nth(room).map_or(word.len(), |(at, _)| at);
+            lines.push(format!("{first}{}", &word[..cut]));
+            (word, first) = (&word[cut..], indent);
+            if word.is_empty() {
+                break;
             }
+        }
+    }
+    lines
+}
+
+/// A command over as many lines as it takes, each ended so that a shell reads them as one.
+fn command(words: &[String], width: usize) -> Vec<String> {
+    let mut lines = vec![String::from("made by:")];
+    for word in words {
+        let Some(line) = lines.last_mut() else { break };
+        // Two columns are kept for the end of the line. A word that is longer than a line stays whole: to cut a path would
+        // make it useless.
+        if length(line) + 1 + length(word) + 2 > width {
+            line.push_str(" \\");
+            lines.push(format!("  {word}"));
+        } else {
+            line.push(' ');
             line.push_str(word);
         }
     }
@@ -209,6 +285,8 @@ mod tests {
         assert_eq!(wrap("p99.9 write response", 10, ""), ["p99.9", "write", "response"]);
         assert_eq!(wrap("  one two", 6, "  "), ["  one", "  two"]);
         assert_eq!(wrap("", 6, ""), [""]);
+        assert_eq!(wrap("a bcdefghij k", 4, " "), ["a", " bcd", " efg", " hij", " k"]);
+        assert_eq!(wrap("abcdefgh", 6, ""), ["abcdef", "gh"]);
     }
 
     #[test]

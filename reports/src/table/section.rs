@@ -1,0 +1,52 @@
+//! The tables beside those of comparisons, in sections with a heading each.
+
+use super::{Table, cost, delta, latency, summary};
+use crate::cells::ComparisonRuns;
+use crate::stalled;
+
+/// Tables of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// What programs call it.
+    pub name: &'static str,
+    /// What people read above it.
+    pub heading: &'static str,
+    /// What its tables are, in a sentence that begins with a small letter and has no full stop.
+    pub about: &'static str,
+    /// Whether it belongs to the short report that ends a run.
+    pub brief: bool,
+    /// Of each comparison that has such a table.
+    pub tables: Vec<Table>,
+}
+
+/// All sections that have a table.
+#[must_use]
+pub fn all(comparisons: &[ComparisonRuns<'_>]) -> Vec<Section> {
+    let section = |name, heading, about, brief, tables| Section { name, heading, about, brief, tables };
+    let sections = [
+        section("summary", "Summary", summary::ABOUT, true, summary::tables(comparisons)),
+        section(
+            "latency",
+            "Latency of the guest's operations",
+            latency::ABOUT,
+            false,
+            comparisons.iter().flat_map(latency::tables).collect(),
+        ),
+        section("cost", "Cost", cost::ABOUT, false, comparisons.iter().filter_map(cost::table).collect()),
+        section(
+            "delta",
+            "Pages and traffic",
+            delta::ABOUT,
+            false,
+            comparisons.iter().filter_map(delta::table).collect(),
+        ),
+        section(
+            "stalls",
+            "Where the guest stalled",
+            stalled::HEADING,
+            true,
+            comparisons.iter().filter_map(stalled::table).collect(),
+        ),
+    ];
+    sections.into_iter().filter(|section| !section.tables.is_empty()).collect()
+}
