@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use migbench::dirty::{DirtySet, DirtyTracker, UffdWp, available, tracker};
 use migbench::sys::kvm::{clear_dirty_log, get_dirty_log};
 use migbench::sys::pagemap::{PageRange, Pagemap};
-use migbench_benches::{Passes, Spread, have_kvm, quick};
+use migbench_benches::{Passes, Spread, have_kvm, quick, wanted};
 use migbench_scenarios::cell::Tracker;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
@@ -30,7 +30,7 @@ const SLOW_PAIRS: usize = 9;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    if !have_kvm() {
+    if !wanted("harvest") || !have_kvm() {
         return ExitCode::SUCCESS;
     }
     println!(

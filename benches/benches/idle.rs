@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use migbench_benches::{Spread, have_kvm, migrate, node, quick};
+use migbench_benches::{Spread, have_kvm, migrate, node, quick, wanted};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::settings::Fill;
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     if let Some(exit) = node() {
         return exit;
     }
-    if !have_kvm() {
+    if !wanted("idle") || !have_kvm() {
         return ExitCode::SUCCESS;
     }
     match handover().and_then(|()| memory()) {

@@ -13,7 +13,7 @@ use migbench::node::sampler::Sampler;
 use migbench::sys::clock;
 use migbench::sys::memory::Telemetry;
 use migbench::vm::{Vm, telemetry};
-use migbench_benches::{Spread, have_kvm, quick};
+use migbench_benches::{Spread, have_kvm, quick, wanted};
 use migbench_reports::stats::{self, Summary};
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::abi;
@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    if !have_kvm() {
+    if !wanted("probe") || !have_kvm() {
         return ExitCode::SUCCESS;
     }
     match compare() {

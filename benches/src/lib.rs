@@ -16,10 +16,56 @@ use migbench_workloads::abi;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::Bytes;
 
-/// Whether only one small pass was asked for (`cargo bench -- --test`).
+/// Whether only one small pass was asked for: by `cargo bench -- --test`, or by `cargo test --benches`, which does not
+/// pass the `--bench` of `cargo bench`.
 #[must_use]
 pub fn quick() -> bool {
     std::env::args().any(|argument| argument == "--test")
+        || !std::env::args().any(|argument| argument == "--bench")
+}
+
+/// Options of Criterion that take a value; benches without Criterion are given them as well.
+const WITH_VALUE: &[&str] = &[
+    "--save-baseline",
+    "-s",
+    "--baseline",
+    "-b",
+    "--baseline-lenient",
+    "--load-baseline",
+    "--sample-size",
+    "--warm-up-time",
+    "--measurement-time",
+    "--nresamples",
+    "--noise-threshold",
+    "--confidence-level",
+    "--significance-level",
+    "--profile-time",
+    "--output-format",
+    "--color",
+    "-c",
+    "--colour",
+    "--plotting-backend",
+    "--format",
+];
+
+/// Whether the bench `name`, which is not one of Criterion's, is to run: `cargo bench -- FILTER` runs only what has the
+/// filter in its name, and `--list` or a baseline that is only loaded runs nothing.
+#[must_use]
+pub fn wanted(name: &str) -> bool {
+    is_wanted(name, std::env::args().skip(1))
+}
+
+fn is_wanted(name: &str, arguments: impl IntoIterator<Item = String>) -> bool {
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--list" | "--load-baseline" => return false,
+            option if WITH_VALUE.contains(&option) => drop(arguments.next()),
+            option if option.starts_with('-') => {}
+            filter => return name.contains(filter),
+        }
+    }
+    true
 }
 
 /// Whether guests can run here; says why not otherwise.
@@ -160,6 +206,15 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_chooses_and_options_do_not() {
+        let wanted = |arguments: &str| is_wanted("probe", arguments.split_whitespace().map(str::to_owned));
+        assert!(wanted("") && wanted("--bench") && wanted("prob --bench"));
+        assert!(wanted("--save-baseline before --bench") && wanted("--baseline before probe --bench"));
+        assert!(!wanted("migrate --bench") && !wanted("--save-baseline probe migrate --bench"));
+        assert!(!wanted("--list --bench") && !wanted("--load-baseline before --bench"));
+    }
 
     #[test]
     fn the_middle_of_even_and_odd() {
