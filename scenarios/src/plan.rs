@@ -180,12 +180,14 @@ impl Plan {
     /// The same for the runs from `next` on.
     #[must_use]
     pub fn remaining(&self, next: usize) -> Seconds {
-        let runs = self.order.iter().skip(next);
-        let time = |run: &PlannedRun| {
-            self.cell(run)
-                .map_or(0.0, |planned| estimate::run(&planned.cell, run.kind).0 + run.start_jitter.0)
-        };
-        Seconds(runs.map(time).sum())
+        Seconds(self.order.iter().skip(next).map(|run| self.time(run).0).sum())
+    }
+
+    /// The same for one run of this plan.
+    #[must_use]
+    pub fn time(&self, run: &PlannedRun) -> Seconds {
+        let planned = self.cell(run);
+        Seconds(planned.map_or(0.0, |cell| estimate::run(&cell.cell, run.kind).0 + run.start_jitter.0))
     }
 }
 

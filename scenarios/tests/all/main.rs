@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::needless_raw_string_hashes)]
 
 mod format;
+mod partition;
 mod plans;
 mod refusals;
