@@ -13,11 +13,13 @@
 pub mod cells;
 pub mod chart;
 pub mod export;
+pub mod frozen;
 #[cfg(test)]
 mod golden;
 pub mod histogram;
 pub mod manifest;
 pub mod measure;
+pub mod merge;
 pub mod metric;
 pub mod quantity;
 pub mod record;

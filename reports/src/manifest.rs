@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
+use migbench_scenarios::plan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,57 @@ pub struct Manifest {
     pub command: Vec<String>,
     /// When the suite started, UTC, RFC 3339.
     pub started: String,
+    /// The part of a frozen plan that was to run here; absent where a suite ran as a whole. `comparisons` and `planned_runs`
+    /// are those of the part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<PlanSlice>,
+    /// What was merged into this directory, in the order of the slices. `host` has then only what all of them share, besides
+    /// its class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// A slice of a frozen plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanSlice {
+    /// Which one of how many.
+    pub slice: Slice,
+    /// [`crate::frozen::FrozenPlan::hash`].
+    pub plan_hash: String,
+    /// What chose it: `--partition`, or the variables of an array of jobs.
+    pub chosen_by: String,
+}
+
+/// What one machine brought into a merged directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    /// What it was to run, and how it knew.
+    pub slice: PlanSlice,
+    /// Names of the comparisons that ran there.
+    pub comparisons: Vec<String>,
+    /// Records that it brought.
+    pub records: u32,
+    /// The machine.
+    pub host: Host,
+    /// What the machine could do; absent where nothing ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// What disturbed the machine when the slice started, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disturbances: Vec<String>,
+    /// The command line that made the slice.
+    pub command: Vec<String>,
+    /// When it started, UTC, RFC 3339.
+    pub started: String,
+}
+
+/// The median of what a machine's canary reached, over the blocks of a slice; each record has the value of its own block.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Canary {
+    /// Bytes per second, copied in memory.
+    pub copy: f64,
+    /// Bytes per second through a socket.
+    pub socket: f64,
 }
 
 /// Cells that differ in one axis only, one of them the baseline.
@@ -95,6 +148,35 @@ pub struct Tool {
     /// Whether the tree had changes that no commit holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
+}
+
+impl Tool {
+    /// Which build it is, in words.
+    #[must_use]
+    pub fn build(&self) -> String {
+        let commit = self.commit.as_deref().map(|commit| format!(" of commit {commit}"));
+        let dirty = if self.dirty == Some(true) { " with uncommitted changes" } else { "" };
+        format!("{}{}{dirty}", self.version, commit.unwrap_or_default())
+    }
+}
+
+impl Comparison {
+    /// A comparison of `plan`.
+    #[must_use]
+    pub fn of(comparison: &plan::Comparison, plan: &plan::Plan) -> Self {
+        let own = if comparison.analysis.is_empty() { &plan.analysis } else { &comparison.analysis };
+        Self {
+            name: comparison.name.clone(),
+            compare: comparison.compare.clone(),
+            baseline: comparison.baseline.map(|row| comparison.cells[row].id.clone()).unwrap_or_default(),
+            cells: comparison
+                .cells
+                .iter()
+                .map(|c| PlannedCell { id: c.id.clone(), cell: c.cell.clone() })
+                .collect(),
+            analysis: own.clone(),
+        }
+    }
 }
 
 /// The machine, as far as it can change a result.

@@ -1,6 +1,7 @@
-//! The JSON schemas of both files of a run directory, generated from the types and checked in under `schema/`
+//! The JSON schemas of both files of a run directory, and of plan files, generated from the types and checked in under `schema/`
 //! for those who read records without this crate.
 
+use crate::frozen::FrozenPlan;
 use crate::manifest::Manifest;
 use crate::record::Record;
 
@@ -14,6 +15,12 @@ pub fn record() -> serde_json::Value {
 #[must_use]
 pub fn manifest() -> serde_json::Value {
     schemars::schema_for!(Manifest).to_value()
+}
+
+/// The schema of a plan file.
+#[must_use]
+pub fn plan() -> serde_json::Value {
+    schemars::schema_for!(FrozenPlan).to_value()
 }
 
 #[cfg(test)]
@@ -41,6 +48,7 @@ mod tests {
     fn the_checked_in_schemas_are_current() {
         drift("record.schema.json", &record());
         drift("manifest.schema.json", &manifest());
+        drift("plan.schema.json", &plan());
     }
 
     fn validate_record(value: &Value) -> Result<(), String> {

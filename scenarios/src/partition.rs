@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Plan, PlannedRun};
+use crate::plan::{Comparison, Plan, PlannedRun};
 
 /// One of so many slices of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +105,14 @@ impl Plan {
         let slices = self.partition(slice.of);
         let runs = self.order.iter().enumerate();
         runs.filter(|(_, run)| slices.get(run.comparison) == Some(&slice.number)).collect()
+    }
+
+    /// The comparisons of a slice, in the order of the plan.
+    #[must_use]
+    pub fn comparisons_of(&self, slice: Slice) -> Vec<&Comparison> {
+        let slices = self.partition(slice.of);
+        let numbered = self.comparisons.iter().zip(slices);
+        numbered.filter(|(_, number)| *number == slice.number).map(|(comparison, _)| comparison).collect()
     }
 }
 

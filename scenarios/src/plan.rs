@@ -174,13 +174,7 @@ impl Plan {
     /// unknown for closed loops; see [`estimate::run`].
     #[must_use]
     pub fn estimate(&self) -> Seconds {
-        self.remaining(0)
-    }
-
-    /// The same for the runs from `next` on.
-    #[must_use]
-    pub fn remaining(&self, next: usize) -> Seconds {
-        Seconds(self.order.iter().skip(next).map(|run| self.time(run).0).sum())
+        Seconds(self.order.iter().map(|run| self.time(run).0).sum())
     }
 
     /// The same for one run of this plan.

@@ -3,21 +3,27 @@
 mod doctor;
 mod export;
 mod list;
+mod merge;
 mod migrate;
 mod node;
+mod plan;
 mod progress;
 mod report;
 mod run;
+mod selection;
 mod show;
 mod track;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use migbench_reports::frozen::PlanFileError;
+use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
 use migbench_scenarios::SuiteError;
 
 use crate::runner::admission::Refusal;
+use crate::runner::array::ArrayError;
 use crate::runner::suite::SuiteRunError;
 
 /// How the command ends, beside success.
@@ -29,6 +35,8 @@ pub enum Exit {
     Failure,
     /// Usage or configuration.
     Usage,
+    /// All is well as far as it goes, and it is too little.
+    TooLittle,
     /// Two things that do not go together.
     NotComparable,
 }
@@ -39,6 +47,7 @@ impl From<Exit> for ExitCode {
             Exit::Success => Self::SUCCESS,
             Exit::Failure => Self::from(1),
             Exit::Usage => Self::from(2),
+            Exit::TooLittle => Self::from(3),
             Exit::NotComparable => Self::from(5),
         }
     }
@@ -54,6 +63,7 @@ Examples:
   migbench show results/slow               its runs; with a run's id its rounds and errors
   migbench export results/slow --format junit,openmetrics -o ci
                                            for dashboards and CI servers
+  migbench plan nightly -o plan.json       for many machines: run --plan on each, then merge
   migbench list                            suites, workloads, engines; keys for --set
   migbench doctor                          is this host fit to measure?
 
@@ -76,6 +86,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Plan(plan::Freeze),
+    Merge(merge::Merge),
     Migrate(migrate::Migrate),
     Track(track::Track),
     Report(report::Report),
@@ -92,6 +104,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(command) => command.execute(),
+        Command::Plan(command) => command.execute(),
+        Command::Merge(command) => command.execute(),
         Command::Migrate(command) => command.execute(),
         Command::Track(command) => command.execute(),
         Command::Report(command) => command.execute(),
@@ -105,20 +119,35 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {}", told(&error));
-            // What is wrong with a suite, an argument or the size of a guest is the user's to mend; so is a tracker
-            // that this host has not.
-            let refused = error.downcast_ref().is_some_and(SuiteRunError::is_configuration);
-            let misnamed = error.downcast_ref().is_some_and(StoreError::is_usage);
-            let usage = refused || misnamed || error.is::<SuiteError>() || error.is::<Refusal>();
-            let apart = error.downcast_ref().is_some_and(SuiteRunError::is_incomparable);
-            match (usage, apart) {
-                (true, _) => Exit::Usage,
-                (_, true) => Exit::NotComparable,
-                _ => Exit::Failure,
-            }
-            .into()
+            status(&error).into()
         }
     }
+}
+
+/// How a command ends that failed with `error`.
+fn status(error: &anyhow::Error) -> Exit {
+    let suite = error.downcast_ref::<SuiteRunError>();
+    let plan = error.downcast_ref::<PlanFileError>();
+    let merge = error.downcast_ref::<MergeError>();
+    if suite.is_some_and(SuiteRunError::is_incomparable)
+        || plan.is_some_and(PlanFileError::is_incomparable)
+        || merge.is_some_and(MergeError::is_incomparable)
+    {
+        return Exit::NotComparable;
+    }
+    if merge.is_some_and(MergeError::is_too_little) {
+        return Exit::TooLittle;
+    }
+    // What is wrong with a suite, an argument or the size of a guest is the user's to mend; so is a tracker that this
+    // host has not.
+    let usage = suite.is_some_and(SuiteRunError::is_configuration)
+        || error.downcast_ref().is_some_and(StoreError::is_usage)
+        || plan.is_some()
+        || merge.is_some()
+        || error.is::<ArrayError>()
+        || error.is::<SuiteError>()
+        || error.is::<Refusal>();
+    if usage { Exit::Usage } else { Exit::Failure }
 }
 
 /// An error with its causes, each once: many a message holds its cause's already.

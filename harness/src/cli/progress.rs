@@ -4,25 +4,32 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use migbench_reports::record::{Record, Status};
 use migbench_scenarios::plan::Plan;
 
-use crate::runner::suite::Listener;
+use crate::runner::suite::{Job, Listener};
 
 /// A bar on a terminal; a line per run elsewhere.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
-    total: usize,
+    /// Numbers of the runs to come, and about how many seconds are left when each starts.
+    left: Vec<(usize, f64)>,
     plain: bool,
 }
 
 impl Progress {
-    /// For a plan.
-    pub fn new(plan: &Plan) -> Self {
+    /// For the runs of a job.
+    pub fn new(job: &Job) -> Self {
+        let mut left: Vec<_> =
+            job.runs().iter().map(|(number, run)| (*number, job.plan.time(run).0)).collect();
+        left.iter_mut().rev().fold(0.0, |after, (_, time)| {
+            *time += after;
+            *time
+        });
         let target = ProgressDrawTarget::stderr();
         let plain = target.is_hidden();
-        let bar = ProgressBar::with_draw_target(Some(plan.order.len() as u64), target);
+        let bar = ProgressBar::with_draw_target(Some(left.len() as u64), target);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, total: plan.order.len(), plain }
+        Self { bar, left, plain }
     }
 
     /// Takes the bar away.
@@ -36,13 +43,15 @@ impl Listener for Progress {
         self.bar.suspend(|| eprintln!("warning: {text}"));
     }
 
-    fn run_starts(&mut self, number: usize, id: &str, plan: &Plan) {
-        let left = plan.remaining(number).0;
+    fn run_starts(&mut self, number: usize, id: &str, _plan: &Plan) {
+        // A slice has only some of the plan's numbers.
+        let place = self.left.partition_point(|(other, _)| *other < number);
+        let left = self.left.get(place).map_or(0.0, |(_, left)| *left);
         let left = format!("{:.0}:{:02.0}", (left / 60.0).floor(), (left % 60.0).floor());
-        self.bar.set_position(number as u64);
+        self.bar.set_position(place as u64);
         self.bar.set_message(format!("{id}, about {left} left"));
         if self.plain {
-            eprintln!("{}/{} {id}, about {left} left", number + 1, self.total);
+            eprintln!("{}/{} {id}, about {left} left", place + 1, self.left.len());
         }
     }
 

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use migbench_reports::frozen::{FrozenPlan, short};
+use migbench_reports::manifest::PlanSlice;
 use migbench_reports::report::Report;
 use migbench_reports::store::RunData;
-use migbench_scenarios::{Assignment, Overrides, Place, Plan, Suite, SuiteError, estimate, shipped};
+use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
 use super::progress::Progress;
+use super::selection::Selection;
 use super::{Exit, print, width};
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
+use crate::runner::array::{self, Chosen};
+use crate::runner::host::this_tool;
 use crate::runner::suite::{Job, work};
 use crate::runner::{interrupt, now_utc};
 
@@ -24,6 +29,8 @@ Examples:
   migbench run mine.toml
   migbench run quick --time-budget 10m             as many repetitions as fit
   migbench run --resume results/first              the rest of an interrupted suite
+  migbench run --plan plan.json --partition slice:2/8 -o slices/2
+                                                   one machine's part of a plan (migbench plan, migbench merge)
 
 Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.";
 
@@ -35,28 +42,24 @@ Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G i
 #[command(after_help = EXAMPLES)]
 pub struct Run {
     /// A suite's name, or a path that ends in .toml.
-    #[arg(required_unless_present = "resume")]
+    #[arg(required_unless_present_any = ["resume", "plan"])]
     suite: Option<String>,
+    /// Run a plan that `migbench plan` has frozen, or a slice of it. In an array of Slurm jobs and in an Indexed Job of Kubernetes
+    /// each task takes its slice by itself.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["suite", "set", "filter", "repeat", "time_budget"])]
+    plan: Option<PathBuf>,
+    /// The slice of the plan that runs here: number N, from 1, of M. Comparisons stay whole.
+    #[arg(long, value_name = "slice:N/M", requires = "plan")]
+    partition: Option<Slice>,
     /// The run directory itself, which must not hold records yet; without it results/<UTC time>-<suite>/.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Finish an interrupted run directory: only what is missing runs. Refused where plan, program or host differ. SUITE
     /// and its flags may be left out; if they are there, they must give the plan that was begun.
-    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "time_budget"])]
     resume: Option<PathBuf>,
-    /// Choose as many timed repetitions of each cell as fit into this time, such as 10m or 1h30m.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["repeat", "resume"])]
-    time_budget: Option<humantime::Duration>,
-    /// Timed repetitions of each cell, in place of the suite's; the verification run of each cell comes on top.
-    #[arg(long, value_name = "N")]
-    repeat: Option<u32>,
-    /// Only cells whose id matches, such as write-heavy/delta; --dry-run shows all ids.
-    #[arg(long, value_name = "REGEX")]
-    filter: Option<String>,
-    /// Sets a parameter of all cells, with its unit; may be repeated. Several values separated by commas make an axis.
-    /// `migbench list keys` names the keys.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Print the plan and about how long it takes, run nothing.
     #[arg(long)]
     dry_run: bool,
@@ -65,85 +68,150 @@ pub struct Run {
     fault: Option<Fault>,
 }
 
+/// What is to run.
+struct Task {
+    plan: Plan,
+    suite_text: String,
+    slice: Option<PlanSlice>,
+}
+
 impl Run {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let asked = self.suite.as_deref().map(|name| self.planned(name)).transpose()?;
+        let asked = match (&self.plan, &self.suite) {
+            (Some(path), _) => Some(self.frozen(path)?),
+            (None, Some(name)) => {
+                let (plan, suite_text) = self.selection.plan(name)?;
+                Some(Task { plan, suite_text, slice: None })
+            }
+            (None, None) => None,
+        };
         let begun = self.resume.as_deref().map(begun).transpose()?;
         let resume = begun.is_some();
-        let (plan, suite_text) = match (asked, begun) {
+        let task = match (asked, begun) {
             // What was begun counts; that it is what is asked for is checked against its directory.
-            (Some((plan, _)), Some((_, text))) => (plan, text),
-            (Some(planned), None) | (None, Some(planned)) => planned,
-            (None, None) => anyhow::bail!("name a suite, or a directory with --resume"),
+            (Some(asked), Some(begun)) => Task { suite_text: begun.suite_text, ..asked },
+            (Some(task), None) | (None, Some(task)) => task,
+            (None, None) => anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume"),
         };
-        for warning in outlasted(&plan) {
+        for warning in task.outlasted() {
             eprintln!("warning: {warning}");
         }
         if self.dry_run {
-            print(&format!("{}{}", describe(&plan), refusals(&plan)))?;
+            print(&format!("{}{}", task.describe(), task.refusals()))?;
             return Ok(Exit::Success);
         }
-        let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&plan.suite));
-        finish(plan, suite_text, directory, resume, self.fault)
+        if task.slice.is_some() {
+            eprintln!("{}", task.extent());
+        }
+        let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&task.plan.suite));
+        finish(task, directory, resume, self.fault)
     }
 
-    /// The plan of the suite called `name`, with these flags, and its text.
-    fn planned(&self, name: &str) -> anyhow::Result<(Plan, String)> {
-        let of = |repeat| -> anyhow::Result<Plan> {
-            let mut suite = Suite::find(name)?;
-            let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
-            suite.apply(&Overrides { set, repeat, seed: None, filter: self.filter.clone() })?;
-            Ok(suite.expand()?)
+    /// The slice of a frozen plan that is to run here.
+    fn frozen(&self, path: &Path) -> anyhow::Result<Task> {
+        let frozen = FrozenPlan::read(path, &this_tool())?;
+        let chosen = match self.partition {
+            Some(slice) => Chosen { slice, by: "--partition".to_owned() },
+            None => array::slice(|name| std::env::var(name).ok())?.unwrap_or_else(|| Chosen {
+                slice: Slice::WHOLE,
+                by: "default: no array of jobs".to_owned(),
+            }),
         };
-        let Some(budget) = self.time_budget else { return Ok((of(self.repeat)?, text_of(name)?)) };
-        let repeat = fitting(budget, of(Some(1))?.estimate().0, of(Some(2))?.estimate().0)?;
-        let plan = of(Some(repeat))?;
-        eprintln!(
-            "time budget {budget}: {repeat} timed repetitions of each cell, about {:.1} minutes",
-            plan.estimate().0 / 60.0
-        );
-        Ok((plan, text_of(name)?))
+        let slice = PlanSlice { slice: chosen.slice, plan_hash: frozen.hash, chosen_by: chosen.by };
+        Ok(Task { plan: frozen.plan, suite_text: frozen.suite_text, slice: Some(slice) })
     }
 }
 
-/// How many repetitions fit into `budget`, when one takes `one` seconds and two take `two`.
-fn fitting(budget: humantime::Duration, one: f64, two: f64) -> Result<u32, SuiteError> {
-    let each = (two - one).max(f64::MIN_POSITIVE);
-    let seconds = budget.as_secs_f64();
-    if one > seconds {
-        let place = Place::argument(&format!("--time-budget {budget}"));
-        let what = format!(
-            "one repetition takes about {:.1} minutes; allow that much, or leave cells out with --filter",
-            one / 60.0
-        );
-        return Err(SuiteError::empty(&place, what));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "brought into range")]
-    Ok((1.0 + (seconds - one) / each).clamp(1.0, 10_000.0) as u32)
-}
-
-/// Plan and suite text of a run directory.
-fn begun(directory: &Path) -> anyhow::Result<(Plan, String)> {
+/// What a run directory was begun with.
+fn begun(directory: &Path) -> anyhow::Result<Task> {
     let manifest = RunData::load(directory)?.manifest;
     let plan = serde_json::from_value(manifest.plan).with_context(|| {
         format!("the plan in {}/manifest.json is not one of this version", directory.display())
     })?;
-    Ok((plan, manifest.suite_text))
+    Ok(Task { plan, suite_text: manifest.suite_text, slice: manifest.slice })
 }
 
-/// Cells that cannot but be capped, a sentence each.
-fn outlasted(plan: &Plan) -> Vec<String> {
-    let cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
-    cells
-        .filter_map(|cell| {
+impl Task {
+    /// The part of the plan that runs here.
+    fn part(&self) -> Slice {
+        self.slice.as_ref().map_or(Slice::WHOLE, |here| here.slice)
+    }
+
+    /// The cells that run here.
+    fn cells(&self) -> impl Iterator<Item = &PlannedCell> {
+        self.plan.comparisons_of(self.part()).into_iter().flat_map(|comparison| &comparison.cells)
+    }
+
+    /// Cells that cannot but be capped, a sentence each.
+    fn outlasted(&self) -> Vec<String> {
+        let sentence = |cell: &PlannedCell| {
             let first = estimate::outlasted(&cell.cell)?;
             Some(format!(
                 "{}: its first round alone takes about {:.0} s, longer than stop.max_time {}: every run will be capped; \
                  raise stop.max_time or link.rate, or lower memory",
                 cell.id, first.0, cell.cell.stop.max_time
             ))
-        })
-        .collect()
+        };
+        self.cells().filter_map(sentence).collect()
+    }
+
+    /// How much of what runs here, a line.
+    fn extent(&self) -> String {
+        let plan = &self.plan;
+        let runs = plan.runs_of(self.part());
+        let seconds: f64 = runs.iter().map(|(_, run)| plan.time(run).0).sum();
+        let (minutes, all) = (seconds / 60.0, plan.estimate().0 / 60.0);
+        match &self.slice {
+            Some(here) => format!(
+                "slice {} of plan {} ({}), chosen by {}: {} of {} comparisons, {} of {} runs, about {minutes:.1} of \
+                 {all:.1} minutes",
+                here.slice,
+                short(&here.plan_hash),
+                plan.suite,
+                here.chosen_by,
+                plan.comparisons_of(here.slice).len(),
+                plan.comparisons.len(),
+                runs.len(),
+                plan.order.len()
+            ),
+            None => format!(
+                "{}: {} runs of {} cells, {} timed repetitions, about {minutes:.1} minutes, plan {}",
+                plan.suite,
+                runs.len(),
+                self.cells().count(),
+                plan.repetitions,
+                short(&plan.hash)
+            ),
+        }
+    }
+
+    /// All runs; those of a slice with their numbers in the whole plan.
+    fn describe(&self) -> String {
+        use std::fmt::Write;
+        let mut text = self.extent() + "\n";
+        for (number, run) in self.plan.runs_of(self.part()) {
+            let id = self.plan.cell(run).map_or("?", |cell| &cell.id);
+            let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, word(run.kind));
+        }
+        text
+    }
+
+    /// The cells that this host, as it is now, would refuse or skip, by reason.
+    fn refusals(&self) -> String {
+        use std::fmt::Write;
+        let mut by_reason: BTreeMap<(bool, String), Vec<&str>> = BTreeMap::new();
+        for cell in self.cells() {
+            if let Err(refusal) = admit(&cell.cell) {
+                by_reason.entry((cell.optional, refusal.reason())).or_default().push(&cell.id);
+            }
+        }
+        let mut text = String::new();
+        for ((optional, reason), cells) in by_reason {
+            let what = if optional { "would be left out" } else { "would refuse the suite" };
+            let _ = writeln!(text, "not available here: {reason}\n      {what}: {}", cells.join(", "));
+        }
+        text
+    }
 }
 
 /// `results/<UTC time>-<suite>`.
@@ -152,34 +220,22 @@ pub fn default_directory(suite: &str) -> PathBuf {
     Path::new("results").join(format!("{time}-{suite}"))
 }
 
-fn text_of(suite: &str) -> anyhow::Result<String> {
-    match shipped::SHIPPED.iter().find(|(name, _)| *name == suite) {
-        Some((_, text)) => Ok((*text).to_owned()),
-        None => std::fs::read_to_string(suite).with_context(|| format!("cannot read {suite}")),
-    }
-}
-
 /// Works the plan off and prints the report.
-fn finish(
-    plan: Plan,
-    suite_text: String,
-    directory: PathBuf,
-    resume: bool,
-    fault: Option<Fault>,
-) -> anyhow::Result<Exit> {
+fn finish(task: Task, directory: PathBuf, resume: bool, fault: Option<Fault>) -> anyhow::Result<Exit> {
     interrupt::catch()?;
     let kvm = crate::doctor::open_kvm(Path::new("/dev/kvm"))?;
     drop(kvm);
-    let mut progress = Progress::new(&plan);
     let job = Job {
-        plan,
-        suite_text,
+        plan: task.plan,
+        slice: task.slice,
+        suite_text: task.suite_text,
         directory: directory.clone(),
         resume,
         command: std::env::args().collect(),
         fault,
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };
+    let mut progress = Progress::new(&job);
     let outcome = work(&job, &mut progress);
     progress.finish();
     let failed = outcome?;
@@ -191,63 +247,9 @@ fn finish(
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
-fn describe(plan: &Plan) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let cells: usize = plan.comparisons.iter().map(|c| c.cells.len()).sum();
-    let minutes = plan.estimate().0 / 60.0;
-    let _ = writeln!(
-        text,
-        "{}: {} runs of {cells} cells, {} timed repetitions, about {minutes:.1} minutes, plan {}",
-        plan.suite,
-        plan.order.len(),
-        plan.repetitions,
-        &plan.hash[..12.min(plan.hash.len())]
-    );
-    for (number, run) in plan.order.iter().enumerate() {
-        let id = plan.cell(run).map_or("?", |cell| &cell.id);
-        let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, word(run.kind));
-    }
-    text
-}
-
-/// The cells that this host, as it is now, would refuse or skip, by reason.
-fn refusals(plan: &Plan) -> String {
-    use std::fmt::Write;
-    let mut by_reason: BTreeMap<(bool, String), Vec<&str>> = BTreeMap::new();
-    for cell in plan.comparisons.iter().flat_map(|comparison| &comparison.cells) {
-        if let Err(refusal) = admit(&cell.cell) {
-            by_reason.entry((cell.optional, refusal.reason())).or_default().push(&cell.id);
-        }
-    }
-    let mut text = String::new();
-    for ((optional, reason), cells) in by_reason {
-        let what = if optional { "would be left out" } else { "would refuse the suite" };
-        let _ = writeln!(text, "not available here: {reason}\n      {what}: {}", cells.join(", "));
-    }
-    text
-}
-
 fn word(kind: migbench_scenarios::plan::Kind) -> &'static str {
     match kind {
         migbench_scenarios::plan::Kind::Timed => "timed",
         migbench_scenarios::plan::Kind::Verification => "verification",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn as_many_repetitions_as_fit() {
-        let of = |text: &str, one, two| fitting(text.parse().unwrap(), one, two).map_err(|e| e.to_string());
-        assert_eq!(of("1m", 20.0, 30.0), Ok(5));
-        assert_eq!(of("20s", 20.0, 30.0), Ok(1));
-        let refused = of("19s", 20.0, 30.0).unwrap_err();
-        assert!(
-            refused.starts_with("--time-budget 19s: ") && refused.contains("one repetition"),
-            "{refused}"
-        );
     }
 }

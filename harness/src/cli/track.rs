@@ -97,6 +97,7 @@ impl Track {
         let directory = self.output.clone().unwrap_or_else(|| default_directory("track"));
         let job = Job {
             plan,
+            slice: None,
             suite_text: text,
             directory: directory.clone(),
             resume: false,
@@ -151,7 +152,7 @@ impl Track {
     /// One run after the other, each kept before the next.
     fn work(&self, job: &Job) -> anyhow::Result<usize> {
         let _lock = HostLock::take()?;
-        let left_out = skipped(&job.plan, admit)?;
+        let left_out = skipped(&job.plan.comparisons, admit)?;
         let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
         directory.write_manifest(&manifest(job, this_host(), left_out.clone(), Vec::new()))?;
         let mut failed = 0;

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod analysis;
+pub mod array;
 pub mod canary;
 pub mod host;
 pub mod interrupt;

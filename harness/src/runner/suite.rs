@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use migbench_reports::manifest::{self, Manifest, Skipped};
+use migbench_reports::frozen::short;
+use migbench_reports::manifest::{self, Manifest, PlanSlice, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
 use migbench_reports::record::{Kind, Record, Round, Status};
 use migbench_reports::store::{RunDirectory, StoreError};
+use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
@@ -56,6 +58,14 @@ pub enum SuiteRunError {
         /// Here.
         is: String,
     },
+    /// What is to be resumed is of many machines.
+    #[error(
+        "{path} was merged and cannot be resumed: resume the slices that lack runs, and merge them again"
+    )]
+    Merged {
+        /// The directory.
+        path: String,
+    },
     /// Ctrl-C.
     #[error(
         "interrupted: {done} of {planned} records are kept in {path}; `migbench report {path}` reads them, \
@@ -81,15 +91,17 @@ impl SuiteRunError {
     /// Whether it is a matter of what was asked for: found before the first guest, and mended by asking otherwise.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Output(_) | Self::Unavailable { .. })
+        matches!(self, Self::Output(_) | Self::Unavailable { .. } | Self::Merged { .. })
     }
 }
 
 /// What is worked off.
 #[derive(Debug)]
 pub struct Job {
-    /// The plan.
+    /// The plan, whole.
     pub plan: Plan,
+    /// The slice of it that runs here; without one, all of it.
+    pub slice: Option<PlanSlice>,
     /// The suite's text, for the manifest.
     pub suite_text: String,
     /// The run directory to make, or to finish.
@@ -104,6 +116,20 @@ pub struct Job {
     pub binary: PathBuf,
 }
 
+impl Job {
+    /// The part of the plan that runs here.
+    #[must_use]
+    pub fn part(&self) -> Slice {
+        self.slice.as_ref().map_or(Slice::WHOLE, |here| here.slice)
+    }
+
+    /// The runs of this job in their order, each with its number in the plan.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(usize, &PlannedRun)> {
+        self.plan.runs_of(self.part())
+    }
+}
+
 /// Who wants to hear of progress.
 pub trait Listener {
     /// Something a reader of the results must know.
@@ -116,16 +142,16 @@ pub trait Listener {
     fn run_ends(&mut self, _record: &Record) {}
 }
 
-/// The cells of `plan` that this host cannot run and need not, with the reason.
+/// The cells of `comparisons` that this host cannot run and need not, with the reason.
 ///
 /// # Errors
 /// [`SuiteRunError::Unavailable`] for the first that it cannot run and must.
-pub fn skipped(
-    plan: &Plan,
+pub fn skipped<'a>(
+    comparisons: impl IntoIterator<Item = &'a plan::Comparison>,
     admit: impl Fn(&Cell) -> Result<(), Refusal>,
 ) -> Result<Vec<Skipped>, SuiteRunError> {
     let mut skipped = Vec::new();
-    for comparison in &plan.comparisons {
+    for comparison in comparisons {
         for planned in &comparison.cells {
             let Err(source) = admit(&planned.cell) else { continue };
             if !planned.optional {
@@ -145,7 +171,7 @@ pub fn skipped(
 pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunError> {
     // Before the directory: a refused job leaves nothing in the way of the next try.
     let _lock = HostLock::take()?;
-    let skipped = skipped(&job.plan, admit)?;
+    let skipped = skipped(job.plan.comparisons_of(job.part()), admit)?;
     let host = this_host();
     let cores = host.logical_cores;
     let disturbances = settle::disturbances(Path::new("/"), &host, stolen_share(cores));
@@ -165,7 +191,8 @@ pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunErr
     let mut kept = done.len();
     let mut failed = 0;
     let mut watch = Watch::new(cores);
-    for (number, planned) in job.plan.order.iter().enumerate() {
+    let runs = job.runs();
+    for (number, planned) in runs.iter().copied() {
         let Some(cell) = job.plan.cell(planned).filter(|cell| !left_out(&cell.id)) else { continue };
         if u32::try_from(number).is_ok_and(|number| done.contains(&number)) {
             continue;
@@ -187,7 +214,7 @@ pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunErr
             Ok(outcome) => outcome,
             Err(RunError::Interrupted) => {
                 let path = job.directory.display().to_string();
-                return Err(SuiteRunError::Interrupted { done: kept, planned: job.plan.order.len(), path });
+                return Err(SuiteRunError::Interrupted { done: kept, planned: runs.len(), path });
             }
             Err(error) => return Err(error.into()),
         };
@@ -213,6 +240,9 @@ fn stolen_share(cores: Option<u32>) -> Option<f64> {
 
 /// Refuses to mix what differs in one run directory.
 fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<(), SuiteRunError> {
+    if !there.parts.is_empty() {
+        return Err(SuiteRunError::Merged { path: job.directory.display().to_string() });
+    }
     let tool = this_tool();
     // By way of text, as the other one came here.
     let plan = serde_json::to_string(&job.plan).unwrap_or_default();
@@ -234,15 +264,16 @@ fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<()
         let name = host.hostname.clone().unwrap_or_else(|| "unknown".to_owned());
         std::iter::once(("host name", name)).chain(host.class())
     };
-    let tool_of = |tool: &manifest::Tool| {
-        format!(
-            "{} {} dirty={}",
-            tool.version,
-            tool.commit.as_deref().unwrap_or("-"),
-            tool.dirty.unwrap_or(false)
+    let part = |slice: &Option<PlanSlice>| {
+        slice.as_ref().map_or_else(
+            || "all of a suite".to_owned(),
+            |part| format!("slice {} of plan {}", part.slice, short(&part.plan_hash)),
         )
     };
-    let mut pairs = vec![("migbench", tool_of(&there.tool), tool_of(&tool))];
+    let mut pairs = vec![
+        ("part of the plan", part(&there.slice), part(&job.slice)),
+        ("migbench", there.tool.build(), tool.build()),
+    ];
     let hosts = of(&there.host).zip(of(host));
     pairs.extend(hosts.map(|((what, was), (_, is))| (what, was, is)));
     match pairs.into_iter().find(|(_, was, is)| was != is) {
@@ -367,28 +398,11 @@ pub fn manifest(
     disturbances: Vec<String>,
 ) -> Manifest {
     let plan = &job.plan;
-    let comparisons = plan
-        .comparisons
-        .iter()
-        .map(|comparison| manifest::Comparison {
-            name: comparison.name.clone(),
-            compare: comparison.compare.clone(),
-            baseline: comparison.baseline.map(|row| comparison.cells[row].id.clone()).unwrap_or_default(),
-            cells: comparison
-                .cells
-                .iter()
-                .map(|c| manifest::PlannedCell { id: c.id.clone(), cell: c.cell.clone() })
-                .collect(),
-            analysis: if comparison.analysis.is_empty() {
-                plan.analysis.clone()
-            } else {
-                comparison.analysis.clone()
-            },
-        })
-        .collect();
+    let here = plan.comparisons_of(job.part());
+    let comparisons = here.iter().map(|comparison| manifest::Comparison::of(comparison, plan)).collect();
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let planned_runs =
-        plan.order.iter().filter(|run| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
+        job.runs().iter().filter(|(_, run)| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
     Manifest {
         schema: migbench_reports::record::SCHEMA,
         suite: plan.suite.clone(),
@@ -405,6 +419,8 @@ pub fn manifest(
         tool: this_tool(),
         command: job.command.clone(),
         started: super::now_utc(),
+        slice: job.slice.clone(),
+        parts: Vec::new(),
     }
 }
 
@@ -429,7 +445,7 @@ mod tests {
     #[test]
     fn optional_cells_are_left_out_with_their_reason_and_others_refuse_the_suite() {
         let plan = Suite::find("trackers").unwrap().expand().unwrap();
-        let skipped = skipped(&plan, no_rings).unwrap();
+        let skipped = skipped(&plan.comparisons, no_rings).unwrap();
         let cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
         let rings =
             cells.filter(|planned| planned.cell.tracker == Tracker::KvmRing).map(|planned| &planned.id);
@@ -438,7 +454,7 @@ mod tests {
 
         let mut plan = plan;
         plan.comparisons[0].cells.iter_mut().for_each(|cell| cell.optional = false);
-        let error = super::skipped(&plan, no_rings).unwrap_err().to_string();
+        let error = super::skipped(&plan.comparisons, no_rings).unwrap_err().to_string();
         assert!(error.contains("delta/kvm-ring: the tracker kvm-ring is not available here"), "{error}");
     }
 }

@@ -1,0 +1,58 @@
+//! `migbench merge`: slices of a frozen plan as one run directory.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use migbench_reports::merge;
+use migbench_reports::report::Report;
+use migbench_reports::store::RunDirectory;
+
+use super::{Exit, print, width};
+
+const EXAMPLES: &str = "\
+Examples:
+  migbench merge slices/* -o results/nightly
+  migbench merge slices/1 slices/3 --partial -o results/so-far
+
+Exit status, besides the usual: 3 slices or runs are missing; 5 plans, builds, numbers of slices or classes of hosts differ, or
+cells would count twice.";
+
+/// Merges the slices of a plan into one run directory.
+///
+/// It has the same cells and as many records as one machine would have given, and keeps each host's description. Needs no KVM.
+/// Refused is what does not go together: other plans, the same slice twice, hosts that are not alike (CPU, number of CPUs,
+/// memory, kernel, KVM), and, without --partial, what is not whole.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Merge {
+    /// Run directories that `migbench run --plan` made.
+    #[arg(required = true, value_name = "DIR")]
+    slices: Vec<PathBuf>,
+    /// The run directory to make, which must not hold records yet.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Merge although slices or runs are missing; the report says how many.
+    #[arg(long)]
+    partial: bool,
+}
+
+impl Merge {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let slices = merge::load(&self.slices)?;
+        let merged = merge::merge(&slices, self.partial, std::env::args().collect())?;
+        for text in &merged.missing {
+            eprintln!("warning: {text}");
+        }
+        let mut directory = RunDirectory::create(&self.output)?;
+        directory.write_manifest(&merged.manifest)?;
+        for record in &merged.records {
+            directory.append(record)?;
+        }
+        let report = Report::load(&self.output)?;
+        std::fs::write(self.output.join("report.md"), report.markdown())
+            .with_context(|| format!("cannot write {}/report.md", self.output.display()))?;
+        print(&report.terminal(width()))?;
+        print(&format!("report: {}/report.md", self.output.display()))?;
+        Ok(if report.sound() { Exit::Success } else { Exit::Failure })
+    }
+}

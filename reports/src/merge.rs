@@ -1,0 +1,311 @@
+//! The slices of one frozen plan, made by many machines, as one run directory: the same cells and as many records as one
+//! machine would have given. Nothing is averaged or chosen. What does not go together is refused, because a table does not
+//! show who ran what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use migbench_scenarios::{Kind, Plan, PlannedRun, Slice};
+
+use crate::frozen::{FrozenPlan, short};
+use crate::manifest::{Canary, Comparison, Host, Manifest, Part, PlanSlice};
+use crate::metric::{self, MetricKey};
+use crate::record::{self, Record};
+use crate::stats;
+use crate::store::RunData;
+
+/// Why directories were not merged.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// No slice.
+    #[error("{}: {what}; merge takes what `migbench run --plan` made", .path.display())]
+    NoSlice {
+        /// The directory.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// Two directories that do not go together.
+    #[error("{} and {} can't be merged: the {what} is {was} in one and {is} in the other", .first.display(), .other.display())]
+    Mixed {
+        /// One of them.
+        first: PathBuf,
+        /// The other one.
+        other: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// In the first.
+        was: String,
+        /// In the other.
+        is: String,
+    },
+    /// The same cells twice.
+    #[error(
+        "{} and {} both hold slice {slice}, so that its cells would count twice: leave one out",
+        .first.display(), .other.display()
+    )]
+    Twice {
+        /// One of them.
+        first: PathBuf,
+        /// The other one.
+        other: PathBuf,
+        /// The slice.
+        slice: Slice,
+    },
+    /// A record that is not of the slice.
+    #[error("{}: record {run_id} {what}", .path.display())]
+    Stranger {
+        /// The directory.
+        path: PathBuf,
+        /// The record.
+        run_id: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Not all is there.
+    #[error(
+        "{}; run what is missing (`migbench run --plan FILE --partition slice:N/M`, or `--resume DIR`), or merge what is there \
+         with --partial", .0.join("; ")
+    )]
+    Missing(Vec<String>),
+}
+
+impl MergeError {
+    /// Whether things were named together that do not go together.
+    #[must_use]
+    pub const fn is_incomparable(&self) -> bool {
+        matches!(self, Self::Mixed { .. } | Self::Twice { .. } | Self::Stranger { .. })
+    }
+
+    /// Whether all that was named is good, and it is too little.
+    #[must_use]
+    pub const fn is_too_little(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merged {
+    /// Of the whole, with the parts in it.
+    pub manifest: Manifest,
+    /// In the order of the plan.
+    pub records: Vec<Record>,
+    /// What is missing, a sentence each; empty unless it was allowed.
+    pub missing: Vec<String>,
+}
+
+/// A run directory that is a slice, with its plan.
+struct Sliced<'a> {
+    data: &'a RunData,
+    slice: &'a PlanSlice,
+}
+
+/// Merges slices of one plan; `command` is the command line that asks for it. With `partial`, slices and records may be
+/// missing.
+///
+/// # Errors
+/// See [`MergeError`].
+pub fn merge(slices: &[RunData], partial: bool, command: Vec<String>) -> Result<Merged, MergeError> {
+    let slices = slices.iter().map(sliced).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = slices.first() else {
+        return Err(MergeError::NoSlice { path: PathBuf::new(), what: "no directory was named" });
+    };
+    for other in &slices[1..] {
+        go_together(first, other)?;
+    }
+    let plan = plan_of(first)?;
+    let mut by_number: BTreeMap<u32, &Sliced> = BTreeMap::new();
+    for sliced in &slices {
+        if let Some(there) = by_number.insert(sliced.slice.slice.number, sliced) {
+            let (first, other) = (there.data.path.clone(), sliced.data.path.clone());
+            return Err(MergeError::Twice { first, other, slice: sliced.slice.slice });
+        }
+        only_its_own(sliced, &plan)?;
+    }
+    let missing = missing(&by_number, first.slice.slice.of, &plan);
+    if !(missing.is_empty() || partial) {
+        return Err(MergeError::Missing(missing));
+    }
+    let mut records: Vec<_> = slices.iter().flat_map(|sliced| &sliced.data.records).cloned().collect();
+    records.sort_by_key(|record| record.order);
+    let manifests = || by_number.values().map(|sliced| &sliced.data.manifest);
+    let skipped: Vec<_> = manifests().flat_map(|manifest| manifest.skipped.iter().cloned()).collect();
+    let left_out = |run: &&PlannedRun| {
+        plan.cell(run).is_some_and(|cell| skipped.iter().any(|skipped| skipped.cell == cell.id))
+    };
+    let planned_runs = plan.order.len() - plan.order.iter().filter(left_out).count();
+    let hosts: Vec<_> = manifests().map(|manifest| &manifest.host).collect();
+    let manifest = Manifest {
+        planned_runs: u32::try_from(planned_runs).unwrap_or(u32::MAX),
+        comparisons: plan.comparisons.iter().map(|comparison| Comparison::of(comparison, &plan)).collect(),
+        skipped,
+        host: shared(&hosts),
+        disturbances: disturbances(&by_number),
+        command,
+        started: manifests().map(|manifest| manifest.started.clone()).min().unwrap_or_default(),
+        slice: None,
+        parts: by_number.values().map(|sliced| part(sliced)).collect(),
+        ..first.data.manifest.clone()
+    };
+    Ok(Merged { manifest, records, missing })
+}
+
+fn sliced(data: &RunData) -> Result<Sliced<'_>, MergeError> {
+    let refused = |what| MergeError::NoSlice { path: data.path.clone(), what };
+    match &data.manifest.slice {
+        Some(slice) => Ok(Sliced { data, slice }),
+        None if data.manifest.parts.is_empty() => Err(refused("no slice of a frozen plan")),
+        None => Err(refused("merged already; name its slices")),
+    }
+}
+
+fn go_together(first: &Sliced, other: &Sliced) -> Result<(), MergeError> {
+    let of = |sliced: &Sliced| {
+        let manifest = &sliced.data.manifest;
+        [
+            // Before the plan's hash, of which it is a part: it says more.
+            ("build of migbench", manifest.tool.build()),
+            ("plan", short(&sliced.slice.plan_hash).to_owned()),
+            ("number of slices", sliced.slice.slice.of.to_string()),
+        ]
+        .into_iter()
+        .chain(manifest.host.class())
+    };
+    match of(first).zip(of(other)).find(|((_, was), (_, is))| was != is) {
+        None => Ok(()),
+        Some(((what, was), (_, is))) => Err(MergeError::Mixed {
+            first: first.data.path.clone(),
+            other: other.data.path.clone(),
+            what,
+            was,
+            is,
+        }),
+    }
+}
+
+/// The plan in a slice's manifest, which must be the one that its hash names.
+fn plan_of(sliced: &Sliced) -> Result<Plan, MergeError> {
+    let manifest = &sliced.data.manifest;
+    let refused = |what| MergeError::NoSlice { path: sliced.data.path.clone(), what };
+    let plan: Plan = serde_json::from_value(manifest.plan.clone())
+        .map_err(|_| refused("the plan in its manifest is not one of this version"))?;
+    if FrozenPlan::hash_of(&manifest.tool, &manifest.suite_text, &plan) != sliced.slice.plan_hash {
+        return Err(refused("the plan in its manifest is not the one that its hash names"));
+    }
+    Ok(plan)
+}
+
+/// Refuses records that the slice has not planned, or has twice.
+fn only_its_own(sliced: &Sliced, plan: &Plan) -> Result<(), MergeError> {
+    let stranger = |record: &Record, what| MergeError::Stranger {
+        path: sliced.data.path.clone(),
+        run_id: record.run_id.clone(),
+        what,
+    };
+    if plan_of(sliced)? != *plan {
+        return Err(MergeError::NoSlice { path: sliced.data.path.clone(), what: "its plan is another one" });
+    }
+    let runs: BTreeMap<usize, _> = plan.runs_of(sliced.slice.slice).into_iter().collect();
+    let mut seen = BTreeSet::new();
+    for record in &sliced.data.records {
+        let run = usize::try_from(record.order).ok().and_then(|number| runs.get(&number));
+        if !run.is_some_and(|run| is_of(record, run, plan)) {
+            return Err(stranger(record, "is no run of this slice: the directory was mended by hand"));
+        }
+        if !seen.insert(record.order) {
+            return Err(stranger(record, "has the place of another one in the plan"));
+        }
+    }
+    Ok(())
+}
+
+fn is_of(record: &Record, run: &PlannedRun, plan: &Plan) -> bool {
+    let kind = match run.kind {
+        Kind::Timed => record::Kind::Timed,
+        Kind::Verification => record::Kind::Verification,
+    };
+    let name = plan.comparisons.get(run.comparison).map(|comparison| &comparison.name);
+    name == Some(&record.comparison)
+        && plan.cell(run).is_some_and(|planned| planned.cell == record.cell)
+        && (record.repetition, record.kind, record.seed) == (run.repetition, kind, run.seed)
+}
+
+/// What is not there, a sentence each. A slice without runs is not missed.
+fn missing(there: &BTreeMap<u32, &Sliced>, of: u32, plan: &Plan) -> Vec<String> {
+    let absent = Slice::all(of).filter(|slice| !there.contains_key(&slice.number));
+    let absent = absent.map(|slice| (slice, plan.runs_of(slice).len())).filter(|(_, runs)| *runs > 0);
+    let absent = absent.map(|(slice, runs)| format!("slice {slice} with {runs} runs is missing"));
+    let interrupted = there.values().filter_map(|sliced| {
+        let (recorded, planned) = (sliced.data.records.len(), sliced.data.manifest.planned_runs);
+        let short = usize::try_from(planned).is_ok_and(|planned| recorded < planned);
+        let path = sliced.data.path.display();
+        short.then(|| format!("slice {} in {path} has {recorded} of {planned} runs", sliced.slice.slice))
+    });
+    absent.chain(interrupted).collect()
+}
+
+fn part(sliced: &Sliced) -> Part {
+    let manifest = &sliced.data.manifest;
+    Part {
+        slice: sliced.slice.clone(),
+        comparisons: manifest.comparisons.iter().map(|comparison| comparison.name.clone()).collect(),
+        records: u32::try_from(sliced.data.records.len()).unwrap_or(u32::MAX),
+        host: manifest.host.clone(),
+        canary: canary(&sliced.data.records),
+        disturbances: manifest.disturbances.clone(),
+        command: manifest.command.clone(),
+        started: manifest.started.clone(),
+    }
+}
+
+/// Of each block once: its runs share the value.
+fn canary(records: &[Record]) -> Option<Canary> {
+    let of = |key| {
+        let blocks: BTreeMap<u32, f64> = records
+            .iter()
+            .filter_map(|record| Some((record.repetition, metric::value(&record.metrics, key)?)))
+            .collect();
+        let values: Vec<f64> = blocks.into_values().collect();
+        stats::median(&values)
+    };
+    Some(Canary { copy: of(MetricKey::CanaryCopy)?, socket: of(MetricKey::CanarySocket)? })
+}
+
+fn disturbances(there: &BTreeMap<u32, &Sliced>) -> Vec<String> {
+    let of = |sliced: &&Sliced| {
+        let manifest = &sliced.data.manifest;
+        let host = manifest.host.hostname.clone().unwrap_or_else(|| "unknown".to_owned());
+        let slice = sliced.slice.slice;
+        manifest.disturbances.iter().map(move |text| format!("{text} (host {host}, slice {slice})")).collect()
+    };
+    there.values().flat_map(|sliced| -> Vec<String> { of(sliced) }).collect()
+}
+
+/// What is true of all hosts. They are of one class: what belongs to that is the first one's, although its bytes of memory
+/// may differ a little.
+fn shared(hosts: &[&Host]) -> Host {
+    let [first, others @ ..] = hosts else { return Host::default() };
+    let value = |host: &Host| serde_json::to_value(host).unwrap_or_default();
+    let mut all = value(first);
+    if let Some(fields) = all.as_object_mut() {
+        for other in others.iter().map(|other| value(other)) {
+            fields.retain(|name, value| {
+                matches!(name.as_str(), "memory" | "kvm") || other.get(name) == Some(value)
+            });
+        }
+    }
+    serde_json::from_value(all).unwrap_or_else(|_| (*first).clone())
+}
+
+/// The directories of slices, read.
+///
+/// # Errors
+/// Those of [`RunData::load`].
+pub fn load<P: AsRef<Path>>(directories: &[P]) -> Result<Vec<RunData>, crate::store::StoreError> {
+    directories.iter().map(|path| RunData::load(path.as_ref())).collect()
+}
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;
