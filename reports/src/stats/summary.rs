@@ -1,5 +1,7 @@
-//! The statistics behind the tables: median, its interval from order statistics, and the ratio to a baseline
-//! from runs that are paired by block. All exact, none assumes a distribution. The unit is one migration.
+//! What stands for the samples of one cell: their median with its exact interval, or with the range where there are
+//! too few for one.
+
+use super::quantile::{median, sorted};
 
 /// Smallest confidence of an interval that is shown.
 const CONFIDENCE: f64 = 0.95;
@@ -55,24 +57,6 @@ impl Summary {
     }
 }
 
-fn sorted(samples: &[f64]) -> Vec<f64> {
-    let mut samples = samples.to_vec();
-    samples.sort_by(f64::total_cmp);
-    samples
-}
-
-/// The middle sample, or the mean of the middle two; `None` for none.
-#[must_use]
-pub fn median(samples: &[f64]) -> Option<f64> {
-    let samples = sorted(samples);
-    let middle = samples.len() / 2;
-    let upper = samples.get(middle).copied()?;
-    if samples.len() % 2 == 1 {
-        return Some(upper);
-    }
-    samples.get(middle - 1).map(|lower| f64::midpoint(*lower, upper))
-}
-
 /// The interval of the median where the samples allow 95 %, from six on, else the range; `None` for fewer than two.
 #[must_use]
 pub fn spread(samples: &[f64]) -> Option<Spread> {
@@ -109,41 +93,9 @@ fn interval_rank(n: usize) -> Option<(usize, f64)> {
     best
 }
 
-/// New over baseline from the pairs (baseline, new) of each block: the median of the logarithms of their ratios,
-/// exponentiated. Pairing cancels what drifts between blocks, and the logarithm makes twice and half equally far.
-/// `None` without pairs, and where a value is not positive, since then there is no ratio.
-#[must_use]
-pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<f64> {
-    let positive = |value: f64| value > 0.0 && value.is_finite();
-    if !pairs.iter().all(|&(baseline, new)| positive(baseline) && positive(new)) {
-        return None;
-    }
-    let logs: Vec<f64> = pairs.iter().map(|(baseline, new)| (new / baseline).ln()).collect();
-    median(&logs).map(f64::exp)
-}
-
-/// The geometric mean, which is the one that fits ratios: of x and 1/x it is 1. `None` without ratios, and where one is not
-/// positive.
-#[must_use]
-pub fn geometric_mean(ratios: &[f64]) -> Option<f64> {
-    let positive = ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite());
-    let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
-    #[expect(clippy::cast_precision_loss, reason = "counts of comparisons")]
-    let count = logs.len() as f64;
-    (positive && !logs.is_empty()).then(|| (logs.iter().sum::<f64>() / count).exp())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn median_of_odd_even_and_none() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
-        assert_eq!(median(&[7.0]), Some(7.0));
-        assert_eq!(median(&[]), None);
-    }
 
     #[test]
     fn below_six_samples_there_is_only_a_range() {
@@ -189,21 +141,5 @@ mod tests {
         let (rank, confidence) = interval_rank(5000).unwrap();
         assert_eq!(rank, 2431);
         assert!((0.95..0.952).contains(&confidence));
-    }
-
-    #[test]
-    fn ratio_is_the_middle_block() {
-        let ratio = paired_ratio(&[(2.0, 1.0), (4.0, 1.0), (10.0, 9.0)]).unwrap();
-        assert!((ratio - 0.5).abs() < 1e-12);
-        // Half and twice cancel.
-        assert!((paired_ratio(&[(1.0, 2.0), (2.0, 1.0)]).unwrap() - 1.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn no_ratio_without_pairs_or_with_zero() {
-        assert_eq!(paired_ratio(&[]), None);
-        assert_eq!(paired_ratio(&[(1.0, 1.0), (0.0, 1.0)]), None);
-        assert_eq!(paired_ratio(&[(1.0, 0.0)]), None);
-        assert_eq!(paired_ratio(&[(f64::NAN, 1.0)]), None);
     }
 }

@@ -1,0 +1,166 @@
+//! Two samples as a ratio, new over base: the estimate of Hodges and Lehmann (1963) on logarithms, so that twice and half
+//! are equally far, with the mark of a rank test and the interval that comes from inverting that very test.
+//!
+//! For pairs the test is Wilcoxon's signed-rank test and the ratios are the Walsh averages of the pairs' logarithms; for
+//! independent samples it is that of Mann and Whitney and the ratios are those of all pairs of values. Either way the
+//! statistic counts ratios on one side of 1, and the interval reaches from the k-th smallest ratio to the k-th largest,
+//! where fewer than k on one side would be significant. A ratio of exactly 1 counts on both sides: with ties the test is
+//! conservative, and still says what the interval says.
+
+use super::quantile::{median, sorted};
+use super::rank_sum::RankSum;
+use super::signed_rank::{SignedRank, walsh_averages};
+use super::{ALPHA, LEAST_FOR_INTERVAL, Spread, real};
+
+/// Logarithms nearer to zero than this are rounding, and zero.
+const ROUNDING: f64 = 1e-12;
+
+/// What a test says at a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The new side's values are larger.
+    Larger,
+    /// The new side's values are smaller.
+    Smaller,
+    /// No difference can be told from chance; that is not to say that there is none.
+    NotSignificant,
+    /// No difference could be significant with so few samples.
+    TooFew,
+}
+
+impl Mark {
+    /// Whether a difference was told from chance.
+    #[must_use]
+    pub const fn significant(self) -> bool {
+        matches!(self, Self::Larger | Self::Smaller)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Null {
+    Paired(SignedRank),
+    Independent(RankSum),
+}
+
+/// Two samples compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RatioTest {
+    /// How many samples of base and of new; for pairs twice the same.
+    pub samples: (usize, usize),
+    /// New over base: the estimate.
+    pub ratio: f64,
+    /// How likely a difference as large would be, were there none: two-sided.
+    pub p: f64,
+    null: Null,
+    /// In ascending order.
+    ratios: Vec<f64>,
+    /// The smallest and the largest ratio that was seen.
+    seen: (f64, f64),
+}
+
+impl RatioTest {
+    fn of(samples: (usize, usize), logs: &[f64], seen: (f64, f64), null: Null) -> Option<Self> {
+        let settled = |log: &f64| if log.abs() < ROUNDING { 1.0 } else { log.exp() };
+        let ratios: Vec<f64> = logs.iter().map(settled).collect();
+        let ratio = settled(&median(logs)?);
+        let mut test = Self { samples, ratio, p: 1.0, null, ratios, seen };
+        let low = test.ratios.partition_point(|ratio| *ratio <= 1.0);
+        let high = test.ratios.len() - test.ratios.partition_point(|ratio| *ratio < 1.0);
+        test.p = test.chance(low.min(high));
+        Some(test)
+    }
+
+    /// How likely it is that no more ratios than these lie on one side, whichever it is.
+    fn chance(&self, ratios: usize) -> f64 {
+        let tail = match &self.null {
+            Null::Paired(null) => null.lower_tail(ratios),
+            Null::Independent(null) => null.lower_tail(ratios),
+        };
+        (2.0 * tail).min(1.0)
+    }
+
+    /// The interval that misses the true ratio with probability `alpha` at most. The range of what was seen, where there are
+    /// fewer than [`LEAST_FOR_INTERVAL`] samples on a side or `alpha` is smaller than so many can give.
+    #[must_use]
+    pub fn spread(&self, alpha: f64) -> Spread {
+        let few = self.samples.0.min(self.samples.1) < LEAST_FOR_INTERVAL;
+        // The chances grow with the count: look for the last that is still significant.
+        let (mut significant, mut not) = (0, self.ratios.len());
+        if few || self.chance(0) > alpha {
+            return Spread::Range { low: self.seen.0, high: self.seen.1 };
+        }
+        while not - significant > 1 {
+            let middle = usize::midpoint(significant, not);
+            if self.chance(middle) <= alpha { significant = middle } else { not = middle }
+        }
+        let (low, high) = (self.ratios[significant], self.ratios[self.ratios.len() - 1 - significant]);
+        Spread::Interval { low, high, confidence: 1.0 - self.chance(significant) }
+    }
+
+    /// What the test says at that level; always what [`RatioTest::spread`] says of the same level.
+    #[must_use]
+    pub fn mark(&self, alpha: f64) -> Mark {
+        match self.spread(alpha) {
+            Spread::Range { .. } => Mark::TooFew,
+            Spread::Interval { low, .. } if low > 1.0 => Mark::Larger,
+            Spread::Interval { high, .. } if high < 1.0 => Mark::Smaller,
+            Spread::Interval { .. } => Mark::NotSignificant,
+        }
+    }
+
+    /// The 95 % interval, or the range.
+    #[must_use]
+    pub fn interval(&self) -> Spread {
+        self.spread(ALPHA)
+    }
+}
+
+fn logarithms(samples: &[f64]) -> Option<Vec<f64>> {
+    let positive = |sample: &f64| *sample > 0.0 && sample.is_finite();
+    samples.iter().all(positive).then(|| samples.iter().map(|sample| sample.ln()).collect())
+}
+
+/// Pairs (base, new), such as two runs of one block. Pairing cancels what drifts between blocks. `None` without pairs, and
+/// where a value is not positive, since then there is no ratio.
+#[must_use]
+pub fn paired(pairs: &[(f64, f64)]) -> Option<RatioTest> {
+    let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (base, new) = (logarithms(&base)?, logarithms(&new)?);
+    let differences: Vec<f64> = new.iter().zip(&base).map(|(new, base)| new - base).collect();
+    let ends = sorted(&differences);
+    let seen = (ends.first()?.exp(), ends.last()?.exp());
+    let null = Null::Paired(SignedRank::of(pairs.len()));
+    RatioTest::of((pairs.len(), pairs.len()), &walsh_averages(&differences), seen, null)
+}
+
+/// Two samples that do not belong together run by run, such as those of two run directories. `None` where one is empty, and
+/// where a value is not positive.
+#[must_use]
+pub fn independent(base: &[f64], new: &[f64]) -> Option<RatioTest> {
+    let (base, new) = (logarithms(base)?, logarithms(new)?);
+    let all: Vec<f64> = new.iter().flat_map(|new| base.iter().map(move |base| new - base)).collect();
+    let differences = sorted(&all);
+    let seen = (differences.first()?.exp(), differences.last()?.exp());
+    let null = Null::Independent(RankSum::of(base.len(), new.len()));
+    RatioTest::of((base.len(), new.len()), &differences, seen, null)
+}
+
+/// New over base from pairs: the median of the logarithms of their ratios, exponentiated. `None` as for [`paired`].
+#[must_use]
+pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<f64> {
+    let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (base, new) = (logarithms(&base)?, logarithms(&new)?);
+    median(&new.iter().zip(&base).map(|(new, base)| new - base).collect::<Vec<_>>()).map(f64::exp)
+}
+
+/// The geometric mean, which is the one that fits ratios: of x and 1/x it is 1. `None` without ratios, and where one is not
+/// positive.
+#[must_use]
+pub fn geometric_mean(ratios: &[f64]) -> Option<f64> {
+    let logs = logarithms(ratios).filter(|logs| !logs.is_empty())?;
+    Some((logs.iter().sum::<f64>() / real(logs.len())).exp())
+}
+
+#[cfg(test)]
+#[path = "ratio_tests.rs"]
+mod tests;
