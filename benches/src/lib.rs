@@ -193,6 +193,7 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
         comparison: cell.workload.clone(),
         repetition: 1,
         order: 0,
+        backend: migbench_reports::record::Backend::Kvm,
         kind: Kind::Timed,
         started: now_utc(),
     };

@@ -12,11 +12,16 @@ use migbench_scenarios::plan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::record::Backend;
+
 /// Everything about a run directory that is not one migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// [`crate::record::SCHEMA`], shared with the records.
     pub schema: u32,
+    /// What ran the guests, of every record.
+    #[serde(default)]
+    pub backend: Backend,
     /// Name of the suite.
     pub suite: String,
     /// BLAKE3 of the suite's text, in hexadecimal.

@@ -12,7 +12,7 @@ use crate::manifest::{Canary, Comparison, Host, Manifest, Part, PlanSlice};
 use crate::metric::{self, MetricKey};
 use crate::record::{self, Record};
 use crate::stats;
-use crate::store::RunData;
+use crate::store::{Accept, RunData, StoreError};
 
 /// Why directories were not merged.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,7 @@ fn go_together(first: &Sliced, other: &Sliced) -> Result<(), MergeError> {
     let of = |sliced: &Sliced| {
         let manifest = &sliced.data.manifest;
         [
+            ("backend", manifest.backend.word().to_owned()),
             // Before the plan's hash, of which it is a part: it says more.
             ("build of migbench", manifest.tool.build()),
             ("plan", short(&sliced.slice.plan_hash).to_owned()),
@@ -301,9 +302,9 @@ fn shared(hosts: &[&Host]) -> Host {
 /// The directories of slices, read.
 ///
 /// # Errors
-/// Those of [`RunData::load`].
-pub fn load<P: AsRef<Path>>(directories: &[P]) -> Result<Vec<RunData>, crate::store::StoreError> {
-    directories.iter().map(|path| RunData::load(path.as_ref())).collect()
+/// Those of [`RunData::load_as`].
+pub fn load<P: AsRef<Path>>(directories: &[P], accept: Accept) -> Result<Vec<RunData>, StoreError> {
+    directories.iter().map(|path| RunData::load_as(path.as_ref(), accept)).collect()
 }
 
 #[cfg(test)]

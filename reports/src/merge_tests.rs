@@ -67,6 +67,14 @@ fn merged(slices: &[RunData]) -> Result<Merged, MergeError> {
     merge(slices, false, vec!["migbench".to_owned(), "merge".to_owned()])
 }
 
+#[test]
+fn simulated_slices_do_not_go_with_real_ones() {
+    let mut slices = slices(&plan(1), 2);
+    slices[1].manifest.backend = crate::record::Backend::Simulated;
+    let error = merged(&slices).unwrap_err();
+    assert!(error.is_incomparable() && error.to_string().contains("the backend is kvm in one"), "{error}");
+}
+
 #[track_caller]
 fn refused(slices: &[RunData], words: &str) -> MergeError {
     let error = merged(slices).unwrap_err();

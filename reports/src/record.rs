@@ -19,6 +19,28 @@ pub enum Kind {
     Verification,
 }
 
+/// What ran the guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// KVM: a real guest in real processes. Records of before this field have no other.
+    #[default]
+    Kvm,
+    /// No guest: the runner worked on figures that were made up, to test what stands around a run.
+    Simulated,
+}
+
+impl Backend {
+    /// As records write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Simulated => "simulated",
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -226,6 +248,9 @@ pub struct Record {
     pub repetition: u32,
     /// Place in the order of execution.
     pub order: u32,
+    /// What ran the guest.
+    #[serde(default)]
+    pub backend: Backend,
     /// Sample or proof.
     pub kind: Kind,
     /// How it ended.

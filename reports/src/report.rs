@@ -7,10 +7,10 @@ use crate::cells;
 use crate::manifest::Manifest;
 use crate::measure::Measure;
 use crate::quantity::{count, rate, size};
-use crate::record::Status;
+use crate::record::{Backend, Status};
 use crate::render::{markdown, terminal};
 use crate::scaling;
-use crate::store::{RunData, StoreError};
+use crate::store::{Accept, RunData, StoreError};
 use crate::table::{NOT_SIGNIFICANT, RowKind, Section, Table, comparison, metrics, section};
 use crate::verification::Verification;
 use crate::warning::{self, Warning};
@@ -50,7 +50,15 @@ impl Report {
     /// # Errors
     /// Those of [`RunData::load`].
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        RunData::load(path).map(|data| Self::of(&data))
+        Self::load_as(path, Accept::Guests)
+    }
+
+    /// The same, of simulated runs too where `accept` says so; the report says of them what they are.
+    ///
+    /// # Errors
+    /// Those of [`RunData::load_as`].
+    pub fn load_as(path: impl Into<PathBuf>, accept: Accept) -> Result<Self, StoreError> {
+        RunData::load_as(path, accept).map(|data| Self::of(&data))
     }
 
     /// Of data that was read already.
@@ -151,6 +159,9 @@ fn subject(data: &RunData) -> String {
 }
 
 fn machine(manifest: &Manifest) -> String {
+    if manifest.backend == Backend::Simulated {
+        return "simulated, no guest ran".to_owned();
+    }
     let host = &manifest.host;
     let kvm = host.kvm.as_ref().map_or("unknown", |kvm| kvm.backend.word());
     let kernel = host.kernel.as_deref().unwrap_or("unknown");

@@ -12,7 +12,7 @@ use migbench_workloads::units::{Bytes, Rate, Seconds};
 use crate::histogram::{self, Clock, Phase};
 use crate::manifest::{Comparison, Host, Kvm, KvmBackend, Manifest, PlannedCell, Thp, Tool, Userfaultfd};
 use crate::metric::{MetricKey, Metrics};
-use crate::record::{GuestAt, Kind, Record, Round, RunError, SCHEMA, Status, Timeline};
+use crate::record::{Backend, GuestAt, Kind, Record, Round, RunError, SCHEMA, Status, Timeline};
 
 /// The cell of an engine.
 pub fn cell(workload: &str, engine: &str) -> Cell {
@@ -79,6 +79,7 @@ impl Sample {
             comparison: workload.to_owned(),
             repetition: 1,
             order: 0,
+            backend: Backend::Kvm,
             kind: Kind::Timed,
             status: Status::Ok,
             error: None,
@@ -223,6 +224,7 @@ pub fn manifest() -> Manifest {
     };
     Manifest {
         schema: SCHEMA,
+        backend: Backend::Kvm,
         suite: "quick".to_owned(),
         suite_hash: "5e1f".to_owned(),
         suite_text: "name = \"quick\"\n".to_owned(),

@@ -11,9 +11,10 @@ use crate::chart;
 use crate::histogram::{self, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
 use crate::quantity::{self, show};
-use crate::record::{Cause, Kind, Record, Round, Stall, Stalls, Status};
+use crate::record::{Backend, Cause, Kind, Record, Round, Stall, Stalls, Status};
 use crate::store::RunData;
 use crate::table::place;
+use crate::warning::Warning;
 
 const fn kind(kind: Kind) -> &'static str {
     match kind {
@@ -47,6 +48,9 @@ pub fn list(data: &RunData) -> String {
         ]);
     }
     let mut out = grid(&rows, 5);
+    if data.manifest.backend == Backend::Simulated {
+        let _ = writeln!(out, "warning: {}", Warning::Simulated);
+    }
     if let Some(line) = data.truncated {
         let _ = writeln!(out, "warning: line {line} of runs.jsonl was cut off and is left out");
     }

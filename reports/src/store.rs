@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::manifest::Manifest;
-use crate::record::{Record, SCHEMA};
+use crate::record::{Backend, Record, SCHEMA};
 
 /// Name of the manifest in a run directory.
 pub const MANIFEST: &str = "manifest.json";
@@ -60,6 +60,16 @@ pub enum StoreError {
         /// What the parser said.
         source: serde_json::Error,
     },
+    /// Figures of no guest, where figures of guests were asked for.
+    #[error(
+        "{} holds simulated runs: no guest ran, its figures are made up to test what stands around a run; \
+         `--simulated` reads it all the same",
+        .path.display()
+    )]
+    Simulated {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Written by a later version.
     #[error(
         "{}:{line}: this was written by a newer migbench (schema {found}); \
@@ -82,7 +92,7 @@ impl StoreError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Newer { .. } => true,
+            Self::Newer { .. } | Self::Simulated { .. } => true,
             _ => false,
         }
     }
@@ -128,7 +138,7 @@ impl RunDirectory {
     /// # Errors
     /// [`StoreError`], also where it holds no records.
     pub fn reopen(path: impl Into<PathBuf>) -> Result<(Self, RunData), StoreError> {
-        let data = RunData::load(path)?;
+        let data = RunData::load_as(path, Accept::Simulated)?;
         let path = data.path.clone();
         let file = path.join(RUNS);
         let failed = unwritable(&file);
@@ -173,7 +183,7 @@ impl RunDirectory {
         write().map_err(unwritable(&path))
     }
 
-    /// Adds one record and makes sure that it is on the disk: it took a migration to get.
+    /// Adds one record and makes sure that it is on the disk: it took a migration to get. A simulated one took none.
     ///
     /// # Errors
     /// [`StoreError::Unkeepable`] if the record would not read back, [`StoreError::Unwritable`].
@@ -185,6 +195,9 @@ impl RunDirectory {
         line.push('\n');
         let path = self.path.join(RUNS);
         self.runs.write_all(line.as_bytes()).map_err(unwritable(&path))?;
+        if record.backend == Backend::Simulated {
+            return Ok(());
+        }
         self.runs.sync_data().map_err(unwritable(&path))
     }
 }
@@ -192,6 +205,16 @@ impl RunDirectory {
 fn unwritable(path: &Path) -> impl Fn(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Unwritable { path: path.clone(), source }
+}
+
+/// Which run directories are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Accept {
+    /// Those of guests alone.
+    #[default]
+    Guests,
+    /// Simulated ones too: for tests of what stands around a run.
+    Simulated,
 }
 
 /// A run directory that was read.
@@ -208,17 +231,30 @@ pub struct RunData {
 }
 
 impl RunData {
-    /// Reads a run directory, complete or interrupted.
+    /// Reads a run directory of guests, complete or interrupted.
     ///
     /// # Errors
-    /// [`StoreError::Unreadable`], [`StoreError::Malformed`], [`StoreError::Newer`], each with file and line. A
-    /// last line without its end is not an error; [`RunData::truncated`] tells.
+    /// Those of [`Self::load_as`], and [`StoreError::Simulated`].
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::load_as(path, Accept::Guests)
+    }
+
+    /// Reads a run directory, complete or interrupted. One simulated record makes all of it simulated.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`], [`StoreError::Malformed`], [`StoreError::Newer`], each with file and line;
+    /// [`StoreError::Simulated`] where such a directory is not accepted. A last line without its end is not an error;
+    /// [`RunData::truncated`] tells.
+    pub fn load_as(path: impl Into<PathBuf>, accept: Accept) -> Result<Self, StoreError> {
         let path = path.into();
         let file = path.join(MANIFEST);
-        let manifest = parse(&file, 1, &read(&file)?)?;
+        let manifest: Manifest = parse(&file, 1, &read(&file)?)?;
         let file = path.join(RUNS);
         let (records, truncated) = parse_lines(&file, &read(&file)?)?;
+        let mut backends = std::iter::once(manifest.backend).chain(records.iter().map(|r| r.backend));
+        if accept == Accept::Guests && backends.any(|backend| backend == Backend::Simulated) {
+            return Err(StoreError::Simulated { path });
+        }
         Ok(Self { path, manifest, records, truncated })
     }
 }
@@ -333,6 +369,35 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = RunDirectory::create(file.join("run")).unwrap_err();
         assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");
+    }
+
+    #[test]
+    fn simulated_runs_are_read_only_by_those_who_ask_for_them() {
+        let (_scratch, path) = filled();
+        let mut directory = RunDirectory::reopen(&path).unwrap().0;
+        let made_up = Sample::new("write-heavy", "full").with(|record| record.backend = Backend::Simulated);
+        directory.append(&made_up.repetition(4).build()).unwrap();
+        let error = RunData::load(&path).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("--simulated"), "{error}");
+        assert_eq!(RunData::load_as(&path, Accept::Simulated).unwrap().records.len(), 4);
+        // A directory says so by itself, before its first record.
+        let (_scratch, path) = filled();
+        let simulated = Manifest { backend: Backend::Simulated, ..manifest() };
+        RunDirectory::reopen(&path).unwrap().0.write_manifest(&simulated).unwrap();
+        assert!(matches!(RunData::load(&path), Err(StoreError::Simulated { .. })));
+    }
+
+    #[test]
+    fn records_of_before_backends_were_named_are_of_guests() {
+        let (_scratch, path) = filled();
+        for file in [MANIFEST, RUNS] {
+            let text = fs::read_to_string(path.join(file)).unwrap();
+            let without = text.replace("\"backend\":\"kvm\",", "").replace("  \"backend\": \"kvm\",\n", "");
+            assert_ne!(text, without);
+            fs::write(path.join(file), without).unwrap();
+        }
+        let data = RunData::load(&path).unwrap();
+        assert!(data.records.iter().all(|record| record.backend == Backend::Kvm));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use migbench_scenarios::cell::Backing;
 use crate::histogram;
 use crate::metric::{self, MetricKey};
 use crate::quantity::{count, percent};
-use crate::record::{Kind, Record};
+use crate::record::{Backend, Kind, Record};
 use crate::store::RunData;
 
 /// Below this the rate limit was not what the record says.
@@ -23,6 +23,8 @@ const PLACES: usize = 8;
 /// One condition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Warning {
+    /// No guest ran.
+    Simulated,
     /// Fewer runs than planned.
     Interrupted {
         /// Records.
@@ -87,6 +89,10 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Simulated => f.write_str(
+                "simulated: no guest ran, every figure is made up to test what stands around a run; none of them \
+                 says anything about migration",
+            ),
             Self::Interrupted { recorded, planned } => write!(
                 f,
                 "{recorded} of {planned} planned runs are recorded: the suite was interrupted or still runs"
@@ -154,6 +160,9 @@ fn advice(flag: &str) -> &'static str {
 #[must_use]
 pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
     let mut warnings = Vec::new();
+    if data.manifest.backend == Backend::Simulated {
+        warnings.push(Warning::Simulated);
+    }
     let (recorded, planned) = (data.records.len(), data.manifest.planned_runs);
     if usize::try_from(planned).is_ok_and(|planned| recorded < planned) {
         warnings.push(Warning::Interrupted { recorded, planned });
@@ -238,6 +247,13 @@ mod tests {
             warnings([1, 2].map(|r| Sample::new("write-heavy", "full").repetition(r).build()).to_vec()),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn what_no_guest_did_is_told_first() {
+        let manifest = crate::manifest::Manifest { backend: Backend::Simulated, ..sample::manifest() };
+        let data = RunData { path: PathBuf::new(), manifest, records: Vec::new(), truncated: None };
+        assert_eq!(find(&data, 0)[0], Warning::Simulated);
     }
 
     #[test]

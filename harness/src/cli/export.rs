@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use migbench_reports::export::{Format, Source, export};
-use migbench_reports::store::RunData;
 
+use super::reading::Reading;
 use super::{Exit, print};
 
 /// Writes the figures of a run directory for other programs: dashboards, CI servers, change-point tools.
@@ -31,11 +31,13 @@ pub struct Export {
     /// Where the files go; made if need be.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Export {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let data = RunData::load(&self.directory)?;
+        let data = self.reading.data(&self.directory)?;
         if let Some(line) = data.truncated {
             eprintln!("warning: line {line} of the records was cut off and is left out");
         }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use migbench_reports::merge;
-use migbench_reports::report::Report;
 use migbench_reports::store::RunDirectory;
 
+use super::reading::Reading;
 use super::{Exit, print, width};
 
 const EXAMPLES: &str = "\
@@ -34,11 +34,13 @@ pub struct Merge {
     /// Merge although slices or runs are missing; the report says how many.
     #[arg(long)]
     partial: bool,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Merge {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let slices = merge::load(&self.slices)?;
+        let slices = merge::load(&self.slices, self.reading.accept())?;
         let merged = merge::merge(&slices, self.partial, std::env::args().collect())?;
         for text in &merged.missing {
             eprintln!("warning: {text}");
@@ -48,7 +50,7 @@ impl Merge {
         for record in &merged.records {
             directory.append(record)?;
         }
-        let report = Report::load(&self.output)?;
+        let report = self.reading.report(&self.output)?;
         std::fs::write(self.output.join("report.md"), report.markdown())
             .with_context(|| format!("cannot write {}/report.md", self.output.display()))?;
         print(&report.terminal(width()))?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use migbench_reports::record::{Kind, Record, Round, Status};
+use migbench_reports::record::{Backend, Kind, Record, Round, Status};
 use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
 
@@ -129,6 +129,7 @@ impl Migrate {
             comparison: self.workload.clone(),
             repetition: u32::from(!self.verify),
             order: 0,
+            backend: Backend::Kvm,
             kind: if self.verify { Kind::Verification } else { Kind::Timed },
             started: now_utc(),
         }

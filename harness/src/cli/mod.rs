@@ -8,10 +8,12 @@ mod migrate;
 mod node;
 mod plan;
 mod progress;
+mod reading;
 mod report;
 mod run;
 mod selection;
 mod show;
+mod simulate;
 mod track;
 
 use std::process::ExitCode;
@@ -85,7 +87,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Plan(plan::Freeze),
     Merge(merge::Merge),
     Migrate(migrate::Migrate),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use migbench_reports::render::{self, Format};
 
+use super::reading::Reading;
 use super::{Exit, print, width};
 
 /// Prints the tables of run directories.
@@ -31,6 +32,8 @@ pub struct Report {
     /// Where it goes, instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Report {
@@ -38,7 +41,7 @@ impl Report {
         let reports = self
             .directories
             .iter()
-            .map(migbench_reports::report::Report::load)
+            .map(|directory| self.reading.report(directory))
             .collect::<Result<Vec<_>, _>>()?;
         let format = Format::find(&self.format).context("clap let an unknown format through")?;
         if self.brief && format != Format::Terminal {

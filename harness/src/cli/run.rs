@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use migbench_reports::frozen::{FrozenPlan, short};
 use migbench_reports::manifest::PlanSlice;
-use migbench_reports::report::Report;
-use migbench_reports::store::RunData;
+use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
 use super::progress::Progress;
 use super::selection::Selection;
+use super::simulate::Simulate;
 use super::{Exit, print, width};
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
@@ -66,6 +66,8 @@ pub struct Run {
     /// A planted fault, for tests.
     #[arg(long, hide = true)]
     fault: Option<Fault>,
+    #[command(flatten)]
+    simulate: Simulate,
 }
 
 /// What is to run.
@@ -104,7 +106,7 @@ impl Run {
             eprintln!("{}", task.extent());
         }
         let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&task.plan.suite));
-        finish(task, directory, resume, self.fault)
+        finish(task, directory, resume, self.fault, &self.simulate)
     }
 
     /// The slice of a frozen plan that is to run here.
@@ -124,7 +126,7 @@ impl Run {
 
 /// What a run directory was begun with.
 fn begun(directory: &Path) -> anyhow::Result<Task> {
-    let manifest = RunData::load(directory)?.manifest;
+    let manifest = RunData::load_as(directory, Accept::Simulated)?.manifest;
     let plan = serde_json::from_value(manifest.plan).with_context(|| {
         format!("the plan in {}/manifest.json is not one of this version", directory.display())
     })?;
@@ -221,10 +223,15 @@ pub fn default_directory(suite: &str) -> PathBuf {
 }
 
 /// Works the plan off and prints the report.
-fn finish(task: Task, directory: PathBuf, resume: bool, fault: Option<Fault>) -> anyhow::Result<Exit> {
+fn finish(
+    task: Task,
+    directory: PathBuf,
+    resume: bool,
+    fault: Option<Fault>,
+    simulate: &Simulate,
+) -> anyhow::Result<Exit> {
     interrupt::catch()?;
-    let kvm = crate::doctor::open_kvm(Path::new("/dev/kvm"))?;
-    drop(kvm);
+    let mut testbed = simulate.testbed()?;
     let job = Job {
         plan: task.plan,
         slice: task.slice,
@@ -236,10 +243,10 @@ fn finish(task: Task, directory: PathBuf, resume: bool, fault: Option<Fault>) ->
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };
     let mut progress = Progress::new(&job);
-    let outcome = work(&job, &mut progress);
+    let outcome = work(&job, testbed.as_mut(), simulate.listener(&mut progress)?.as_mut());
     progress.finish();
     let failed = outcome?;
-    let report = Report::load(&directory)?;
+    let report = simulate.reading().report(&directory)?;
     std::fs::write(directory.join("report.md"), report.markdown())
         .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
     print(&report.brief(width()))?;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use migbench_reports::show;
-use migbench_reports::store::RunData;
 
+use super::reading::Reading;
 use super::{Exit, print};
 
 /// Shows the runs of a run directory, or rounds, metrics, latencies and errors of one.
@@ -17,11 +17,13 @@ pub struct Show {
     directory: PathBuf,
     /// A run's id from the list, or the start of one that fits only that run, such as 0007.
     run: Option<String>,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Show {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let data = RunData::load(&self.directory)?;
+        let data = self.reading.data(&self.directory)?;
         let text = match &self.run {
             None => show::list(&data),
             Some(run) => show::run(&data, run)?,

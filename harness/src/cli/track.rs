@@ -197,6 +197,7 @@ impl Track {
                 comparison: place.comparison,
                 repetition: place.repetition,
                 order: place.order,
+                backend: place.backend,
                 kind: Kind::Timed,
                 status: if error.is_some() { Status::Failed } else { Status::Ok },
                 error,

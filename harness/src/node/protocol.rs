@@ -24,6 +24,17 @@ pub enum Role {
     Destination,
 }
 
+impl Role {
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
 /// What a node is told first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {

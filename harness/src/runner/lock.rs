@@ -56,6 +56,14 @@ impl HostLock {
         Self::take_at(&file())
     }
 
+    /// Takes the lock that [`VARIABLE`] names, if it names one.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn named() -> Option<Result<Self, LockError>> {
+        std::env::var_os(VARIABLE).map(|path| Self::take_at(Path::new(&path)))
+    }
+
     fn take_at(path: &Path) -> Result<Self, LockError> {
         let unwritable = |source: io::Error| LockError::Unwritable { path: path.to_owned(), source };
         let file = OpenOptions::new()

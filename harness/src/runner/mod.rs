@@ -11,11 +11,19 @@ pub mod noise;
 pub mod record;
 pub mod run;
 pub mod settle;
+pub mod simulated;
 pub mod stalls;
 pub mod suite;
+pub mod testbed;
 
 /// Now, UTC, as RFC 3339 with seconds: `2026-11-22T17:03:09Z`.
 #[must_use]
 pub fn now_utc() -> String {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+    utc(std::time::SystemTime::now())
+}
+
+/// A date in the same form.
+#[must_use]
+pub fn utc(date: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_seconds(date).to_string()
 }

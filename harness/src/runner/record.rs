@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
-use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Stalls, Status, Timeline};
+use migbench_reports::record::{Backend, GuestAt, Kind, Record, RunError, SCHEMA, Stalls, Status, Timeline};
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
 use migbench_workloads::settings::{Load, Pace};
@@ -37,6 +37,8 @@ pub struct Place {
     pub repetition: u32,
     /// Place in the order of execution.
     pub order: u32,
+    /// What ran the guest.
+    pub backend: Backend,
     /// Sample or proof.
     pub kind: Kind,
     /// When it started, RFC 3339.
@@ -72,6 +74,7 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         comparison: place.comparison,
         repetition: place.repetition,
         order: place.order,
+        backend: place.backend,
         kind: place.kind,
         status,
         error,

@@ -1,5 +1,6 @@
 //! One run: starts the nodes, passes their messages on, waits for both reports, and leaves no process behind.
 
+use std::fmt;
 use std::io::{BufRead, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -86,18 +87,68 @@ impl From<ProtocolError> for RunError {
     }
 }
 
-enum Event {
+/// What the runner hears of nodes.
+#[derive(Debug)]
+pub enum Event {
+    /// A message.
     Said(Box<Message>),
+    /// The node of that role has closed its socket.
     Closed(Role),
 }
 
+/// One of the two nodes of a run, as the runner handles it.
+pub trait Node {
+    /// Passes an order on. A node that is gone is noticed by its closed socket.
+    fn order(&mut self, order: &Order);
+    /// Ends it.
+    fn kill(&mut self);
+    /// Waits a little for it to end by itself, so that its status tells what happened.
+    fn reap(&mut self) -> String;
+}
+
+/// What happens in a run, step by step.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment<'a> {
+    /// A node was started.
+    Started(Role),
+    /// The destination is ready.
+    Listening,
+    /// The guest is in steady state.
+    Steady,
+    /// The source was told to migrate, or to do what a control does instead.
+    Ordered,
+    /// A round has ended.
+    Round(&'a Round),
+    /// A node has given its report.
+    Reported(Role),
+    /// A node has ended.
+    Closed(Role),
+    /// The run is given up.
+    TimedOut,
+}
+
+impl fmt::Display for Moment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(role) => write!(f, "start {}", role.word()),
+            Self::Listening => f.write_str("listening"),
+            Self::Steady => f.write_str("steady"),
+            Self::Ordered => f.write_str("migrate"),
+            Self::Round(round) => write!(f, "round {}", round.round),
+            Self::Reported(role) => write!(f, "report {}", role.word()),
+            Self::Closed(role) => write!(f, "closed {}", role.word()),
+            Self::TimedOut => f.write_str("timeout"),
+        }
+    }
+}
+
 /// A child process. It is killed and reaped when this is dropped.
-struct Node {
+struct Process {
     child: Child,
     writer: UnixStream,
 }
 
-impl Node {
+impl Process {
     fn start(
         spec: &RunSpec,
         role: Role,
@@ -131,9 +182,10 @@ impl Node {
         std::thread::spawn(move || listen(role, reader, &events));
         Ok(Self { child, writer })
     }
+}
 
+impl Node for Process {
     fn order(&mut self, order: &Order) {
-        // A node that is gone is noticed by its closed socket.
         if let Ok(mut line) = serde_json::to_vec(order) {
             line.push(b'\n');
             let _ = self.writer.write_all(&line);
@@ -144,7 +196,6 @@ impl Node {
         let _ = self.child.kill();
     }
 
-    /// Waits a little for it to end by itself, so that its status tells what happened.
     fn reap(&mut self) -> String {
         let patience = Instant::now() + Duration::from_secs(5);
         loop {
@@ -159,7 +210,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         let _ = self.child.wait();
@@ -199,7 +250,7 @@ struct Progress {
     destination_closed: bool,
 }
 
-/// Does one run, at most `limit` long; `on_round` hears of each round as it ends.
+/// Does one run in child processes, at most `limit` long; `on_round` hears of each round as it ends.
 ///
 /// # Errors
 /// See [`RunError`]; a migration that fails is an outcome.
@@ -208,59 +259,68 @@ pub fn run(
     limit: Duration,
     on_round: &mut dyn FnMut(&Round),
 ) -> Result<RunOutcome, RunError> {
+    in_processes(spec, limit, &mut |moment| {
+        if let Moment::Round(round) = moment {
+            on_round(round);
+        }
+    })
+}
+
+/// The same; `hear` is told of every step.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn in_processes(
+    spec: &RunSpec,
+    limit: Duration,
+    hear: &mut dyn FnMut(Moment<'_>),
+) -> Result<RunOutcome, RunError> {
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::empty())
         .map_err(|e| RunError::Start(e.into()))?;
     let telemetry = leave_open(&memfd).map_err(RunError::Start)?;
     let (sender, events) = channel();
-    let migrates = spec.cell.engine.migrates();
-    let mut destination =
-        if migrates { Some(Node::start(spec, Role::Destination, telemetry, &sender)?) } else { None };
-    let mut source = Node::start(spec, Role::Source, telemetry, &sender)?;
+    let mut start = |role| {
+        let node = Process::start(spec, role, telemetry, &sender)?;
+        hear(Moment::Started(role));
+        Ok::<_, RunError>(node)
+    };
+    let mut destination = if spec.cell.engine.migrates() { Some(start(Role::Destination)?) } else { None };
+    let mut source = start(Role::Source)?;
     drop((memfd, sender));
-
-    let mut progress = Progress { destination_closed: !migrates, ..Progress::default() };
-    let timed_out = wait(&events, &mut source, destination.as_mut(), &mut progress, limit, on_round)?;
-    let source = outcome(progress.source, &mut source);
-    let destination = destination.as_mut().map(|node| outcome(progress.destination, node));
-    Ok(RunOutcome { source, destination, timed_out })
+    let destination = destination.as_mut().map(|node| node as &mut dyn Node);
+    conduct(&mut source, destination, &events, limit, &interrupt::requested, hear)
 }
 
-fn outcome<T>(report: Option<Box<T>>, node: &mut Node) -> NodeOutcome<T> {
-    let end = node.reap();
-    report.map_or(NodeOutcome::Died(end), NodeOutcome::Reported)
-}
-
-/// Until both nodes have closed their sockets. Gives the limit in seconds if it was reached.
-fn wait(
+/// Passes messages on between nodes that were started, until both have ended, and gives what came of it.
+///
+/// # Errors
+/// [`RunError::Interrupted`].
+pub fn conduct(
+    source: &mut dyn Node,
+    mut destination: Option<&mut (dyn Node + '_)>,
     events: &Receiver<Event>,
-    source: &mut Node,
-    mut destination: Option<&mut Node>,
-    progress: &mut Progress,
     limit: Duration,
-    on_round: &mut dyn FnMut(&Round),
-) -> Result<Option<u64>, RunError> {
+    interrupted: &dyn Fn() -> bool,
+    hear: &mut dyn FnMut(Moment<'_>),
+) -> Result<RunOutcome, RunError> {
+    let mut progress = Progress { destination_closed: destination.is_none(), ..Progress::default() };
     let start = Instant::now();
+    let mut timed_out = None;
     while !(progress.source_closed && progress.destination_closed) {
-        if interrupt::requested() {
+        if interrupted() {
             return Err(RunError::Interrupted);
         }
         if start.elapsed() > limit {
             source.kill();
-            if let Some(node) = destination {
+            if let Some(node) = &mut destination {
                 node.kill();
             }
-            return Ok(Some(limit.as_secs()));
+            hear(Moment::TimedOut);
+            timed_out = Some(limit.as_secs());
+            break;
         }
         match events.recv_timeout(Duration::from_millis(50)) {
-            Ok(Event::Said(message)) => match *message {
-                Message::Listening { address } => progress.address = Some(address),
-                Message::Steady => progress.steady = true,
-                Message::Round(round) => on_round(&round),
-                Message::Source(report) => progress.source = Some(report),
-                Message::Destination(report) => progress.destination = Some(report),
-            },
-            Ok(Event::Closed(Role::Source)) => progress.source_closed = true,
-            Ok(Event::Closed(Role::Destination)) => progress.destination_closed = true,
+            Ok(event) => progress.note(event, hear),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -270,14 +330,57 @@ fn wait(
             let address = progress.address.clone().filter(|_| !progress.destination_closed);
             source.order(&Order::Migrate { address });
             progress.ordered = true;
+            hear(Moment::Ordered);
         }
         // A destination that waits for a source that will never connect.
         if progress.source_closed
             && !progress.ordered
-            && let Some(node) = destination.as_mut()
+            && let Some(node) = &mut destination
         {
             node.kill();
         }
     }
-    Ok(None)
+    Ok(RunOutcome {
+        source: outcome(progress.source, source),
+        destination: destination.map(|node| outcome(progress.destination, node)),
+        timed_out,
+    })
+}
+
+impl Progress {
+    fn note(&mut self, event: Event, hear: &mut dyn FnMut(Moment<'_>)) {
+        match event {
+            Event::Said(message) => match *message {
+                Message::Listening { address } => {
+                    self.address = Some(address);
+                    hear(Moment::Listening);
+                }
+                Message::Steady => {
+                    self.steady = true;
+                    hear(Moment::Steady);
+                }
+                Message::Round(round) => hear(Moment::Round(&round)),
+                Message::Source(report) => {
+                    self.source = Some(report);
+                    hear(Moment::Reported(Role::Source));
+                }
+                Message::Destination(report) => {
+                    self.destination = Some(report);
+                    hear(Moment::Reported(Role::Destination));
+                }
+            },
+            Event::Closed(role) => {
+                match role {
+                    Role::Source => self.source_closed = true,
+                    Role::Destination => self.destination_closed = true,
+                }
+                hear(Moment::Closed(role));
+            }
+        }
+    }
+}
+
+fn outcome<T>(report: Option<Box<T>>, node: &mut dyn Node) -> NodeOutcome<T> {
+    let end = node.reap();
+    report.map_or(NodeOutcome::Died(end), NodeOutcome::Reported)
 }

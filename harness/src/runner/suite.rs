@@ -1,26 +1,27 @@
 //! Works off a plan: one run after the other in its order, each kept before the next one starts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
-use migbench_reports::record::{Kind, Record, Round, Status};
+use migbench_reports::record::{Backend, Kind, Record, Round, Status};
 use migbench_reports::store::{RunDirectory, StoreError};
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
-use super::admission::{Refusal, admit};
-use super::canary::{Canary, Speeds};
-use super::host::{this_host, this_tool};
-use super::lock::{HostLock, LockError};
-use super::noise;
+use super::admission::Refusal;
+use super::canary::Speeds;
+use super::host::this_tool;
+use super::lock::LockError;
 use super::record::{self, Place};
-use super::run::{RunError, RunSpec, run};
-use super::settle::{self, Throttling};
+use super::run::{Moment, RunError, RunSpec};
+use super::settle::Throttling;
+use super::testbed::Testbed;
 use crate::node::fault::Fault;
 
 /// Why a suite could not be worked off.
@@ -136,6 +137,8 @@ pub trait Listener {
     fn warn(&mut self, _text: &str) {}
     /// A run is about to start: its number from 0, its cell's id, and the plan.
     fn run_starts(&mut self, _number: usize, _id: &str, _plan: &Plan) {}
+    /// What the runner does at any moment; everything below is among it.
+    fn step(&mut self, _step: Step<'_>) {}
     /// A round has ended.
     fn round(&mut self, _round: &Round) {}
     /// A run is kept.
@@ -164,28 +167,106 @@ pub fn skipped<'a>(
     Ok(skipped)
 }
 
-/// Works the plan off, or what is left of it.
+/// What the runner does, step by step, in its order. A line each, as text.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// Nobody else measures here.
+    Locked,
+    /// Every cell of the plan was held against the host.
+    Admitted,
+    /// The host was looked at: how many disturbances were found.
+    Settled(usize),
+    /// The run directory was made, with its manifest.
+    Created,
+    /// A run directory was opened again, with that many records.
+    Reopened(usize),
+    /// The canary of a block has sung.
+    Canary(u32),
+    /// A run starts.
+    Run {
+        /// Its number from 0.
+        number: usize,
+        /// Its cell's id.
+        id: &'a str,
+    },
+    /// Something happened in it.
+    In(Moment<'a>),
+    /// Its record was made.
+    Recorded(&'a Record),
+    /// Its record is on the disk.
+    Kept(&'a Record),
+    /// The run was broken off.
+    Interrupted,
+    /// All is done: so many runs failed.
+    Ended(usize),
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("lock"),
+            Self::Admitted => f.write_str("admit"),
+            Self::Settled(found) => write!(f, "settle {found}"),
+            Self::Created => f.write_str("create"),
+            Self::Reopened(records) => write!(f, "reopen {records}"),
+            Self::Canary(block) => write!(f, "canary {block}"),
+            Self::Run { number, id } => write!(f, "run {number} {id}"),
+            Self::In(moment) => moment.fmt(f),
+            Self::Recorded(record) => {
+                let status = match record.status {
+                    Status::Ok => "ok",
+                    Status::Capped => "capped",
+                    Status::Failed => "failed",
+                };
+                let verified = match record.verified {
+                    Some(true) => " verified",
+                    Some(false) => " differs",
+                    None => "",
+                };
+                write!(f, "record {status}{verified}")
+            }
+            Self::Kept(record) => write!(f, "keep {}", record.order),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Ended(failed) => write!(f, "end {failed}"),
+        }
+    }
+}
+
+/// Works the plan off, or what is left of it, on `testbed`.
 ///
 /// # Errors
 /// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those this call made.
-pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunError> {
+pub fn work(
+    job: &Job,
+    testbed: &mut dyn Testbed,
+    listener: &mut dyn Listener,
+) -> Result<usize, SuiteRunError> {
     // Before the directory: a refused job leaves nothing in the way of the next try.
-    let _lock = HostLock::take()?;
-    let skipped = skipped(job.plan.comparisons_of(job.part()), admit)?;
-    let host = this_host();
+    let _lock = testbed.lock()?;
+    listener.step(Step::Locked);
+    let skipped = skipped(job.plan.comparisons_of(job.part()), |cell| testbed.admit(cell))?;
+    listener.step(Step::Admitted);
+    let host = testbed.host();
     let cores = host.logical_cores;
-    let disturbances = settle::disturbances(Path::new("/"), &host, stolen_share(cores));
+    let disturbances = testbed.disturbances(&host);
     for text in &disturbances {
         listener.warn(text);
     }
+    listener.step(Step::Settled(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let (mut directory, done) = if job.resume {
         let (directory, data) = RunDirectory::reopen(&job.directory)?;
-        refuse_other(job, &data.manifest, &host)?;
+        refuse_other(job, &data.manifest, &host, testbed.backend())?;
+        listener.step(Step::Reopened(data.records.len()));
         (directory, data.records.iter().map(|record| record.order).collect())
     } else {
         let directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
-        directory.write_manifest(&manifest(job, host, skipped.clone(), disturbances))?;
+        directory.write_manifest(&Manifest {
+            backend: testbed.backend(),
+            started: super::utc(testbed.date(0)),
+            ..manifest(job, host, skipped.clone(), disturbances)
+        })?;
+        listener.step(Step::Created);
         (directory, BTreeSet::new())
     };
     let mut kept = done.len();
@@ -197,8 +278,11 @@ pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunErr
         if u32::try_from(number).is_ok_and(|number| done.contains(&number)) {
             continue;
         }
-        watch.block(planned.repetition);
+        if watch.block(planned.repetition, testbed) {
+            listener.step(Step::Canary(planned.repetition));
+        }
         listener.run_starts(number, &cell.id, &job.plan);
+        listener.step(Step::Run { number, id: &cell.id });
         let spec = RunSpec {
             cell: cell.cell.clone(),
             seed: planned.seed,
@@ -208,38 +292,47 @@ pub fn work(job: &Job, listener: &mut dyn Listener) -> Result<usize, SuiteRunErr
             guest_flags: 0,
             binary: job.binary.clone(),
         };
-        let place = place(job, planned, number);
-        watch.run_starts();
-        let outcome = match run(&spec, limit(&spec.cell), &mut |round| listener.round(round)) {
+        let place = Place {
+            backend: testbed.backend(),
+            started: super::utc(testbed.date(number)),
+            ..place(job, planned, number)
+        };
+        watch.run_starts(testbed);
+        let mut hear = |moment: Moment<'_>| {
+            if let Moment::Round(round) = moment {
+                listener.round(round);
+            }
+            listener.step(Step::In(moment));
+        };
+        let outcome = match testbed.run(number, &spec, &mut hear) {
             Ok(outcome) => outcome,
             Err(RunError::Interrupted) => {
+                listener.step(Step::Interrupted);
                 let path = job.directory.display().to_string();
                 return Err(SuiteRunError::Interrupted { done: kept, planned: runs.len(), path });
             }
             Err(error) => return Err(error.into()),
         };
         let mut record = record::of(place, &spec, &outcome, cores);
-        watch.run_ends(&mut record);
+        watch.run_ends(&mut record, testbed);
         failed += usize::from(record.status == Status::Failed);
+        listener.step(Step::Recorded(&record));
         directory.append(&record)?;
         kept += 1;
+        listener.step(Step::Kept(&record));
         listener.run_ends(&record);
     }
+    listener.step(Step::Ended(failed));
     Ok(failed)
 }
 
-/// The share of CPU time that is stolen now; `None` where nobody can tell.
-fn stolen_share(cores: Option<u32>) -> Option<f64> {
-    const LOOK: Duration = Duration::from_millis(250);
-    let stolen = || noise::steal_time(Path::new("/")).ok().flatten();
-    let before = stolen()?;
-    std::thread::sleep(LOOK);
-    let stolen = stolen()?.saturating_sub(before);
-    Some(stolen.as_secs_f64() / LOOK.as_secs_f64() / f64::from(cores?))
-}
-
 /// Refuses to mix what differs in one run directory.
-fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<(), SuiteRunError> {
+fn refuse_other(
+    job: &Job,
+    there: &Manifest,
+    host: &manifest::Host,
+    backend: Backend,
+) -> Result<(), SuiteRunError> {
     if !there.parts.is_empty() {
         return Err(SuiteRunError::Merged { path: job.directory.display().to_string() });
     }
@@ -270,7 +363,9 @@ fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<()
             |part| format!("slice {} of plan {}", part.slice, short(&part.plan_hash)),
         )
     };
+    let of_backend = |backend: Backend| backend.word().to_owned();
     let mut pairs = vec![
+        ("backend", of_backend(there.backend), of_backend(backend)),
         ("part of the plan", part(&there.slice), part(&job.slice)),
         ("migbench", there.tool.build(), tool.build()),
     ];
@@ -288,11 +383,10 @@ fn refuse_other(job: &Job, there: &Manifest, host: &manifest::Host) -> Result<()
 struct Watch {
     cores: f64,
     block: Option<u32>,
-    canary: Option<Canary>,
     first: Option<Speeds>,
     speeds: Option<Speeds>,
     throttling: Throttling,
-    started: Instant,
+    started: Duration,
 }
 
 impl Watch {
@@ -300,33 +394,32 @@ impl Watch {
         Self {
             cores: f64::from(cores.unwrap_or(1)),
             block: None,
-            // A host without a socket to spare will not migrate either, and that has its own error.
-            canary: Canary::new().ok(),
             first: None,
             speeds: None,
             throttling: Throttling::default(),
-            started: Instant::now(),
+            started: Duration::ZERO,
         }
     }
 
-    /// The next run is of this block: before the first of each, what can the host do?
-    fn block(&mut self, block: u32) {
+    /// The next run is of this block: before the first of each, what can the host do? Gives whether it was asked.
+    fn block(&mut self, block: u32, testbed: &mut dyn Testbed) -> bool {
         if self.block == Some(block) {
-            return;
+            return false;
         }
         self.block = Some(block);
-        self.speeds = self.canary.as_mut().and_then(|canary| canary.measure().ok());
+        self.speeds = testbed.speeds(block);
         self.first = self.first.or(self.speeds);
+        true
     }
 
-    fn run_starts(&mut self) {
-        self.throttling = Throttling::read(Path::new("/"));
-        self.started = Instant::now();
+    fn run_starts(&mut self, testbed: &dyn Testbed) {
+        self.throttling = testbed.throttling();
+        self.started = testbed.uptime();
     }
 
     /// Adds to a record what happened to the host meanwhile.
-    fn run_ends(&self, record: &mut Record) {
-        let lasted = self.started.elapsed().as_secs_f64();
+    fn run_ends(&self, record: &mut Record, testbed: &dyn Testbed) {
+        let lasted = testbed.uptime().saturating_sub(self.started).as_secs_f64();
         let stolen = metric::value(&record.metrics, MetricKey::StealTime).unwrap_or(0.0);
         let mut host = Metrics::new();
         if let Some(speeds) = self.speeds {
@@ -341,7 +434,7 @@ impl Watch {
         let flags = [
             ("host_moved", moved),
             ("cpu_stolen", stolen > STOLEN * lasted * self.cores),
-            ("cpu_throttled", Throttling::read(Path::new("/")).since(self.throttling)),
+            ("cpu_throttled", testbed.throttling().since(self.throttling)),
         ];
         record.flags.extend(flags.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()));
     }
@@ -381,6 +474,7 @@ pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
         comparison: comparison.name.clone(),
         repetition: planned.repetition,
         order: u32::try_from(number).unwrap_or(u32::MAX),
+        backend: Backend::Kvm,
         kind: match planned.kind {
             plan::Kind::Timed => Kind::Timed,
             plan::Kind::Verification => Kind::Verification,
@@ -405,6 +499,7 @@ pub fn manifest(
         job.runs().iter().filter(|(_, run)| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
     Manifest {
         schema: migbench_reports::record::SCHEMA,
+        backend: Backend::Kvm,
         suite: plan.suite.clone(),
         suite_hash: plan.hash.clone(),
         suite_text: job.suite_text.clone(),

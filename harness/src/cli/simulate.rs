@@ -1,0 +1,88 @@
+//! Which testbed a suite is worked off on: this host, or for tests a simulated one.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use migbench_reports::record::{Record, Round};
+use migbench_reports::store::Accept;
+use migbench_scenarios::Plan;
+
+use super::reading::Reading;
+use crate::runner::simulated::{Simulated, Simulation};
+use crate::runner::suite::{Listener, Step};
+use crate::runner::testbed::{Kvm, Testbed};
+
+/// Shared by every command that works off a suite.
+#[derive(Debug, Default, clap::Args)]
+pub struct Simulate {
+    /// Make the figures up instead of migrating guests, for tests: `noise=0.03,new.encode=1.1,fail=4`.
+    #[arg(long, hide = true, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    simulate: Option<Simulation>,
+    /// Write every step of the runner to this file, a line each, for tests.
+    #[arg(long, hide = true, value_name = "FILE")]
+    steps: Option<PathBuf>,
+}
+
+impl Simulate {
+    /// The testbed that was asked for.
+    ///
+    /// # Errors
+    /// When it is this host and KVM cannot be used.
+    pub fn testbed(&self) -> anyhow::Result<Box<dyn Testbed>> {
+        if let Some(simulation) = &self.simulate {
+            return Ok(Box::new(Simulated::new(simulation.clone())));
+        }
+        drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        Ok(Box::new(Kvm::default()))
+    }
+
+    /// How what it left is read.
+    #[must_use]
+    pub const fn reading(&self) -> Reading {
+        Reading::of(if self.simulate.is_some() { Accept::Simulated } else { Accept::Guests })
+    }
+
+    /// `listener`, with the steps written down where that was asked for.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn listener<'a>(&self, listener: &'a mut dyn Listener) -> anyhow::Result<Box<dyn Listener + 'a>> {
+        let file = self.steps.as_ref().map(|path| {
+            File::create(path).with_context(|| format!("cannot write the steps to {}", path.display()))
+        });
+        Ok(Box::new(Steps { file: file.transpose()?, listener }))
+    }
+}
+
+struct Steps<'a> {
+    file: Option<File>,
+    listener: &'a mut dyn Listener,
+}
+
+impl Listener for Steps<'_> {
+    fn step(&mut self, step: Step<'_>) {
+        if let Some(file) = &mut self.file {
+            // Each at once: what counts is what was done until the process ended.
+            let _ = writeln!(file, "{step}");
+        }
+        self.listener.step(step);
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.listener.warn(text);
+    }
+
+    fn run_starts(&mut self, number: usize, id: &str, plan: &Plan) {
+        self.listener.run_starts(number, id, plan);
+    }
+
+    fn round(&mut self, round: &Round) {
+        self.listener.round(round);
+    }
+
+    fn run_ends(&mut self, record: &Record) {
+        self.listener.run_ends(record);
+    }
+}

@@ -1,0 +1,135 @@
+//! Where runs happen: everything of a run that is not the runner's own doing. [`Kvm`] is this host with its guests; the
+//! simulated one has neither, so that order, failure, resume and output can be tested in no time.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use migbench_reports::manifest::Host;
+use migbench_reports::record::Backend;
+use migbench_scenarios::cell::Cell;
+
+use super::admission::{Refusal, admit};
+use super::canary::{Canary, Speeds};
+use super::host::this_host;
+use super::lock::{HostLock, LockError};
+use super::run::{Moment, RunError, RunOutcome, RunSpec, in_processes};
+use super::settle::{self, Throttling};
+use super::{noise, suite};
+
+/// What the runner asks of the place where runs happen, in the order in which it asks.
+pub trait Testbed {
+    /// What it is, for the records.
+    fn backend(&self) -> Backend;
+
+    /// Keeps all others from measuring here until what is given is dropped; `None` where nobody could disturb.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    fn lock(&self) -> Result<Option<HostLock>, LockError>;
+
+    /// Whether a cell can run here.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    fn admit(&self, cell: &Cell) -> Result<(), Refusal>;
+
+    /// What machine it is.
+    fn host(&self) -> Host;
+
+    /// What disturbs a measurement on it now, a sentence each.
+    fn disturbances(&self, host: &Host) -> Vec<String>;
+
+    /// What the host can do before the block of that number; `None` where nobody can tell.
+    fn speeds(&mut self, block: u32) -> Option<Speeds>;
+
+    /// Running totals of what has slowed it down.
+    fn throttling(&self) -> Throttling;
+
+    /// Time since some moment before the first run.
+    fn uptime(&self) -> Duration;
+
+    /// When run `number` starts, as a date.
+    fn date(&self, number: usize) -> SystemTime;
+
+    /// Does run `number`; `hear` is told of every step.
+    ///
+    /// # Errors
+    /// See [`RunError`]; a migration that fails is an outcome.
+    fn run(
+        &mut self,
+        number: usize,
+        spec: &RunSpec,
+        hear: &mut dyn FnMut(Moment<'_>),
+    ) -> Result<RunOutcome, RunError>;
+}
+
+/// This host, with guests in processes of their own.
+#[derive(Debug)]
+pub struct Kvm {
+    canary: Option<Canary>,
+    since: Instant,
+}
+
+impl Default for Kvm {
+    fn default() -> Self {
+        // A host without a socket to spare will not migrate either, and that has its own error.
+        Self { canary: Canary::new().ok(), since: Instant::now() }
+    }
+}
+
+impl Testbed for Kvm {
+    fn backend(&self) -> Backend {
+        Backend::Kvm
+    }
+
+    fn lock(&self) -> Result<Option<HostLock>, LockError> {
+        HostLock::take().map(Some)
+    }
+
+    fn admit(&self, cell: &Cell) -> Result<(), Refusal> {
+        admit(cell)
+    }
+
+    fn host(&self) -> Host {
+        this_host()
+    }
+
+    fn disturbances(&self, host: &Host) -> Vec<String> {
+        settle::disturbances(Path::new("/"), host, stolen_share(host.logical_cores))
+    }
+
+    fn speeds(&mut self, _block: u32) -> Option<Speeds> {
+        self.canary.as_mut().and_then(|canary| canary.measure().ok())
+    }
+
+    fn throttling(&self) -> Throttling {
+        Throttling::read(Path::new("/"))
+    }
+
+    fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn date(&self, _number: usize) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn run(
+        &mut self,
+        _number: usize,
+        spec: &RunSpec,
+        hear: &mut dyn FnMut(Moment<'_>),
+    ) -> Result<RunOutcome, RunError> {
+        in_processes(spec, suite::limit(&spec.cell), hear)
+    }
+}
+
+/// The share of CPU time that is stolen now; `None` where nobody can tell.
+fn stolen_share(cores: Option<u32>) -> Option<f64> {
+    const LOOK: Duration = Duration::from_millis(250);
+    let stolen = || noise::steal_time(Path::new("/")).ok().flatten();
+    let before = stolen()?;
+    std::thread::sleep(LOOK);
+    let stolen = stolen()?.saturating_sub(before);
+    Some(stolen.as_secs_f64() / LOOK.as_secs_f64() / f64::from(cores?))
+}
