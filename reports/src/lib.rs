@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! RunData -> cells (runs sorted into the plan) -> measure (figures of a cell, with stats)
-//!         -> table, verification, warning -> report -> render/terminal, render/markdown
+//!         -> table, figure, verification, warning -> report -> render/terminal, render/markdown
 //!         -> export (flat figures, for other programs)
 //! ```
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@
 pub mod cells;
 pub mod chart;
 pub mod export;
+pub mod figure;
 pub mod frozen;
 #[cfg(test)]
 mod golden;

@@ -46,6 +46,18 @@ impl Scale {
         Self { factor, symbol, whole: false }
     }
 
+    /// The size of this unit in the metric's own.
+    #[must_use]
+    pub const fn factor(self) -> f64 {
+        self.factor
+    }
+
+    /// As it is written; empty for numbers without dimension.
+    #[must_use]
+    pub const fn symbol(self) -> &'static str {
+        self.symbol
+    }
+
     /// Without the unit.
     #[must_use]
     pub fn number(self, value: f64) -> String {
@@ -85,6 +97,12 @@ pub fn show(unit: Unit, value: f64) -> String {
     Scale::suiting(unit, value).show(value)
 }
 
+/// A value that was chosen and not measured, such as a tick of an axis: `100 ms` and not `100.0 ms`.
+#[must_use]
+pub fn trimmed(unit: Unit, value: f64) -> String {
+    trim(&show(unit, value))
+}
+
 /// A size of memory: `128 MiB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
@@ -107,11 +125,13 @@ pub fn time(seconds: f64) -> String {
 }
 
 fn trim(text: &str) -> String {
+    let short = |number: &str| match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => number.to_owned(),
+    };
     match text.split_once(' ') {
-        Some((number, unit)) if number.contains('.') => {
-            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
-        }
-        _ => text.to_owned(),
+        Some((number, unit)) => format!("{} {unit}", short(number)),
+        None => short(text),
     }
 }
 

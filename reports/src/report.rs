@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::cells;
+use crate::figure::Figures;
 use crate::manifest::Manifest;
 use crate::measure::Measure;
 use crate::quantity::{count, rate, size};
@@ -28,6 +29,8 @@ pub struct Report {
     pub sections: Vec<Section>,
     /// Every metric of each comparison, for formats that programs read.
     pub metrics: Vec<Table>,
+    /// Curves and bars of the same cells.
+    pub figures: Figures,
     /// How to read the tables, as far as they need it.
     pub legend: Vec<String>,
     /// What trackers cost per GiB and per dirty page, where the suite varies both.
@@ -69,6 +72,7 @@ impl Report {
         Self {
             subject: subject(data),
             machine: machine(&data.manifest),
+            figures: Figures::of(&comparisons),
             legend: legend(&tables),
             scaling: scaling::sentences(&comparisons),
             sections: section::all(&comparisons),

@@ -2,6 +2,7 @@
 //! the same in each.
 
 pub mod markdown;
+pub mod svg;
 pub mod terminal;
 
 use crate::report::Report;

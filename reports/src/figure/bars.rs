@@ -1,0 +1,119 @@
+//! The columns of a comparison's table as bars with their spread: a panel for each metric, a bar for each row.
+
+use super::axis::Axis;
+use super::{Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, index, slug, styled};
+use crate::cells::ComparisonRuns;
+use crate::measure::{Measure, columns};
+use crate::quantity::Scale;
+use crate::record::Record;
+use crate::stats::{Spread, Summary};
+
+/// One bar's runs.
+struct Row<'a> {
+    label: String,
+    style: Style,
+    runs: &'a [&'a Record],
+    capped: bool,
+}
+
+/// A panel for each column that any row has a figure in; none without figures.
+pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
+    let mut rows = Vec::new();
+    for (cell, style) in styled(comparison) {
+        if !cell.ok.is_empty() {
+            rows.push(Row { label: cell.label.clone(), style, runs: &cell.ok, capped: false });
+        }
+        if !cell.capped.is_empty() {
+            let label = format!("{} \u{2020}", cell.label);
+            rows.push(Row { label, style, runs: &cell.capped, capped: true });
+        }
+    }
+    let panels: Vec<_> = columns(comparison).iter().filter_map(|measure| panel(*measure, &rows)).collect();
+    let spreads = columns(comparison).iter().flat_map(|measure| {
+        rows.iter().filter_map(|row| measure.summary(row.runs).and_then(|summary| summary.spread))
+    });
+    let caption = caption(spreads, rows.iter().any(|row| row.capped));
+    let name = &comparison.plan.name;
+    (!panels.is_empty()).then(|| Plot {
+        kind: PlotKind::Bars,
+        id: format!("{}-bars", slug(name)),
+        title: format!("{name}: metrics"),
+        caption,
+        size: Size::Third,
+        panels,
+    })
+}
+
+fn caption(spreads: impl Iterator<Item = Spread>, capped: bool) -> String {
+    let (mut range, mut interval) = (false, false);
+    for spread in spreads {
+        match spread {
+            Spread::Range { .. } => range = true,
+            Spread::Interval { .. } => interval = true,
+        }
+    }
+    let whiskers = match (range, interval) {
+        (true, true) => {
+            " Whiskers reach from the smallest to the largest run, and from six runs on over the 95 % interval of the median."
+        }
+        (true, false) => " Whiskers reach from the smallest to the largest run.",
+        (false, true) => " Whiskers are the 95 % interval of the median.",
+        (false, false) => "",
+    };
+    let capped = if capped {
+        " Hollow bars with a dagger are of runs that a limit forced to switch over."
+    } else {
+        ""
+    };
+    format!("Bars are medians over runs, as in the table.{whiskers}{capped}")
+}
+
+fn panel(measure: Measure, rows: &[Row<'_>]) -> Option<Panel> {
+    let known: Vec<(&Row<'_>, Summary)> =
+        rows.iter().filter_map(|row| Some((row, measure.summary(row.runs)?))).collect();
+    let ends = |summary: &Summary| summary.spread.map_or((summary.median, summary.median), Spread::ends);
+    let highest = known.iter().map(|(_, summary)| ends(summary).1).fold(0.0, f64::max);
+    let lowest = known.iter().map(|(_, summary)| ends(summary).0).fold(0.0, f64::min);
+    if known.is_empty() {
+        return None;
+    }
+    let x = if lowest < 0.0 {
+        Axis::linear("", measure.unit(), lowest * 1.08, highest * 1.08)
+    } else {
+        Axis::from_zero("", measure.unit(), highest)
+    };
+    // Every row has its place in every panel, so that panels can be read side by side.
+    let names = rows.iter().map(|row| row.label.clone());
+    let series = rows.iter().enumerate().filter_map(|(place, row)| {
+        let (_, summary) = known.iter().find(|(other, _)| std::ptr::eq(*other, row))?;
+        let text = Scale::suiting(measure.unit(), summary.median).show(summary.median);
+        let range = summary.spread.map(|spread| {
+            let (low, high) = spread.ends();
+            (x.scaled(low), x.scaled(high))
+        });
+        Some(Series {
+            label: row.label.clone(),
+            style: row.style,
+            shape: Shape::Bars,
+            points: vec![Point {
+                x: x.scaled(summary.median),
+                y: index(rows.len() - 1 - place),
+                x_range: range,
+                text: Some(text),
+                hollow: row.capped,
+                ..Point::default()
+            }],
+        })
+    });
+    let series = series.collect();
+    let y = Axis::categories("", names.rev());
+    Some(Panel {
+        title: measure.label().to_owned(),
+        subtitle: String::new(),
+        x,
+        y,
+        series,
+        marks: Vec::new(),
+        note: None,
+    })
+}

@@ -1,0 +1,249 @@
+//! Cost over an axis of numbers that a suite varies, such as memory, vCPUs, the link's rate, the load or the size of a change,
+//! with the span in which an engine becomes cheaper than the baseline.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::axis::{Axis, Spacing};
+use super::{Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, slug};
+use crate::cells::{CellRuns, ComparisonRuns};
+use crate::measure::Measure;
+use crate::metric::{MetricKey, Unit};
+use crate::quantity::Scale;
+use crate::settings::{self, Flat};
+
+const COSTS: [MetricKey; 4] =
+    [MetricKey::TotalTime, MetricKey::Downtime, MetricKey::Traffic, MetricKey::CpuSource];
+
+/// From that ratio of its ends on, an axis is logarithmic.
+const LOG_FROM: f64 = 8.0;
+
+/// A cell at its place on an axis.
+struct Placed<'a, 'r> {
+    at: f64,
+    text: String,
+    cell: &'a CellRuns<'r>,
+}
+
+/// Cells that differ in nothing but the axis, by what they share.
+type Families<'a, 'r> = BTreeMap<Flat, Vec<Placed<'a, 'r>>>;
+
+/// One figure for each parameter that is a number and of which cells that are alike otherwise have three values or more: two
+/// always lie on a line.
+pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
+    let cells: Vec<_> = comparisons
+        .iter()
+        .flat_map(|comparison| &comparison.cells)
+        .filter(|cell| cell.cell.engine.migrates() && !cell.is_control() && !cell.ok.is_empty())
+        .collect();
+    let mut paths: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for cell in &cells {
+        for (path, value) in numbers(cell) {
+            paths.entry(path).or_default().insert(value.to_bits());
+        }
+    }
+    paths.iter().filter(|(_, values)| values.len() > 1).filter_map(|(path, _)| plot(path, &cells)).collect()
+}
+
+/// Parameters that are numbers, by path.
+fn numbers(cell: &CellRuns<'_>) -> Vec<(String, f64)> {
+    let mut found = Vec::new();
+    let mut open = vec![(String::new(), serde_json::to_value(cell.cell).unwrap_or_default())];
+    while let Some((path, value)) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    open.push((if path.is_empty() { name } else { format!("{path}.{name}") }, value));
+                }
+            }
+            Value::Number(number) => found.extend(number.as_f64().map(|number| (path, number))),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
+    let mut families = Families::new();
+    for cell in cells {
+        let Some((_, at)) = numbers(cell).into_iter().find(|(other, _)| other == path) else { continue };
+        let mut family = settings::flat(cell.cell);
+        let text = family.remove(path).unwrap_or_default();
+        families.entry(family).or_default().push(Placed { at, text, cell });
+    }
+    // The same cell may stand in two comparisons.
+    for placed in families.values_mut() {
+        placed.sort_by(|a, b| a.at.total_cmp(&b.at));
+        placed.dedup_by(|a, b| a.at.to_bits() == b.at.to_bits());
+    }
+    families.retain(|_, placed| placed.len() > 2);
+    if families.is_empty() {
+        return None;
+    }
+    let labels = labels(&families);
+    let x = axis(path, &families);
+    let panels: Vec<_> = COSTS.iter().filter_map(|key| panel(*key, &families, &labels, &x)).collect();
+    (!panels.is_empty()).then(|| Plot {
+        kind: PlotKind::Scaling,
+        id: format!("over-{}", slug(path)),
+        title: format!("Cost over {path}"),
+        caption: "Medians over runs, joined by straight lines for the eye alone: nothing was measured between them. Whiskers \
+                  reach over the range of the runs (from six runs on the 95 % interval of the median). A shaded span is where \
+                  two curves cross, from the last value on one side to the first on the other."
+            .to_owned(),
+        size: Size::Half,
+        panels,
+    })
+}
+
+/// The engine, with every setting in which families differ besides what follows from it.
+fn labels(families: &Families<'_, '_>) -> Vec<String> {
+    let first = families.keys().next();
+    let differs =
+        |path: &str| families.keys().any(|family| family.get(path) != first.and_then(|f| f.get(path)));
+    families
+        .keys()
+        .map(|family| {
+            let engine = family.get("engine").cloned().unwrap_or_default();
+            let others = family
+                .iter()
+                .filter(|(path, _)| !["engine", "codec", "cache"].contains(&path.as_str()) && differs(path));
+            others.fold(engine, |label, (path, value)| format!("{label}, {path} {value}"))
+        })
+        .collect()
+}
+
+fn axis(path: &str, families: &Families<'_, '_>) -> Axis {
+    let placed = || families.values().flatten();
+    let low = placed().map(|placed| placed.at).fold(f64::INFINITY, f64::min);
+    let high = placed().map(|placed| placed.at).fold(0.0, f64::max);
+    let log = low > 0.0 && high / low >= LOG_FROM;
+    let (spacing, low, high) = if log {
+        let room = (high / low).powf(0.06);
+        (Spacing::Log, low / room, high * room)
+    } else {
+        let room = (high - low) * 0.06;
+        (Spacing::Linear, low - room, high + room)
+    };
+    // The values that were measured, each with its text; they are few.
+    let mut ticks: Vec<(f64, String)> = placed().map(|placed| (placed.at, placed.text.clone())).collect();
+    ticks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    ticks.dedup_by(|a, b| a.0.to_bits() == b.0.to_bits());
+    Axis { label: path.to_owned(), unit: String::new(), spacing, low, high, ticks, factor: 1.0 }
+}
+
+fn panel(key: MetricKey, families: &Families<'_, '_>, labels: &[String], x: &Axis) -> Option<Panel> {
+    let unit = key.definition().unit;
+    let measure = Measure::Metric(key);
+    let curves: Vec<Vec<_>> = families
+        .values()
+        .map(|placed| {
+            let known =
+                placed.iter().filter_map(|placed| Some((placed.at, measure.summary(&placed.cell.ok)?)));
+            known.filter(|(_, summary)| summary.median > 0.0).collect()
+        })
+        .collect();
+    let values = curves.iter().flatten().flat_map(|(_, summary)| {
+        let (low, high) = summary.spread.map_or((summary.median, summary.median), crate::stats::Spread::ends);
+        [low, summary.median, high]
+    });
+    let y = Axis::log("", unit, values);
+    let series: Vec<_> = curves
+        .iter()
+        .zip(labels)
+        .enumerate()
+        .filter(|(_, (curve, _))| curve.len() > 1)
+        .map(|(number, (curve, label))| Series {
+            label: label.clone(),
+            style: style(families, number),
+            shape: Shape::MarkedLine,
+            points: curve
+                .iter()
+                .map(|(at, summary)| Point {
+                    y_range: summary.spread.map(crate::stats::Spread::ends),
+                    text: Some(Scale::suiting(unit, summary.median).show(summary.median)),
+                    ..Point::at(*at, summary.median)
+                })
+                .collect(),
+        })
+        .collect();
+    let (marks, note) = crossovers(families, &curves, labels, x);
+    (!series.is_empty()).then(|| Panel {
+        title: format!("{}{}", key.definition().label, if unit == Unit::Count { "" } else { ", log scale" }),
+        subtitle: String::new(),
+        x: x.clone(),
+        y,
+        series,
+        marks,
+        note,
+    })
+}
+
+/// Whole pages are the baseline of all suites and keep the first style; the rest follows in order.
+fn style(families: &Families<'_, '_>, number: usize) -> Style {
+    let full: Vec<bool> =
+        families.keys().map(|family| family.get("engine").map(String::as_str) == Some("full")).collect();
+    let before = |wanted: bool| full[..number].iter().filter(|is| **is == wanted).count();
+    let baselines = full.iter().filter(|is| **is).count();
+    Style::Compared(if full[number] { before(true) } else { baselines + before(false) })
+}
+
+/// Where the medians of two families that differ in their engine alone change places.
+fn crossovers(
+    families: &Families<'_, '_>,
+    curves: &[Vec<(f64, crate::stats::Summary)>],
+    labels: &[String],
+    x: &Axis,
+) -> (Vec<Mark>, Option<String>) {
+    let strip = |family: &Flat| -> Flat {
+        let own = ["engine", "codec", "cache"];
+        family
+            .iter()
+            .filter(|(path, _)| !own.contains(&path.as_str()))
+            .map(|(p, v)| (p.clone(), v.clone()))
+            .collect()
+    };
+    let keys: Vec<_> = families.keys().collect();
+    let (mut marks, mut texts) = (Vec::new(), Vec::new());
+    for first in 0..keys.len() {
+        for second in first + 1..keys.len() {
+            if strip(keys[first]) != strip(keys[second]) {
+                continue;
+            }
+            let shared: Vec<(f64, f64)> = curves[first]
+                .iter()
+                .filter_map(|(at, one)| {
+                    let (_, other) =
+                        curves[second].iter().find(|(place, _)| place.to_bits() == at.to_bits())?;
+                    Some((*at, one.median - other.median))
+                })
+                .collect();
+            for pair in shared.windows(2) {
+                if pair[0].1 * pair[1].1 < 0.0 {
+                    let name = |at: f64| {
+                        x.ticks
+                            .iter()
+                            .find(|(tick, _)| tick.to_bits() == at.to_bits())
+                            .map_or("", |(_, t)| t.as_str())
+                    };
+                    texts.push(format!(
+                        "{} and {} cross between {} and {}",
+                        labels[first],
+                        labels[second],
+                        name(pair[0].0),
+                        name(pair[1].0)
+                    ));
+                    marks.push(Mark {
+                        at: pair[0].0,
+                        until: Some(pair[1].0),
+                        kind: MarkKind::Crossover,
+                        label: "cross".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+    let note = (!texts.is_empty()).then(|| texts.join("; "));
+    (marks, note)
+}
