@@ -251,6 +251,10 @@ fn value() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), Just(1e-12), 1e-9_f64..1e12, Just(1e300), -1e6_f64..0.0]
 }
 
+/// Engine, repetition, whether it was capped, metrics, rounds, and a timeline.
+type WildRun =
+    (&'static str, u32, bool, Vec<f64>, Vec<(u32, u64, f64, bool)>, Vec<u32>, (f64, f64), Vec<(f64, String)>);
+
 /// Records with numbers as wild as the schema allows.
 pub fn wild() -> impl Strategy<Value = Vec<Record>> {
     let round = (any::<u32>(), any::<u64>(), value(), any::<bool>());
@@ -265,47 +269,38 @@ pub fn wild() -> impl Strategy<Value = Vec<Record>> {
         prop::collection::vec((-1e3_f64..1e3, "start|round-[0-9]|pause|resume|running|<b>&\""), 0..8),
     );
     prop::collection::vec(run, 1..8).prop_map(|runs| {
-        let build =
-            |(engine, repetition, capped, values, rounds, operations, (interval, start), events): (
-                &str,
-                u32,
-                bool,
-                Vec<f64>,
-                Vec<(u32, u64, f64, bool)>,
-                Vec<u32>,
-                (f64, f64),
-                Vec<(f64, String)>,
-            )| {
-                let sample = Sample::new("write-heavy", engine).repetition(repetition).with(|record| {
-                    let keys = [
-                        MetricKey::TotalTime,
-                        MetricKey::Downtime,
-                        MetricKey::Blackout,
-                        MetricKey::Traffic,
-                        MetricKey::CpuSource,
-                    ];
-                    let mut metrics = crate::metric::Metrics::new();
-                    for (key, value) in keys.into_iter().zip(&values) {
-                        metrics.set(key, *value).unwrap();
-                    }
-                    record.metrics = metrics.into();
-                });
-                let mut record = if capped { sample.capped() } else { sample }.build();
-                record.rounds = rounds
-                    .into_iter()
-                    .enumerate()
-                    .map(|(n, (dirty, traffic, duration, paused))| Round {
-                        round: u32::try_from(n).unwrap(),
-                        dirty_pages: u64::from(dirty),
-                        traffic,
-                        duration,
-                        paused,
-                        ..Round::default()
-                    })
-                    .collect();
-                record.timeline = Timeline { interval, start, operations, gaps: Vec::new(), events };
-                record
-            };
+        let build = |run: WildRun| {
+            let (engine, repetition, capped, values, rounds, operations, (interval, start), events) = run;
+            let sample = Sample::new("write-heavy", engine).repetition(repetition).with(|record| {
+                let keys = [
+                    MetricKey::TotalTime,
+                    MetricKey::Downtime,
+                    MetricKey::Blackout,
+                    MetricKey::Traffic,
+                    MetricKey::CpuSource,
+                ];
+                let mut metrics = crate::metric::Metrics::new();
+                for (key, value) in keys.into_iter().zip(&values) {
+                    metrics.set(key, *value).unwrap();
+                }
+                record.metrics = metrics.into();
+            });
+            let mut record = if capped { sample.capped() } else { sample }.build();
+            record.rounds = rounds
+                .into_iter()
+                .enumerate()
+                .map(|(n, (dirty, traffic, duration, paused))| Round {
+                    round: u32::try_from(n).unwrap(),
+                    dirty_pages: u64::from(dirty),
+                    traffic,
+                    duration,
+                    paused,
+                    ..Round::default()
+                })
+                .collect();
+            record.timeline = Timeline { interval, start, operations, gaps: Vec::new(), events };
+            record
+        };
         runs.into_iter().map(build).collect()
     })
 }
