@@ -1,19 +1,24 @@
 //! Whole reports from hand-made records, kept as snapshots, and what must hold for every report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::Load;
 
 use crate::manifest::{Manifest, PlannedCell, Skipped};
+use crate::measure::Difference;
 use crate::metric::{MetricKey, Metrics};
+use crate::quantity;
 use crate::record::{Cause, GuestAt, Record, Stall, Stalls, Timeline};
+use crate::render::json::{self, Document};
+use crate::render::{Format, render};
 use crate::report::Report;
 use crate::sample::{self, Sample};
 use crate::show;
+use crate::stats::{Spread, Summary};
 use crate::store::RunData;
-use crate::table::Table;
+use crate::table::{Figure, RowKind, Table};
 
 fn data(manifest: Manifest, records: Vec<Record>) -> RunData {
     RunData { path: PathBuf::from("results/quick"), manifest, records, truncated: None }
@@ -231,6 +236,154 @@ fn both_formats_show_the_same_numbers() {
         };
         assert_eq!(numbers(&terminal), numbers(&markdown), "{name}");
     }
+}
+
+/// What a program reads of a figure: unit, n, value, spread, ratio and its spread.
+type Read = (String, u64, f64, Option<(f64, f64)>, Option<f64>, Option<(f64, f64)>);
+/// Comparison (empty for a summary), cell, row, phase, metric.
+type Place = [String; 5];
+
+fn read_csv(text: &str) -> BTreeMap<Place, Read> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+    let mut all = BTreeMap::new();
+    for line in reader.records() {
+        let line = line.unwrap();
+        let of = |name: &str| &line[columns.iter().position(|column| column == name).unwrap()];
+        let number = |name: &str| of(name).parse::<f64>().ok();
+        let pair = |low, high| Some((number(low)?, number(high)?));
+        let place = ["comparison", "cell", "row", "phase", "metric"].map(|name| of(name).to_owned());
+        let (Ok(n), Some(value)) = (of("n").parse(), number("value")) else {
+            panic!("no numbers in {line:?}");
+        };
+        let read = (
+            of("unit").to_owned(),
+            n,
+            value,
+            pair("low", "high"),
+            number("ratio"),
+            pair("ratio_low", "ratio_high"),
+        );
+        assert_eq!(all.insert(place.clone(), read), None, "{place:?} is there twice");
+    }
+    all
+}
+
+fn read_json(text: &str) -> BTreeMap<Place, Read> {
+    let value: serde_json::Value = serde_json::from_str(text).unwrap();
+    jsonschema::validator_for(&crate::schema::report()).unwrap().validate(&value).unwrap();
+    let document: Document = serde_json::from_value(value).unwrap();
+    let mut all = BTreeMap::new();
+    for table in document.reports.into_iter().flat_map(|report| report.tables) {
+        for row in table.rows {
+            for (metric, figure) in row.figures {
+                let comparison = table.comparison.clone().unwrap_or_default();
+                let phase = row.phase.clone().unwrap_or_default();
+                let place = [comparison, row.cell.clone(), row.row.clone(), phase, metric];
+                let ends = |spread: &json::Spread| (spread.low, spread.high);
+                let difference = figure.difference.as_ref();
+                let read = (
+                    figure.unit,
+                    figure.n,
+                    figure.value,
+                    figure.spread.as_ref().map(ends),
+                    difference.map(|difference| difference.ratio),
+                    difference.and_then(|difference| difference.spread.as_ref()).map(ends),
+                );
+                assert_eq!(all.insert(place.clone(), read), None, "{place:?} is there twice");
+            }
+        }
+    }
+    all
+}
+
+/// What programs read is what people read: each figure of each table, made again from the numbers in CSV and in JSON,
+/// gives the very text.
+#[test]
+fn formats_for_programs_have_the_numbers_of_those_for_people() {
+    let reference = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/quick");
+    let reports = all().into_iter().map(|(name, data)| (name, Report::of(&data)));
+    for (name, report) in reports.chain([("reference", Report::load(reference).unwrap())]) {
+        let reports = std::slice::from_ref(&report);
+        let json = read_json(&render(reports, Format::Json, 100));
+        let mut csv = read_csv(&render(reports, Format::Csv, 100));
+        csv.retain(|[.., metric], _| !metric.starts_with("runs"));
+        assert_eq!(csv, json, "{name}");
+        for table in shown(&report) {
+            for (row, (column, figure)) in table
+                .rows
+                .iter()
+                .flat_map(|row| table.columns.iter().zip(&row.figures).map(move |pair| (row, pair)))
+            {
+                let Some(figure) = figure else { continue };
+                let phase = row.subject.phase.map(|phase| phase.to_string()).unwrap_or_default();
+                let place = [
+                    table.comparison.clone(),
+                    row.subject.cell.clone(),
+                    row.kind.word().to_owned(),
+                    phase,
+                    column.name.clone(),
+                ];
+                let [of_csv, of_json] = [&csv, &json].map(|read| read.get(&place).cloned());
+                assert_eq!(of_csv, of_json, "{name} {place:?}");
+                let (unit, n, value, spread, ratio, ratio_spread) =
+                    of_csv.unwrap_or_else(|| panic!("{name}: {place:?} is missing"));
+                assert_eq!(unit, column.unit.symbol());
+                let spread = spread.map(|(low, high)| Spread::Range { low, high });
+                let again = if figure.value.contains('%') && unit == "ratio" && ratio.is_none() {
+                    Figure::share(1, value, spread)
+                } else if table.comparison.is_empty() {
+                    Figure { value: quantity::difference(value), difference: None, ..figure.clone() }
+                } else {
+                    let median = Summary { samples: usize::try_from(n).unwrap(), median: value, spread };
+                    let runs =
+                        if row.kind == RowKind::Capped { row.subject.runs[1] } else { row.subject.runs[0] };
+                    let difference = ratio.map(|ratio| Difference {
+                        ratio,
+                        spread: ratio_spread.map(|(low, high)| Spread::Range { low, high }),
+                        significant: figure.numbers.difference.and_then(|difference| difference.significant),
+                        p: None,
+                    });
+                    Figure::of(column.unit, &median, difference, runs)
+                };
+                assert_eq!(again.value, figure.value.trim_end_matches(" ~"), "{name} {place:?}");
+                // The sums of stalls have their number for a spread.
+                if again.numbers.spread.is_some() {
+                    assert_eq!(again.spread, figure.spread, "{name} {place:?}");
+                }
+                // The table of pages leaves differences out that the metrics have.
+                if figure.numbers.difference.is_some() {
+                    assert_eq!(again.difference, figure.difference, "{name} {place:?}");
+                    assert_eq!(again.difference_spread, figure.difference_spread, "{name} {place:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn formats_for_programs_look_as_they_did() {
+    let reports = [Report::of(&troubled())];
+    insta::assert_snapshot!("csv_troubled", render(&reports, Format::Csv, 100));
+    insta::assert_snapshot!("json_troubled", render(&reports, Format::Json, 100));
+}
+
+#[test]
+fn failed_and_capped_runs_and_cells_left_out_are_in_the_csv() {
+    let text = render(&[Report::of(&troubled())], Format::Csv, 100);
+    let read = read_csv(&text);
+    let runs = |cell: &str, row: &str, metric: &str| {
+        let place = ["write-heavy", cell, row, "", metric].map(str::to_owned);
+        read.get(&place).map(|(_, n, ..)| *n)
+    };
+    assert_eq!(runs("delta", "compared", "runs"), Some(2));
+    assert_eq!(runs("delta", "compared", "runs_failed"), Some(1));
+    assert_eq!(runs("delta", "capped", "runs"), Some(2));
+    assert_eq!(runs("track-only", "skipped", "runs"), Some(0));
+    assert!(text.contains("not available here: the kernel has no dirty log"));
+    // The mean over workloads has no place for a workload whose runs were capped.
+    let mean = ["", "delta", "compared", "", "total_time"].map(str::to_owned);
+    assert_eq!(read[&mean].1, 1);
 }
 
 /// Names from suites may be of any length.

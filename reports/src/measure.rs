@@ -211,7 +211,8 @@ impl Measure {
         Summary::of(&samples)
     }
 
-    /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles.
+    /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles, which has no
+    /// test, since runs and not operations are the samples.
     #[must_use]
     pub fn difference(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Difference> {
         if matches!(self, Self::WriteTail | Self::PrecopyWriteTail) {
@@ -224,8 +225,14 @@ impl Measure {
         };
         let pairs: Vec<_> =
             cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, self.sample(run)?))).collect();
-        let ratio = stats::paired_ratio(&pairs)?;
-        Some(Difference { ratio, spread: None, significant: None, p: None })
+        let test = stats::paired(&pairs)?;
+        Some(Difference {
+            ratio: test.ratio,
+            // One pair has no range.
+            spread: (pairs.len() > 1).then(|| test.interval()),
+            significant: Some(test.mark(stats::ALPHA).significant()),
+            p: Some(test.p),
+        })
     }
 }
 

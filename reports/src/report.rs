@@ -187,7 +187,8 @@ fn legend(tables: &[Table]) -> Vec<String> {
     }
     let compared = rows().flat_map(|row| row.figures.iter().flatten()).any(|f| f.difference.is_some());
     if compared {
-        below.insert(0, "%: difference to the baseline, paired by repetition");
+        below
+            .insert(0, "%: difference to the baseline, paired by repetition, with its own range or interval");
     }
     if !below.is_empty() {
         legend.push(below.join("; "));

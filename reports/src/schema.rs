@@ -1,9 +1,10 @@
-//! The JSON schemas of both files of a run directory, and of plan files, generated from the types and checked in under `schema/`
-//! for those who read records without this crate.
+//! The JSON schemas of both files of a run directory, of plan files and of reports in JSON, generated from the types and
+//! checked in under `schema/` for those who read records without this crate.
 
 use crate::frozen::FrozenPlan;
 use crate::manifest::Manifest;
 use crate::record::Record;
+use crate::render::json::Document;
 
 /// The schema of one line of `runs.jsonl`.
 #[must_use]
@@ -21,6 +22,12 @@ pub fn manifest() -> serde_json::Value {
 #[must_use]
 pub fn plan() -> serde_json::Value {
     schemars::schema_for!(FrozenPlan).to_value()
+}
+
+/// The schema of what `migbench report --format json` writes.
+#[must_use]
+pub fn report() -> serde_json::Value {
+    schemars::schema_for!(Document).to_value()
 }
 
 #[cfg(test)]
@@ -49,6 +56,7 @@ mod tests {
         drift("record.schema.json", &record());
         drift("manifest.schema.json", &manifest());
         drift("plan.schema.json", &plan());
+        drift("report.schema.json", &report());
     }
 
     fn validate_record(value: &Value) -> Result<(), String> {

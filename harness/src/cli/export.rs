@@ -18,9 +18,12 @@ use super::{Exit, print};
   openmetrics              openmetrics.txt, for a textfile collector
   history-csv              history.csv, a line per commit and metric
   junit                    junit.xml, a test case per run
+  hlog                     COMPARISON-CELL-OPERATION-PHASE.hlog, HdrHistogram interval logs with an interval a run
+  hgrm                     the same names with .hgrm, percentiles of all runs together in us, for HdrHistogram's plotter
 
 Examples:
   migbench export results/last --format junit -o ci
+  migbench export results/last --format hlog,hgrm -o latencies
   migbench export results/last --format bmf,openmetrics,history-csv -o exports")]
 pub struct Export {
     /// The run directory: what `migbench run -o` was given, or its last line names.

@@ -4,6 +4,7 @@
 
 mod bmf;
 mod github;
+mod hdr;
 mod history;
 mod junit;
 mod openmetrics;
@@ -32,6 +33,10 @@ pub enum Format {
     HistoryCsv,
     /// `JUnit` XML: a test case per run.
     Junit,
+    /// `HdrHistogram` interval logs: a file for each operation and phase of each cell.
+    Hlog,
+    /// `HdrHistogram` percentile files, as many.
+    Hgrm,
 }
 
 impl Format {
@@ -42,6 +47,8 @@ impl Format {
         ("openmetrics", Self::Openmetrics),
         ("history-csv", Self::HistoryCsv),
         ("junit", Self::Junit),
+        ("hlog", Self::Hlog),
+        ("hgrm", Self::Hgrm),
     ];
 
     /// Its name.
@@ -171,10 +178,13 @@ pub fn export(source: &Source<'_>, format: Format, directory: &Path) -> Result<V
         move |source| ExportError::Unwritable { path, source }
     };
     fs::create_dir_all(directory).map_err(unwritable(directory))?;
-    let files: Vec<(&str, String)> = match format {
-        Format::GithubActionBenchmark => github::files(source)?,
-        Format::Bmf => vec![("bmf.json", bmf::text(source)?)],
-        Format::Openmetrics => vec![("openmetrics.txt", openmetrics::text(source))],
+    let one = |name: &str, text: String| vec![(name.to_owned(), text)];
+    let files: Vec<(String, String)> = match format {
+        Format::GithubActionBenchmark => {
+            github::files(source)?.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
+        }
+        Format::Bmf => one("bmf.json", bmf::text(source)?),
+        Format::Openmetrics => one("openmetrics.txt", openmetrics::text(source)),
         Format::HistoryCsv => {
             let path = directory.join(history::FILE);
             let before = match fs::read_to_string(&path) {
@@ -182,12 +192,14 @@ pub fn export(source: &Source<'_>, format: Format, directory: &Path) -> Result<V
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
                 Err(error) => return Err(unwritable(&path)(error)),
             };
-            vec![(history::FILE, history::text(source, &before, &path)?)]
+            one(history::FILE, history::text(source, &before, &path)?)
         }
-        Format::Junit => vec![("junit.xml", junit::text(source)?)],
+        Format::Junit => one("junit.xml", junit::text(source)?),
+        Format::Hlog => hdr::logs(source)?,
+        Format::Hgrm => hdr::percentiles(source),
     };
-    let write = |(name, text): (&str, String)| {
-        let path = directory.join(name);
+    let write = |(name, text): (String, String)| {
+        let path = directory.join(&name);
         // Whole or not at all: a dashboard may read while we write.
         let half = directory.join(format!(".{name}.part"));
         fs::write(&half, text).and_then(|()| fs::rename(&half, &path)).map_err(unwritable(&path))?;

@@ -1,9 +1,12 @@
 //! One file per format. A format lays out the texts of a [`Report`] and computes no figure, so that the same figure reads
 //! the same in each.
 
+pub mod csv;
+pub mod json;
 pub mod markdown;
 pub mod svg;
 pub mod terminal;
+pub mod tidy;
 
 use crate::report::Report;
 
@@ -14,12 +17,20 @@ pub enum Format {
     Terminal,
     /// Markdown, with the host, all settings and the command.
     Markdown,
+    /// A line per cell and metric.
+    Csv,
+    /// One object, for programs.
+    Json,
 }
 
 impl Format {
     /// Every format with its name.
-    pub const ALL: &'static [(&'static str, Self)] =
-        &[("terminal", Self::Terminal), ("markdown", Self::Markdown)];
+    pub const ALL: &'static [(&'static str, Self)] = &[
+        ("terminal", Self::Terminal),
+        ("markdown", Self::Markdown),
+        ("csv", Self::Csv),
+        ("json", Self::Json),
+    ];
 
     /// Its name.
     #[must_use]
@@ -27,6 +38,8 @@ impl Format {
         match self {
             Self::Terminal => "terminal",
             Self::Markdown => "markdown",
+            Self::Csv => "csv",
+            Self::Json => "json",
         }
     }
 
@@ -44,6 +57,8 @@ pub fn render(reports: &[Report], format: Format, width: usize) -> String {
     match format {
         Format::Terminal => each(&|report| terminal::render(report, width)),
         Format::Markdown => each(&markdown::render),
+        Format::Csv => csv::render(reports),
+        Format::Json => json::render(reports),
     }
 }
 

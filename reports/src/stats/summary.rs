@@ -35,6 +35,24 @@ impl Spread {
             Self::Range { low, high } | Self::Interval { low, high, .. } => (low, high),
         }
     }
+
+    /// Which of both, as formats for programs write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Range { .. } => "range",
+            Self::Interval { .. } => "interval",
+        }
+    }
+
+    /// Of an interval.
+    #[must_use]
+    pub const fn confidence(self) -> Option<f64> {
+        match self {
+            Self::Range { .. } => None,
+            Self::Interval { confidence, .. } => Some(confidence),
+        }
+    }
 }
 
 /// The samples of one metric in one cell.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Column, Figure, Numbers, Row, RowKind, Subject, Table, partner};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::{Difference, Measure, columns};
+use crate::metric::Unit;
 use crate::quantity;
 use crate::settings::{self, Flat};
 use crate::stats;
@@ -80,7 +81,10 @@ fn table(compare: &str, apart: &str, members: &[&ComparisonRuns<'_>]) -> Table {
         comparison: String::new(),
         title: format!("over {count} workloads{over}"),
         head: compare.to_owned(),
-        columns: measures.iter().copied().map(Column::from).collect(),
+        columns: measures
+            .iter()
+            .map(|measure| Column::new(measure.name(), measure.label(), Unit::Ratio))
+            .collect(),
         rows: rows.into_iter().map(|(row, _)| row).collect(),
         notes,
         analysis: String::new(),
