@@ -3,6 +3,7 @@
 
 pub mod csv;
 pub mod json;
+pub mod latex;
 pub mod markdown;
 pub mod svg;
 pub mod terminal;
@@ -17,6 +18,8 @@ pub enum Format {
     Terminal,
     /// Markdown, with the host, all settings and the command.
     Markdown,
+    /// Tables and figures for a paper.
+    Latex,
     /// A line per cell and metric.
     Csv,
     /// One object, for programs.
@@ -28,6 +31,7 @@ impl Format {
     pub const ALL: &'static [(&'static str, Self)] = &[
         ("terminal", Self::Terminal),
         ("markdown", Self::Markdown),
+        ("latex", Self::Latex),
         ("csv", Self::Csv),
         ("json", Self::Json),
     ];
@@ -38,6 +42,7 @@ impl Format {
         match self {
             Self::Terminal => "terminal",
             Self::Markdown => "markdown",
+            Self::Latex => "latex",
             Self::Csv => "csv",
             Self::Json => "json",
         }
@@ -57,6 +62,7 @@ pub fn render(reports: &[Report], format: Format, width: usize) -> String {
     match format {
         Format::Terminal => each(&|report| terminal::render(report, width)),
         Format::Markdown => each(&markdown::render),
+        Format::Latex => latex::render(reports),
         Format::Csv => csv::render(reports),
         Format::Json => json::render(reports),
     }
