@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Set-up shared by scripts/bench and scripts/test: looks for what the build needs and installs only what is missing.
-# Quiet and without effect when nothing is. Run by itself: scripts/setup.sh [--no-install] [--tests]
+# Quiet and without effect when nothing is. Run by itself: scripts/setup.sh [--no-install] [--tests] [--full]
 #
 #   --no-install   only say what is missing and how to get it
 #   --tests        also look for what only the tests want (QEMU)
+#   --full         and for what only the long tests want (LaTeX)
 set -euo pipefail
 
 set_up_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -57,6 +58,14 @@ has_libclang() {
 
 has_qemu() { command -v qemu-system-x86_64 >/dev/null; }
 
+has_latex() {
+    local package
+    command -v pdflatex >/dev/null && command -v kpsewhich >/dev/null || return 1
+    for package in booktabs.sty pgfplots.sty graphicx.sty textcomp.sty; do
+        kpsewhich "$package" >/dev/null || return 1
+    done
+}
+
 package_manager() {
     local manager
     for manager in apt-get dnf pacman; do
@@ -73,12 +82,15 @@ packages_for() {
     apt-get:linker) echo gcc libc6-dev ;;
     apt-get:libclang) echo libclang-dev ;;
     apt-get:qemu) echo qemu-system-x86 ;;
+    apt-get:latex) echo texlive-latex-base texlive-latex-recommended texlive-pictures lmodern ;;
     dnf:linker) echo gcc glibc-devel kernel-headers ;;
     dnf:libclang) echo clang-devel ;;
     dnf:qemu) echo qemu-system-x86-core ;;
+    dnf:latex) echo texlive-scheme-basic texlive-booktabs texlive-pgfplots texlive-lm ;;
     pacman:linker) echo gcc linux-api-headers ;;
     pacman:libclang) echo clang ;;
     pacman:qemu) echo qemu-system-x86 ;;
+    pacman:latex) echo texlive-basic texlive-latexrecommended texlive-pictures ;;
     esac
 }
 
@@ -87,6 +99,7 @@ describe() {
     linker) echo "a C compiler and linker with the C and kernel headers" ;;
     libclang) echo "libclang, which generates the userfaultfd bindings" ;;
     qemu) echo "qemu-system-x86_64, in which the tests boot the guest image a second time" ;;
+    latex) echo "pdflatex with booktabs and pgfplots, with which the tests compile a report" ;;
     esac
 }
 
@@ -118,13 +131,14 @@ run_install() {
     "${command[@]}" "$@" >&2
 }
 
-# set_up [--no-install] [--tests]: fails when something that the build needs is missing afterwards.
+# set_up [--no-install] [--tests] [--full]: fails when something that the build needs is missing afterwards.
 set_up() {
-    local install=yes tests=no
+    local install=yes tests=no full=no
     while (($#)); do
         case $1 in
         --no-install) install=no ;;
         --tests) tests=yes ;;
+        --full) full=yes ;;
         *)
             say "unknown argument $1"
             return 2
@@ -142,6 +156,7 @@ set_up() {
 
     local -a missing=() needed=(linker libclang)
     if [[ $tests == yes ]]; then needed+=(qemu); fi
+    if [[ $full == yes ]]; then needed+=(latex); fi
     local thing
     for thing in "${needed[@]}"; do
         "has_$thing" || missing+=("$thing")
@@ -174,6 +189,8 @@ set_up() {
         "has_$thing" && continue
         if [[ $thing == qemu && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
             say "going on without QEMU: the tests that want it skip"
+        elif [[ $thing == latex ]]; then
+            say "going on without LaTeX: the test that wants it skips"
         else
             say "still missing: $(describe "$thing")"
             status=1

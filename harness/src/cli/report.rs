@@ -18,12 +18,15 @@ use super::{Exit, print, width};
 #[command(after_help = "Examples:
   migbench report results/fast
   migbench report results/fast --format markdown -o table.md
+  migbench report results/fast --format latex -o report.tex     # for \\input; its head says what it needs
+  migbench report results/fast --format csv -o figures.csv      # a line per cell and metric
   migbench report results/monday results/tuesday")]
 pub struct Report {
     /// Run directories: what `migbench run -o` was given, or its last line names.
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// In which format; all show the same figures. Markdown is what report.md holds.
+    /// In which format; all show the same figures. Markdown is what report.md holds; csv and json are for programs and have
+    /// every metric.
     #[arg(long, default_value = Format::Terminal.name(), value_parser = PossibleValuesParser::new(Format::ALL.iter().map(|(name, _)| *name)))]
     format: String,
     /// On a terminal, the comparison tables and their summary alone, as at the end of a run.

@@ -7,6 +7,7 @@ mod cli;
 mod dirty_rate;
 mod epochs;
 mod faults;
+mod formats;
 mod guest;
 mod migrations;
 mod phases;

@@ -219,8 +219,8 @@ mod tests {
             .filter(|line| !line.starts_with('#'))
             .map(|line| line.split_whitespace().map(|word| word.parse().unwrap()).collect())
             .collect();
-        // Three runs of 50 000 operations of 4 us and 100 of 90 ms.
-        assert_eq!(rows.last().unwrap()[1..], [1.0, 150_300.0]);
+        // Three runs of 4000 operations of 50 us and 100 of 90 ms.
+        assert_eq!(rows.last().unwrap()[1..], [1.0, 12_300.0]);
         assert!((89_000.0..91_000.0).contains(&rows.last().unwrap()[0]));
         assert!(rows.is_sorted_by(|a, b| a[0] <= b[0] && a[2] <= b[2]));
     }

@@ -108,6 +108,9 @@ fn label(row: &Row) -> String {
     for text in [&row.converged, &row.samples].into_iter().flatten() {
         let _ = write!(label, "<br>{text}");
     }
+    if let Some(kind) = row.difference_spread() {
+        let _ = write!(label, "<br>differences with {kind}");
+    }
     label
 }
 

@@ -1,0 +1,156 @@
+//! What other programs make of the files that we write: TeX of a report, HdrHistogram's Python port of our logs. From the
+//! reference run, without KVM. Both programs are large, and come from the network where they are missing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use migbench_reports::histogram::{self, Latencies};
+use migbench_reports::render::latex::PREAMBLE;
+use migbench_reports::store::RunData;
+
+use crate::support::{Migbench, skip};
+
+fn reference() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports/reference/quick")
+}
+
+fn migbench(arguments: &[&str]) -> String {
+    let outcome = Migbench::new().args(arguments).run();
+    assert_eq!(outcome.status, 0, "{arguments:?}: {}", outcome.stderr);
+    outcome.stdout
+}
+
+/// Runs a program; what it said if it failed.
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(format!("{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn all_formats_come_from_records_alone() {
+    let directory = reference();
+    let directory = directory.to_str().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    for (name, _) in migbench_reports::render::Format::ALL {
+        let file = scratch.path().join(name);
+        let out = ["report", directory, "--format", name, "-o", file.to_str().unwrap()];
+        assert_eq!(migbench(&out), "");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("write-heavy"), "{name}");
+        assert!(!text.contains('\u{1b}'), "{name} has colour");
+        if *name != "terminal" {
+            assert_eq!(text, migbench(&["report", directory, "--format", name]), "{name}");
+        }
+    }
+    let plain = Migbench::new().args(["report", directory]).env("NO_COLOR", "1").env("TERM", "xterm").run();
+    assert!(plain.stdout.lines().all(|line| line.chars().count() <= 100), "{}", plain.stdout);
+}
+
+#[test]
+#[ignore = "compiles a document with TeX"]
+fn a_minimal_document_compiles() {
+    if let Err(why) = run(Command::new("pdflatex").arg("--version")) {
+        skip(&why);
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let report = scratch.path().join("report.tex");
+    let directory = reference();
+    migbench(&["report", directory.to_str().unwrap(), "--format", "latex", "-o", report.to_str().unwrap()]);
+    let document = format!(
+        "\\documentclass[a4paper]{{article}}\n\\usepackage[margin=2cm]{{geometry}}\n{PREAMBLE}\\begin{{document}}\n\
+         \\input{{report}}\n\\end{{document}}\n"
+    );
+    std::fs::write(scratch.path().join("document.tex"), document).unwrap();
+    let arguments = ["-interaction=nonstopmode", "-halt-on-error", "document.tex"];
+    let said = run(Command::new("pdflatex").args(arguments).current_dir(&scratch)).unwrap();
+    assert!(said.contains("Output written on document.pdf"), "{said}");
+    assert!(!said.contains("Missing character"), "{said}");
+}
+
+const READER: &str = r#"
+import json, sys
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+for path in sys.argv[1:]:
+    reader = HistogramLogReader(path, HdrHistogram(1, 1 << 50, 3))
+    while (one := reader.get_next_interval_histogram()) is not None:
+        values = [one.get_total_count(), one.get_max_value()]
+        values += [one.get_value_at_percentile(p) for p in (50, 90, 99, 99.9)]
+        print(json.dumps([path, values]))
+    reader.close()
+"#;
+
+/// What the reader above prints of a histogram.
+fn values(latencies: &Latencies) -> Vec<u64> {
+    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| latencies.value_at_quantile(q));
+    [latencies.len(), latencies.max()].into_iter().chain(quantiles).collect()
+}
+
+#[test]
+#[ignore = "installs a package from PyPI"]
+fn hdrhistogram_of_pypi_reads_what_we_counted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (environment, into) = (scratch.path().join("venv"), scratch.path().join("out"));
+    let python = environment.join("bin/python");
+    let made = run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
+        .and_then(|_| run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "hdrhistogram"])));
+    if let Err(why) = made {
+        skip(&why);
+        return;
+    }
+    let data = RunData::load(reference()).unwrap();
+    let printed = migbench(&[
+        "export",
+        reference().to_str().unwrap(),
+        "--format",
+        "hlog,hgrm",
+        "-o",
+        into.to_str().unwrap(),
+    ]);
+    let logs: Vec<&str> = printed.lines().filter(|path| path.ends_with(".hlog")).collect();
+    assert!(logs.len() >= 60, "{printed}");
+
+    // By file, in the order of the runs.
+    let mut read: BTreeMap<String, Vec<Vec<u64>>> = BTreeMap::new();
+    let said = run(Command::new(&python).args(["-c", READER]).args(&logs)).unwrap();
+    for line in said.lines() {
+        let (path, values): (String, Vec<u64>) = serde_json::from_str(line).unwrap();
+        read.entry(path).or_default().push(values);
+    }
+    let mut compared = 0;
+    for comparison in &data.manifest.comparisons {
+        for planned in &comparison.cells {
+            let mut runs: Vec<_> =
+                data.records.iter().filter(|r| r.cell == planned.cell && r.repetition > 0).collect();
+            runs.sort_by_key(|run| run.order);
+            let keys = runs.iter().flat_map(|run| run.histograms.keys());
+            for key in keys.collect::<std::collections::BTreeSet<_>>() {
+                let name = key.trim_start_matches("latency_").replace('/', "-");
+                let stem = into.join(format!("{}-{}-{name}", comparison.name, planned.cell.engine));
+                let ours: Vec<_> = runs
+                    .iter()
+                    .filter_map(|run| run.histograms.get(key))
+                    .map(|text| values(&histogram::decode(text).unwrap()))
+                    .collect();
+                let file = stem.with_extension("hlog");
+                compared += ours.len();
+                assert_eq!(read.remove(file.to_str().unwrap()), Some(ours), "{}", file.display());
+
+                // The percentile file of the same runs ends with their number and their largest value.
+                let all = histogram::merged(&runs, key);
+                let text = std::fs::read_to_string(stem.with_extension("hgrm")).unwrap();
+                let last = text.lines().rfind(|line| !line.starts_with('#')).unwrap();
+                let last: Vec<f64> = last.split_whitespace().map(|word| word.parse().unwrap()).collect();
+                assert_eq!(last[1..], [1.0, all.len() as f64], "{text}");
+                assert!((last[0] - all.max() as f64 / 1000.0).abs() < 0.01, "{text}");
+            }
+        }
+    }
+    assert!(read.is_empty() && compared > 200, "{compared} compared, left: {:?}", read.keys());
+}
