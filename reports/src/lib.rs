@@ -6,6 +6,7 @@
 //! ```text
 //! RunData -> cells (runs sorted into the plan) -> measure (figures of a cell, with stats)
 //!         -> table, figure, verification, warning -> report -> render/terminal, render/markdown
+//!         -> reproduce (claims of publications beside figures of cells)
 //!         -> export (flat figures, for other programs)
 //! ```
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod quantity;
 pub mod record;
 pub mod render;
 pub mod report;
+pub mod reproduce;
 #[cfg(test)]
 mod sample;
 pub mod scaling;

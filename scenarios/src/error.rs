@@ -116,6 +116,16 @@ pub enum Problem {
         /// All shipped suites.
         known: String,
     },
+    /// No claims of that name.
+    #[error("no paper `{name}`{}; shipped are {known}; a path to claims of your own ends in .toml", hint(nearest.as_deref()))]
+    UnknownPaper {
+        /// As asked for.
+        name: String,
+        /// The nearest name.
+        nearest: Option<String>,
+        /// All shipped claims.
+        known: String,
+    },
     /// Not `key=value`.
     #[error("write it as key=value, for example memory=256MiB")]
     NoAssignment,

@@ -5,6 +5,7 @@
 
 pub mod cell;
 pub mod check;
+pub mod claims;
 mod comparison;
 mod document;
 mod draft;
@@ -23,6 +24,7 @@ mod sides;
 mod suite;
 mod value;
 
+pub use claims::Claims;
 pub use comparison::COMPARISON_KEYS;
 pub use draft::{Assignment, Draft};
 pub use error::{Problem, SuiteError};

@@ -139,13 +139,13 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use super::*;
     use crate::shipped::SHIPPED;
 
-    fn json_of(text: &str) -> Value {
+    pub(crate) fn json_of(text: &str) -> Value {
         let document: toml_edit::DocumentMut = text.parse().unwrap();
         from_table(document.as_table())
     }

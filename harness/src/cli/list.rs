@@ -1,16 +1,18 @@
-//! `migbench list`: suites, workloads, engines and the other words that settings take.
+//! `migbench list`: suites, papers, workloads, engines and the other words that settings take.
 
 use std::fmt::Write;
 
-use migbench_scenarios::Suite;
+use migbench_reports::reproduce;
 use migbench_scenarios::cell::{Backing, Engine, Tracker, Transport};
+use migbench_scenarios::claims::PAPERS;
 use migbench_scenarios::key::Key;
 use migbench_scenarios::shipped::SHIPPED;
+use migbench_scenarios::{Claims, Suite};
 use migbench_workloads::catalogue;
 
 use super::{Exit, print};
 
-/// Lists suites, workloads, engines and other words, and the keys of cells.
+/// Lists suites, papers, workloads, engines and other words, and the keys of cells.
 ///
 /// Without WHAT it lists all but the keys, in short.
 #[derive(Debug, clap::Args)]
@@ -25,6 +27,8 @@ pub struct List {
 enum What {
     /// Suites that come with migbench.
     Suites,
+    /// Publications whose figures `migbench reproduce` lays beside ours.
+    Papers,
     /// Named workloads, with what they model and why their numbers are what they are.
     Workloads,
     /// Engines and controls, trackers, kinds of memory and of links.
@@ -42,6 +46,12 @@ impl List {
             for (name, suite) in SHIPPED {
                 let suite = Suite::parse(suite, name)?;
                 writeln!(text, "  {name:<14} {} ({})", suite.description, suite.time_budget)?;
+            }
+        }
+        if wanted(What::Papers) {
+            text.push_str("Papers (migbench reproduce NAME):\n");
+            for (name, _) in PAPERS {
+                text.push_str(&paper(name, self.what == Some(What::Papers))?);
             }
         }
         if wanted(What::Workloads) {
@@ -84,6 +94,21 @@ impl List {
         print(&text)?;
         Ok(Exit::Success)
     }
+}
+
+/// A line, or all that is claimed.
+fn paper(name: &str, whole: bool) -> anyhow::Result<String> {
+    let claims = Claims::find(name, &reproduce::metrics())?;
+    let mut text = format!("  {name:<14} {} ({}, {})\n", claims.description, claims.time, claims.disk);
+    if whole {
+        let reference = &claims.reference;
+        let (authors, title, published) = (&reference.authors, &reference.title, &reference.published);
+        writeln!(text, "  {:<14} {authors}: {title}, {published}", "")?;
+        for claim in &claims.claims {
+            writeln!(text, "  {:<14} - {}: {}", "", claim.id, claim.text)?;
+        }
+    }
+    Ok(text)
 }
 
 fn words(

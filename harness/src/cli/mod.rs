@@ -10,6 +10,7 @@ mod plan;
 mod progress;
 mod reading;
 mod report;
+mod reproduce;
 mod run;
 mod selection;
 mod show;
@@ -66,6 +67,7 @@ Examples:
   migbench export results/slow --format junit,openmetrics -o ci
                                            for dashboards and CI servers
   migbench plan nightly -o plan.json       for many machines: run --plan on each, then merge
+  migbench reproduce bhardwaj2019          a published result beside ours
   migbench list                            suites, workloads, engines; keys for --set
   migbench doctor                          is this host fit to measure?
 
@@ -95,6 +97,7 @@ enum Command {
     Report(report::Report),
     Show(show::Show),
     Export(export::Export),
+    Reproduce(reproduce::Reproduce),
     List(list::List),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Report(command) => command.execute(),
         Command::Show(command) => command.execute(),
         Command::Export(command) => command.execute(),
+        Command::Reproduce(command) => command.execute(),
         Command::List(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Node(command) => command.execute(),

@@ -71,10 +71,10 @@ pub struct Run {
 }
 
 /// What is to run.
-struct Task {
-    plan: Plan,
-    suite_text: String,
-    slice: Option<PlanSlice>,
+pub struct Task {
+    pub plan: Plan,
+    pub suite_text: String,
+    pub slice: Option<PlanSlice>,
 }
 
 impl Run {
@@ -223,7 +223,7 @@ pub fn default_directory(suite: &str) -> PathBuf {
 }
 
 /// Works the plan off and prints the report.
-fn finish(
+pub fn finish(
     task: Task,
     directory: PathBuf,
     resume: bool,

@@ -229,7 +229,7 @@ fn length(text: &str) -> usize {
 
 /// Broken at spaces, and within words that are longer than a line; lines after the first start with `indent`, and the first
 /// as `text` does.
-fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let start = text.len() - text.trim_start().len();
     let mut lines = vec![text[..start].to_owned()];
     for word in text.split_whitespace() {

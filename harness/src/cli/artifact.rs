@@ -1,0 +1,44 @@
+//! `migbench artifact`: a run directory for reviewers.
+
+use std::path::{Path, PathBuf};
+
+use migbench_reports::artifact::Artifact;
+
+use super::{Exit, print};
+
+/// Packs a run directory, or a directory of them, for reviewers.
+///
+/// The archive holds the records, the reports, the host, the commands and the suites, SHA256SUMS for `sha256sum -c`, and
+/// REPRODUCE.md, which tells a reviewer what it is, how to check it, how to make the tables again from the records, and how to
+/// measure again, with the time and the disk that takes. It needs no KVM, and the same directory gives the same bytes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  migbench artifact results/bhardwaj               -> bhardwaj-artifact.tar.gz
+  migbench artifact results/bhardwaj -o review     a folder in place of an archive")]
+pub struct ArtifactCommand {
+    /// What `migbench run -o` or `migbench reproduce -o` was given.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// An archive where it ends in .tar.gz or .tgz, else a folder; must not be there yet. Without it <DIR's
+    /// name>-artifact.tar.gz here.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl ArtifactCommand {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let artifact = Artifact::of(&self.directory)?;
+        let target = self.output.unwrap_or_else(|| default(&self.directory));
+        artifact.write(&target)?;
+        let files = artifact.files().len();
+        print(&format!("{}: {files} files, {} records", target.display(), artifact.runs()))?;
+        Ok(Exit::Success)
+    }
+}
+
+/// Named after the directory, which may be `.`.
+fn default(directory: &Path) -> PathBuf {
+    let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let name = whole.file_name().map_or_else(|| "runs".into(), std::ffi::OsStr::to_string_lossy);
+    PathBuf::from(format!("{name}-artifact.tar.gz"))
+}
