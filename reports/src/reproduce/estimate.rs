@@ -35,16 +35,6 @@ impl Estimate {
         let (a, b) = (f(self.low), f(self.high));
         Self { value: f(self.value), low: a.min(b), high: a.max(b), ..self }
     }
-
-    /// `95 %, n = 6`, `range, n = 3`, `n = 1`.
-    #[must_use]
-    pub fn samples(&self) -> String {
-        match (self.samples, self.interval) {
-            (1, _) => "n = 1".to_owned(),
-            (n, true) => format!("95 %, n = {n}"),
-            (n, false) => format!("range, n = {n}"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -55,13 +45,13 @@ mod tests {
     fn ends_stay_in_order() {
         let falling = Estimate::of(&[1.0, 2.0, 4.0]).unwrap().map(|x| 1.0 - 1.0 / x).map(|x| -x);
         assert_eq!((falling.low, falling.value, falling.high), (-0.75, -0.5, 0.0));
-        assert_eq!(falling.samples(), "range, n = 3");
+        assert_eq!((falling.samples, falling.interval), (3, false));
     }
 
     #[test]
     fn one_sample_has_no_spread() {
         let one = Estimate::of(&[3.0]).unwrap();
-        assert_eq!((one.low, one.high, one.samples().as_str()), (3.0, 3.0, "n = 1"));
+        assert_eq!((one.low, one.high, one.samples), (3.0, 3.0, 1));
         assert_eq!(Estimate::of(&[]), None);
     }
 }

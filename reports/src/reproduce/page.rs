@@ -120,6 +120,9 @@ impl Page {
                     .to_owned(),
             ));
         }
+        if let Some(text) = spread(&found.findings) {
+            terms.push(("spread".to_owned(), text));
+        }
         blocks.push(Block::Terms(terms));
         if !found.workloads.is_empty() {
             blocks.push(Block::Heading(2, "The workloads that ran".to_owned()));
@@ -174,7 +177,7 @@ fn values(claims: &Claims, keys: &[String]) -> String {
 }
 
 fn findings(findings: &[Finding]) -> Block {
-    let head = ["", "published", "ours", "spread", "runs", "reachable", "of it", "published is"];
+    let head = ["", "published", "ours", "spread", "n", "reachable", "of it", "verdict"];
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut rows = Vec::new();
     let mut comparison = "";
@@ -183,7 +186,7 @@ fn findings(findings: &[Finding]) -> Block {
             comparison = &finding.comparison;
             rows.push(GridRow::Title(comparison.to_owned()));
         }
-        let samples = finding.ours.or(finding.reachable).map(|ours| ours.samples());
+        let samples = finding.ours.or(finding.reachable).map(|ours| ours.samples.to_string());
         rows.push(GridRow::Cells(vec![
             finding.subject.clone(),
             finding.published.clone(),
@@ -196,6 +199,19 @@ fn findings(findings: &[Finding]) -> Block {
         ]));
     }
     Block::Grid { head: head.map(str::to_owned).to_vec(), rows }
+}
+
+/// What the ends beside our figures are.
+fn spread(findings: &[Finding]) -> Option<String> {
+    let ours = || findings.iter().filter_map(|finding| finding.ours).filter(|ours| ours.samples > 1);
+    let interval = "the interval of the median that holds with 95 %";
+    let range = "the smallest and the largest run, since fewer than six give no interval";
+    match (ours().any(|ours| ours.interval), ours().any(|ours| !ours.interval)) {
+        (false, false) => None,
+        (true, false) => Some(interval.to_owned()),
+        (false, true) => Some(range.to_owned()),
+        (true, true) => Some(format!("{interval} from six runs on; below, {range}")),
+    }
 }
 
 fn varied(sensitivity: &Sensitivity) -> Vec<Block> {
@@ -225,8 +241,8 @@ fn varied(sensitivity: &Sensitivity) -> Vec<Block> {
 }
 
 fn points(one: &Varied) -> Block {
-    let mut head = ["", "most", "ours", "runs"].map(str::to_owned).to_vec();
-    head.extend(one.published.iter().map(|(claim, figure)| format!("{claim} {figure}")));
+    let mut head = ["", "most", "ours", "n"].map(str::to_owned).to_vec();
+    head.extend(one.published.iter().map(|(_, figure)| figure.clone()));
     let share =
         |estimate: &Option<Estimate>| estimate.map_or_else(|| "-".to_owned(), |one| percent(one.value));
     let row = |point: &super::Point| {
@@ -235,7 +251,7 @@ fn points(one: &Varied) -> Block {
             cells[0] = format!("{} ({missing})", point.name);
         }
         cells.extend([share(&point.most), share(&point.ours)]);
-        cells.push(point.ours.map_or_else(|| "-".to_owned(), |ours| format!("n = {}", ours.samples)));
+        cells.push(point.ours.map_or_else(|| "-".to_owned(), |ours| ours.samples.to_string()));
         cells.extend(point.verdicts.iter().map(|verdict| verdict.word().to_owned()));
         GridRow::Cells(cells)
     };
