@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use migbench_reports::artifact::Artifact;
 
+use super::reading::Reading;
 use super::{Exit, print};
 
 /// Packs a run directory, or a directory of them, for reviewers.
@@ -23,11 +24,13 @@ pub struct ArtifactCommand {
     /// name>-artifact.tar.gz here.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl ArtifactCommand {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let artifact = Artifact::of(&self.directory)?;
+        let artifact = Artifact::of(&self.directory, self.reading.accept())?;
         let target = self.output.unwrap_or_else(|| default(&self.directory));
         artifact.write(&target)?;
         let files = artifact.files().len();

@@ -1,5 +1,6 @@
 //! The command line: one sub-command per file, arguments and output only.
 
+mod artifact;
 mod doctor;
 mod export;
 mod list;
@@ -20,6 +21,7 @@ mod track;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use migbench_reports::artifact::ArtifactError;
 use migbench_reports::frozen::PlanFileError;
 use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
@@ -68,6 +70,7 @@ Examples:
                                            for dashboards and CI servers
   migbench plan nightly -o plan.json       for many machines: run --plan on each, then merge
   migbench reproduce bhardwaj2019          a published result beside ours
+  migbench artifact results/slow           packed for reviewers: records, report, hashes, instructions
   migbench list                            suites, workloads, engines; keys for --set
   migbench doctor                          is this host fit to measure?
 
@@ -98,6 +101,7 @@ enum Command {
     Show(show::Show),
     Export(export::Export),
     Reproduce(reproduce::Reproduce),
+    Artifact(artifact::ArtifactCommand),
     List(list::List),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Show(command) => command.execute(),
         Command::Export(command) => command.execute(),
         Command::Reproduce(command) => command.execute(),
+        Command::Artifact(command) => command.execute(),
         Command::List(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Node(command) => command.execute(),
@@ -148,6 +153,7 @@ fn status(error: &anyhow::Error) -> Exit {
     // host has not.
     let usage = suite.is_some_and(SuiteRunError::is_configuration)
         || error.downcast_ref().is_some_and(StoreError::is_usage)
+        || error.downcast_ref().is_some_and(ArtifactError::is_usage)
         || plan.is_some()
         || merge.is_some()
         || error.is::<ArrayError>()

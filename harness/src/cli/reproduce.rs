@@ -4,10 +4,12 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use migbench_reports::reproduce::{self, Page, Reproduction};
-use migbench_reports::store::{MANIFEST, RunData};
+use migbench_reports::store::MANIFEST;
 use migbench_scenarios::claims::ClaimedSuite;
 use migbench_scenarios::{Claims, Overrides, Plan, Suite};
 
+use super::reading::Reading;
+use super::simulate::Simulate;
 use super::{Exit, print, run, width};
 
 const EXAMPLES: &str = "\
@@ -50,6 +52,10 @@ pub struct Reproduce {
     /// Print what is not told and what would run, run nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    simulate: Simulate,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Reproduce {
@@ -73,9 +79,12 @@ impl Reproduce {
             for suite in suites {
                 self.run(suite, &output)?;
             }
-            (reproduce::gather(std::slice::from_ref(&output))?, Some(output))
+            (
+                reproduce::gather(std::slice::from_ref(&output), self.simulate.reading().accept())?,
+                Some(output),
+            )
         } else {
-            (reproduce::gather(&self.from)?, self.output.clone())
+            (reproduce::gather(&self.from, self.reading.accept())?, self.output.clone())
         };
         let found = Reproduction::of(&claims, &data);
         print(&format!("\n{}", reproduce::terminal(&Page::results(&claims, &found), width())))?;
@@ -123,14 +132,14 @@ impl Reproduce {
         let directory = output.join(&plan.suite);
         let begun = directory.join(MANIFEST).is_file();
         if begun {
-            let data = RunData::load(&directory)?;
+            let data = self.simulate.reading().data(&directory)?;
             if data.records.len() >= usize::try_from(data.manifest.planned_runs)? {
                 return Ok(());
             }
         }
         // Failed runs are records, and the page tells of them.
         let task = run::Task { plan, suite_text: suite.text.clone(), slice: None };
-        run::finish(task, directory, begun, None).map(drop)
+        run::finish(task, directory, begun, None, &self.simulate).map(drop)
     }
 }
 

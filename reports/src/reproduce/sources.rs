@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::report::Report;
-use crate::store::{RunData, StoreError};
+use crate::store::{Accept, RunData, StoreError};
 
 /// A run directory, as far as a reader of figures must know it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,16 +62,16 @@ impl Source {
 ///
 /// # Errors
 /// [`StoreError`], also where a path holds no run directory.
-pub fn gather(paths: &[PathBuf]) -> Result<Vec<RunData>, StoreError> {
+pub fn gather(paths: &[PathBuf], accept: Accept) -> Result<Vec<RunData>, StoreError> {
     let mut all = Vec::new();
     for path in paths {
         let inner = if is_run(path) { Vec::new() } else { children(path) };
         if inner.is_empty() {
             // Says what is missing where there is nothing.
-            all.push(RunData::load(path)?);
+            all.push(RunData::load_as(path, accept)?);
         }
         for path in inner {
-            all.push(RunData::load(path)?);
+            all.push(RunData::load_as(path, accept)?);
         }
     }
     Ok(all)

@@ -320,7 +320,7 @@ fn a_directory_of_run_directories_is_looked_into() {
         directory.write_manifest(&data.manifest).unwrap();
         directory.append(&data.records[0]).unwrap();
     }
-    let gather = |path: &Path| gather(&[path.to_owned()]);
+    let gather = |path: &Path| gather(&[path.to_owned()], crate::store::Accept::Guests);
     assert_eq!(gather(scratch.path()).unwrap().len(), 2);
     assert_eq!(gather(&scratch.path().join("one")).unwrap().len(), 1);
     let error = gather(&scratch.path().join("none")).unwrap_err().to_string();
