@@ -4,7 +4,7 @@
 #
 #   --no-install   only say what is missing and how to get it
 #   --tests        also look for what only the tests want (QEMU)
-#   --full         and for what only the long tests want (LaTeX)
+#   --full         and for what only the long tests want (LaTeX, Slurm)
 set -euo pipefail
 
 set_up_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -66,6 +66,8 @@ has_latex() {
     done
 }
 
+has_slurm() { command -v munged && command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null
+
 package_manager() {
     local manager
     for manager in apt-get dnf pacman; do
@@ -83,6 +85,7 @@ packages_for() {
     apt-get:libclang) echo libclang-dev ;;
     apt-get:qemu) echo qemu-system-x86 ;;
     apt-get:latex) echo texlive-latex-base texlive-latex-recommended texlive-pictures lmodern ;;
+    apt-get:slurm) echo slurm-wlm munge ;;
     dnf:linker) echo gcc glibc-devel kernel-headers ;;
     dnf:libclang) echo clang-devel ;;
     dnf:qemu) echo qemu-system-x86-core ;;
@@ -100,6 +103,7 @@ describe() {
     libclang) echo "libclang, which generates the userfaultfd bindings" ;;
     qemu) echo "qemu-system-x86_64, in which the tests boot the guest image a second time" ;;
     latex) echo "pdflatex with booktabs and pgfplots, with which the tests compile a report" ;;
+    slurm) echo "Slurm and MUNGE, with which a suite runs as an array of jobs" ;;
     esac
 }
 
@@ -157,6 +161,8 @@ set_up() {
     local -a missing=() needed=(linker libclang)
     if [[ $tests == yes ]]; then needed+=(qemu); fi
     if [[ $full == yes ]]; then needed+=(latex); fi
+    # Other distributions have no Slurm among their own packages; the check then skips.
+    if [[ $full == yes && $(package_manager) == apt-get ]]; then needed+=(slurm); fi
     local thing
     for thing in "${needed[@]}"; do
         "has_$thing" || missing+=("$thing")
@@ -191,6 +197,8 @@ set_up() {
             say "going on without QEMU: the tests that want it skip"
         elif [[ $thing == latex ]]; then
             say "going on without LaTeX: the test that wants it skips"
+        elif [[ $thing == slurm && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
+            say "going on without Slurm: the check that wants it skips"
         else
             say "still missing: $(describe "$thing")"
             status=1

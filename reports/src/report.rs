@@ -171,7 +171,9 @@ fn machine(manifest: &Manifest) -> String {
     let kernel = host.kernel.as_deref().unwrap_or("unknown");
     let cores = host.logical_cores.or(host.physical_cores).map(|cores| format!("{cores} x "));
     let cpu = host.cpu_model.as_deref().unwrap_or("unknown CPU");
-    format!("KVM {kvm}, Linux {kernel}, {}{cpu}", cores.unwrap_or_default())
+    let hosts: BTreeSet<_> = manifest.parts.iter().map(|part| &part.host.hostname).collect();
+    let hosts = if hosts.len() > 1 { format!(", {} such hosts", hosts.len()) } else { String::new() };
+    format!("KVM {kvm}, Linux {kernel}, {}{cpu}{hosts}", cores.unwrap_or_default())
 }
 
 fn legend(tables: &[Table]) -> Vec<String> {

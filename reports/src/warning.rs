@@ -6,6 +6,7 @@ use std::fmt;
 use migbench_scenarios::cell::Backing;
 
 use crate::histogram;
+use crate::manifest::{Canary, Part};
 use crate::metric::{self, MetricKey};
 use crate::quantity::{count, percent};
 use crate::record::{Backend, Kind, Record};
@@ -16,6 +17,9 @@ const LINK_RATE_TOLERATED: f64 = 0.98;
 
 /// Below this a cell with transparent huge pages is not what it says.
 const HUGE_PAGES_TOLERATED: f64 = 0.95;
+
+/// Canaries further apart than this are of hosts that are not alike; of one host, such runs are flagged.
+const CANARIES_TOLERATED: f64 = 0.1;
 
 /// More places than this are counted and not named.
 const PLACES: usize = 8;
@@ -82,6 +86,17 @@ pub enum Warning {
     },
     /// What disturbed the host when the suite started.
     Disturbed(String),
+    /// Of the machines whose slices were merged, one is faster than another.
+    UnlikeHosts {
+        /// What of: copying, or the socket.
+        what: &'static str,
+        /// The host that reached most.
+        fastest: String,
+        /// The one that reached least.
+        slowest: String,
+        /// How much faster it is: 1.2 is 20 %.
+        ratio: f64,
+    },
     /// The program had changes that no commit holds.
     Dirty,
 }
@@ -133,6 +148,12 @@ impl fmt::Display for Warning {
                 write!(f, "histogram {key} of run {run_id} is left out: {error}")
             }
             Self::Disturbed(text) => write!(f, "when the suite started, {text}"),
+            Self::UnlikeHosts { what, fastest, slowest, ratio } => write!(
+                f,
+                "{fastest} {what} {} faster than {slowest}: hosts of one class, and not alike; compare within comparisons, \
+                 each of which ran on one host",
+                percent(*ratio - 1.0)
+            ),
             Self::Dirty => f.write_str(
                 "made by a build with uncommitted changes: nobody can repeat it from the commit alone",
             ),
@@ -172,6 +193,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
         warnings.push(Warning::Unplanned { runs: unplanned });
     }
     warnings.extend(data.manifest.disturbances.iter().cloned().map(Warning::Disturbed));
+    warnings.extend(unlike_hosts(&data.manifest.parts));
     let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
     warnings.extend(flags(&timed));
     warnings.extend(link_rate(&timed));
@@ -215,6 +237,28 @@ fn under(records: &[&Record], key: MetricKey, tolerated: f64) -> Option<(usize, 
     Some((low.len(), all.len(), lowest))
 }
 
+/// Where canaries of merged parts are further apart than runs of one host may be without a flag.
+fn unlike_hosts(parts: &[Part]) -> Option<Warning> {
+    let name = |part: &Part| {
+        let host = part.host.hostname.as_deref().unwrap_or("unknown");
+        format!("{host} (slice {})", part.slice.slice)
+    };
+    let apart = |what, of: fn(&Canary) -> f64| {
+        let mut reached: Vec<_> =
+            parts.iter().filter_map(|part| Some((of(part.canary.as_ref()?), part))).collect();
+        reached.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ((least, slowest), (most, fastest)) = (reached.first()?, reached.last()?);
+        let ratio = most / least;
+        (ratio > 1.0 + CANARIES_TOLERATED).then(|| Warning::UnlikeHosts {
+            what,
+            fastest: name(fastest),
+            slowest: name(slowest),
+            ratio,
+        })
+    };
+    apart("copies", |canary| canary.copy).or_else(|| apart("sends", |canary| canary.socket))
+}
+
 fn link_rate(timed: &[&Record]) -> Option<Warning> {
     let (runs, of, lowest) = under(timed, MetricKey::LinkRateAchieved, LINK_RATE_TOLERATED)?;
     Some(Warning::LinkRate { runs, of, lowest })
@@ -231,6 +275,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::manifest::{Host, PlanSlice};
     use crate::metric::Metrics;
     use crate::sample::{self, Sample};
 
@@ -307,6 +352,35 @@ mod tests {
             ),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn hosts_of_one_class_that_are_not_alike_are_told() {
+        let part = |number, copy, socket| Part {
+            slice: PlanSlice {
+                slice: migbench_scenarios::Slice { number, of: 3 },
+                plan_hash: String::new(),
+                chosen_by: String::new(),
+            },
+            comparisons: Vec::new(),
+            records: 1,
+            host: Host { hostname: Some(format!("node{number}")), ..Host::default() },
+            canary: Some(Canary { copy, socket }),
+            disturbances: Vec::new(),
+            command: Vec::new(),
+            started: String::new(),
+        };
+        let told = |parts: &[Part]| unlike_hosts(parts).map(|warning| warning.to_string());
+        assert_eq!(told(&[part(1, 1e9, 5e8), part(2, 1.09e9, 5e8)]), None);
+        let copies = told(&[part(1, 1.3e9, 5e8), part(2, 1.1e9, 5e8), part(3, 1e9, 5e8)]).unwrap();
+        assert!(
+            copies.starts_with("node1 (slice 1/3) copies 30.0 % faster than node3 (slice 3/3): "),
+            "{copies}"
+        );
+        let sends = told(&[part(1, 1e9, 5e8), part(2, 1e9, 6e8)]).unwrap();
+        assert!(sends.starts_with("node2 (slice 2/3) sends 20.0 % faster than node1"), "{sends}");
+        let nothing = Part { canary: None, ..part(2, 0.0, 0.0) };
+        assert_eq!(told(&[part(1, 1e9, 5e8), nothing]), None);
     }
 
     #[test]

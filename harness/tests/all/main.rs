@@ -2,6 +2,7 @@
 //! Only `allocation` stands apart, for its allocator of its own.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
+mod arrays;
 mod backing;
 mod cli;
 mod dirty_rate;

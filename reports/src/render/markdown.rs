@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::manifest::{Comparison, Host};
-use crate::quantity::size;
+use crate::manifest::{Canary, Comparison, Host, Part};
+use crate::metric::Unit;
+use crate::quantity::{show, size};
 use crate::report::Report;
 use crate::settings::{self, Flat};
 use crate::table::{Figure, Row, RowKind, Table};
@@ -56,6 +57,7 @@ pub fn render(report: &Report) -> String {
     out += &pairs("setting", shared);
     out += "## Host\n\n";
     out += &pairs("", host(&manifest.host));
+    out += &parts(&manifest.parts);
     out += &format!("## Command\n\n```sh\n{}\n```\n\n", report.command());
     let tool = &manifest.tool;
     let _ = write!(out, "migbench {}", tool.version);
@@ -151,6 +153,35 @@ fn own_settings(plan: &Comparison, everywhere: &Flat) -> String {
 fn inline<P: AsRef<str>, V: AsRef<str>>(settings: impl Iterator<Item = (P, V)>) -> String {
     let setting = |(path, value): (P, V)| format!("`{}` {}", path.as_ref(), escape(value.as_ref()));
     settings.map(setting).collect::<Vec<_>>().join(", ")
+}
+
+/// Which machine brought what; nothing where all is of one.
+fn parts(parts: &[Part]) -> String {
+    if parts.is_empty() {
+        return String::new();
+    }
+    let mut out = "The table above has what is true of all hosts. The parts of the plan:\n\n\
+                   | slice | host | records | canary copies | canary sends | started |\n\
+                   |---|---|---:|---:|---:|---|\n"
+        .to_owned();
+    for part in parts {
+        let reached = |of: fn(&Canary) -> f64| {
+            part.canary
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |canary| show(Unit::BytesPerSecond, of(canary)))
+        };
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            part.slice.slice,
+            escape(part.host.hostname.as_deref().unwrap_or("unknown")),
+            part.records,
+            reached(|canary| canary.copy),
+            reached(|canary| canary.socket),
+            part.started
+        );
+    }
+    out + "\n"
 }
 
 fn host(host: &Host) -> Flat {

@@ -198,6 +198,11 @@ impl Migbench {
         self
     }
 
+    pub fn env_remove(mut self, key: &str) -> Self {
+        self.command.env_remove(key);
+        self
+    }
+
     /// Runs it to its end, and requires that nothing of it is left.
     pub fn run(mut self) -> Outcome {
         let output = self.command.output().unwrap();

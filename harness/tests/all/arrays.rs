@@ -1,0 +1,241 @@
+//! One suite on many machines: frozen, run in slices, merged.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use migbench_reports::frozen::FrozenPlan;
+use migbench_reports::record::{Kind, Record};
+use migbench_reports::store::RunData;
+use saphyr::{LoadableYamlNode, Yaml};
+
+use crate::support::{Migbench, Outcome, require_kvm};
+
+/// Two comparisons, for two slices.
+const TWO: &str = r#"
+name = "two"
+description = "as little as two machines can share"
+
+[defaults]
+memory = "32MiB"
+settings.working_set = "8MiB"
+windows = { steady = "100ms", after = "100ms", warmup_max = "300ms" }
+
+[[comparison]]
+axes = { workload = ["write-heavy", "read-heavy"], engine = ["full"] }
+compare = "engine"
+baseline = "full"
+"#;
+
+fn migbench(arguments: &[&str]) -> Outcome {
+    // The tests themselves may be a task of some array.
+    let clean = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"];
+    clean.into_iter().fold(Migbench::new().args(arguments), Migbench::env_remove).run()
+}
+
+/// A directory with a frozen plan of two comparisons in it, and the plan's path.
+fn frozen() -> (tempfile::TempDir, String) {
+    let scratch = tempfile::tempdir().unwrap();
+    let suite = scratch.path().join("two.toml");
+    std::fs::write(&suite, TWO).unwrap();
+    let plan = text(&scratch.path().join("plan.json"));
+    let outcome = migbench(&["plan", &text(&suite), "--repeat", "1", "-o", &plan]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("more than 2 slices gain nothing"), "{}", outcome.stdout);
+    (scratch, plan)
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn assert_refused(arguments: &[&str], status: i32, words: &str) {
+    let outcome = migbench(arguments);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (status, ""), "{arguments:?}: {}", outcome.stderr);
+    assert!(outcome.stderr.contains(words), "{arguments:?}: no {words:?} in {}", outcome.stderr);
+}
+
+/// What a run is, whoever made it.
+fn identities(records: &[Record]) -> Vec<(String, u32, Kind, u64)> {
+    records.iter().map(|r| (r.run_id.clone(), r.repetition, r.kind, r.seed)).collect()
+}
+
+#[test]
+fn two_slices_of_real_guests_merge_into_one_run() {
+    require_kvm!();
+    let (scratch, plan) = frozen();
+    let directory = |name: &str| text(&scratch.path().join(name));
+    let slices = ["one", "two"].map(directory);
+    for (number, slice) in (1..).zip(&slices) {
+        let partition = format!("slice:{number}/2");
+        let outcome = migbench(&["run", "--plan", &plan, "--partition", &partition, "-o", slice]);
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        let told = format!("slice {number}/2 of plan ");
+        assert!(outcome.stderr.contains(&told) && outcome.stderr.contains("chosen by --partition"));
+        assert!(outcome.stderr.contains("1 of 2 comparisons, 2 of 4 runs"), "{}", outcome.stderr);
+        // Nothing is left to do, and a slice is resumed as itself only.
+        assert_eq!(
+            migbench(&["run", "--resume", slice, "--plan", &plan, "--partition", &partition]).status,
+            0
+        );
+        let other = format!("slice:{}/2", 3 - number);
+        assert_refused(
+            &["run", "--resume", slice, "--plan", &plan, "--partition", &other],
+            5,
+            &format!("its part of the plan was slice {number}/2"),
+        );
+    }
+    let merged = directory("merged");
+    assert_refused(&["merge", &slices[1], "-o", &merged], 3, "slice 1/2 with 2 runs is missing");
+    assert_refused(&["merge", &slices[1], &slices[1], "-o", &merged], 5, "both hold slice 2/2");
+    assert!(!Path::new(&merged).exists(), "refused before anything is made");
+    let outcome = migbench(&["merge", &slices[1], &slices[0], "-o", &merged]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.starts_with("two: 4 migrations"), "{}", outcome.stdout);
+
+    let data = RunData::load(&merged).unwrap();
+    let frozen: FrozenPlan = serde_json::from_str(&std::fs::read_to_string(&plan).unwrap()).unwrap();
+    assert_eq!(data.records.len(), frozen.plan.order.len());
+    for (record, run) in data.records.iter().zip(&frozen.plan.order) {
+        assert_eq!((record.seed, record.repetition), (run.seed, run.repetition));
+        assert_eq!(record.cell, frozen.plan.cell(run).unwrap().cell);
+    }
+    let parts = &data.manifest.parts;
+    assert_eq!(parts.iter().map(|part| part.records).collect::<Vec<_>>(), [2, 2]);
+    assert!(parts.iter().all(|part| part.host.kernel.is_some() && part.canary.is_some()));
+    let verified = data.records.iter().filter(|record| record.verified == Some(true)).count();
+    assert_eq!(verified, 2, "verification runs are there");
+    for arguments in
+        [&["report", &merged][..], &["show", &merged], &["show", &merged, &data.records[3].run_id]]
+    {
+        let outcome = migbench(arguments);
+        assert_eq!(outcome.status, 0, "{arguments:?}: {}", outcome.stderr);
+        assert!(outcome.stdout.contains("-heavy"), "{arguments:?}: {}", outcome.stdout);
+    }
+    let exports = directory("exports");
+    assert_eq!(migbench(&["export", &merged, "--format", "junit", "-o", &exports]).status, 0);
+    assert_refused(&["run", "--resume", &merged], 2, "was merged and cannot be resumed");
+    let partial = directory("partial");
+    let outcome = migbench(&["merge", &slices[0], "--partial", "-o", &partial]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("2 of 4 planned runs are recorded"), "{}", outcome.stdout);
+    assert_eq!(identities(&RunData::load(partial).unwrap().records).len(), 2);
+}
+
+#[test]
+fn a_task_of_an_array_finds_its_slice_by_itself() {
+    let (_scratch, plan) = frozen();
+    let of = |variables: &[(&str, &str)]| {
+        let command = Migbench::new().args(["run", "--plan", &plan, "--dry-run"]);
+        let clean = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"];
+        let command = clean.into_iter().fold(command, Migbench::env_remove);
+        variables.iter().fold(command, |command, (name, value)| command.env(name, value)).run()
+    };
+    let slurm =
+        of(&[("SLURM_ARRAY_TASK_ID", "4"), ("SLURM_ARRAY_TASK_MIN", "3"), ("SLURM_ARRAY_TASK_COUNT", "2")]);
+    assert!(slurm.stdout.starts_with("slice 2/2 of plan "), "{}{}", slurm.stdout, slurm.stderr);
+    assert!(
+        slurm
+            .stdout
+            .contains("chosen by SLURM_ARRAY_TASK_ID=4 of SLURM_ARRAY_TASK_COUNT=2: 1 of 2 comparisons")
+    );
+    let kubernetes = of(&[("JOB_COMPLETION_INDEX", "0"), ("JOB_COMPLETIONS", "2")]);
+    assert!(kubernetes.stdout.starts_with("slice 1/2 of plan "), "{}", kubernetes.stdout);
+    let runs = |outcome: &Outcome| outcome.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let whole = of(&[]);
+    assert!(whole.stdout.starts_with("slice 1/1 of plan "), "{}", whole.stdout);
+    let mut both = [runs(&slurm), runs(&kubernetes)].concat();
+    both.sort();
+    assert_eq!(both, runs(&whole), "each run once, under its number in the plan");
+    let alone = of(&[("JOB_COMPLETION_INDEX", "0")]);
+    assert_eq!(alone.status, 2);
+    assert!(alone.stderr.contains("JOB_COMPLETIONS is not"), "{}", alone.stderr);
+}
+
+#[test]
+fn plans_are_not_edited_nor_overwritten() {
+    let (scratch, plan) = frozen();
+    let suite = text(&scratch.path().join("two.toml"));
+    assert_refused(&["plan", &suite, "-o", &plan], 2, "plan.json: File exists");
+    let whole = std::fs::read_to_string(&plan).unwrap();
+    for (was, is, status, words) in [
+        ("\"repetitions\": 1", "\"repetitions\": 2", 2, "changed since it was frozen"),
+        ("\"plan_schema\": 1", "\"plan_schema\": 9", 2, "a plan of format 9"),
+        ("\"version\": \"", "\"version\": \"9", 5, "machines that share a plan use one build"),
+    ] {
+        let changed = whole.replacen(was, is, 1);
+        assert_ne!(changed, whole, "{was}");
+        std::fs::write(&plan, changed).unwrap();
+        assert_refused(&["run", "--plan", &plan, "--partition", "slice:1/2"], status, words);
+    }
+    assert_refused(&["run", "--plan", &plan, "--partition", "slice:3/2"], 2, "there is no slice 3 of 2");
+    assert_refused(&["run", "--plan", &plan, "--repeat", "2"], 2, "--repeat");
+    assert_refused(&["run", &suite, "--partition", "slice:1/2"], 2, "--plan");
+}
+
+/// Path to value, of everything in a YAML document but lists' places.
+fn fields(node: &Yaml, path: &str, all: &mut BTreeMap<String, Vec<String>>) {
+    match node {
+        Yaml::Mapping(mapping) => {
+            for (key, value) in mapping {
+                fields(value, &format!("{path}/{}", key.as_str().unwrap()), all);
+            }
+        }
+        Yaml::Sequence(list) => list.iter().for_each(|value| fields(value, path, all)),
+        other => {
+            let plain = other.as_str().map(str::to_owned);
+            let number = other.as_integer().map(|number| number.to_string());
+            let value = plain.or(number).or(other.as_bool().map(|b| b.to_string())).unwrap();
+            all.entry(path.to_owned()).or_default().push(value);
+        }
+    }
+}
+
+#[test]
+fn the_indexed_job_gives_each_pod_a_slice_and_a_node() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kubernetes");
+    let read = |name: &str| std::fs::read_to_string(PathBuf::from(&folder).join(name)).unwrap();
+    let (job, shell) = (read("job.yaml"), read("shell.yaml"));
+    let documents = Yaml::load_from_str(&job).unwrap();
+    assert_eq!(documents.len(), 1);
+    let mut all = BTreeMap::new();
+    fields(&documents[0], "", &mut all);
+    let one = |path: &str| match all.get(path).map(Vec::as_slice) {
+        Some([value]) => value.as_str(),
+        other => panic!("{path}: {other:?}"),
+    };
+    assert_eq!(
+        (one("/apiVersion"), one("/kind"), one("/spec/completionMode")),
+        ("batch/v1", "Job", "Indexed")
+    );
+    let pod = "/spec/template/spec";
+    assert_eq!(one(&format!("{pod}/containers/env/name")), migbench::runner::array::COMPLETIONS);
+    assert_eq!(one(&format!("{pod}/containers/env/value")), one("/spec/completions"));
+    let apart = format!("{pod}/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution");
+    assert_eq!(one(&format!("{apart}/topologyKey")), "kubernetes.io/hostname");
+    assert_eq!(
+        one(&format!("{apart}/labelSelector/matchLabels/app")),
+        one("/spec/template/metadata/labels/app")
+    );
+    assert_eq!(one(&format!("{pod}/hostNetwork")), "true");
+    assert_eq!(one(&format!("{pod}/restartPolicy")), "Never");
+    assert!(all[&format!("{pod}/volumes/hostPath/path")].contains(&"/dev/kvm".to_owned()));
+    for resource in ["cpu", "memory"] {
+        let of = |kind: &str| one(&format!("{pod}/containers/resources/{kind}/{resource}")).to_owned();
+        assert_eq!(of("requests"), of("limits"), "or the static CPU policy gives no CPUs of its own");
+    }
+    let script = all[&format!("{pod}/containers/command")].last().unwrap();
+    for word in ["run --plan /results/plan.json", "--resume", migbench::runner::array::INDEX] {
+        assert!(script.contains(word), "{word}");
+    }
+    let claims = |all: &BTreeMap<String, Vec<String>>, pod: &str| {
+        all[&format!("{pod}/volumes/persistentVolumeClaim/claimName")].clone()
+    };
+    let documents = Yaml::load_from_str(&shell).unwrap();
+    let [mut claim, mut other] = [BTreeMap::new(), BTreeMap::new()];
+    fields(&documents[0], "", &mut claim);
+    fields(&documents[1], "", &mut other);
+    assert_eq!(claim["/metadata/name"], claims(&all, pod));
+    assert_eq!(claims(&other, "/spec"), claims(&all, pod));
+    assert_eq!(other["/spec/containers/image"], all[&format!("{pod}/containers/image")]);
+}
