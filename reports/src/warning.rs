@@ -86,11 +86,11 @@ pub enum Warning {
     },
     /// What disturbed the host when the suite started.
     Disturbed(String),
-    /// Of the machines whose slices were merged, one is faster than another.
+    /// Of the slices that were merged, one found a faster machine than another.
     UnlikeHosts {
         /// What of: copying, or the socket.
         what: &'static str,
-        /// The host that reached most.
+        /// The host that reached most, and its slice.
         fastest: String,
         /// The one that reached least.
         slowest: String,
@@ -150,8 +150,8 @@ impl fmt::Display for Warning {
             Self::Disturbed(text) => write!(f, "when the suite started, {text}"),
             Self::UnlikeHosts { what, fastest, slowest, ratio } => write!(
                 f,
-                "{fastest} {what} {} faster than {slowest}: hosts of one class, and not alike; compare within comparisons, \
-                 each of which ran on one host",
+                "{fastest} {what} {} faster than {slowest}, although their hosts are of one class: compare within \
+                 comparisons, each of which ran in one slice",
                 percent(*ratio - 1.0)
             ),
             Self::Dirty => f.write_str(
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(told(&[part(1, 1e9, 5e8), part(2, 1.09e9, 5e8)]), None);
         let copies = told(&[part(1, 1.3e9, 5e8), part(2, 1.1e9, 5e8), part(3, 1e9, 5e8)]).unwrap();
         assert!(
-            copies.starts_with("node1 (slice 1/3) copies 30.0 % faster than node3 (slice 3/3): "),
+            copies.starts_with("node1 (slice 1/3) copies 30.0 % faster than node3 (slice 3/3), although"),
             "{copies}"
         );
         let sends = told(&[part(1, 1e9, 5e8), part(2, 1e9, 6e8)]).unwrap();

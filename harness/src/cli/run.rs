@@ -161,7 +161,8 @@ impl Task {
     fn extent(&self) -> String {
         let plan = &self.plan;
         let runs = plan.runs_of(self.part());
-        let seconds: f64 = runs.iter().map(|(_, run)| plan.time(run).0).sum();
+        // An empty sum of floats is -0.
+        let seconds = runs.iter().fold(0.0, |seconds, (_, run)| seconds + plan.time(run).0);
         let (minutes, all) = (seconds / 60.0, plan.estimate().0 / 60.0);
         match &self.slice {
             Some(here) => format!(
