@@ -53,7 +53,7 @@ impl Merge {
         let report = self.reading.report(&self.output)?;
         std::fs::write(self.output.join("report.md"), report.markdown())
             .with_context(|| format!("cannot write {}/report.md", self.output.display()))?;
-        print(&report.terminal(width()))?;
+        print(&report.brief(width()))?;
         print(&format!("report: {}/report.md", self.output.display()))?;
         Ok(if report.sound() { Exit::Success } else { Exit::Failure })
     }

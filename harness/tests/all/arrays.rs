@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use migbench_reports::frozen::FrozenPlan;
-use migbench_reports::record::{Kind, Record};
-use migbench_reports::store::RunData;
+use migbench_reports::store::{Accept, RunData};
 use saphyr::{LoadableYamlNode, Yaml};
 
 use crate::support::{Migbench, Outcome, require_kvm};
@@ -53,11 +52,6 @@ fn assert_refused(arguments: &[&str], status: i32, words: &str) {
     let outcome = migbench(arguments);
     assert_eq!((outcome.status, outcome.stdout.as_str()), (status, ""), "{arguments:?}: {}", outcome.stderr);
     assert!(outcome.stderr.contains(words), "{arguments:?}: no {words:?} in {}", outcome.stderr);
-}
-
-/// What a run is, whoever made it.
-fn identities(records: &[Record]) -> Vec<(String, u32, Kind, u64)> {
-    records.iter().map(|r| (r.run_id.clone(), r.repetition, r.kind, r.seed)).collect()
 }
 
 #[test]
@@ -119,7 +113,122 @@ fn two_slices_of_real_guests_merge_into_one_run() {
     let outcome = migbench(&["merge", &slices[0], "--partial", "-o", &partial]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     assert!(outcome.stdout.contains("2 of 4 planned runs are recorded"), "{}", outcome.stdout);
-    assert_eq!(identities(&RunData::load(partial).unwrap().records).len(), 2);
+    assert_eq!(RunData::load(partial).unwrap().records.len(), 2);
+}
+
+/// A plan of a shipped suite worked off on the simulated testbed.
+struct Simulated {
+    scratch: tempfile::TempDir,
+    plan: String,
+}
+
+impl Simulated {
+    fn of(suite: &str) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let plan = text(&scratch.path().join("plan.json"));
+        let outcome = migbench(&["plan", suite, "--repeat", "2", "-o", &plan]);
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        Self { scratch, plan }
+    }
+
+    fn path(&self, name: &str) -> String {
+        text(&self.scratch.path().join(name))
+    }
+
+    /// One slice, into the directory of that name.
+    fn run(&self, slice: &str, name: &str, simulation: &str) -> Outcome {
+        let (partition, simulate) = (format!("slice:{slice}"), format!("--simulate={simulation}"));
+        let output = self.path(name);
+        migbench(&["run", "--plan", &self.plan, "--partition", &partition, &simulate, "-o", &output])
+    }
+
+    fn merge(&self, slices: &[&str]) -> Outcome {
+        let paths: Vec<_> = slices.iter().map(|name| self.path(name)).collect();
+        let merged = self.path("merged");
+        let mut arguments = vec!["merge", "--simulated", "-o", &merged];
+        arguments.extend(paths.iter().map(String::as_str));
+        migbench(&arguments)
+    }
+
+    fn data(&self, name: &str) -> RunData {
+        RunData::load_as(self.path(name), Accept::Simulated).unwrap()
+    }
+}
+
+#[test]
+fn slices_of_any_number_are_what_one_machine_gives() {
+    // A run fails, one is capped, and the hosts have names of their own.
+    for (suite, of) in [("quick", 2), ("quick", 3), ("nightly", 4), ("trackers", 5), ("workloads", 3)] {
+        let simulated = Simulated::of(suite);
+        let whole = simulated.run("1/1", "whole", "fail=2,cap=5,host=one");
+        assert_eq!(whole.status, 1, "a run failed: {}", whole.stderr);
+        let names: Vec<_> = (1..=of).map(|number| number.to_string()).collect();
+        let mut failures = 0;
+        for name in &names {
+            let outcome = simulated.run(&format!("{name}/{of}"), name, &format!("fail=2,cap=5,host=h{name}"));
+            failures += outcome.status;
+        }
+        assert_eq!(failures, 1, "one slice has the failed run");
+        let merged = simulated.merge(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(merged.status, 1, "as on one machine: {}", merged.stderr);
+        let (whole, merged) = (simulated.data("whole"), simulated.data("merged"));
+        assert_eq!(merged.records, whole.records, "{suite} of {of}");
+        let (one, many) = (whole.manifest, merged.manifest);
+        assert_eq!((many.comparisons, many.planned_runs), (one.comparisons, one.planned_runs));
+        assert_eq!((many.skipped, many.plan), (one.skipped, one.plan));
+        let hosts: Vec<_> = many.parts.iter().map(|part| part.host.hostname.clone().unwrap()).collect();
+        assert_eq!(hosts, names.iter().map(|name| format!("h{name}")).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_interrupted_slice_is_missed_until_it_is_resumed() {
+    let simulated = Simulated::of("quick");
+    assert_eq!(simulated.run("1/2", "1", "").status, 0);
+    assert_eq!(simulated.run("2/2", "2", "interrupt=3").status, 1);
+    let merged = simulated.merge(&["1", "2"]);
+    assert_eq!(merged.status, 3);
+    let told = format!("slice 2/2 in {} has 3 of 6 runs", simulated.path("2"));
+    assert!(merged.stderr.contains(&told), "{}", merged.stderr);
+    let rest = migbench(&["run", "--resume", &simulated.path("2"), "--simulate"]);
+    assert_eq!(rest.status, 0, "{}", rest.stderr);
+    assert_eq!(simulated.merge(&["2", "1"]).status, 0);
+    assert_eq!(simulated.run("1/1", "whole", "").status, 0);
+    assert_eq!(simulated.data("merged").records, simulated.data("whole").records);
+}
+
+#[test]
+fn slices_of_unlike_hosts_or_other_plans_are_not_merged() {
+    let simulated = Simulated::of("quick");
+    for (slice, name, simulation) in
+        [("1/2", "1", ""), ("2/2", "2", "cpu=Another"), ("2/2", "2c", "cores=3"), ("2/3", "2of3", "")]
+    {
+        assert_eq!(simulated.run(slice, name, simulation).status, 0);
+    }
+    let other = Simulated::of("trackers");
+    assert_eq!(other.run("2/2", "2", "").status, 0);
+    for (with, words) in [
+        (simulated.path("2"), "the CPU is "),
+        (simulated.path("2c"), "the number of CPUs is "),
+        (simulated.path("2of3"), "the number of slices is 2 in one and 3 in the other"),
+        (other.path("2"), "the plan is "),
+        (simulated.path("1"), "both hold slice 1/2"),
+    ] {
+        let merged = simulated.path("merged");
+        assert_refused(&["merge", "--simulated", "-o", &merged, &simulated.path("1"), &with], 5, words);
+        assert!(!Path::new(&merged).exists());
+    }
+}
+
+#[test]
+fn an_empty_slice_is_a_directory_without_records() {
+    let simulated = Simulated::of("quick");
+    for name in ["1", "2", "3"] {
+        let outcome = simulated.run(&format!("{name}/3"), name, "");
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    }
+    assert_eq!(simulated.data("3").records, []);
+    assert_eq!(simulated.merge(&["1", "2"]).status, 0, "it is not missed");
 }
 
 #[test]
