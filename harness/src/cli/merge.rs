@@ -31,7 +31,8 @@ pub struct Merge {
     /// The run directory to make, which must not hold records yet.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Merge although slices or runs are missing; the report says how many.
+    /// Merge although slices or runs are missing. The report says how many, and the exit status is 1, since what is missing is
+    /// not proven.
     #[arg(long)]
     partial: bool,
     #[command(flatten)]

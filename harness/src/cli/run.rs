@@ -49,7 +49,8 @@ pub struct Run {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["suite", "set", "filter", "repeat", "time_budget"])]
     plan: Option<PathBuf>,
     /// The slice of the plan that runs here: number N, from 1, of M. Comparisons stay whole.
-    #[arg(long, value_name = "slice:N/M", requires = "plan")]
+    // A required argument that conflicts with one that is there is not asked for: hence both rules.
+    #[arg(long, value_name = "slice:N/M", requires = "plan", conflicts_with = "suite")]
     partition: Option<Slice>,
     /// The run directory itself, which must not hold records yet; without it results/<UTC time>-<suite>/.
     #[arg(short, long, value_name = "DIR")]

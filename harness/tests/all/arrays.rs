@@ -111,7 +111,9 @@ fn two_slices_of_real_guests_merge_into_one_run() {
     assert_refused(&["run", "--resume", &merged], 2, "was merged and cannot be resumed");
     let partial = directory("partial");
     let outcome = migbench(&["merge", &slices[0], "--partial", "-o", &partial]);
-    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    // As of an interrupted suite: what is missing is not proven.
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("slice 2/2 with 2 runs is missing"), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("2 of 4 planned runs are recorded"), "{}", outcome.stdout);
     assert_eq!(RunData::load(partial).unwrap().records.len(), 2);
 }
@@ -279,7 +281,8 @@ fn plans_are_not_edited_nor_overwritten() {
     }
     assert_refused(&["run", "--plan", &plan, "--partition", "slice:3/2"], 2, "there is no slice 3 of 2");
     assert_refused(&["run", "--plan", &plan, "--repeat", "2"], 2, "--repeat");
-    assert_refused(&["run", &suite, "--partition", "slice:1/2"], 2, "--plan");
+    assert_refused(&["run", &suite, "--partition", "slice:1/2", "--dry-run"], 2, "--partition");
+    assert_refused(&["run", "--partition", "slice:1/2", "--dry-run"], 2, "--plan");
 }
 
 /// Path to value, of everything in a YAML document but lists' places.
