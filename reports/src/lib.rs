@@ -20,6 +20,7 @@ pub mod frozen;
 #[cfg(test)]
 mod golden;
 pub mod histogram;
+pub mod judge;
 pub mod manifest;
 pub mod measure;
 pub mod merge;

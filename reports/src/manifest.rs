@@ -105,6 +105,26 @@ pub struct Canary {
     pub socket: f64,
 }
 
+impl Manifest {
+    /// The command that made the run directory, as typed in a shell.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        self.command_words().join(" ")
+    }
+
+    /// Its words, quoted where a shell takes that.
+    #[must_use]
+    pub fn command_words(&self) -> Vec<String> {
+        let plain = |word: &str| {
+            !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%".contains(c))
+        };
+        let quote = |word: &String| {
+            if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        };
+        self.command.iter().map(quote).collect()
+    }
+}
+
 /// Cells that differ in one axis only, one of them the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {

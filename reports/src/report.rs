@@ -119,13 +119,7 @@ impl Report {
     /// Its words, quoted where a shell takes that.
     #[must_use]
     pub fn command_words(&self) -> Vec<String> {
-        let plain = |word: &str| {
-            !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%".contains(c))
-        };
-        let quote = |word: &String| {
-            if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-        };
-        self.manifest.command.iter().map(quote).collect()
+        self.manifest.command_words()
     }
 }
 

@@ -11,6 +11,7 @@ mod document;
 mod draft;
 pub mod error;
 pub mod estimate;
+pub mod gate;
 pub mod key;
 mod layer;
 mod matrix;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::Cell;
 use crate::error::SuiteError;
 use crate::estimate;
+use crate::gate::{self, Gate};
 use crate::matrix;
 use crate::order;
 use crate::suite::Suite;
@@ -34,6 +35,9 @@ pub struct Plan {
     pub comparisons: Vec<Comparison>,
     /// All runs in the order in which they happen.
     pub order: Vec<PlannedRun>,
+    /// The metrics that decide whether something became worse. They are judged by and not measured: the hash leaves them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
 }
 
 /// Cells that are compared with each other.
@@ -104,6 +108,10 @@ impl Plan {
                 comparisons.push(comparison);
             }
         }
+        // What the command line sets may rename the cells of a gate, which then has nothing to say.
+        if !suite.overridden {
+            gate::check(&suite.gates, &comparisons)?;
+        }
         let hash = hash(&suite.name, suite.seed, &comparisons);
         if let Some((place, regex)) = &suite.filter {
             let ids: Vec<String> =
@@ -127,6 +135,7 @@ impl Plan {
             repetitions: suite.repetitions,
             order: order::of(&comparisons, suite.repetitions, suite.seed),
             comparisons,
+            gates: suite.gates.iter().map(|(_, gate)| gate.clone()).collect(),
         })
     }
 
@@ -154,6 +163,7 @@ impl Plan {
             repetitions,
             comparisons,
             order,
+            gates: Vec::new(),
         }
     }
 

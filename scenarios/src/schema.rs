@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cell::{Backing, Cache, Codec, Engine, Estimate, Proof, Tracker, Transport};
 use crate::comparison::COMPARISON_KEYS;
+use crate::gate::{GATE_KEYS, METRICS, MOST};
 use crate::key::{KEYS, Key};
 use crate::suite::{SUITE_KEYS, WORKLOAD_KEYS};
 use migbench_workloads::settings::{Content, Program, Sharing};
@@ -38,6 +39,15 @@ pub fn suite() -> Value {
         };
         comparison.insert((*name).to_owned(), schema);
     }
+    let gate = |name: &str| about(GATE_KEYS, name);
+    let metrics: Vec<&str> = METRICS.iter().map(|(name, _)| *name).collect();
+    let mut gates = Map::new();
+    gates.insert("metric".to_owned(), json!({ "enum": metrics, "description": gate("metric") }));
+    let floor = json!({ "anyOf": [{ "type": "string" }, { "type": "number", "minimum": 0 }], "description": gate("floor") });
+    gates.insert("floor".to_owned(), floor);
+    gates.insert("cells".to_owned(), text(gate("cells")));
+    let mut gates = table(gates);
+    gates["required"] = json!(["metric", "floor"]);
     let mut own_workload = table(own_workload);
     own_workload["required"] = json!(["base"]);
     let properties = json!({
@@ -50,6 +60,7 @@ pub fn suite() -> Value {
         "defaults": cell,
         "workload": { "type": "object", "additionalProperties": own_workload },
         "comparison": { "type": "array", "items": table(comparison), "minItems": 1 },
+        "gate": { "type": "array", "items": gates, "maxItems": MOST, "description": suite("gate") },
     });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -10,6 +10,7 @@ use crate::comparison::Spec;
 use crate::document::{self, Data, Field, Node};
 use crate::draft::Assignment;
 use crate::error::{Problem, SuiteError, listed, nearest};
+use crate::gate::{self, Gate};
 use crate::layer::{self, Entry, Layer, Workloads};
 use crate::place::Place;
 use crate::plan::Plan;
@@ -26,6 +27,7 @@ pub const SUITE_KEYS: &[(&str, &str)] = &[
     ("defaults", "table: values for every cell"),
     ("workload", "tables: workloads of the suite's own"),
     ("comparison", "tables: what is compared"),
+    ("gate", "tables, at most six: which metrics decide whether something became worse"),
 ];
 
 /// Keys of a `[workload.<name>]` beside the workload settings, with what they take.
@@ -52,6 +54,7 @@ pub struct Suite {
     pub(crate) own: Workloads,
     pub(crate) defaults: Layer,
     pub(crate) specs: Vec<Spec>,
+    pub(crate) gates: Vec<(Place, Gate)>,
     pub(crate) filter: Option<(Place, Regex)>,
     /// Whether values were set by the command line: then parts of the file may be without effect.
     pub(crate) overridden: bool,
@@ -137,6 +140,9 @@ impl Suite {
             own,
             defaults,
             specs,
+            gates: get("gate").map_or(Ok(Vec::new()), |field| {
+                gate::read(field.node.list("gate", "tables, written [[gate]]")?)
+            })?,
             filter: None,
             overridden: false,
         })

@@ -1,8 +1,10 @@
 //! The command line: one sub-command per file, arguments and output only.
 
 mod artifact;
+mod compare;
 mod doctor;
 mod export;
+mod gate;
 mod list;
 mod merge;
 mod migrate;
@@ -23,6 +25,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migbench_reports::artifact::ArtifactError;
 use migbench_reports::frozen::PlanFileError;
+use migbench_reports::judge::JudgeError;
+use migbench_reports::judge::accepted::AcceptError;
 use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
 use migbench_scenarios::SuiteError;
@@ -42,6 +46,8 @@ pub enum Exit {
     Usage,
     /// All is well as far as it goes, and it is too little.
     TooLittle,
+    /// Something became worse.
+    Regression,
     /// Two things that do not go together.
     NotComparable,
 }
@@ -53,6 +59,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => Self::from(1),
             Exit::Usage => Self::from(2),
             Exit::TooLittle => Self::from(3),
+            Exit::Regression => Self::from(4),
             Exit::NotComparable => Self::from(5),
         }
     }
@@ -68,6 +75,9 @@ Examples:
   migbench show results/slow               its runs; with a run's id its rounds and errors
   migbench export results/slow --format junit,openmetrics -o ci
                                            for dashboards and CI servers
+  migbench compare results/monday results/tuesday
+                                           two directories, cell by cell
+  migbench gate results/base results/new   did a gated metric become worse? 0 no, 4 yes, 3 can't tell
   migbench plan nightly -o plan.json       for many machines: run --plan on each, then merge
   migbench reproduce bhardwaj2019          a published result beside ours
   migbench artifact results/slow           packed for reviewers: records, report, hashes, instructions
@@ -98,6 +108,8 @@ enum Command {
     Migrate(migrate::Migrate),
     Track(track::Track),
     Report(report::Report),
+    Compare(compare::Compare),
+    Gate(gate::Gate),
     Show(show::Show),
     Export(export::Export),
     Reproduce(reproduce::Reproduce),
@@ -118,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Migrate(command) => command.execute(),
         Command::Track(command) => command.execute(),
         Command::Report(command) => command.execute(),
+        Command::Compare(command) => command.execute(),
+        Command::Gate(command) => command.execute(),
         Command::Show(command) => command.execute(),
         Command::Export(command) => command.execute(),
         Command::Reproduce(command) => command.execute(),
@@ -140,9 +154,11 @@ fn status(error: &anyhow::Error) -> Exit {
     let suite = error.downcast_ref::<SuiteRunError>();
     let plan = error.downcast_ref::<PlanFileError>();
     let merge = error.downcast_ref::<MergeError>();
+    let judge = error.downcast_ref::<JudgeError>();
     if suite.is_some_and(SuiteRunError::is_incomparable)
         || plan.is_some_and(PlanFileError::is_incomparable)
         || merge.is_some_and(MergeError::is_incomparable)
+        || judge.is_some_and(JudgeError::is_incomparable)
     {
         return Exit::NotComparable;
     }
@@ -156,11 +172,19 @@ fn status(error: &anyhow::Error) -> Exit {
         || error.downcast_ref().is_some_and(ArtifactError::is_usage)
         || plan.is_some()
         || merge.is_some()
+        || judge.is_some()
+        || error.is::<AcceptError>()
+        || error.is::<UsageError>()
         || error.is::<ArrayError>()
         || error.is::<SuiteError>()
         || error.is::<Refusal>();
     if usage { Exit::Usage } else { Exit::Failure }
 }
+
+/// Arguments that are each right and together are not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
 
 /// An error with its causes, each once: many a message holds its cause's already.
 fn told(error: &anyhow::Error) -> String {

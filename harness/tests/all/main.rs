@@ -10,6 +10,7 @@ mod epochs;
 mod faults;
 mod formats;
 mod guest;
+mod judge;
 mod migrations;
 mod phases;
 mod programs_compute;

@@ -2,6 +2,7 @@
 //! it claims.
 
 use migbench_scenarios::cell::{Backing, Cache, Codec, Engine, Estimate, Proof, Tracker, Transport};
+use migbench_scenarios::gate::{GATE_KEYS, METRICS};
 use migbench_scenarios::key::KEYS;
 use migbench_scenarios::{COMPARISON_KEYS, SUITE_KEYS, Suite, WORKLOAD_KEYS, shipped};
 use migbench_workloads::catalogue;
@@ -39,7 +40,7 @@ fn every_key_of_a_cell_is_documented() {
 
 #[test]
 fn every_other_key_is_documented() {
-    let all = SUITE_KEYS.iter().chain(WORKLOAD_KEYS).chain(COMPARISON_KEYS);
+    let all = SUITE_KEYS.iter().chain(WORKLOAD_KEYS).chain(COMPARISON_KEYS).chain(GATE_KEYS);
     let missing: Vec<String> = all
         .map(|(name, about)| format!("| `{name}` | {about} |"))
         .filter(|row| !FORMAT.contains(row))
@@ -61,6 +62,7 @@ fn every_word_is_documented() {
         words(Transport::ALL),
         words(Estimate::ALL),
         words(Proof::ALL),
+        words(METRICS),
         catalogue::ALL.iter().map(|named| named.name).collect(),
         shipped::SHIPPED.iter().map(|(name, _)| *name).collect(),
     ];

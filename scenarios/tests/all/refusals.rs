@@ -529,3 +529,41 @@ fn phases() {
       |          ^^^^^^
     "#);
 }
+
+#[test]
+fn gates() {
+    let gate = |lines: &str| refused(&format!("{HEAD}{COMPARISON}[[gate]]\n{lines}\n"));
+    let fine = "metric = \"total_time\"\nfloor = \"5ms\"";
+    expand(&format!("{HEAD}{COMPARISON}[[gate]]\n{fine}\n")).unwrap();
+    for (lines, words) in [
+        (
+            "metric = \"total_tme\"\nfloor = \"5ms\"",
+            "t.toml:7:10: `total_tme` is not a value of `metric` (did you mean `total_time`?)",
+        ),
+        ("metric = \"dirty_rate\"\nfloor = 1", "`dirty_rate` is not a value of `metric`"),
+        (
+            "metric = \"total_time\"",
+            "t.toml:6:1: [[gate]] has no `floor`: the change below which nothing counts",
+        ),
+        ("floor = \"5ms\"", "[[gate]] has no `metric`"),
+        ("metric = \"total_time\"\nfloor = 5", "`floor` takes a time with its unit as text"),
+        ("metric = \"traffic\"\nfloor = \"5ms\"", "`floor`: "),
+        ("metric = \"amplification\"\nfloor = \"5ms\"", "`floor` takes a number"),
+        ("metric = \"amplification\"\nfloor = -1", "a floor is not negative"),
+    ] {
+        let message = gate(lines);
+        assert!(message.contains(words), "{message}");
+    }
+    for (lines, words) in [
+        ("flor = 1", "unknown key `flor` in [[gate]] (did you mean `floor`?)"),
+        ("cells = \"(\"", "not a regular expression"),
+        ("cells = \"idle\"", "the gate for total_time of idle looks at no cell that migrates a guest"),
+        ("[[gate]]\nmetric = \"total_time\"\nfloor = \"1s\"", "a second gate for total_time"),
+    ] {
+        let message = gate(&format!("{fine}\n{lines}"));
+        assert!(message.contains(words), "{message}");
+    }
+    let seven: String = (0..7).map(|n| format!("[[gate]]\n{fine}\ncells = \"full{n}?\"\n")).collect();
+    let message = refused(&format!("{HEAD}{COMPARISON}{seven}"));
+    assert!(message.contains("7 gates; a suite has at most 6"), "{message}");
+}

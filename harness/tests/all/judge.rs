@@ -1,0 +1,234 @@
+//! `migbench compare` and `migbench gate` as CI meets them: exit statuses and what is printed. The records are those of the
+//! kept reference run, laid out anew: scaled, and as the two sides of one directory.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{Migbench, Outcome};
+use serde_json::{Value, json};
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../reports/reference/quick");
+
+fn migbench(directory: &Path, arguments: &[&str]) -> Outcome {
+    Migbench::new().current_dir(directory).args(arguments).run()
+}
+
+/// The reference run, with what bears a name of its own set.
+struct Reference {
+    manifest: Value,
+    records: Vec<Value>,
+}
+
+impl Reference {
+    fn read() -> Self {
+        let text = |name: &str| std::fs::read_to_string(format!("{REFERENCE}/{name}")).unwrap();
+        let mut manifest: Value = serde_json::from_str(&text("manifest.json")).unwrap();
+        manifest["plan"]["gates"] = json!([
+            { "metric": "total_time", "floor": 0.005 },
+            { "metric": "downtime", "floor": 0.002 },
+        ]);
+        let records = text("runs.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Self { manifest, records }
+    }
+
+    /// Timed runs of this engine take longer.
+    fn slower(mut self, engine: &str, factor: f64) -> Self {
+        self.records
+            .iter_mut()
+            .filter(|record| record["cell"]["engine"] == engine)
+            .for_each(|record| slow(record, factor));
+        self
+    }
+
+    /// Each cell twice, as `migbench ab` writes it; the new side takes longer by this factor.
+    fn sides(mut self, factor: f64) -> Self {
+        let comparisons = self.manifest["comparisons"].take();
+        let mut pairs = Vec::new();
+        for comparison in comparisons.as_array().unwrap() {
+            for planned in comparison["cells"].as_array().unwrap() {
+                let name = planned["id"].as_str().unwrap();
+                let on = |side: &str| {
+                    let mut cell = planned["cell"].clone();
+                    cell["side"] = json!(side);
+                    json!({ "id": format!("{name}/{side}"), "cell": cell })
+                };
+                pairs.push(json!({
+                    "name": name, "compare": "side", "baseline": format!("{name}/base"),
+                    "cells": [on("base"), on("new")],
+                }));
+            }
+        }
+        self.manifest["comparisons"] = json!(pairs);
+        let mut records = Vec::new();
+        for record in &self.records {
+            for (side, factor) in [("base", 1.0), ("new", factor)] {
+                let mut record = record.clone();
+                let (comparison, engine) =
+                    (record["comparison"].as_str().unwrap(), record["cell"]["engine"].as_str().unwrap());
+                record["comparison"] = json!(format!("{comparison}/{engine}"));
+                record["run_id"] = json!(format!("{}-{side}", record["run_id"].as_str().unwrap()));
+                record["cell"]["side"] = json!(side);
+                slow(&mut record, factor);
+                records.push(record);
+            }
+        }
+        self.records = records;
+        self
+    }
+
+    /// Begun later than the others.
+    fn later(mut self) -> Self {
+        self.manifest["started"] = json!("2031-02-03T04:05:06Z");
+        self
+    }
+
+    fn write(self, path: PathBuf) -> PathBuf {
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("manifest.json"), self.manifest.to_string()).unwrap();
+        let lines: String = self.records.iter().map(|record| format!("{record}\n")).collect();
+        std::fs::write(path.join("runs.jsonl"), lines).unwrap();
+        path
+    }
+}
+
+fn slow(record: &mut Value, factor: f64) {
+    for metric in ["total_time", "downtime"] {
+        if let Some(value) = record["metrics"][metric]["value"].as_f64() {
+            record["metrics"][metric]["value"] = json!(value * factor);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_says(outcome: &Outcome, status: i32, words: &[&str]) {
+    let all = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(outcome.status, status, "{all}");
+    for word in words {
+        assert!(all.contains(word), "no {word:?} in {all}");
+    }
+    assert!(all.lines().all(|line| line.chars().count() <= 160), "{all}");
+}
+
+#[test]
+fn two_directories_are_compared_cell_by_cell() {
+    let scratch = tempfile::tempdir().unwrap();
+    Reference::read().write(scratch.path().join("a"));
+    Reference::read().slower("delta", 1.5).write(scratch.path().join("b"));
+    let outcome = migbench(scratch.path(), &["compare", "a", "b"]);
+    assert_says(&outcome, 0, &["write-heavy/delta", "total time", "1.500", "too few", "Holm"]);
+    assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 100), "{}", outcome.stdout);
+    let one = migbench(scratch.path(), &["compare", "a", "b", "--metric", "encode_time"]);
+    assert_says(&one, 0, &["encoding"]);
+    assert!(!one.stdout.contains("total time"));
+    assert_says(
+        &migbench(scratch.path(), &["compare", "a", "b", "--metric", "encod_time"]),
+        2,
+        &["did you mean `encode_time`"],
+    );
+}
+
+#[test]
+fn other_plans_and_other_hosts_are_not_comparable() {
+    let scratch = tempfile::tempdir().unwrap();
+    Reference::read().write(scratch.path().join("a"));
+    let mut other = Reference::read();
+    other.manifest["host"]["kernel"] = json!("5.10.0");
+    other.write(scratch.path().join("host"));
+    let mut other = Reference::read();
+    other.manifest["comparisons"][0]["cells"][1]["cell"]["vcpus"] = json!(2);
+    other.write(scratch.path().join("plan"));
+    for command in ["compare", "gate"] {
+        assert_says(&migbench(scratch.path(), &[command, "a", "host"]), 5, &["kernel is", "5.10.0"]);
+        assert_says(&migbench(scratch.path(), &[command, "a", "plan"]), 5, &["different plans", "vcpus"]);
+    }
+    assert_says(&migbench(scratch.path(), &["compare", "a", "host", "--different-hosts"]), 0, &["note: "]);
+    assert_says(&migbench(scratch.path(), &["compare", "a", "plan", "--different-plans"]), 0, &["note: "]);
+    assert_says(&migbench(scratch.path(), &["compare", "a", "nowhere"]), 2, &["is this a run directory?"]);
+}
+
+#[test]
+fn the_gate_passes_what_is_alike() {
+    let scratch = tempfile::tempdir().unwrap();
+    Reference::read().sides(1.0).write(scratch.path().join("ab"));
+    assert_says(
+        &migbench(scratch.path(), &["gate", "ab"]),
+        0,
+        &["fine       total_time", "fine       downtime", "PASS"],
+    );
+}
+
+#[test]
+fn an_alarm_needs_fresh_samples_to_stand() {
+    let scratch = tempfile::tempdir().unwrap();
+    Reference::read().sides(1.1).write(scratch.path().join("ab"));
+    Reference::read().sides(1.1).later().write(scratch.path().join("again"));
+    Reference::read().sides(1.0).later().write(scratch.path().join("alike"));
+    let first = migbench(scratch.path(), &["gate", "ab"]);
+    assert_says(
+        &first,
+        3,
+        &["ALARM      total_time: +10.0 %", "NOT CONFIRMED", "migbench gate ab --confirm ab-again"],
+    );
+    let confirmed = migbench(scratch.path(), &["gate", "ab", "--confirm", "again"]);
+    assert_says(
+        &confirmed,
+        4,
+        &["WORSE      total_time: +10.0 %", "commits: ", "cells, 4 of 4", "REGRESSION", "made by: "],
+    );
+    let not = migbench(scratch.path(), &["gate", "ab", "--confirm", "alike"]);
+    assert_says(&not, 0, &["fine       total_time: 0.0 %", "PASS"]);
+    let itself = migbench(scratch.path(), &["gate", "ab", "--confirm", "ab"]);
+    assert_says(&itself, 2, &["was not begun after what it is to confirm"]);
+    assert_says(
+        &migbench(scratch.path(), &["gate", "ab", "--confirm", "again,alike"]),
+        2,
+        &["--confirm takes one directory"],
+    );
+}
+
+#[test]
+fn a_known_change_is_silenced_until_its_day_and_printed_meanwhile() {
+    let scratch = tempfile::tempdir().unwrap();
+    Reference::read().sides(1.1).write(scratch.path().join("ab"));
+    let accept = |metric: &str, until: &str| {
+        migbench(
+            scratch.path(),
+            &["gate", "accept", "--metric", metric, "--reason", "checksums", "--until", until],
+        )
+    };
+    assert_says(&accept("total_time", "2999-12-31"), 0, &["accepted in results/history/accepted.toml"]);
+    assert_says(&accept("downtime", "2999-12-31"), 0, &[]);
+    let gate = || migbench(scratch.path(), &["gate", "ab"]);
+    assert_says(&gate(), 0, &["accepted: total_time until 2999-12-31: checksums", "accepted   total_time"]);
+    assert_says(&accept("total_tim", "2999-12-31"), 2, &["is not a metric that a suite can gate"]);
+    assert_says(&accept("total_time", "2001-01-01"), 2, &["has passed"]);
+    let file = scratch.path().join("results/history/accepted.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("2999-12-31", "2001-01-01");
+    std::fs::write(&file, text).unwrap();
+    assert_says(&gate(), 3, &["expired and is ignored: total_time", "ALARM      total_time"]);
+}
+
+#[test]
+fn a_host_that_changed_is_no_regression() {
+    let scratch = tempfile::tempdir().unwrap();
+    Reference::read().write(scratch.path().join("a"));
+    let mut slow = Reference::read().slower("full", 1.5).slower("delta", 1.5);
+    for record in &mut slow.records {
+        let copy = record["metrics"]["canary_copy"]["value"].as_f64().unwrap();
+        record["metrics"]["canary_copy"]["value"] = json!(copy / 3.0);
+    }
+    slow.write(scratch.path().join("b"));
+    let outcome = migbench(scratch.path(), &["gate", "a", "b"]);
+    assert_says(&outcome, 3, &["HOST CHANGED", "host: host copies moved by -66.7 %"]);
+}
+
+#[test]
+fn what_can_not_be_judged_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut without = Reference::read();
+    without.manifest["plan"]["gates"] = json!([]);
+    without.write(scratch.path().join("a"));
+    Reference::read().sides(1.0).write(scratch.path().join("ab"));
+    assert_says(&migbench(scratch.path(), &["gate", "a", "a"]), 2, &["declares no [[gate]]"]);
+    assert_says(&migbench(scratch.path(), &["gate", "a"]), 2, &["was not made by `migbench ab`"]);
+    assert_says(&migbench(scratch.path(), &["gate", "a", "ab"]), 2, &["holds both sides already"]);
+}

@@ -1,0 +1,317 @@
+//! Tests of the gate on made-up records whose truth is known.
+
+use migbench_scenarios::cell::Side;
+use migbench_scenarios::gate::Gate;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::accepted::{Acceptance, Accepted};
+use super::gate::{Judgement, Outcome, Verdict, judge};
+use super::measurement::{Allowed, Measurement};
+use crate::manifest::PlannedCell;
+use crate::record::Record;
+use crate::sample::{self, Sample};
+use crate::store::RunData;
+
+pub fn gate(metric: &str, floor: f64) -> Gate {
+    Gate { metric: metric.to_owned(), floor, cells: None }
+}
+
+fn data(manifest: crate::manifest::Manifest, records: Vec<Record>) -> RunData {
+    RunData { path: "results/some".into(), manifest, records, truncated: None }
+}
+
+fn plan_with(gates: &[Gate]) -> serde_json::Value {
+    serde_json::json!({
+        "suite": "quick", "description": "", "analysis": "", "time_budget": "", "hash": "", "seed": 1,
+        "repetitions": 1, "comparisons": [], "order": [], "gates": gates,
+    })
+}
+
+/// Times a factor for everything that takes time.
+fn scaled(record: &mut Record, factor: f64) {
+    for name in ["total_time", "downtime", "blackout", "cpu_source"] {
+        if let Some(metric) = record.metrics.get_mut(name) {
+            metric.value *= factor;
+        }
+    }
+}
+
+/// A directory of `runs` runs of each cell, total time times `factor(engine, repetition)`.
+pub fn apart(runs: u32, factor: impl Fn(&str, u32) -> f64) -> RunData {
+    let mut manifest = sample::manifest();
+    manifest.plan = plan_with(&[gate("total_time", 0.005)]);
+    let mut records = Vec::new();
+    for workload in ["read-heavy", "write-heavy"] {
+        for engine in ["full", "delta"] {
+            records.push(Sample::new(workload, engine).verification(Some(true)).build());
+            for repetition in 1..=runs {
+                let mut record = Sample::new(workload, engine).repetition(repetition).build();
+                scaled(&mut record, factor(engine, repetition));
+                records.push(record);
+            }
+        }
+    }
+    data(manifest, records)
+}
+
+/// The same of `migbench ab`, `factor(side, repetition)`.
+pub fn ab(runs: u32, factor: impl Fn(Side, u32) -> f64) -> RunData {
+    let mut manifest = sample::manifest();
+    manifest.plan = plan_with(&[gate("total_time", 0.005)]);
+    manifest.comparisons = Vec::new();
+    let mut records = Vec::new();
+    for workload in ["read-heavy", "write-heavy"] {
+        for engine in ["full", "delta"] {
+            let name = format!("{workload}/{engine}");
+            let mut cells = Vec::new();
+            for side in [Side::Base, Side::New] {
+                let mut cell = sample::cell(workload, engine);
+                cell.side = Some(side);
+                cells.push(PlannedCell { id: format!("{name}/{side}"), cell: cell.clone() });
+                let of = |sample: Sample| {
+                    let name = name.clone();
+                    let cell = cell.clone();
+                    sample.with(|record| (record.comparison, record.cell) = (name, cell)).build()
+                };
+                records.push(of(Sample::new(workload, engine).verification(Some(true))));
+                for repetition in 1..=runs {
+                    let mut record = of(Sample::new(workload, engine).repetition(repetition));
+                    scaled(&mut record, factor(side, repetition));
+                    records.push(record);
+                }
+            }
+            manifest.comparisons.push(crate::manifest::Comparison {
+                baseline: format!("{name}/base"),
+                name,
+                compare: "side".to_owned(),
+                cells,
+                analysis: String::new(),
+            });
+        }
+    }
+    data(manifest, records)
+}
+
+/// Scatter of a few percent, the same for the same arguments.
+fn noise(percent: f64, seed: u64) -> impl Fn() -> f64 {
+    let generator = std::cell::RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed));
+    move || {
+        let normal = crate::stats::normal::value_at(generator.borrow_mut().random_range(1e-9..1.0));
+        (normal * percent / 100.0).exp()
+    }
+}
+
+fn noisy(change: f64, percent: f64, seed: u64, runs: u32) -> RunData {
+    let noise = noise(percent, seed);
+    ab(runs, |side, _| if side == Side::New { change * noise() } else { noise() })
+}
+
+fn verdict(first: &RunData, fresh: Option<&RunData>) -> Judgement {
+    let first = Measurement::of_one(first).unwrap();
+    let fresh = fresh.map(|fresh| Measurement::of_one(fresh).unwrap());
+    judge(&first, fresh.as_ref(), &Accepted::default()).unwrap()
+}
+
+#[test]
+fn the_same_build_passes() {
+    let judgement = verdict(&noisy(1.0, 3.0, 1, 10), None);
+    assert_eq!(judgement.verdict, Verdict::Fine, "{judgement:?}");
+    assert_eq!(judgement.verdict.status(), 0);
+}
+
+#[test]
+fn an_alarm_stands_only_if_fresh_samples_confirm_it() {
+    let slow = noisy(1.05, 3.0, 2, 10);
+    let first = verdict(&slow, None);
+    assert_eq!((first.verdict, first.verdict.status()), (Verdict::Unconfirmed, 3));
+    let confirmed = verdict(&slow, Some(&noisy(1.05, 3.0, 3, 10)));
+    assert_eq!((confirmed.verdict, confirmed.verdict.status()), (Verdict::Regression, 4));
+    assert_eq!(confirmed.first_alarms.len(), 1);
+    // The fresh samples are alike: what was first seen was chance.
+    let not = verdict(&slow, Some(&noisy(1.0, 3.0, 4, 10)));
+    assert_eq!((not.verdict, not.first_alarms.len()), (Verdict::Fine, 1));
+    // And fresh samples that say nothing leave it open.
+    let open = verdict(&slow, Some(&noisy(1.0, 40.0, 5, 6)));
+    assert_eq!(open.verdict, Verdict::NotEnough);
+}
+
+#[test]
+fn fresh_samples_never_raise_an_alarm_of_their_own() {
+    let judgement = verdict(&noisy(1.0, 3.0, 1, 10), Some(&noisy(1.2, 3.0, 2, 10)));
+    assert_eq!((judgement.verdict, judgement.first_alarms.len()), (Verdict::Fine, 0));
+}
+
+#[test]
+fn a_faster_build_passes() {
+    assert_eq!(verdict(&noisy(0.8, 3.0, 1, 10), None).verdict, Verdict::Fine);
+}
+
+#[test]
+fn a_noisy_host_does_not_pass_for_a_good_commit() {
+    let judgement = verdict(&noisy(1.0, 40.0, 1, 6), None);
+    assert_eq!((judgement.verdict, judgement.verdict.status()), (Verdict::NotEnough, 3));
+    let Outcome::NotEnough { runs: Some(runs) } = judgement.gates[0].outcome else { panic!("{judgement:?}") };
+    assert!(runs > 20, "{runs}");
+    assert_eq!(verdict(&ab(1, |_, _| 1.0), None).verdict, Verdict::NotEnough);
+}
+
+#[test]
+fn what_is_small_is_no_regression() {
+    // Two percent, and as sure as can be.
+    assert_eq!(verdict(&noisy(1.02, 0.5, 1, 20), None).verdict, Verdict::Fine);
+    // Ten percent, and less than the floor.
+    let mut data = noisy(1.1, 3.0, 1, 10);
+    data.manifest.plan = plan_with(&[gate("total_time", 0.5)]);
+    assert_eq!(verdict(&data, None).verdict, Verdict::Fine);
+}
+
+#[test]
+fn more_of_a_rate_is_better() {
+    let of = |factor: f64| {
+        let mut data = noisy(1.0, 3.0, 1, 10);
+        data.manifest.plan = plan_with(&[gate("throughput_steady", 100.0)]);
+        let noise = noise(2.0, 9);
+        for record in &mut data.records {
+            let change = if record.cell.side == Some(Side::New) { factor } else { 1.0 };
+            record.metrics.get_mut("throughput_steady").unwrap().value *= noise() * change;
+        }
+        verdict(&data, None)
+    };
+    let (more, less) = (of(1.1), of(0.9));
+    assert_eq!((more.verdict, less.verdict), (Verdict::Fine, Verdict::Unconfirmed));
+    assert!(more.gates[0].ratio > 1.0 && less.gates[0].ratio < 1.0 && less.gates[0].worse_by > 0.0);
+    let (low, high) = less.gates[0].bounds;
+    assert!(low.unwrap() < less.gates[0].ratio && less.gates[0].ratio < high.unwrap());
+}
+
+#[test]
+fn a_changed_host_is_never_a_regression() {
+    let slow = |seed| {
+        let mut data = noisy(1.2, 3.0, seed, 10);
+        data.records.iter_mut().step_by(2).for_each(|record| record.flags.push("cpu_stolen".to_owned()));
+        data
+    };
+    let judgement = verdict(&slow(1), Some(&slow(2)));
+    assert_eq!((judgement.verdict, judgement.verdict.status()), (Verdict::HostChanged, 3));
+}
+
+#[test]
+fn failed_proofs_are_no_matter_of_speed() {
+    let mut data = noisy(1.0, 3.0, 1, 10);
+    data.records[0].verified = Some(false);
+    assert_eq!(verdict(&data, None).verdict, Verdict::Unsound);
+}
+
+#[test]
+fn accepted_changes_are_left_out() {
+    let slow = noisy(1.2, 3.0, 1, 10);
+    let measurement = Measurement::of_one(&slow).unwrap();
+    let accept = |cell: Option<&str>| {
+        let one = Acceptance {
+            metric: "total_time".to_owned(),
+            cell: cell.map(str::to_owned),
+            reason: "checksums".to_owned(),
+            until: "2031-01-31".to_owned(),
+        };
+        Accepted { current: vec![one], expired: Vec::new() }
+    };
+    let whole = judge(&measurement, None, &accept(None)).unwrap();
+    assert_eq!((whole.verdict, &whole.gates[0].outcome), (Verdict::Fine, &Outcome::Accepted));
+    // Of four cells the three others still raise it.
+    let one = judge(&measurement, None, &accept(Some("write-heavy/full"))).unwrap();
+    assert_eq!((one.verdict, one.gates[0].cells.len()), (Verdict::Unconfirmed, 3));
+    assert_eq!(one.gates[0].left_out, [("write-heavy/full".to_owned(), "accepted".to_owned())]);
+}
+
+#[test]
+fn capped_cells_and_missing_metrics_are_left_out_and_told() {
+    let mut data = noisy(1.0, 3.0, 1, 10);
+    data.records.push(
+        Sample::new("read-heavy", "full")
+            .capped()
+            .with(|r| {
+                r.comparison = "read-heavy/full".to_owned();
+                r.cell.side = Some(Side::New);
+            })
+            .build(),
+    );
+    data.records
+        .iter_mut()
+        .find(|r| r.comparison == "write-heavy/delta" && r.repetition == 3)
+        .unwrap()
+        .metrics
+        .remove("total_time");
+    let judgement = verdict(&data, None);
+    assert_eq!(judgement.gates[0].cells.len(), 2);
+    let why: Vec<_> = judgement.gates[0].left_out.iter().map(|(_, why)| why.as_str()).collect();
+    assert_eq!(
+        why,
+        [
+            "did not converge in 0 runs of base and 1 of new",
+            "lacks total_time in some runs: 9 and 9 of 10 and 10 have it"
+        ]
+    );
+}
+
+#[test]
+fn directories_that_stand_apart_are_judged_too() {
+    let of = |factor: f64, seed| {
+        let noise = noise(2.0, seed);
+        apart(10, move |_, _| factor * noise())
+    };
+    let (base, same, slow) = (of(1.0, 1), of(1.0, 2), of(1.08, 3));
+    let judged = |new: &RunData| {
+        let measurement = Measurement::of_two(&base, new, Allowed::default()).unwrap();
+        judge(&measurement, None, &Accepted::default()).unwrap().verdict
+    };
+    assert_eq!((judged(&same), judged(&slow)), (Verdict::Fine, Verdict::Unconfirmed));
+}
+
+#[test]
+fn a_suite_without_gates_can_not_be_judged() {
+    let mut data = noisy(1.0, 3.0, 1, 10);
+    data.manifest.plan = serde_json::json!({});
+    let measurement = Measurement::of_one(&data).unwrap();
+    let error = judge(&measurement, None, &Accepted::default()).unwrap_err();
+    assert!(error.to_string().contains("declares no [[gate]]"), "{error}");
+}
+
+#[test]
+fn the_stage_that_moved_is_named() {
+    let mut data = noisy(1.0, 1.0, 1, 10);
+    let noise = noise(2.0, 8);
+    for record in data.records.iter_mut().filter(|record| record.cell.side == Some(Side::New)) {
+        scaled(record, 1.06);
+        record.rounds.iter_mut().for_each(|round| round.encode_time += 0.01 * noise());
+    }
+    let judgement = verdict(&data, None);
+    let stages: Vec<_> = judgement.gates[0].stages.iter().map(|moved| moved.stage).collect();
+    assert_eq!(stages, ["encode"]);
+    assert!((judgement.gates[0].stages[0].seconds - 0.02).abs() < 1e-3);
+}
+
+#[test]
+fn an_alarm_tells_everything_in_a_hundred_columns() {
+    let slow = noisy(1.05, 3.0, 2, 10);
+    let (first, again) = (Measurement::of_one(&slow).unwrap(), noisy(1.05, 3.0, 3, 10));
+    let fresh = Measurement::of_one(&again).unwrap();
+    let accepted = Accepted::default();
+    let judgement = judge(&first, Some(&fresh), &accepted).unwrap();
+    let text = judgement.text(&first, Some(&fresh), &accepted, "migbench ab quick");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+/// What the rules promise, on normal scatter of 4 % in four cells of ten blocks: rare false alarms, and 5 % found.
+#[test]
+fn false_alarms_are_rare_and_five_percent_are_found() {
+    let judged = |change: f64, seed: u64| {
+        verdict(&noisy(change, 4.0, 2 * seed, 10), Some(&noisy(change, 4.0, 2 * seed + 1, 10))).verdict
+    };
+    let count = |change: f64, wanted: Verdict| (0..40).filter(|seed| judged(change, *seed) == wanted).count();
+    assert_eq!(count(1.0, Verdict::Regression), 0);
+    let found = count(1.05, Verdict::Regression);
+    assert!(found >= 34, "{found} of 40");
+    assert_eq!(count(1.05, Verdict::Fine), 0);
+}

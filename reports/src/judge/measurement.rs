@@ -1,0 +1,418 @@
+//! Which runs stand against which. Two run directories of one plan on one class of host, or one directory that
+//! `migbench ab` made, become cells with a base and a new side.
+
+use std::path::PathBuf;
+
+use migbench_scenarios::Plan;
+use migbench_scenarios::cell::{Cell, Side};
+use migbench_scenarios::gate::Gate;
+
+use super::host::{self, HostChange};
+use crate::cells::{self, CellRuns};
+use crate::manifest::{Manifest, Tool};
+use crate::measure::Measure;
+use crate::record::{Record, Status};
+use crate::stats::Stratum;
+use crate::store::RunData;
+use crate::verification::Verification;
+
+/// Where one side comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The run directory.
+    pub path: PathBuf,
+    /// The program that ran the suite.
+    pub tool: Tool,
+    /// The program whose nodes ran, where that is another one.
+    pub binary: Option<String>,
+    /// The command that made the directory.
+    pub command: String,
+}
+
+impl Origin {
+    /// The commit as people name it: `0123abc`, with what makes it doubtful.
+    #[must_use]
+    pub fn commit(&self) -> String {
+        let commit = self.tool.commit.as_deref().unwrap_or("unknown");
+        let dirty = if self.tool.dirty == Some(true) { " with uncommitted changes" } else { "" };
+        match &self.binary {
+            Some(binary) => format!("nodes of {binary}, run by {commit}{dirty}"),
+            None => format!("{commit}{dirty}"),
+        }
+    }
+}
+
+/// The runs of a cell that are samples: timed, ended as planned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Runs<'a> {
+    /// Both sides of each block, (base, new): they ran one after the other, in an order that was drawn.
+    Blocks(Vec<(&'a Record, &'a Record)>),
+    /// Two groups that were made at different times.
+    Apart {
+        /// Of the base.
+        base: Vec<&'a Record>,
+        /// Of what is new.
+        new: Vec<&'a Record>,
+    },
+}
+
+impl<'a> Runs<'a> {
+    /// How many there are of each side.
+    #[must_use]
+    pub const fn count(&self) -> (usize, usize) {
+        match self {
+            Self::Blocks(blocks) => (blocks.len(), blocks.len()),
+            Self::Apart { base, new } => (base.len(), new.len()),
+        }
+    }
+
+    /// All of base, then all of new.
+    pub fn all(&self) -> impl Iterator<Item = &'a Record> + '_ {
+        let (blocks, base, new) = match self {
+            Self::Blocks(blocks) => (&blocks[..], &[][..], &[][..]),
+            Self::Apart { base, new } => (&[][..], &base[..], &new[..]),
+        };
+        let sides = [
+            blocks.iter().map(|(base, _)| *base).chain(base.iter().copied()).collect::<Vec<_>>(),
+            blocks.iter().map(|(_, new)| *new).chain(new.iter().copied()).collect(),
+        ];
+        sides.into_iter().flatten()
+    }
+
+    /// A figure of these runs, for a stratified test. Blocks in which a side lacks it are left out.
+    #[must_use]
+    pub fn stratum(&self, figure: impl Fn(&Record) -> Option<f64>) -> Stratum {
+        match self {
+            Self::Blocks(blocks) => Stratum::Pairs(
+                blocks.iter().filter_map(|(base, new)| Some((figure(base)?, figure(new)?))).collect(),
+            ),
+            Self::Apart { base, new } => {
+                let of = |runs: &[&Record]| runs.iter().filter_map(|run| figure(run)).collect();
+                Stratum::Samples { base: of(base), new: of(new) }
+            }
+        }
+    }
+}
+
+/// A cell with both sides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellPair<'a> {
+    /// `comparison/label`, as in the plan; without the side.
+    pub id: String,
+    /// Name of its comparison.
+    pub comparison: String,
+    /// The base's parameters.
+    pub cell: &'a Cell,
+    /// The columns that its comparison shows.
+    pub columns: &'static [Measure],
+    /// The samples.
+    pub runs: Runs<'a>,
+    /// Runs of base and new that a limit forced to switch over.
+    pub capped: (usize, usize),
+}
+
+/// Two sides, ready to be judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement<'a> {
+    /// Name of the suite.
+    pub suite: String,
+    /// What its suite says is to be judged.
+    pub gates: Vec<Gate>,
+    /// What was there.
+    pub base: Origin,
+    /// What may be worse.
+    pub new: Origin,
+    /// Cells that both sides ran.
+    pub cells: Vec<CellPair<'a>>,
+    /// Whether both sides ran in the same blocks.
+    pub interleaved: bool,
+    /// Why the hosts of both sides were not the same one, or not quiet.
+    pub host: Vec<HostChange>,
+    /// What was not sound on the new side: failed runs, and proofs that failed or are missing.
+    pub unsound: Vec<String>,
+    /// What else a reader should know.
+    pub notes: Vec<String>,
+}
+
+/// Differences that are tolerated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Compare the cells that both plans have.
+    pub different_plans: bool,
+    /// Compare hosts of different classes.
+    pub different_hosts: bool,
+}
+
+/// Why two sides can't be laid beside each other.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum JudgeError {
+    /// Other cells were measured.
+    #[error(
+        "{} and {} were made by different plans: {what}; measure both with the same suite and the same --set{}",
+        .base.display(), .new.display(), told(*.flag, "to compare the cells that both have")
+    )]
+    Plans {
+        /// The first directory.
+        base: PathBuf,
+        /// The second one.
+        new: PathBuf,
+        /// The first difference.
+        what: String,
+        /// The flag that allows it, where there is one.
+        flag: Option<&'static str>,
+    },
+    /// Other machines.
+    #[error(
+        "{} and {} were measured on different classes of hosts: {what}{}",
+        .base.display(), .new.display(), told(*.flag, "to compare them all the same")
+    )]
+    Hosts {
+        /// The first directory.
+        base: PathBuf,
+        /// The second one.
+        new: PathBuf,
+        /// The first difference.
+        what: String,
+        /// The flag that allows it, where there is one.
+        flag: Option<&'static str>,
+    },
+    /// One directory without sides.
+    #[error(
+        "{} has no sides: it was not made by `migbench ab`; name two run directories, or make one with both sides",
+        .path.display()
+    )]
+    NoSides {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Two sides in one of two directories.
+    #[error("{} holds both sides already: judge it by itself", .path.display())]
+    HasSides {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Nothing to decide by.
+    #[error(
+        "suite {suite} declares no [[gate]]: name the metrics that decide in its file, or use `migbench compare`"
+    )]
+    NoGates {
+        /// The suite.
+        suite: String,
+    },
+}
+
+impl JudgeError {
+    /// Whether what was named exists and does not go together.
+    #[must_use]
+    pub const fn is_incomparable(&self) -> bool {
+        matches!(self, Self::Plans { .. } | Self::Hosts { .. })
+    }
+}
+
+fn told(flag: Option<&'static str>, what: &str) -> String {
+    flag.map_or_else(String::new, |flag| format!(", or add {flag} {what}"))
+}
+
+impl<'a> Measurement<'a> {
+    /// Of two run directories.
+    ///
+    /// # Errors
+    /// [`JudgeError::Plans`], [`JudgeError::Hosts`], and [`JudgeError::HasSides`] for what `migbench ab` made.
+    pub fn of_two(base: &'a RunData, new: &'a RunData, allowed: Allowed) -> Result<Self, JudgeError> {
+        for data in [base, new] {
+            if sided(&data.manifest) {
+                return Err(JudgeError::HasSides { path: data.path.clone() });
+            }
+        }
+        let mut notes = Vec::new();
+        if let Some(difference) = plans(base, new, allowed.different_plans) {
+            if !allowed.different_plans {
+                return Err(difference);
+            }
+            notes.push(difference.to_string());
+        }
+        if let Some(difference) = hosts(base, new, allowed.different_hosts) {
+            if !allowed.different_hosts {
+                return Err(difference);
+            }
+            notes.push(difference.to_string());
+        }
+        let (base_sorted, _) = cells::sort(&base.manifest, &base.records);
+        let (new_sorted, _) = cells::sort(&new.manifest, &new.records);
+        let mut pairs = Vec::new();
+        for comparison in &base_sorted {
+            let Some(other) = new_sorted.iter().find(|other| other.plan.name == comparison.plan.name) else {
+                continue;
+            };
+            let columns = crate::measure::columns(comparison);
+            for runs in &comparison.cells {
+                let id = id_of(&comparison.plan.cells, runs);
+                let partner = other.cells.iter().find(|partner| id_of(&other.plan.cells, partner) == id);
+                let Some(partner) = partner.filter(|_| runs.skipped.is_none()) else { continue };
+                if partner.skipped.is_some() {
+                    continue;
+                }
+                pairs.push(CellPair {
+                    id,
+                    comparison: comparison.plan.name.clone(),
+                    cell: runs.cell,
+                    columns,
+                    runs: Runs::Apart { base: runs.ok.clone(), new: partner.ok.clone() },
+                    capped: (runs.capped.len(), partner.capped.len()),
+                });
+            }
+        }
+        let mut measurement = Self {
+            suite: base.manifest.suite.clone(),
+            gates: gates(&base.manifest),
+            base: origin(base, None),
+            new: origin(new, None),
+            cells: pairs,
+            interleaved: false,
+            host: Vec::new(),
+            unsound: unsound(new, None),
+            notes,
+        };
+        measurement.host = host::changes(&measurement.cells, measurement.interleaved);
+        Ok(measurement)
+    }
+
+    /// Of one directory that `migbench ab` made.
+    ///
+    /// # Errors
+    /// [`JudgeError::NoSides`].
+    pub fn of_one(data: &'a RunData) -> Result<Self, JudgeError> {
+        if !sided(&data.manifest) {
+            return Err(JudgeError::NoSides { path: data.path.clone() });
+        }
+        let (sorted, _) = cells::sort(&data.manifest, &data.records);
+        let mut pairs = Vec::new();
+        for comparison in &sorted {
+            let side = |side| comparison.cells.iter().find(|runs| runs.cell.side == Some(side));
+            let (Some(base), Some(new)) = (side(Side::Base), side(Side::New)) else { continue };
+            if base.skipped.is_some() || new.skipped.is_some() {
+                continue;
+            }
+            let partner = |run: &&'a Record| {
+                new.ok.iter().find(|other| other.repetition == run.repetition).map(|new| (*run, *new))
+            };
+            pairs.push(CellPair {
+                id: comparison.plan.name.clone(),
+                comparison: comparison.plan.name.clone(),
+                cell: base.cell,
+                columns: crate::measure::columns(comparison),
+                runs: Runs::Blocks(base.ok.iter().filter_map(partner).collect()),
+                capped: (base.capped.len(), new.capped.len()),
+            });
+        }
+        let mut measurement = Self {
+            suite: data.manifest.suite.clone(),
+            gates: gates(&data.manifest),
+            base: origin(data, Some(Side::Base)),
+            new: origin(data, Some(Side::New)),
+            cells: pairs,
+            interleaved: true,
+            host: Vec::new(),
+            unsound: unsound(data, Some(Side::New)),
+            notes: Vec::new(),
+        };
+        measurement.host = host::changes(&measurement.cells, measurement.interleaved);
+        Ok(measurement)
+    }
+
+    /// Timed runs of a cell at least, on either side.
+    #[must_use]
+    pub fn repetitions(&self) -> usize {
+        self.cells.iter().map(|cell| cell.runs.count()).map(|(base, new)| base.min(new)).min().unwrap_or(0)
+    }
+}
+
+fn sided(manifest: &Manifest) -> bool {
+    manifest.comparisons.iter().flat_map(|c| &c.cells).any(|planned| planned.cell.side.is_some())
+}
+
+fn id_of(planned: &[crate::manifest::PlannedCell], runs: &CellRuns<'_>) -> String {
+    planned
+        .iter()
+        .find(|planned| planned.cell == *runs.cell)
+        .map_or_else(String::new, |planned| planned.id.clone())
+}
+
+/// What the plan says is to be judged; nothing, in a directory of a version that knew of no gates.
+fn gates(manifest: &Manifest) -> Vec<Gate> {
+    serde_json::from_value::<Plan>(manifest.plan.clone()).map(|plan| plan.gates).unwrap_or_default()
+}
+
+fn origin(data: &RunData, side: Option<Side>) -> Origin {
+    let cells = || data.manifest.comparisons.iter().flat_map(|c| &c.cells).map(|planned| &planned.cell);
+    let binary = cells().find(|cell| cell.side == side).and_then(|cell| cell.binary.clone());
+    Origin {
+        path: data.path.clone(),
+        tool: data.manifest.tool.clone(),
+        binary,
+        command: data.manifest.command_line(),
+    }
+}
+
+fn unsound(data: &RunData, side: Option<Side>) -> Vec<String> {
+    let (comparisons, _) = cells::sort(&data.manifest, &data.records);
+    let mut unsound = Verification::of(&comparisons, &data.records).alarms;
+    let of_side = |record: &&Record| side.is_none() || record.cell.side == side;
+    let failed: Vec<_> =
+        data.records.iter().filter(of_side).filter(|record| record.status == Status::Failed).collect();
+    if let Some(first) = failed.first() {
+        let why = first.error.as_ref().map_or("", |error| &error.message);
+        let number = crate::quantity::count(failed.len(), "run");
+        unsound.push(format!("{number} failed on the new side, the first of them {}: {why}", first.run_id));
+    }
+    unsound
+}
+
+/// The first difference of two plans: a cell that only one has, or that is another one. Which program's nodes run is
+/// what is compared, and no difference.
+fn plans(base: &RunData, new: &RunData, anyhow: bool) -> Option<JudgeError> {
+    let cells = |data: &RunData| {
+        let of = |c: &crate::manifest::Comparison| {
+            let name = c.name.clone();
+            c.cells
+                .iter()
+                .map(move |p| (name.clone(), p.id.clone(), Cell { binary: None, ..p.cell.clone() }))
+                .collect::<Vec<_>>()
+        };
+        data.manifest.comparisons.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let (before, after) = (cells(base), cells(new));
+    let differs = |(name, id, cell): &(String, String, Cell)| {
+        let Some((.., other)) = after.iter().find(|(n, i, _)| n == name && i == id) else {
+            return Some(format!("only the first has the cell {id}"));
+        };
+        (cell != other).then(|| format!("the cell {id} differs in {}", difference(cell, other)))
+    };
+    let extra = || {
+        let new = after.iter().find(|(n, i, _)| !before.iter().any(|(name, id, _)| n == name && i == id))?;
+        Some(format!("only the second has the cell {}", new.1))
+    };
+    let what = before.iter().find_map(differs).or_else(extra)?;
+    let flag = (!anyhow).then_some("--different-plans");
+    Some(JudgeError::Plans { base: base.path.clone(), new: new.path.clone(), what, flag })
+}
+
+/// The names of the parameters that two cells do not share.
+fn difference(a: &Cell, b: &Cell) -> String {
+    let of = |cell: &Cell| serde_json::to_value(cell).unwrap_or_default();
+    let (a, b) = (of(a), of(b));
+    let keys = a.as_object().into_iter().flatten().filter(|(key, value)| b.get(key) != Some(value));
+    keys.map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn hosts(base: &RunData, new: &RunData, anyhow: bool) -> Option<JudgeError> {
+    let pairs = base.manifest.host.class().into_iter().zip(new.manifest.host.class());
+    let ((what, was), (_, is)) = pairs.into_iter().find(|((_, was), (_, is))| was != is)?;
+    let what = format!("{what} is {was} there and {is} here");
+    let flag = (!anyhow).then_some("--different-hosts");
+    Some(JudgeError::Hosts { base: base.path.clone(), new: new.path.clone(), what, flag })
+}
+
+#[cfg(test)]
+#[path = "measurement_tests.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! Tests of what stands against what.
+
+use super::*;
+use crate::judge::gate_tests::{ab, apart};
+use crate::sample;
+
+#[test]
+fn two_directories_give_the_cells_that_both_have() {
+    let (base, new) = (apart(6, |_, _| 1.0), apart(7, |_, _| 1.0));
+    let measurement = Measurement::of_two(&base, &new, Allowed::default()).unwrap();
+    let ids: Vec<_> = measurement.cells.iter().map(|cell| cell.id.as_str()).collect();
+    assert_eq!(ids, ["full", "delta", "full", "delta"]);
+    assert_eq!(measurement.cells[0].runs.count(), (6, 7));
+    assert_eq!((measurement.interleaved, measurement.repetitions()), (false, 6));
+    assert_eq!(measurement.gates.len(), 1);
+}
+
+#[test]
+fn other_plans_and_hosts_are_refused_unless_told() {
+    let (base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+    new.manifest.comparisons[0].cells[1].cell.vcpus = 2;
+    let error = Measurement::of_two(&base, &new, Allowed::default()).unwrap_err();
+    assert!(error.to_string().contains("the cell delta differs in vcpus"), "{error}");
+    let allowed = Allowed { different_plans: true, ..Allowed::default() };
+    let measurement = Measurement::of_two(&base, &new, allowed).unwrap();
+    assert!(
+        measurement.notes[0].contains("differs in vcpus") && !measurement.notes[0].contains("--different")
+    );
+
+    new.manifest = base.manifest.clone();
+    new.manifest.host.kernel = Some("6.13.0".to_owned());
+    let error = Measurement::of_two(&base, &new, Allowed::default()).unwrap_err();
+    assert!(error.to_string().contains("kernel is 6.12.0 there and 6.13.0 here"), "{error}");
+    let allowed = Allowed { different_hosts: true, ..Allowed::default() };
+    assert!(Measurement::of_two(&base, &new, allowed).is_ok());
+}
+
+#[test]
+fn another_build_is_no_other_plan() {
+    let (base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+    for planned in new.manifest.comparisons.iter_mut().flat_map(|c| &mut c.cells) {
+        planned.cell.binary = Some("/opt/new".to_owned());
+    }
+    for record in &mut new.records {
+        record.cell.binary = Some("/opt/new".to_owned());
+    }
+    let measurement = Measurement::of_two(&base, &new, Allowed::default()).unwrap();
+    assert_eq!(measurement.cells[0].runs.count(), (6, 6));
+    assert_eq!(measurement.new.commit(), "nodes of /opt/new, run by 0123abc");
+}
+
+#[test]
+fn one_directory_is_two_sides_in_blocks() {
+    let data = ab(6, |_, _| 1.0);
+    let measurement = Measurement::of_one(&data).unwrap();
+    let ids: Vec<_> = measurement.cells.iter().map(|cell| cell.id.as_str()).collect();
+    assert_eq!(ids, ["read-heavy/full", "read-heavy/delta", "write-heavy/full", "write-heavy/delta"]);
+    let Runs::Blocks(blocks) = &measurement.cells[0].runs else { panic!("not in blocks") };
+    assert!(blocks.iter().all(|(base, new)| base.repetition == new.repetition));
+    assert_eq!(blocks[0].0.cell.side, Some(Side::Base));
+}
+
+#[test]
+fn sides_and_directories_are_not_mixed() {
+    let (two, one) = (apart(6, |_, _| 1.0), ab(6, |_, _| 1.0));
+    assert!(matches!(Measurement::of_one(&two), Err(JudgeError::NoSides { .. })));
+    assert!(matches!(Measurement::of_two(&two, &one, Allowed::default()), Err(JudgeError::HasSides { .. })));
+}
+
+#[test]
+fn a_new_side_that_fails_is_not_sound() {
+    let (base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+    assert_eq!(Measurement::of_two(&base, &new, Allowed::default()).unwrap().unsound, Vec::<String>::new());
+    new.records
+        .push(sample::Sample::new("write-heavy", "full").repetition(9).failed("precopy", "gone").build());
+    let unsound = Measurement::of_two(&base, &new, Allowed::default()).unwrap().unsound;
+    assert_eq!(unsound, ["1 run failed on the new side, the first of them write-heavy-full-9: gone"]);
+}
