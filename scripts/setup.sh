@@ -61,7 +61,7 @@ has_qemu() { command -v qemu-system-x86_64 >/dev/null; }
 has_latex() {
     local package
     command -v pdflatex >/dev/null && command -v kpsewhich >/dev/null || return 1
-    for package in booktabs.sty pgfplots.sty graphicx.sty textcomp.sty; do
+    for package in booktabs.sty pgfplots.sty graphicx.sty lmodern.sty textcomp.sty; do
         kpsewhich "$package" >/dev/null || return 1
     done
 }

@@ -86,14 +86,15 @@ fn options(style: Style, shape: Shape) -> String {
 }
 
 fn panel(panel: &Panel, size: Size) -> String {
-    let (width, height) = match size {
-        Size::Wide => ("0.98\\linewidth", "5.2cm"),
-        Size::Half => ("0.49\\linewidth", "5cm"),
-        Size::Third => ("0.325\\linewidth", "3.6cm"),
+    let (width, height, text_width) = match size {
+        Size::Wide => ("0.98\\linewidth", "5.2cm", "0.7\\linewidth"),
+        Size::Half => ("0.49\\linewidth", "5cm", "0.3\\linewidth"),
+        Size::Third => ("0.325\\linewidth", "3.6cm", "0.16\\linewidth"),
     };
     let mut out =
         format!("\\begin{{tikzpicture}}\n\\begin{{axis}}[width={width},height={height},font=\\scriptsize,\n");
-    out.push_str("  title style={font=\\scriptsize\\bfseries,align=center,yshift=-1.5ex},axis on top,\n");
+    out.push_str("  title style={font=\\scriptsize\\bfseries,align=center,yshift=-1.5ex},\n");
+    out.push_str("  tick label style={font=\\tiny},\n");
     out.push_str("  tick align=outside,tick pos=left,grid=major,grid style={black!10},xminorticks=false,yminorticks=false,\n");
     let heading =
         [&panel.title, &panel.subtitle].into_iter().filter(|line| !line.is_empty()).map(|line| text(line));
@@ -124,7 +125,7 @@ fn panel(panel: &Panel, size: Size) -> String {
     if let Some(note) = &panel.note {
         let _ = writeln!(
             out,
-            "\\node[font=\\scriptsize\\itshape,align=center,text width=0.8\\linewidth] at (rel axis cs:0.5,0.5) {{{}}};",
+            "\\node[font=\\scriptsize\\itshape,align=center,text width={text_width}] at (rel axis cs:0.5,0.5) {{{}}};",
             text(note)
         );
     }
@@ -170,6 +171,7 @@ fn series(series: &Series, panel: &Panel) -> String {
             );
         }
     } else if !series.points.is_empty() {
+        out += &band(series, &colour);
         let steps = if series.shape == Shape::Steps { ",const plot" } else { "" };
         let coordinates: Vec<_> =
             inside(&series.points, panel).map(|point| format!("({},{})", point.x, point.y)).collect();
@@ -187,7 +189,9 @@ fn series(series: &Series, panel: &Panel) -> String {
         }
     }
     for point in &series.points {
-        out += &whiskers(point);
+        if series.shape != Shape::Steps {
+            out += &whiskers(point);
+        }
         if let (Shape::Bars, Some(value)) = (series.shape, &point.text) {
             let _ = writeln!(
                 out,
@@ -195,6 +199,21 @@ fn series(series: &Series, panel: &Panel) -> String {
                 panel.x.low,
                 point.y + 0.28,
                 text(value)
+            );
+        }
+    }
+    out
+}
+
+/// From the lowest to the highest within each step, pale under the curve.
+fn band(series: &Series, colour: &str) -> String {
+    let mut out = String::new();
+    for pair in series.points.windows(2).filter(|_| series.shape == Shape::Steps) {
+        if let ([from, until], Some((low, high))) = (pair, pair[0].y_range) {
+            let _ = writeln!(
+                out,
+                "\\fill[{colour}!25] (axis cs:{},{low}) rectangle (axis cs:{},{high});",
+                from.x, until.x
             );
         }
     }

@@ -13,7 +13,7 @@ use crate::report::Report;
 
 /// What a document must have before `\begin{document}`.
 pub const PREAMBLE: &str = r"\usepackage[T1]{fontenc}
-\usepackage{textcomp}
+\usepackage{lmodern,textcomp}
 \usepackage{booktabs}
 \usepackage{graphicx}
 \usepackage{pgfplots}

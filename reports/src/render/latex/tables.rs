@@ -14,7 +14,7 @@ pub fn table(table: &Table, suite: &str, about: &str, label: &str) -> String {
     let mut out =
         String::from("\\begin{table}[!htbp]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n");
     let title = if table.title == suite { suite.to_owned() } else { format!("{suite}, {}", table.title) };
-    let _ = writeln!(out, "\\caption{{{}: {}.}}\\label{{{label}}}", text(&title), text(about));
+    let _ = writeln!(out, "\\caption{{{}: {}.}}\\label{{{label}}}\\vspace{{4pt}}", text(&title), text(about));
     // Narrower than the text it stays as it is, wider it shrinks.
     out.push_str("\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n");
     let _ = writeln!(out, "\\begin{{tabular}}{{l{}}}\n\\toprule", "r".repeat(columns));
