@@ -12,7 +12,7 @@ use crate::metric::{MetricKey, Metrics};
 use crate::quantity;
 use crate::record::{Cause, GuestAt, Record, Stall, Stalls, Timeline};
 use crate::render::json::{self, Document};
-use crate::render::{Format, render};
+use crate::render::{Format, latex, render};
 use crate::report::Report;
 use crate::sample::{self, Sample};
 use crate::show;
@@ -359,6 +359,31 @@ fn formats_for_programs_have_the_numbers_of_those_for_people() {
             }
         }
     }
+}
+
+#[test]
+fn latex_has_every_figure_of_every_table() {
+    for (name, data) in all() {
+        let report = Report::of(&data);
+        let text = render(std::slice::from_ref(&report), Format::Latex, 100);
+        for figure in
+            shown(&report).flat_map(|table| &table.rows).flat_map(|row| row.figures.iter().flatten())
+        {
+            let parts = [&figure.difference, &figure.difference_spread, &figure.spread].into_iter().flatten();
+            for part in parts.chain([&figure.value]) {
+                assert!(text.contains(&latex::number(part)), "{name}: {part}");
+            }
+        }
+        // The same braces open and close, and every environment.
+        let count = |what: &str| text.matches(what).count();
+        assert_eq!(count("{") - count("\\{"), count("}") - count("\\}"), "{name}");
+        assert_eq!(
+            count("\\begin{") - 1,
+            count("\\end{"),
+            "{name}: one begins in the comment on the preamble"
+        );
+    }
+    insta::assert_snapshot!("latex_troubled", render(&[Report::of(&troubled())], Format::Latex, 100));
 }
 
 #[test]

@@ -60,8 +60,11 @@ fn a_minimal_document_compiles() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let report = scratch.path().join("report.tex");
-    let directory = reference();
-    migbench(&["report", directory.to_str().unwrap(), "--format", "latex", "-o", report.to_str().unwrap()]);
+    let (plain, hostile) = (reference(), scratch.path().join("hostile"));
+    renamed(&plain, &hostile, r"50%_{of} $a & #b^~\\d\\ \\end caf\u00e9 \u65e5 <|> --x");
+    let directories = [plain, hostile].map(|path| path.to_str().unwrap().to_owned());
+    let [first, second] = directories.each_ref().map(String::as_str);
+    migbench(&["report", first, second, "--format", "latex", "-o", report.to_str().unwrap()]);
     let document = format!(
         "\\documentclass[a4paper]{{article}}\n\\usepackage[margin=2cm]{{geometry}}\n{PREAMBLE}\\begin{{document}}\n\
          \\input{{report}}\n\\end{{document}}\n"
@@ -71,6 +74,21 @@ fn a_minimal_document_compiles() {
     let said = run(Command::new("pdflatex").args(arguments).current_dir(&scratch)).unwrap();
     assert!(said.contains("Output written on document.pdf"), "{said}");
     assert!(!said.contains("Missing character"), "{said}");
+}
+
+/// A copy of a run directory in which a comparison has another name, as it stands in JSON.
+fn renamed(from: &Path, into: &Path, name: &str) {
+    std::fs::create_dir(into).unwrap();
+    for file in ["manifest.json", "runs.jsonl"] {
+        let text = std::fs::read_to_string(from.join(file)).unwrap();
+        let old = |key: &str, space: &str| format!("\"{key}\":{space}\"write-heavy\"");
+        let text = text.replace(&old("comparison", ""), &format!("\"comparison\":\"{name}\""));
+        let text = text.replace(&old("name", " "), &format!("\"name\": \"{name}\""));
+        std::fs::write(into.join(file), text).unwrap();
+    }
+    let data = RunData::load(into).unwrap();
+    assert!(data.records.iter().any(|record| record.comparison.starts_with("50%")));
+    assert!(data.manifest.comparisons.iter().any(|comparison| comparison.name.starts_with("50%")));
 }
 
 const READER: &str = r#"

@@ -7,7 +7,7 @@ mod tables;
 
 use std::fmt::Write as _;
 
-use escape::text;
+pub use escape::{number, text};
 
 use crate::report::Report;
 
