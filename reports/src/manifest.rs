@@ -46,6 +46,9 @@ pub struct Manifest {
     /// What disturbed the machine when the suite started, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disturbances: Vec<String>,
+    /// Each time that the suite was gone on with after an interruption.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumptions: Vec<Resumption>,
     /// The program.
     pub tool: Tool,
     /// The command line that made the directory, program first.
@@ -123,6 +126,20 @@ impl Manifest {
         };
         self.command.iter().map(quote).collect()
     }
+}
+
+/// An interrupted suite that was gone on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resumption {
+    /// Records that were there.
+    pub records: u32,
+    /// The command line, program first.
+    pub command: Vec<String>,
+    /// When, UTC, RFC 3339.
+    pub started: String,
+    /// What disturbed the machine then, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disturbances: Vec<String>,
 }
 
 /// Cells that differ in one axis only, one of them the baseline.

@@ -142,6 +142,7 @@ pub fn merge(slices: &[RunData], partial: bool, command: Vec<String>) -> Result<
         skipped,
         host: shared(&hosts),
         disturbances: disturbances(&by_number),
+        resumptions: manifests().flat_map(|manifest| manifest.resumptions.iter().cloned()).collect(),
         command,
         started: manifests().map(|manifest| manifest.started.clone()).min().unwrap_or_default(),
         slice: None,

@@ -251,6 +251,7 @@ pub fn manifest() -> Manifest {
             ..Host::default()
         },
         disturbances: Vec::new(),
+        resumptions: Vec::new(),
         tool: Tool { version: "0.1.0".to_owned(), commit: Some("0123abc".to_owned()), dirty: Some(false) },
         command: ["migbench", "run", "quick"].map(str::to_owned).to_vec(),
         started: "2025-01-31T12:00:00Z".to_owned(),

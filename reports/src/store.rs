@@ -132,23 +132,25 @@ impl RunDirectory {
         Ok(Self { path, runs })
     }
 
-    /// Opens a directory that an interrupted suite left, to add what is missing. A last line that was cut off is taken
-    /// out: its run is made again.
+    /// Opens the directory that `there` was read from, to add what is missing. A last line that was cut off is taken out:
+    /// its run is made again. Nothing is changed before this, so that a directory that is refused stays as it was.
     ///
     /// # Errors
-    /// [`StoreError`], also where it holds no records.
-    pub fn reopen(path: impl Into<PathBuf>) -> Result<(Self, RunData), StoreError> {
-        let data = RunData::load_as(path, Accept::Simulated)?;
-        let path = data.path.clone();
+    /// [`StoreError::Unwritable`].
+    pub fn reopen(there: &RunData) -> Result<Self, StoreError> {
+        let path = there.path.clone();
         let file = path.join(RUNS);
         let failed = unwritable(&file);
-        let runs = OpenOptions::new().append(true).open(&file).map_err(&failed)?;
-        if data.truncated.is_some() {
-            let text = fs::read(&file).map_err(&failed)?;
+        let mut runs = OpenOptions::new().append(true).open(&file).map_err(&failed)?;
+        let text = fs::read(&file).map_err(&failed)?;
+        if there.truncated.is_some() {
             let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             runs.set_len(whole as u64).and_then(|()| runs.sync_all()).map_err(&failed)?;
+        } else if text.last().is_some_and(|&last| last != b'\n') {
+            // Cut off right before the end of the line: the record is whole, and the next one must not follow on its line.
+            runs.write_all(b"\n").map_err(&failed)?;
         }
-        Ok((Self { path, runs }, data))
+        Ok(Self { path, runs })
     }
 
     /// Where it is.
@@ -337,6 +339,23 @@ mod tests {
     }
 
     #[test]
+    fn goes_on_wherever_a_line_was_cut_off() {
+        let (_scratch, path) = filled();
+        let text = fs::read(path.join(RUNS)).unwrap();
+        let last = text.len() - text[..text.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap() - 1;
+        for cut in [0, 1, 2, 40, last - 1, last] {
+            fs::write(path.join(RUNS), &text[..text.len() - cut]).unwrap();
+            let there = RunData::load(&path).unwrap();
+            let mut directory = RunDirectory::reopen(&there).unwrap();
+            let next = Sample::new("write-heavy", "full").repetition(9).build();
+            directory.append(&next).unwrap();
+            let data = RunData::load(&path).unwrap();
+            assert_eq!((data.records.len(), data.truncated), (there.records.len() + 1, None), "cut by {cut}");
+            assert_eq!(data.records.last(), Some(&next));
+        }
+    }
+
+    #[test]
     fn names_the_line_of_a_damaged_record() {
         let (_scratch, path) = filled();
         let text = fs::read_to_string(path.join(RUNS)).unwrap();
@@ -374,7 +393,7 @@ mod tests {
     #[test]
     fn simulated_runs_are_read_only_by_those_who_ask_for_them() {
         let (_scratch, path) = filled();
-        let mut directory = RunDirectory::reopen(&path).unwrap().0;
+        let mut directory = RunDirectory::reopen(&RunData::load(&path).unwrap()).unwrap();
         let made_up = Sample::new("write-heavy", "full").with(|record| record.backend = Backend::Simulated);
         directory.append(&made_up.repetition(4).build()).unwrap();
         let error = RunData::load(&path).unwrap_err();
@@ -383,7 +402,7 @@ mod tests {
         // A directory says so by itself, before its first record.
         let (_scratch, path) = filled();
         let simulated = Manifest { backend: Backend::Simulated, ..manifest() };
-        RunDirectory::reopen(&path).unwrap().0.write_manifest(&simulated).unwrap();
+        RunDirectory::reopen(&RunData::load(&path).unwrap()).unwrap().write_manifest(&simulated).unwrap();
         assert!(matches!(RunData::load(&path), Err(StoreError::Simulated { .. })));
     }
 

@@ -97,6 +97,13 @@ pub enum Warning {
         /// How much faster it is: 1.2 is 20 %.
         ratio: f64,
     },
+    /// What disturbed the host when the suite was gone on with.
+    DisturbedLater {
+        /// Records that were there.
+        records: u32,
+        /// What it was.
+        text: String,
+    },
     /// The program had changes that no commit holds.
     Dirty,
 }
@@ -154,6 +161,9 @@ impl fmt::Display for Warning {
                  comparisons, each of which ran in one slice",
                 percent(*ratio - 1.0)
             ),
+            Self::DisturbedLater { records, text } => {
+                write!(f, "when the suite was resumed after {records} runs, {text}")
+            }
             Self::Dirty => f.write_str(
                 "made by a build with uncommitted changes: nobody can repeat it from the commit alone",
             ),
@@ -194,6 +204,11 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
     }
     warnings.extend(data.manifest.disturbances.iter().cloned().map(Warning::Disturbed));
     warnings.extend(unlike_hosts(&data.manifest.parts));
+    for resumption in &data.manifest.resumptions {
+        let later =
+            |text: &String| Warning::DisturbedLater { records: resumption.records, text: text.clone() };
+        warnings.extend(resumption.disturbances.iter().map(later));
+    }
     let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
     warnings.extend(flags(&timed));
     warnings.extend(link_rate(&timed));

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use migbench_reports::frozen::short;
-use migbench_reports::manifest::{self, Manifest, PlanSlice, Skipped};
+use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
 use migbench_reports::record::{Backend, Kind, Record, Round, Status};
-use migbench_reports::store::{RunDirectory, StoreError};
+use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
@@ -254,11 +254,22 @@ pub fn work(
     }
     listener.step(Step::Settled(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
+    let mut watch = Watch::new(cores);
     let (mut directory, done) = if job.resume {
-        let (directory, data) = RunDirectory::reopen(&job.directory)?;
-        refuse_other(job, &data.manifest, &host, testbed.backend())?;
-        listener.step(Step::Reopened(data.records.len()));
-        (directory, data.records.iter().map(|record| record.order).collect())
+        let there = RunData::load_as(&job.directory, Accept::Simulated)?;
+        refuse_other(job, &there.manifest, &host, testbed.backend(), &skipped)?;
+        let directory = RunDirectory::reopen(&there)?;
+        listener.step(Step::Reopened(there.records.len()));
+        watch.first = there.records.first().and_then(speeds_of);
+        let records = u32::try_from(there.records.len()).unwrap_or(u32::MAX);
+        if records < there.manifest.planned_runs {
+            let mut manifest = there.manifest;
+            let started = super::utc(testbed.date(there.records.len()));
+            let command = job.command.clone();
+            manifest.resumptions.push(Resumption { records, command, started, disturbances });
+            directory.write_manifest(&manifest)?;
+        }
+        (directory, there.records.iter().map(|record| record.order).collect())
     } else {
         let directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
         directory.write_manifest(&Manifest {
@@ -271,7 +282,6 @@ pub fn work(
     };
     let mut kept = done.len();
     let mut failed = 0;
-    let mut watch = Watch::new(cores);
     let runs = job.runs();
     for (number, planned) in runs.iter().copied() {
         let Some(cell) = job.plan.cell(planned).filter(|cell| !left_out(&cell.id)) else { continue };
@@ -332,6 +342,7 @@ fn refuse_other(
     there: &Manifest,
     host: &manifest::Host,
     backend: Backend,
+    skipped: &[Skipped],
 ) -> Result<(), SuiteRunError> {
     if !there.parts.is_empty() {
         return Err(SuiteRunError::Merged { path: job.directory.display().to_string() });
@@ -363,9 +374,14 @@ fn refuse_other(
             |part| format!("slice {} of plan {}", part.slice, short(&part.plan_hash)),
         )
     };
+    let left_out = |skipped: &[Skipped]| {
+        let ids: Vec<&str> = skipped.iter().map(|skipped| skipped.cell.as_str()).collect();
+        if ids.is_empty() { "empty".to_owned() } else { ids.join(", ") }
+    };
     let of_backend = |backend: Backend| backend.word().to_owned();
     let mut pairs = vec![
         ("backend", of_backend(there.backend), of_backend(backend)),
+        ("list of cells that are left out", left_out(&there.skipped), left_out(skipped)),
         ("part of the plan", part(&there.slice), part(&job.slice)),
         ("migbench", there.tool.build(), tool.build()),
     ];
@@ -377,6 +393,12 @@ fn refuse_other(
             Err(SuiteRunError::Differs { path: job.directory.display().to_string(), what, was, is })
         }
     }
+}
+
+/// What the host could do before the block of a record.
+fn speeds_of(record: &Record) -> Option<Speeds> {
+    let of = |key| metric::value(&record.metrics, key);
+    Some(Speeds { copy: of(MetricKey::CanaryCopy)?, socket: of(MetricKey::CanarySocket)? })
 }
 
 /// Looks at the host between runs and after each.
@@ -511,6 +533,7 @@ pub fn manifest(
         skipped,
         host,
         disturbances,
+        resumptions: Vec::new(),
         tool: this_tool(),
         command: job.command.clone(),
         started: super::now_utc(),
