@@ -439,3 +439,53 @@ fn settle(course: &mut Course, weight: f64) {
         at += round.duration;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn courses(spec: &str) -> Vec<Course> {
+        let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
+        let cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
+        let cell = cells.map(|planned| &planned.cell).find(|cell| cell.engine == Engine::Full).unwrap();
+        let simulation = spec.parse().unwrap();
+        (0..4_000).map(|seed| of(&simulation, cell, seed, false, 1.0, false)).collect()
+    }
+
+    fn variation(courses: &[Course], of: impl Fn(&Course) -> f64) -> f64 {
+        let count = float(courses.len() as u64);
+        let mean = courses.iter().map(&of).sum::<f64>() / count;
+        (courses.iter().map(|course| (of(course) / mean - 1.0).powi(2)).sum::<f64>() / count).sqrt()
+    }
+
+    fn total(course: &Course) -> f64 {
+        let ends = course.legs.last().map_or(0.0, |leg| leg.round.start + leg.round.duration);
+        ends + course.state + course.resume + course.word
+    }
+
+    #[test]
+    fn noise_is_as_wide_as_was_asked_for() {
+        let courses = courses("noise=0.1");
+        for (stage, found) in [
+            ("arm", variation(&courses, |course| course.arm)),
+            ("resume", variation(&courses, |course| course.resume)),
+            ("encode", variation(&courses, |course| course.legs[0].times.encode)),
+            ("send", variation(&courses, |course| course.legs[0].times.send)),
+            ("pages", variation(&courses, |course| float(course.legs[1].round.pages_full))),
+        ] {
+            assert!((found - 0.1).abs() < 0.006, "{stage}: {found}");
+        }
+        // Stages vary in part by themselves, which averages out a little.
+        let found = variation(&courses, total);
+        assert!((0.08..0.1).contains(&found), "total time: {found}");
+        assert!(variation(&courses, |course| float(course.legs[0].round.traffic)) == 0.0, "the first round");
+    }
+
+    #[test]
+    fn runs_of_a_block_share_what_is_the_blocks() {
+        let alone = courses("noise=0.0");
+        assert!(variation(&alone, total) < 1e-12);
+        let found = variation(&courses("noise=0.0,block-noise=0.1"), total);
+        assert!((found - 0.1).abs() < 0.006, "{found}");
+    }
+}
