@@ -11,6 +11,9 @@ use migbench_reports::store::RunData;
 
 use crate::support::{Migbench, skip};
 
+/// Values and how often each was recorded.
+type Values = Vec<(u64, u64)>;
+
 fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports/reference/quick")
 }
@@ -98,16 +101,18 @@ from hdrh.log import HistogramLogReader
 for path in sys.argv[1:]:
     reader = HistogramLogReader(path, HdrHistogram(1, 1 << 50, 3))
     while (one := reader.get_next_interval_histogram()) is not None:
-        values = [one.get_total_count(), one.get_max_value()]
-        values += [one.get_value_at_percentile(p) for p in (50, 90, 99, 99.9)]
-        print(json.dumps([path, values]))
+        highest = one.get_highest_equivalent_value
+        values = one.get_recorded_iterator()
+        print(json.dumps([path, [[highest(v.value_iterated_to), v.count_at_value_iterated_to] for v in values]]))
     reader.close()
 "#;
 
-/// What the reader above prints of a histogram.
-fn values(latencies: &Latencies) -> Vec<u64> {
-    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| latencies.value_at_quantile(q));
-    [latencies.len(), latencies.max()].into_iter().chain(quantiles).collect()
+/// What the reader above prints of a histogram: every value that was recorded, and how often.
+fn values(latencies: &Latencies) -> Values {
+    let recorded = latencies.iter_recorded();
+    recorded
+        .map(|step| (latencies.highest_equivalent(step.value_iterated_to()), step.count_at_value()))
+        .collect()
 }
 
 #[test]
@@ -135,10 +140,10 @@ fn hdrhistogram_of_pypi_reads_what_we_counted() {
     assert!(logs.len() >= 60, "{printed}");
 
     // By file, in the order of the runs.
-    let mut read: BTreeMap<String, Vec<Vec<u64>>> = BTreeMap::new();
+    let mut read: BTreeMap<String, Vec<Values>> = BTreeMap::new();
     let said = run(Command::new(&python).args(["-c", READER]).args(&logs)).unwrap();
     for line in said.lines() {
-        let (path, values): (String, Vec<u64>) = serde_json::from_str(line).unwrap();
+        let (path, values): (String, Values) = serde_json::from_str(line).unwrap();
         read.entry(path).or_default().push(values);
     }
     let mut compared = 0;
