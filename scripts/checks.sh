@@ -37,7 +37,7 @@ if [[ -f README.md ]]; then
 else
     breach "README.md is missing"
 fi
-for command in scripts/bench scripts/test scripts/setup.sh scripts/checks.sh .ci/run; do
+for command in scripts/bench scripts/test scripts/nightly scripts/gate-study scripts/setup.sh scripts/checks.sh .ci/run; do
     [[ -x $command ]] || breach "$command is not executable"
 done
 
@@ -61,7 +61,7 @@ done < <(sources | grep -vE '^(Cargo\.lock|LICENSE)')
 
 # The scripts themselves, where the checker is installed.
 if command -v shellcheck >/dev/null; then
-    shellcheck -x scripts/bench scripts/test scripts/*.sh .ci/run || breach "shellcheck complains"
+    shellcheck -x scripts/bench scripts/test scripts/nightly scripts/gate-study scripts/*.sh .ci/run || breach "shellcheck complains"
 fi
 
 if ((breaches)); then

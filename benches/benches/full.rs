@@ -181,6 +181,7 @@ impl Sending {
         let cell = Cell::default_for(Engine::StopAndCopy, "idle")?;
         let start = Instant::now();
         let sent = Precopy {
+            toll: migbench::burden::Toll::default(),
             ram: &self.ram,
             tracker: &mut NothingDirty,
             pause: &mut || Ok(()),

@@ -183,6 +183,7 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
         start_jitter: 0.0,
         verify: false,
         fault: None,
+        burden: None,
         guest_flags: 0,
         binary: std::env::current_exe()?,
     };

@@ -20,6 +20,7 @@ pub mod frozen;
 #[cfg(test)]
 mod golden;
 pub mod histogram;
+pub mod history;
 pub mod judge;
 pub mod manifest;
 pub mod measure;
@@ -39,6 +40,7 @@ pub mod show;
 pub mod stalled;
 pub mod stats;
 pub mod store;
+pub mod study;
 pub mod table;
 pub mod verification;
 pub mod warning;

@@ -49,8 +49,14 @@ pub struct Manifest {
     /// Each time that the suite was gone on with after an interruption.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumptions: Vec<Resumption>,
-    /// The program.
+    /// The program that worked off the suite.
     pub tool: Tool,
+    /// The builds whose nodes ran, each once; `binary` of a cell says which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub builds: Vec<Build>,
+    /// A cost that was planted to test the judge, and on which side: these are not the build's own figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<String>,
     /// The command line that made the directory, program first.
     pub command: Vec<String>,
     /// When the suite started, UTC, RFC 3339.
@@ -219,6 +225,31 @@ impl Comparison {
             analysis: own.clone(),
         }
     }
+}
+
+impl Manifest {
+    /// Version and commit of the build that `binary` of a cell names; of the program that worked off the suite without one.
+    #[must_use]
+    pub fn tool_of(&self, binary: Option<&str>) -> &Tool {
+        let named = |build: &&Build| binary.is_some_and(|binary| build.binary == binary);
+        self.builds.iter().find(named).map_or(&self.tool, |build| &build.tool)
+    }
+}
+
+/// The program whose nodes ran: this one, or one that a cell names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Build {
+    /// `binary` of the cells in question; `own` for cells without.
+    pub binary: String,
+    /// What kind of program it is: `migbench`.
+    pub program: String,
+    /// Version and commit.
+    #[serde(flatten)]
+    pub tool: Tool,
+    /// The language in which it was spoken to.
+    pub protocol: u32,
+    /// BLAKE3 of its file, in hexadecimal.
+    pub blake3: String,
 }
 
 /// The machine, as far as it can change a result.

@@ -264,6 +264,9 @@ pub struct Record {
     /// Conditions that weaken the sample: `not_steady`, `oversubscribed`, `fault_injected`, ...
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+    /// A cost that was planted into a stage to test the judge: these are not the build's own figures.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub planted: Option<String>,
     /// When the run started, UTC, RFC 3339.
     pub started: String,
     /// Seed of the guest, shared within a block.

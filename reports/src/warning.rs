@@ -182,6 +182,7 @@ fn advice(flag: &str) -> &'static str {
         }
         "cpu_stolen" => ": over 1 % of the time the hypervisor below gave the CPU to others",
         "cpu_throttled" => ": a CPU quota or heat slowed the host during the run",
+        "cost_planted" => ": a cost was planted into a stage; these are not the build's own figures",
         "fault_injected" => ": a fault was planted; these are no measurements",
         _ => "",
     }

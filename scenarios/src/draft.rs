@@ -22,7 +22,15 @@ impl Assignment {
     /// # Errors
     /// When there is no `=` in it.
     pub fn parse(text: &str) -> Result<Self, SuiteError> {
-        let place = Place::argument(&format!("--set {text}"));
+        Self::after("--set", text)
+    }
+
+    /// From the argument of another flag that takes `key=value`.
+    ///
+    /// # Errors
+    /// When there is no `=` in it.
+    pub fn after(flag: &str, text: &str) -> Result<Self, SuiteError> {
+        let place = Place::argument(&format!("{flag} {text}"));
         match text.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
                 Ok(Self { key: key.trim().to_owned(), value: value.trim().to_owned(), place })

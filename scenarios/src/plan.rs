@@ -167,6 +167,17 @@ impl Plan {
         }
     }
 
+    /// The same with another seed: other guests, in another order.
+    #[must_use]
+    pub fn reseeded(&self, seed: u64) -> Self {
+        Self {
+            seed,
+            hash: hash(&self.suite, seed, &self.comparisons),
+            order: order::of(&self.comparisons, self.repetitions, seed),
+            ..self.clone()
+        }
+    }
+
     /// The same suite with other comparisons.
     pub(crate) fn compare_anew(&mut self, comparisons: Vec<Comparison>) {
         self.hash = hash(&self.suite, self.seed, &comparisons);

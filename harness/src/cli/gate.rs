@@ -10,7 +10,7 @@ use super::{Exit, UsageError, print};
 use crate::runner::now_utc;
 
 /// Where accepted changes are kept, unless something else is said.
-const ACCEPTED: &str = "results/history/accepted.toml";
+pub(super) const ACCEPTED: &str = "results/history/accepted.toml";
 
 /// Decides whether a gated metric became worse: exit status 0 no, 4 yes, 3 not enough evidence.
 ///
@@ -153,7 +153,7 @@ impl Accept {
     }
 }
 
-fn today() -> String {
+pub(super) fn today() -> String {
     now_utc().chars().take(10).collect()
 }
 

@@ -8,11 +8,14 @@ use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
 
 use super::{Exit, print};
+use crate::burden::Burden;
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
+use crate::runner::builds::Builds;
 use crate::runner::lock::HostLock;
 use crate::runner::record::{self, Place};
 use crate::runner::run::{RunSpec, run};
+use crate::runner::suite::SuiteRunError;
 use crate::runner::{host, interrupt, now_utc, suite};
 
 const EXAMPLES: &str = "\
@@ -66,6 +69,9 @@ pub struct Migrate {
     /// A planted fault, for tests.
     #[arg(long, hide = true)]
     fault: Option<Fault>,
+    /// A planted cost, for tests.
+    #[arg(long, hide = true)]
+    plant: Option<Burden>,
     /// Flags of the guest, for tests.
     #[arg(long, hide = true, default_value_t = 0)]
     guest_flags: u32,
@@ -78,14 +84,17 @@ impl Migrate {
         drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
         let _lock = HostLock::take()?;
         admit(&cell)?;
+        let own = std::env::current_exe().context("cannot find this program's own file")?;
+        let builds = Builds::of_cells(std::iter::once(&cell), &own).map_err(SuiteRunError::Build)?;
         let spec = RunSpec {
             verify: self.verify && cell.engine.migrates(),
-            cell,
             seed: self.seed,
             start_jitter: 0.0,
             fault: self.fault,
+            burden: self.plant,
             guest_flags: self.guest_flags,
-            binary: std::env::current_exe().context("cannot find this program's own file")?,
+            binary: builds.program(&cell).map_err(SuiteRunError::Build)?,
+            cell,
         };
         let limit = suite::limit(&spec.cell);
         let outcome = run(&spec, limit, &mut |round| eprintln!("{}", line(round)))?;

@@ -1,10 +1,13 @@
 //! The command line: one sub-command per file, arguments and output only.
 
+mod ab;
 mod artifact;
 mod compare;
 mod doctor;
 mod export;
 mod gate;
+mod gate_study;
+mod history;
 mod list;
 mod merge;
 mod migrate;
@@ -70,6 +73,8 @@ Examples:
   migbench run quick                       both engines, two workloads, two to three minutes
   migbench run quick --set link.rate=500Mbit/s -o results/slow
                                            the same over a slower link, into that directory
+  migbench ab nightly --base binary=old/migbench --new binary=new/migbench
+                                           is the new build slower?
   migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
   migbench report results/slow             the table again, on any machine
   migbench show results/slow               its runs; with a run's id its rounds and errors
@@ -105,6 +110,7 @@ enum Command {
     Run(Box<run::Run>),
     Plan(plan::Freeze),
     Merge(merge::Merge),
+    Ab(Box<ab::Ab>),
     Migrate(migrate::Migrate),
     Track(track::Track),
     Report(report::Report),
@@ -114,8 +120,11 @@ enum Command {
     Export(export::Export),
     Reproduce(reproduce::Reproduce),
     Artifact(artifact::ArtifactCommand),
+    History(history::History),
     List(list::List),
     Doctor(doctor::Doctor),
+    #[command(hide = true)]
+    GateStudy(gate_study::GateStudy),
     #[command(hide = true)]
     Node(node::Node),
 }
@@ -127,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.execute(),
         Command::Plan(command) => command.execute(),
         Command::Merge(command) => command.execute(),
+        Command::Ab(command) => command.execute(),
         Command::Migrate(command) => command.execute(),
         Command::Track(command) => command.execute(),
         Command::Report(command) => command.execute(),
@@ -136,8 +146,10 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.execute(),
         Command::Reproduce(command) => command.execute(),
         Command::Artifact(command) => command.execute(),
+        Command::History(command) => command.execute(),
         Command::List(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
+        Command::GateStudy(command) => command.execute(),
         Command::Node(command) => command.execute(),
     };
     match outcome {

@@ -1,18 +1,25 @@
 //! `migbench node`: one half of a migration, started by the runner.
 
-use super::Exit;
+use super::{Exit, print};
+use crate::node::about::About;
 
 /// One half of a migration; started by `migbench run` and `migbench migrate`.
 #[derive(Debug, clap::Args)]
 pub struct Node {
     /// Descriptor of the control socket.
+    #[arg(long, required_unless_present = "about")]
+    control: Option<i32>,
+    /// Only say which build this is, in a line of JSON.
     #[arg(long)]
-    control: i32,
+    about: bool,
 }
 
 impl Node {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        crate::node::serve(self.control)?;
+        match self.control {
+            Some(descriptor) if !self.about => crate::node::serve(descriptor)?,
+            _ => print(&serde_json::to_string(&About::this())?)?,
+        }
         Ok(Exit::Success)
     }
 }

@@ -139,7 +139,7 @@ impl Reproduce {
         }
         // Failed runs are records, and the page tells of them.
         let task = run::Task { plan, suite_text: suite.text.clone(), slice: None };
-        run::finish(task, directory, begun, None, &self.simulate).map(drop)
+        run::finish(task, &directory, begun, &run::Planting::only(&self.simulate)).map(drop)
     }
 }
 

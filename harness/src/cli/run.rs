@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use migbench_reports::frozen::{FrozenPlan, short};
 use migbench_reports::manifest::PlanSlice;
+use migbench_reports::report::Report;
 use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
@@ -13,6 +14,7 @@ use super::progress::Progress;
 use super::selection::Selection;
 use super::simulate::Simulate;
 use super::{Exit, print, width};
+use crate::burden::Planted;
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
 use crate::runner::array::{self, Chosen};
@@ -64,18 +66,35 @@ pub struct Run {
     /// Print the plan and about how long it takes, run nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    planting: Planting,
+}
+
+/// What tests plant.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Planting {
     /// A planted fault, for tests.
     #[arg(long, hide = true)]
     fault: Option<Fault>,
+    /// A planted cost, for tests.
+    #[arg(long, hide = true, value_name = "[SIDE:]STAGE+COST")]
+    plant: Option<Planted>,
     #[command(flatten)]
-    simulate: Simulate,
+    pub(super) simulate: Simulate,
+}
+
+impl Planting {
+    /// Nothing but where it runs.
+    pub(super) fn only(simulate: &Simulate) -> Self {
+        Self { simulate: simulate.clone(), ..Self::default() }
+    }
 }
 
 /// What is to run.
-pub struct Task {
-    pub plan: Plan,
-    pub suite_text: String,
-    pub slice: Option<PlanSlice>,
+pub(super) struct Task {
+    pub(super) plan: Plan,
+    pub(super) suite_text: String,
+    pub(super) slice: Option<PlanSlice>,
 }
 
 impl Run {
@@ -84,30 +103,19 @@ impl Run {
             (Some(path), _) => Some(self.frozen(path)?),
             (None, Some(name)) => {
                 let (plan, suite_text) = self.selection.plan(name)?;
-                Some(Task { plan, suite_text, slice: None })
+                Some(Task::whole(plan, suite_text))
             }
             (None, None) => None,
         };
-        let begun = self.resume.as_deref().map(begun).transpose()?;
-        let resume = begun.is_some();
-        let task = match (asked, begun) {
-            // What was begun counts; that it is what is asked for is checked against its directory.
-            (Some(asked), Some(begun)) => Task { suite_text: begun.suite_text, ..asked },
-            (Some(task), None) | (None, Some(task)) => task,
-            (None, None) => anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume"),
-        };
-        for warning in task.outlasted() {
-            eprintln!("warning: {warning}");
-        }
-        if self.dry_run {
-            print(&format!("{}{}", task.describe(), task.refusals()))?;
+        let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
+        if task.told(self.dry_run)? {
             return Ok(Exit::Success);
         }
         if task.slice.is_some() {
             eprintln!("{}", task.extent());
         }
         let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&task.plan.suite));
-        finish(task, directory, resume, self.fault, &self.simulate)
+        finish(task, &directory, resume, &self.planting)
     }
 
     /// The slice of a frozen plan that is to run here.
@@ -135,6 +143,35 @@ fn begun(directory: &Path) -> anyhow::Result<Task> {
 }
 
 impl Task {
+    /// A whole plan.
+    pub(super) fn whole(plan: Plan, suite_text: String) -> Self {
+        Self { plan, suite_text, slice: None }
+    }
+
+    /// What is asked for, or what was begun in the directory to be resumed, and whether it is resumed.
+    pub(super) fn resumed(asked: Option<Self>, directory: Option<&Path>) -> anyhow::Result<(Self, bool)> {
+        let begun = directory.map(begun).transpose()?;
+        let resume = begun.is_some();
+        let task = match (asked, begun) {
+            // What was begun counts; that it is what is asked for is checked against its directory.
+            (Some(asked), Some(begun)) => Self { suite_text: begun.suite_text, ..asked },
+            (Some(task), None) | (None, Some(task)) => task,
+            (None, None) => anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume"),
+        };
+        Ok((task, resume))
+    }
+
+    /// Warns of what cannot end well; says whether that is all, since only the plan was wanted, which is then printed.
+    pub(super) fn told(&self, dry_run: bool) -> anyhow::Result<bool> {
+        for warning in self.outlasted() {
+            eprintln!("warning: {warning}");
+        }
+        if dry_run {
+            print(&format!("{}{}", self.describe(), self.refusals()))?;
+        }
+        Ok(dry_run)
+    }
+
     /// The part of the plan that runs here.
     fn part(&self) -> Slice {
         self.slice.as_ref().map_or(Slice::WHOLE, |here| here.slice)
@@ -225,35 +262,46 @@ pub fn default_directory(suite: &str) -> PathBuf {
 }
 
 /// Works the plan off and prints the report.
-pub fn finish(
+pub(super) fn finish(
     task: Task,
-    directory: PathBuf,
+    directory: &Path,
     resume: bool,
-    fault: Option<Fault>,
-    simulate: &Simulate,
+    planting: &Planting,
 ) -> anyhow::Result<Exit> {
+    let (failed, report) = work_off(task, directory, resume, planting)?;
+    print(&report.brief(width()))?;
+    print(&format!("report: {}/report.md", directory.display()))?;
+    Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
+}
+
+/// Works the plan off and writes the report. Gives how many runs failed.
+pub(super) fn work_off(
+    task: Task,
+    directory: &Path,
+    resume: bool,
+    planting: &Planting,
+) -> anyhow::Result<(usize, Report)> {
     interrupt::catch()?;
-    let mut testbed = simulate.testbed()?;
+    let mut testbed = planting.simulate.testbed()?;
     let job = Job {
         plan: task.plan,
         slice: task.slice,
         suite_text: task.suite_text,
-        directory: directory.clone(),
+        directory: directory.to_owned(),
         resume,
         command: std::env::args().collect(),
-        fault,
+        fault: planting.fault,
+        planted: planting.plant,
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };
     let mut progress = Progress::new(&job);
-    let outcome = work(&job, testbed.as_mut(), simulate.listener(&mut progress)?.as_mut());
+    let outcome = work(&job, testbed.as_mut(), planting.simulate.listener(&mut progress)?.as_mut());
     progress.finish();
     let failed = outcome?;
-    let report = simulate.reading().report(&directory)?;
+    let report = planting.simulate.reading().report(directory)?;
     std::fs::write(directory.join("report.md"), report.markdown())
         .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
-    print(&report.brief(width()))?;
-    print(&format!("report: {}/report.md", directory.display()))?;
-    Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
+    Ok((failed, report))
 }
 
 fn word(kind: migbench_scenarios::plan::Kind) -> &'static str {

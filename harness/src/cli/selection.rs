@@ -24,11 +24,20 @@ pub struct Selection {
 impl Selection {
     /// The plan of the suite called `name`, with these flags, and its text.
     pub fn plan(&self, name: &str) -> anyhow::Result<(Plan, String)> {
+        self.plan_by(name, |suite| suite.expand())
+    }
+
+    /// The same, of a plan that is made otherwise.
+    pub fn plan_by(
+        &self,
+        name: &str,
+        make: impl Fn(Suite) -> Result<Plan, SuiteError>,
+    ) -> anyhow::Result<(Plan, String)> {
         let of = |repeat| -> anyhow::Result<Plan> {
             let mut suite = Suite::find(name)?;
             let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
             suite.apply(&Overrides { set, repeat, seed: None, filter: self.filter.clone() })?;
-            Ok(suite.expand()?)
+            Ok(make(suite)?)
         };
         let Some(budget) = self.time_budget else { return Ok((of(self.repeat)?, text_of(name)?)) };
         let repeat = fitting(budget, of(Some(1))?.estimate().0, of(Some(2))?.estimate().0)?;

@@ -15,7 +15,7 @@ use crate::runner::suite::{Listener, Step};
 use crate::runner::testbed::{Kvm, Testbed};
 
 /// Shared by every command that works off a suite.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Simulate {
     /// Make the figures up instead of migrating guests, for tests: `noise=0.03,new.encode=1.1,fail=4`.
     #[arg(long, hide = true, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "")]

@@ -8,11 +8,12 @@ use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Status, 
 use migbench_reports::report::Report;
 use migbench_reports::store::RunDirectory;
 use migbench_scenarios::cell::Tracker;
-use migbench_scenarios::{Assignment, Overrides, Suite};
+use migbench_scenarios::{Assignment, Overrides, Place, Suite, SuiteError};
 
 use super::run::default_directory;
 use super::{Exit, print, width};
 use crate::runner::admission::admit;
+use crate::runner::builds::Builds;
 use crate::runner::host::this_host;
 use crate::runner::interrupt;
 use crate::runner::lock::HostLock;
@@ -91,6 +92,12 @@ impl Track {
         let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
         suite.apply(&Overrides { set, ..Overrides::default() })?;
         let mut plan = suite.expand()?;
+        let mut cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
+        if cells.any(|planned| planned.cell.binary.is_some()) {
+            let what =
+                "track works in its own process and starts no nodes: run the other build's own `track`";
+            return Err(SuiteError::empty(&Place::argument("--set binary"), what.to_owned()).into());
+        }
         plan.order.retain(|run| run.kind == migbench_scenarios::Kind::Timed);
         interrupt::catch()?;
         drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
@@ -103,6 +110,7 @@ impl Track {
             resume: false,
             command: std::env::args().collect(),
             fault: None,
+            planted: None,
             binary: std::env::current_exe().context("cannot find this program's own file")?,
         };
         let failed = self.work(&job)?;
@@ -153,8 +161,9 @@ impl Track {
     fn work(&self, job: &Job) -> anyhow::Result<usize> {
         let _lock = HostLock::take()?;
         let left_out = skipped(&job.plan.comparisons, admit)?;
+        let builds = Builds::of(&job.plan, &job.binary)?;
         let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
-        directory.write_manifest(&manifest(job, this_host(), left_out.clone(), Vec::new()))?;
+        directory.write_manifest(&manifest(job, this_host(), &builds, left_out.clone(), Vec::new()))?;
         let mut failed = 0;
         for (number, planned) in job.plan.order.iter().enumerate() {
             anyhow::ensure!(
@@ -204,6 +213,7 @@ impl Track {
                 verified: None,
                 guest_checked: None,
                 flags: Vec::new(),
+                planted: None,
                 started: place.started,
                 seed: planned.seed,
                 cell: cell.cell.clone(),

@@ -8,6 +8,7 @@ use migbench_reports::record::Round;
 use super::Tally;
 use super::policy::PagePolicy;
 use super::stop::{Decision, Stop};
+use crate::burden::{Stage, Toll};
 use crate::dirty::{DirtySet, DirtyTracker, TrackerError};
 use crate::sys::clock;
 use crate::vm::memory::{Ram, RamError};
@@ -61,6 +62,8 @@ pub struct Precopy<'a, P: ?Sized> {
     pub start: u64,
     /// Who wants to know.
     pub observer: &'a mut dyn Observer,
+    /// What stages are to cost beside their work: nothing, but in tests of the judge.
+    pub toll: Toll,
 }
 
 /// How the loop ended. The guest is paused.
@@ -161,6 +164,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
     fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(u64, f64), TrackerError> {
         let start = clock::now();
         self.tracker.harvest(dirty)?;
+        self.toll.pay(Stage::Harvest, start, 1);
         Ok((start, clock::seconds(start, clock::now())))
     }
 
@@ -188,6 +192,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             if lazy {
                 let asked = clock::now();
                 self.tracker.before_read(first, count)?;
+                self.toll.pay(Stage::Harvest, asked, 0);
                 rearm += clock::now() - asked;
             }
             let staged = batch.stage(usize::try_from(count).unwrap_or(usize::MAX));
@@ -196,10 +201,12 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             for page in first..first + count {
                 self.policy.settle(page, batch, &mut tally);
             }
+            self.toll.pay(Stage::Encode, read, count);
             let encoded = clock::now();
             encode += encoded - read;
             if batch.room() == 0 {
                 self.link.send_pages(batch)?;
+                self.toll.pay(Stage::Send, encoded, batch.pages());
                 batch.clear();
                 let sent = clock::now();
                 send += sent - encoded;
@@ -211,6 +218,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         let last = clock::now();
         self.link.send_pages(batch)?;
         self.link.send(FrameKind::RoundEnd, &[&round.to_le_bytes()])?;
+        self.toll.pay(Stage::Send, last, batch.pages());
         let end = clock::now();
         send += end - last;
         let sent = Round {

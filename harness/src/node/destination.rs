@@ -14,6 +14,7 @@ use super::sampler::Sampler;
 use super::source::{backlog_max, backwards, chain, check_guest, expect, histograms};
 use super::usage::Meter;
 use super::{NodeError, link_timeout, proof, stalls};
+use crate::burden::{Stage, Toll};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
@@ -33,8 +34,14 @@ const MARGIN: u64 = 20_000_000;
 /// # Errors
 /// When the runner is gone; everything else is reported to it.
 pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), ProtocolError> {
-    let mut destination =
-        Destination { control, assignment, phase: "prepare", report: DestinationReport::default() };
+    let mut destination = Destination {
+        control,
+        assignment,
+        phase: "prepare",
+        report: DestinationReport::default(),
+        ready: 0,
+        toll: Toll::new(assignment.burden),
+    };
     if let Err(error) = destination.run() {
         destination.report.failure =
             Some(Failure { phase: destination.phase.into(), message: chain(&error) });
@@ -48,6 +55,9 @@ struct Destination<'a> {
     assignment: &'a Assignment,
     phase: &'static str,
     report: DestinationReport,
+    /// [`clock::now`] when everything was here.
+    ready: u64,
+    toll: Toll,
 }
 
 impl Destination<'_> {
@@ -152,6 +162,7 @@ impl Destination<'_> {
             self.phase = "switchover";
         }
         link.send(FrameKind::Ready, &[])?;
+        self.ready = clock::now();
         Fault::strike(fault, Role::Destination, Point::BeforeCommit, &link.saboteur());
         self.phase = "handover";
         expect(link, FrameKind::Commit, "Commit")?;
@@ -176,6 +187,7 @@ impl Destination<'_> {
         let epoch = control.epoch.load(Acquire) + 1;
         control.epoch.store(epoch, Release);
         control.phase.store(abi::PHASE_CATCHUP, Release);
+        self.toll.pay(Stage::Resume, self.ready, 1);
         vm.resume();
         let resumed = clock::now();
         while !before.iter().enumerate().all(|(n, &done)| telemetry.vcpu(n).operations.load(Acquire) > done) {

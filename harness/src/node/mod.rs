@@ -1,6 +1,7 @@
 //! The two processes of one migration. Each is this same binary under a hidden sub-command: it takes orders over an
 //! inherited control socket, does its half, reports, and ends with the socket.
 
+pub mod about;
 pub mod destination;
 pub mod fault;
 pub mod intake;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use crate::burden::Burden;
 use crate::vm::events::Event;
 use crate::wire::address::LinkAddress;
 
@@ -52,6 +53,8 @@ pub struct Assignment {
     pub start_jitter: f64,
     /// What is to go wrong, for tests.
     pub fault: Option<Fault>,
+    /// What a stage is to cost beside its work, for tests.
+    pub burden: Option<Burden>,
     /// Descriptor of the telemetry memory.
     pub telemetry: RawFd,
 }

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod analysis;
 pub mod array;
+pub mod builds;
 pub mod canary;
 pub mod host;
 pub mod interrupt;

@@ -81,6 +81,7 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         verified: source.and_then(|s| s.verified),
         guest_checked: checked.map(|c| c.passed),
         flags: flags(spec, source, destination, &metrics, cores),
+        planted: spec.burden.map(|burden| burden.to_string()),
         started: place.started,
         seed: spec.seed,
         cell: spec.cell.clone(),
@@ -134,6 +135,7 @@ fn flags(
     let conditions = [
         ("not_steady", steady.is_some_and(|s| !s.settled)),
         ("oversubscribed", cores.is_some_and(|cores| spec.cell.vcpus > cores.saturating_sub(1))),
+        ("cost_planted", spec.burden.is_some()),
         ("fault_injected", spec.fault.is_some() || spec.guest_flags != 0),
         ("tsc_jumped", jumped(metrics)),
         ("overloaded", overloaded(spec, metrics)),
@@ -478,6 +480,7 @@ mod tests {
             start_jitter: 0.0,
             verify: false,
             fault: None,
+            burden: None,
             guest_flags: 0,
             binary: std::path::PathBuf::new(),
         }

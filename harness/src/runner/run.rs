@@ -13,6 +13,7 @@ use migbench_reports::record::Round;
 use migbench_scenarios::cell::Cell;
 
 use super::interrupt;
+use crate::burden::Burden;
 use crate::node::fault::Fault;
 use crate::node::protocol::{
     Assignment, Control, DestinationReport, Message, Order, ProtocolError, Role, SourceReport,
@@ -33,6 +34,8 @@ pub struct RunSpec {
     pub verify: bool,
     /// A planted fault, for tests.
     pub fault: Option<Fault>,
+    /// A planted cost, for tests.
+    pub burden: Option<Burden>,
     /// `abi::FLAG_*` for the guest, for tests.
     pub guest_flags: u32,
     /// The binary that serves as node.
@@ -175,6 +178,7 @@ impl Process {
             verify: spec.verify,
             start_jitter: spec.start_jitter,
             fault: spec.fault,
+            burden: spec.burden,
             telemetry,
         })))?;
         let (reader, writer) = control.split();

@@ -15,6 +15,7 @@ use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
 use super::admission::Refusal;
+use super::builds::{BuildError, Builds};
 use super::canary::Speeds;
 use super::host::this_tool;
 use super::lock::LockError;
@@ -22,6 +23,7 @@ use super::record::{self, Place};
 use super::run::{Moment, RunError, RunSpec};
 use super::settle::Throttling;
 use super::testbed::Testbed;
+use crate::burden::Planted;
 use crate::node::fault::Fault;
 
 /// Why a suite could not be worked off.
@@ -44,6 +46,9 @@ pub enum SuiteRunError {
         /// Why not.
         source: Refusal,
     },
+    /// A build that cells name.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// Another measurement is going on.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -86,13 +91,23 @@ impl SuiteRunError {
     /// Whether two things were asked to go together that do not.
     #[must_use]
     pub const fn is_incomparable(&self) -> bool {
-        matches!(self, Self::Differs { .. })
+        match self {
+            Self::Differs { .. } => true,
+            Self::Build(build) => build.is_incomparable(),
+            _ => false,
+        }
     }
 
     /// Whether it is a matter of what was asked for: found before the first guest, and mended by asking otherwise.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Output(_) | Self::Unavailable { .. } | Self::Merged { .. })
+        matches!(
+            self,
+            Self::Output(_)
+                | Self::Unavailable { .. }
+                | Self::Merged { .. }
+                | Self::Build(BuildError::Unreadable { .. } | BuildError::Unknown { .. })
+        )
     }
 }
 
@@ -113,6 +128,8 @@ pub struct Job {
     pub command: Vec<String>,
     /// A planted fault, for tests.
     pub fault: Option<Fault>,
+    /// A planted cost, for tests.
+    pub planted: Option<Planted>,
     /// The binary that serves as node.
     pub binary: PathBuf,
 }
@@ -246,6 +263,7 @@ pub fn work(
     listener.step(Step::Locked);
     let skipped = skipped(job.plan.comparisons_of(job.part()), |cell| testbed.admit(cell))?;
     listener.step(Step::Admitted);
+    let builds = Builds::of(&job.plan, &job.binary)?;
     let host = testbed.host();
     let cores = host.logical_cores;
     let disturbances = testbed.disturbances(&host);
@@ -257,7 +275,7 @@ pub fn work(
     let mut watch = Watch::new(cores);
     let (mut directory, done) = if job.resume {
         let there = RunData::load_as(&job.directory, Accept::Simulated)?;
-        refuse_other(job, &there.manifest, &host, testbed.backend(), &skipped)?;
+        refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
         let directory = RunDirectory::reopen(&there)?;
         listener.step(Step::Reopened(there.records.len()));
         watch.first = there.records.first().and_then(speeds_of);
@@ -275,7 +293,7 @@ pub fn work(
         directory.write_manifest(&Manifest {
             backend: testbed.backend(),
             started: super::utc(testbed.date(0)),
-            ..manifest(job, host, skipped.clone(), disturbances)
+            ..manifest(job, host, &builds, skipped.clone(), disturbances)
         })?;
         listener.step(Step::Created);
         (directory, BTreeSet::new())
@@ -299,8 +317,9 @@ pub fn work(
             start_jitter: planned.start_jitter.0,
             verify: planned.kind == plan::Kind::Verification && cell.cell.engine.migrates(),
             fault: job.fault,
+            burden: Planted::on(job.planted, &cell.cell),
             guest_flags: 0,
-            binary: job.binary.clone(),
+            binary: builds.program(&cell.cell)?,
         };
         let place = Place {
             backend: testbed.backend(),
@@ -341,6 +360,7 @@ fn refuse_other(
     job: &Job,
     there: &Manifest,
     host: &manifest::Host,
+    builds: &Builds,
     backend: Backend,
     skipped: &[Skipped],
 ) -> Result<(), SuiteRunError> {
@@ -385,6 +405,17 @@ fn refuse_other(
         ("part of the plan", part(&there.slice), part(&job.slice)),
         ("migbench", there.tool.build(), tool.build()),
     ];
+    let files = |builds: &[manifest::Build]| {
+        let of_each = builds.iter().map(|build| format!("{} {}", build.binary, build.blake3));
+        of_each.collect::<Vec<_>>().join(", ")
+    };
+    // Directories of before had one build, told by its commit alone.
+    if !there.builds.is_empty() {
+        pairs.push(("files of builds", files(&there.builds), files(&builds.told())));
+    }
+    let planted = |planted: Option<&String>| planted.map_or_else(|| "nothing".to_owned(), String::clone);
+    let here = job.planted.map(|planted| planted.to_string());
+    pairs.push(("planted cost", planted(there.planted.as_ref()), planted(here.as_ref())));
     let hosts = of(&there.host).zip(of(host));
     pairs.extend(hosts.map(|((what, was), (_, is))| (what, was, is)));
     match pairs.into_iter().find(|(_, was, is)| was != is) {
@@ -510,6 +541,7 @@ pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
 pub fn manifest(
     job: &Job,
     host: manifest::Host,
+    builds: &Builds,
     skipped: Vec<Skipped>,
     disturbances: Vec<String>,
 ) -> Manifest {
@@ -535,6 +567,8 @@ pub fn manifest(
         disturbances,
         resumptions: Vec::new(),
         tool: this_tool(),
+        builds: builds.told(),
+        planted: job.planted.map(|planted| planted.to_string()),
         command: job.command.clone(),
         started: super::now_utc(),
         slice: job.slice.clone(),

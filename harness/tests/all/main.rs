@@ -2,8 +2,10 @@
 //! Only `allocation` stands apart, for its allocator of its own.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
+mod ab;
 mod arrays;
 mod backing;
+mod burden;
 mod cli;
 mod dirty_rate;
 mod epochs;

@@ -48,13 +48,14 @@ pub(super) fn text(source: &Source<'_>, before: &str, path: &Path) -> Result<Str
         }
     }
     for figure in &source.figures {
+        let tool = manifest.tool_of(figure.binary);
         let definition = figure.key.definition();
         let ends = figure.ends();
         let end = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let line = [
             manifest.started.clone(),
-            manifest.tool.commit.clone().unwrap_or_default(),
-            manifest.tool.dirty.map_or_else(String::new, |dirty| dirty.to_string()),
+            tool.commit.clone().unwrap_or_default(),
+            tool.dirty.map_or_else(String::new, |dirty| dirty.to_string()),
             manifest.host.hostname.clone().unwrap_or_default(),
             manifest.suite.clone(),
             figure.comparison.to_owned(),

@@ -20,6 +20,9 @@ use crate::metric::{Better, MetricKey};
 use crate::record::Record;
 use crate::stats::Summary;
 
+/// Name of the file of the history, to which every run directory adds its lines.
+pub const HISTORY: &str = history::FILE;
+
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -75,6 +78,8 @@ pub struct Figure<'a> {
     pub workload: &'a str,
     /// What moves it.
     pub engine: &'static str,
+    /// The program whose nodes ran, where it is not the one that worked off the suite.
+    pub binary: Option<&'a str>,
     /// The metric.
     pub key: MetricKey,
     /// Over the cell's timed runs.
@@ -129,6 +134,7 @@ impl<'a> Source<'a> {
                         cell: &planned.id,
                         workload: &planned.cell.workload,
                         engine: planned.cell.engine.word(),
+                        binary: planned.cell.binary.as_deref(),
                         key,
                         summary,
                     });

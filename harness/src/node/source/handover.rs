@@ -4,6 +4,7 @@ use migbench_scenarios::cell::{Engine, Proof};
 use migbench_workloads::abi;
 
 use super::{Source, Teller, reset_backlog, snapshot};
+use crate::burden::Toll;
 use crate::dirty::DirtyTracker;
 use crate::engine::policy::{Delta, Full, PagePolicy};
 use crate::engine::precopy::{Precopy, Sent};
@@ -136,6 +137,7 @@ impl Source<'_> {
             stop: Stop::new(cell.stop),
             start: sending.start,
             observer: &mut teller,
+            toll: Toll::new(self.assignment.burden),
         };
         Ok(if whole { precopy.stop_and_copy() } else { precopy.run() }?)
     }

@@ -1,0 +1,150 @@
+//! `migbench gate-study`: how far the gate can be trusted, by real runs that are judged again and again.
+
+use std::path::PathBuf;
+
+use migbench_reports::metric::{self, MetricKey};
+use migbench_reports::record::{Record, Status};
+use migbench_reports::stats;
+use migbench_reports::store::RunData;
+use migbench_reports::study::{Pool, Shift, Tally};
+use migbench_scenarios::cell::Side;
+
+use super::{Exit, UsageError, print};
+
+/// Judges real runs again and again. For scripts/gate-study.
+#[derive(Debug, clap::Args)]
+pub struct GateStudy {
+    /// Run directories of `migbench ab` with the same build on both sides.
+    #[arg(value_name = "DIR", required = true, num_args = 1..)]
+    directories: Vec<PathBuf>,
+    /// Directories with a cost on the new side: judged as they are.
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    planted: Vec<PathBuf>,
+    /// Judgements of each kind.
+    #[arg(long, default_value_t = 2000)]
+    times: usize,
+    /// Repetitions of each judgement: some numbers, to show what more of them do.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "10")]
+    repetitions: Vec<usize>,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only say which cost moves METRIC by PERCENT: `total_time:send:5`.
+    #[arg(long, value_name = "METRIC:STAGE:PERCENT")]
+    cost: Option<String>,
+}
+
+impl GateStudy {
+    pub fn execute(self) -> anyhow::Result<Exit> {
+        let load = |paths: &[PathBuf]| paths.iter().map(RunData::load).collect::<Result<Vec<_>, _>>();
+        let same = load(&self.directories)?;
+        if let Some(cost) = &self.cost {
+            print(&calibrated(cost, &same)?)?;
+            return Ok(Exit::Success);
+        }
+        let pool = Pool::of(&same)?;
+        let metrics = pool.metrics();
+        print(&format!("{} judgements a line, seed {}", self.times, self.seed))?;
+        for metric in &metrics {
+            for (cell, blocks, variation) in pool.variation(*metric) {
+                let share = variation.map_or_else(|| "unknown".to_owned(), |v| format!("{:.1} %", v * 100.0));
+                print(&format!(
+                    "{:<14} {cell}: {blocks} blocks, runs of one side vary by {share}",
+                    metric.name()
+                ))?;
+            }
+        }
+        print(&format!(
+            "\n{:<36} {:>5} {:>8} {:>8} {:>11} {:>11} {:>6}",
+            "", "runs", "fine", "unsure", "unconfirmed", "regression", "host"
+        ))?;
+        for repetitions in &self.repetitions {
+            let line = |name: &str, swap: bool, pool: &Pool, shifts: &[Shift]| -> anyhow::Result<()> {
+                let tally = pool.judged(self.times, *repetitions, swap, shifts, self.seed)?;
+                print(&row(name, *repetitions, &tally))
+            };
+            line("same build", true, &pool, &[])?;
+            for metric in &metrics {
+                for percent in [5.0, 10.0] {
+                    let shifts = [Shift { metric: *metric, factor: 1.0 + percent / 100.0 }];
+                    line(&format!("{} +{percent} %", metric.name()), true, &pool, &shifts)?;
+                }
+            }
+        }
+        for (cost, data) in by_cost(load(&self.planted)?) {
+            let pool = Pool::of(&data)?;
+            for metric in &metrics {
+                let moved = pool.moved(*metric).map_or(0.0, |ratio| (ratio - 1.0) * 100.0);
+                print(&format!("{cost}: {} of new over base {moved:+.1} %", metric.name()))?;
+            }
+            for repetitions in &self.repetitions {
+                if let Ok(tally) = pool.judged(self.times, *repetitions, false, &[], self.seed) {
+                    print(&row(&cost, *repetitions, &tally))?;
+                }
+            }
+        }
+        Ok(Exit::Success)
+    }
+}
+
+fn by_cost(data: Vec<RunData>) -> std::collections::BTreeMap<String, Vec<RunData>> {
+    let mut by_cost = std::collections::BTreeMap::<_, Vec<RunData>>::new();
+    for data in data {
+        by_cost
+            .entry(data.manifest.planted.clone().unwrap_or_else(|| "nothing".to_owned()))
+            .or_default()
+            .push(data);
+    }
+    by_cost
+}
+
+fn row(name: &str, repetitions: usize, tally: &Tally) -> String {
+    format!(
+        "{name:<36} {repetitions:>5} {:>8} {:>8} {:>11} {:>11} {:>6}",
+        tally.fine, tally.unsure, tally.unconfirmed, tally.regression, tally.host
+    )
+}
+
+/// The cost that moves a metric by so many percent, from the medians of what was measured without one.
+fn calibrated(text: &str, data: &[RunData]) -> anyhow::Result<String> {
+    let wrong = || UsageError(format!("`{text}`: write it like total_time:send:5"));
+    let [metric, stage, percent] = text.split(':').collect::<Vec<_>>()[..] else {
+        return Err(wrong().into());
+    };
+    let metric = MetricKey::find(metric).ok_or_else(wrong)?;
+    let percent: f64 = percent.parse().map_err(|_| wrong())?;
+    let runs: Vec<&Record> = data
+        .iter()
+        .flat_map(|data| &data.records)
+        .filter(|run| run.status == Status::Ok && run.repetition > 0 && run.cell.side == Some(Side::Base))
+        .collect();
+    let median = |value: &dyn Fn(&Record) -> Option<f64>| {
+        stats::median(&runs.iter().filter_map(|run| value(run)).collect::<Vec<_>>())
+    };
+    let wanted = median(&|run| metric::value(&run.metrics, metric)).ok_or_else(wrong)? * percent / 100.0;
+    // Seconds of what the cost is counted in: the paused round's alone where the metric is of the pause.
+    let paused = matches!(metric.name(), "downtime" | "blackout");
+    let rounds = |run: &Record, of: &dyn Fn(&migbench_reports::record::Round) -> f64| {
+        run.rounds.iter().filter(|round| !paused || round.paused).map(of).sum::<f64>()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "counts of rounds and pages")]
+    let cost = match stage {
+        "encode" => {
+            let own = median(&|run| Some(rounds(run, &|round| round.encode_time))).ok_or_else(wrong)?;
+            format!("encode+{:.1}%", wanted / own * 100.0)
+        }
+        "send" => {
+            let own = median(&|run| Some(rounds(run, &|round| round.send_time))).ok_or_else(wrong)?;
+            format!("send+{:.1}%", wanted / own * 100.0)
+        }
+        "harvest" => {
+            // The pause has its own harvest; all of them follow a round but the last, which follows the pause.
+            let count =
+                median(&|run| Some(if paused { 1.0 } else { run.rounds.len() as f64 })).ok_or_else(wrong)?;
+            format!("harvest+{:.0}ns", wanted / count * 1e9)
+        }
+        "resume" => format!("resume+{:.0}ns", wanted * 1e9),
+        _ => return Err(wrong().into()),
+    };
+    Ok(cost)
+}

@@ -1,0 +1,91 @@
+//! What a build of the program says of itself. A runner asks before it lets nodes of another build run: the two speak one
+//! protocol, or they would lose each other in the middle of a suite.
+
+use migbench_reports::manifest::Tool;
+use serde::{Deserialize, Serialize};
+
+/// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
+/// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
+pub const PROTOCOL: u32 = 1;
+
+/// The program that this is.
+pub const PROGRAM: &str = "migbench";
+
+/// What `migbench node --about` prints, in one line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// [`PROGRAM`].
+    pub program: String,
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Version and commit.
+    #[serde(flatten)]
+    pub tool: Tool,
+}
+
+impl About {
+    /// This build.
+    #[must_use]
+    pub fn this() -> Self {
+        let tool = crate::runner::host::this_tool();
+        Self { program: PROGRAM.to_owned(), protocol: PROTOCOL, tool }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::protocol::{Assignment, DestinationReport, Message, Order, Role, SourceReport, Steady};
+    use crate::wire::address::LinkAddress;
+    use migbench_reports::record::Round;
+    use migbench_scenarios::cell::Side;
+
+    fn assignment() -> Assignment {
+        let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
+        let mut cell = plan.comparisons[0].cells[0].cell.clone();
+        cell.side = Some(Side::New);
+        cell.binary = Some("binary".to_owned());
+        Assignment {
+            role: Role::Source,
+            cell,
+            seed: 1,
+            guest_flags: 0,
+            verify: true,
+            start_jitter: 0.0,
+            fault: "source:kill@connect".parse().ok(),
+            burden: "encode+10%".parse().ok(),
+            telemetry: 3,
+        }
+    }
+
+    /// The fields of all that is said, in their order.
+    #[test]
+    fn another_language_has_another_number() {
+        let source = SourceReport {
+            steady: Some(Steady::default()),
+            sending: Some(crate::node::protocol::Sending {
+                rounds: vec![Round::default()],
+                ..Default::default()
+            }),
+            precopy: Some(Default::default()),
+            stalled: Some(Default::default()),
+            ..SourceReport::default()
+        };
+        let said = (
+            PROTOCOL,
+            Order::Prepare(Box::new(assignment())),
+            Order::Migrate { address: None },
+            Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
+            Message::Source(Box::new(source)),
+            Message::Destination(Box::new(DestinationReport::default())),
+        );
+        insta::assert_snapshot!(serde_json::to_string_pretty(&said).unwrap());
+    }
+
+    #[test]
+    fn a_build_tells_what_it_is() {
+        let text = serde_json::to_string(&About::this()).unwrap();
+        assert_eq!(serde_json::from_str::<About>(&text).unwrap(), About::this());
+        assert!(text.starts_with("{\"program\":\"migbench\",\"protocol\":"), "{text}");
+    }
+}

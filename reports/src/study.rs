@@ -1,0 +1,261 @@
+//! How far the gate can be trusted: real runs, drawn again and again, judged each time. The runs are those of `migbench ab`
+//! with the same build on both sides, so that whatever is called a regression is a false alarm; and with a known change laid
+//! over the new side, so that whatever is not called one is missed.
+//!
+//! Whole blocks are drawn, with what the host did in them, and which run of a block is called new is drawn too: both are of
+//! the same build. An alarm is put to fresh draws, as a real one is put to fresh runs.
+
+use std::collections::BTreeMap;
+
+use migbench_scenarios::cell::Side;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::cells;
+use crate::judge::{Accepted, JudgeError, Measurement, Verdict, judge};
+use crate::manifest::Manifest;
+use crate::metric::{self, MetricKey};
+use crate::record::{Kind, Record, Status, Timeline};
+use crate::stats;
+use crate::store::RunData;
+
+/// Why nothing can be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// No directory.
+    #[error("name at least one run directory of `migbench ab` with the same build on both sides")]
+    Nothing,
+    /// Directories of different plans.
+    #[error("{path} has other cells than {first}: draw from directories of one suite only")]
+    Unlike {
+        /// The directory.
+        path: String,
+        /// The first one.
+        first: String,
+    },
+    /// Too few runs.
+    #[error("{cell} has {blocks} blocks; {wanted} are to be drawn without drawing any twice")]
+    Few {
+        /// The cell.
+        cell: String,
+        /// What there is.
+        blocks: usize,
+        /// What was asked for.
+        wanted: usize,
+    },
+    /// The judge's own.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+}
+
+/// Blocks to draw from, by comparison. A block is a run of each side, one after the other.
+#[derive(Debug)]
+pub struct Pool {
+    manifest: Manifest,
+    blocks: BTreeMap<String, Vec<[Record; 2]>>,
+}
+
+/// A change that is laid over the new side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shift {
+    /// The metric.
+    pub metric: MetricKey,
+    /// By what it is multiplied.
+    pub factor: f64,
+}
+
+/// How often each verdict was given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Status 0.
+    pub fine: usize,
+    /// Status 3, without an alarm at first.
+    pub unsure: usize,
+    /// Status 4.
+    pub regression: usize,
+    /// An alarm at first that fresh samples did not confirm.
+    pub unconfirmed: usize,
+    /// Status 3, because the host was disturbed.
+    pub host: usize,
+}
+
+impl Tally {
+    /// All of them.
+    #[must_use]
+    pub const fn all(&self) -> usize {
+        self.fine + self.unsure + self.regression + self.unconfirmed + self.host
+    }
+}
+
+impl Pool {
+    /// The blocks of all `runs`, which are of one suite. Only runs that ended as planned, on both sides, count.
+    ///
+    /// # Errors
+    /// [`StudyError`]
+    pub fn of(runs: &[RunData]) -> Result<Self, StudyError> {
+        let first = runs.first().ok_or(StudyError::Nothing)?;
+        let names = |data: &RunData| -> Vec<String> {
+            data.manifest.comparisons.iter().map(|comparison| comparison.name.clone()).collect()
+        };
+        let mut blocks: BTreeMap<String, Vec<[Record; 2]>> = BTreeMap::new();
+        for data in runs {
+            if names(data) != names(first) {
+                return Err(StudyError::Unlike {
+                    path: data.path.display().to_string(),
+                    first: first.path.display().to_string(),
+                });
+            }
+            let (sorted, _) = cells::sort(&data.manifest, &data.records);
+            for comparison in &sorted {
+                let of = |side| comparison.cells.iter().find(|runs| runs.cell.side == Some(side));
+                let (Some(base), Some(new)) = (of(Side::Base), of(Side::New)) else { continue };
+                let pairs = base.ok.iter().filter_map(|run| {
+                    let other = new.ok.iter().find(|other| other.repetition == run.repetition)?;
+                    Some([light(run), light(other)])
+                });
+                blocks.entry(comparison.plan.name.clone()).or_default().extend(pairs);
+            }
+        }
+        Ok(Self { manifest: first.manifest.clone(), blocks })
+    }
+
+    /// The metrics that its suite gates.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<MetricKey> {
+        let drawn = RunData {
+            path: "pool".into(),
+            manifest: self.manifest.clone(),
+            records: Vec::new(),
+            truncated: None,
+        };
+        let gates = Measurement::of_one(&drawn).map(|measurement| measurement.gates).unwrap_or_default();
+        gates.iter().filter_map(|gate| MetricKey::find(&gate.metric)).collect()
+    }
+
+    /// For each comparison, how many blocks there are, and how much `metric` varies between the runs of one side: standard
+    /// deviation over mean.
+    #[must_use]
+    pub fn variation(&self, metric: MetricKey) -> Vec<(String, usize, Option<f64>)> {
+        let of = |blocks: &Vec<[Record; 2]>| {
+            let values: Vec<f64> =
+                blocks.iter().flatten().filter_map(|run| metric::value(&run.metrics, metric)).collect();
+            variation(&values)
+        };
+        self.blocks.iter().map(|(name, blocks)| (name.clone(), blocks.len(), of(blocks))).collect()
+    }
+
+    /// The geometric mean over comparisons of new over base, by medians.
+    #[must_use]
+    pub fn moved(&self, metric: MetricKey) -> Option<f64> {
+        let ratios: Option<Vec<f64>> = self
+            .blocks
+            .values()
+            .map(|blocks| {
+                let side = |side: usize| -> Vec<f64> {
+                    blocks.iter().filter_map(|block| metric::value(&block[side].metrics, metric)).collect()
+                };
+                Some(stats::median(&side(1))? / stats::median(&side(0))?)
+            })
+            .collect();
+        stats::geometric_mean(&ratios?)
+    }
+
+    /// One measurement of `repetitions` blocks, drawn without drawing any twice. With `swap` either run of a block may be called
+    /// new.
+    fn draw(
+        &self,
+        repetitions: usize,
+        swap: bool,
+        shifts: &[Shift],
+        random: &mut Xoshiro256PlusPlus,
+    ) -> Result<RunData, StudyError> {
+        let mut records = Vec::new();
+        for comparison in &self.manifest.comparisons {
+            let Some(blocks) = self.blocks.get(&comparison.name) else { continue };
+            if blocks.len() < repetitions {
+                let (cell, blocks) = (comparison.name.clone(), blocks.len());
+                return Err(StudyError::Few { cell, blocks, wanted: repetitions });
+            }
+            let mut places: Vec<usize> = (0..blocks.len()).collect();
+            let (drawn, _) = places.partial_shuffle(random, repetitions);
+            for (repetition, place) in (1..).zip(drawn) {
+                let turned = swap && random.random::<bool>();
+                for (row, planned) in comparison.cells.iter().enumerate() {
+                    let from = &blocks[*place][if turned { 1 - row } else { row }];
+                    let mut run = from.clone();
+                    run.repetition = repetition;
+                    run.cell = planned.cell.clone();
+                    if planned.cell.side == Some(Side::New) {
+                        for shift in shifts {
+                            if let Some(value) = run.metrics.get_mut(shift.metric.name()) {
+                                value.value *= shift.factor;
+                            }
+                        }
+                    }
+                    records.push(run);
+                }
+            }
+        }
+        Ok(RunData { path: "drawn".into(), manifest: self.manifest.clone(), records, truncated: None })
+    }
+
+    /// Draws and judges `times`, each as `migbench ab` does: an alarm is put to a second draw.
+    ///
+    /// # Errors
+    /// [`StudyError`]
+    pub fn judged(
+        &self,
+        times: usize,
+        repetitions: usize,
+        swap: bool,
+        shifts: &[Shift],
+        seed: u64,
+    ) -> Result<Tally, StudyError> {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let accepted = Accepted::default();
+        let mut tally = Tally::default();
+        for _ in 0..times {
+            let first = self.draw(repetitions, swap, shifts, &mut random)?;
+            let fresh = self.draw(repetitions, swap, shifts, &mut random)?;
+            let (first, fresh) = (measured(&first)?, measured(&fresh)?);
+            let alone = judge(&first, None, &accepted)?.verdict;
+            let said = if alone == Verdict::Unconfirmed {
+                judge(&first, Some(&fresh), &accepted)?.verdict
+            } else {
+                alone
+            };
+            *match (alone, said) {
+                (_, Verdict::Regression) => &mut tally.regression,
+                (_, Verdict::HostChanged) => &mut tally.host,
+                (Verdict::Unconfirmed, _) => &mut tally.unconfirmed,
+                (_, Verdict::Fine) => &mut tally.fine,
+                _ => &mut tally.unsure,
+            } += 1;
+        }
+        Ok(tally)
+    }
+}
+
+/// Draws are of timed runs alone: what is missing of proofs says nothing of them.
+fn measured(data: &RunData) -> Result<Measurement<'_>, StudyError> {
+    let mut measurement = Measurement::of_one(data)?;
+    measurement.unsound.clear();
+    Ok(measurement)
+}
+
+/// What the judge looks at: thousands of copies are made.
+fn light(run: &Record) -> Record {
+    let mut run =
+        Record { histograms: BTreeMap::new(), timeline: Timeline::default(), stalls: None, ..run.clone() };
+    run.rounds.clear();
+    debug_assert!(run.kind == Kind::Timed && run.status == Status::Ok);
+    run
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of runs")]
+fn variation(values: &[f64]) -> Option<f64> {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1 && mean > 0.0).then(|| (squares / (values.len() - 1) as f64).sqrt() / mean)
+}
