@@ -259,3 +259,51 @@ fn variation(values: &[f64]) -> Option<f64> {
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (values.len() > 1 && mean > 0.0).then(|| (squares / (values.len() - 1) as f64).sqrt() / mean)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::gate_tests::ab;
+
+    /// Two directories of thirty blocks of the same build, whose runs scatter evenly by `share` either way.
+    fn pool(share: f64) -> Pool {
+        let random = std::cell::RefCell::new(Xoshiro256PlusPlus::seed_from_u64(7));
+        let factor = |_, _| 1.0 + share * random.borrow_mut().random_range(-1.0..1.0);
+        Pool::of(&[ab(30, factor), ab(30, factor)]).unwrap()
+    }
+
+    fn slower(factor: f64) -> [Shift; 1] {
+        [Shift { metric: MetricKey::TotalTime, factor }]
+    }
+
+    #[test]
+    fn the_same_build_raises_no_alarm_and_a_change_does() {
+        let pool = pool(0.03);
+        assert_eq!(pool.metrics(), [MetricKey::TotalTime]);
+        let same = pool.judged(300, 10, true, &[], 1).unwrap();
+        assert_eq!(same.all(), 300);
+        assert!(same.regression <= 3, "{same:?}");
+        let changed = pool.judged(300, 10, true, &slower(1.1), 1).unwrap();
+        assert!(changed.regression >= 290, "{changed:?}");
+        assert_eq!(changed, pool.judged(300, 10, true, &slower(1.1), 1).unwrap(), "the seed decides");
+    }
+
+    #[test]
+    fn where_runs_scatter_widely_nothing_is_said_to_be_fine() {
+        let noisy = pool(0.8).judged(100, 10, true, &slower(1.05), 1).unwrap();
+        assert!(noisy.fine <= 10 && noisy.unsure >= 80, "{noisy:?}");
+    }
+
+    #[test]
+    fn what_was_measured_is_described() {
+        let pool = pool(0.03);
+        for (_, blocks, variation) in pool.variation(MetricKey::TotalTime) {
+            // Of an even scatter by 3 %: 3 % over the root of three.
+            assert!(blocks == 60 && (variation.unwrap() - 0.0173).abs() < 0.005, "{variation:?}");
+        }
+        assert!((pool.moved(MetricKey::TotalTime).unwrap() - 1.0).abs() < 0.02);
+        let few = pool.judged(1, 61, true, &[], 1).unwrap_err();
+        assert!(few.to_string().contains("has 60 blocks"), "{few}");
+        assert!(matches!(Pool::of(&[]), Err(StudyError::Nothing)));
+    }
+}

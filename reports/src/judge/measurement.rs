@@ -21,7 +21,7 @@ use crate::verification::Verification;
 pub struct Origin {
     /// The run directory.
     pub path: PathBuf,
-    /// The program that ran the suite.
+    /// The build whose nodes ran, where the manifest knows it, else the program that ran the suite.
     pub tool: Tool,
     /// The program whose nodes ran, where that is another one.
     pub binary: Option<String>,
@@ -36,7 +36,7 @@ impl Origin {
         let commit = self.tool.commit.as_deref().unwrap_or("unknown");
         let dirty = if self.tool.dirty == Some(true) { " with uncommitted changes" } else { "" };
         match &self.binary {
-            Some(binary) => format!("nodes of {binary}, run by {commit}{dirty}"),
+            Some(binary) => format!("{commit}{dirty}, the nodes of {binary}"),
             None => format!("{commit}{dirty}"),
         }
     }
@@ -348,7 +348,7 @@ fn origin(data: &RunData, side: Option<Side>) -> Origin {
     let binary = cells().find(|cell| cell.side == side).and_then(|cell| cell.binary.clone());
     Origin {
         path: data.path.clone(),
-        tool: data.manifest.tool.clone(),
+        tool: data.manifest.tool_of(binary.as_deref()).clone(),
         binary,
         command: data.manifest.command_line(),
     }

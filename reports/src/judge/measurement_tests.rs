@@ -46,7 +46,7 @@ fn another_build_is_no_other_plan() {
     }
     let measurement = Measurement::of_two(&base, &new, Allowed::default()).unwrap();
     assert_eq!(measurement.cells[0].runs.count(), (6, 6));
-    assert_eq!(measurement.new.commit(), "nodes of /opt/new, run by 0123abc");
+    assert_eq!(measurement.new.commit(), "0123abc, the nodes of /opt/new");
 }
 
 #[test]

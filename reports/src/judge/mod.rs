@@ -12,7 +12,7 @@ pub mod accepted;
 pub mod compare;
 pub mod gate;
 #[cfg(test)]
-mod gate_tests;
+pub(crate) mod gate_tests;
 pub mod host;
 pub mod measurement;
 pub mod stage;
