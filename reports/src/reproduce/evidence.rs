@@ -10,6 +10,7 @@ use crate::cells::{self, CellRuns, ComparisonRuns};
 use crate::metric::{self, MetricKey};
 use crate::record::Record;
 use crate::settings;
+use crate::stats::{self, Spread};
 use crate::store::RunData;
 
 /// A comparison and its runs.
@@ -70,14 +71,18 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// How much less of a metric a cell takes than the baseline, from pairs of one block: the median of the ratios by their
-/// logarithms, as in tables.
+/// How much less of a metric a cell takes than the baseline: 1 less the ratio that tables show as a difference, from the
+/// pairs of each block, with the ratio's interval.
 pub(super) fn reduction(baseline: &CellRuns<'_>, cell: &CellRuns<'_>, key: MetricKey) -> Option<Estimate> {
-    let value = |run: &Record| metric::value(&run.metrics, key).filter(|value| *value > 0.0);
-    let of_block = |block: u32| baseline.ok.iter().find(|run| run.repetition == block).copied();
-    let pairs = cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, *run)));
-    let logs: Option<Vec<f64>> = pairs.map(|(old, new)| Some((value(new)? / value(old)?).ln())).collect();
-    Some(Estimate::of(&logs?)?.map(|log| 1.0 - log.exp()))
+    let value = |run: &Record| metric::value(&run.metrics, key);
+    let of_block = |block: u32| baseline.ok.iter().find(|run| run.repetition == block);
+    let pairs: Vec<_> =
+        cell.ok.iter().filter_map(|run| Some((value(of_block(run.repetition)?)?, value(run)?))).collect();
+    let test = stats::paired(&pairs)?;
+    let spread = test.interval();
+    let ((low, high), interval) = (spread.ends(), matches!(spread, Spread::Interval { .. }));
+    let ratio = Estimate { value: test.ratio, low, high, samples: pairs.len(), interval };
+    Some(ratio.map(|ratio| 1.0 - ratio))
 }
 
 /// The most that can be saved of a metric, where something limits it. The first round is sent whole by full-page and

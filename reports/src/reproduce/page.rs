@@ -204,7 +204,7 @@ fn findings(findings: &[Finding]) -> Block {
 /// What the ends beside our figures are.
 fn spread(findings: &[Finding]) -> Option<String> {
     let ours = || findings.iter().filter_map(|finding| finding.ours).filter(|ours| ours.samples > 1);
-    let interval = "the interval of the median that holds with 95 %";
+    let interval = "the interval that holds with 95 %";
     let range = "the smallest and the largest run, since fewer than six give no interval";
     match (ours().any(|ours| ours.interval), ours().any(|ours| !ours.interval)) {
         (false, false) => None,
