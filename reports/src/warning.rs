@@ -5,11 +5,13 @@ use std::fmt;
 
 use migbench_scenarios::cell::Backing;
 
+use crate::cells;
 use crate::histogram;
 use crate::manifest::{Canary, Part};
 use crate::metric::{self, MetricKey};
 use crate::quantity::{count, percent};
 use crate::record::{Backend, Kind, Record};
+use crate::stats::{Fences, LEAST_FOR_INTERVAL};
 use crate::store::RunData;
 
 /// Below this the rate limit was not what the record says.
@@ -104,6 +106,13 @@ pub enum Warning {
         /// What it was.
         text: String,
     },
+    /// Runs far from the others of their cell, by Tukey's fences. They stay samples.
+    Outliers {
+        /// Ids of the runs.
+        runs: Vec<String>,
+        /// Of that many in cells with enough runs to tell.
+        of: usize,
+    },
     /// The program had changes that no commit holds.
     Dirty,
 }
@@ -164,6 +173,17 @@ impl fmt::Display for Warning {
             Self::DisturbedLater { records, text } => {
                 write!(f, "when the suite was resumed after {records} runs, {text}")
             }
+            Self::Outliers { runs, of } => {
+                let named = runs.iter().take(PLACES).cloned().collect::<Vec<_>>().join(", ");
+                let more = if runs.len() > PLACES { format!(" and {} more", runs.len() - PLACES) } else { String::new() };
+                write!(
+                    f,
+                    "total time of {} of {} lies outside of Tukey's fences ({named}{more}): they are samples all the same; \
+                     `migbench show` tells what happened in them",
+                    runs.len(),
+                    count(*of, "timed run")
+                )
+            }
             Self::Dirty => f.write_str(
                 "made by a build with uncommitted changes: nobody can repeat it from the commit alone",
             ),
@@ -222,10 +242,27 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
             }
         }
     }
+    warnings.extend(outliers(data));
     if data.manifest.tool.dirty == Some(true) {
         warnings.push(Warning::Dirty);
     }
     warnings
+}
+
+/// Cells of at least [`LEAST_FOR_INTERVAL`] runs: quartiles of fewer mean little.
+fn outliers(data: &RunData) -> Option<Warning> {
+    let (mut runs, mut of) = (Vec::new(), 0);
+    let (comparisons, _) = cells::sort(&data.manifest, &data.records);
+    for cell in comparisons.iter().flat_map(|comparison| &comparison.cells) {
+        let times = cell.ok.iter().filter_map(|run| {
+            metric::value(&run.metrics, MetricKey::TotalTime).map(|time| (time, &run.run_id))
+        });
+        let (times, ids): (Vec<f64>, Vec<&String>) = times.unzip();
+        let Some(fences) = Fences::of(&times).filter(|_| times.len() >= LEAST_FOR_INTERVAL) else { continue };
+        of += times.len();
+        runs.extend(fences.outside(&times).into_iter().map(|index| ids[index].clone()));
+    }
+    (!runs.is_empty()).then_some(Warning::Outliers { runs, of })
 }
 
 fn flags(timed: &[&Record]) -> Vec<Warning> {
@@ -308,6 +345,24 @@ mod tests {
             warnings([1, 2].map(|r| Sample::new("write-heavy", "full").repetition(r).build()).to_vec()),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn a_run_far_from_its_like_is_told_and_stays() {
+        let run = |repetition: u32, factor: f64| {
+            let sample = Sample::new("write-heavy", "full").repetition(repetition).build();
+            let mut metrics = sample.metrics.clone();
+            metrics.get_mut("total_time").unwrap().value *= factor;
+            Record { metrics, ..sample }
+        };
+        let runs = |last| (1..=8).map(|r| run(r, if r == 8 { last } else { 1.0 })).collect::<Vec<_>>();
+        assert_eq!(warnings(runs(1.0)), [""; 0]);
+        let told = warnings(runs(3.0));
+        assert!(told[0].starts_with(
+            "total time of 1 of 8 timed runs lies outside of Tukey's fences (write-heavy-full-8)"
+        ));
+        // Five runs are too few to call one of them odd.
+        assert_eq!(warnings(runs(3.0).split_off(3)), [""; 0]);
     }
 
     #[test]

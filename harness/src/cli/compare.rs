@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use migbench_reports::judge::compare::Comparison;
 use migbench_reports::judge::{Allowed, Measurement};
 use migbench_reports::metric::MetricKey;
-use migbench_reports::store::RunData;
 
+use super::reading::Reading;
 use super::{Exit, UsageError, print};
 
 /// Compares two run directories cell by cell: ratio, interval and mark of every metric.
@@ -33,12 +33,14 @@ pub struct Compare {
     /// Compare though CPU, kernel, memory or KVM differ.
     #[arg(long)]
     different_hosts: bool,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Compare {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let metrics = self.metric.iter().map(|name| metric(name)).collect::<anyhow::Result<Vec<_>>>()?;
-        let (base, new) = (RunData::load(&self.base)?, RunData::load(&self.new)?);
+        let (base, new) = (self.reading.data(&self.base)?, self.reading.data(&self.new)?);
         let allowed =
             Allowed { different_plans: self.different_plans, different_hosts: self.different_hosts };
         let measurement = Measurement::of_two(&base, &new, allowed)?;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use migbench_reports::judge::{Acceptance, Accepted, Allowed, Measurement, Verdict, judge};
 use migbench_reports::store::RunData;
 
+use super::reading::Reading;
 use super::{Exit, UsageError, print};
 use crate::runner::now_utc;
 
@@ -41,6 +42,8 @@ pub struct Gate {
     /// The file of accepted changes.
     #[arg(long, value_name = "FILE", default_value = ACCEPTED)]
     accepted: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -89,8 +92,8 @@ impl Gate {
         }
         let today = today();
         let accepted = Accepted::load(&self.accepted, &today)?;
-        let first = load(&self.directories)?;
-        let fresh = load(&self.confirm)?;
+        let first = self.load(&self.directories)?;
+        let fresh = self.load(&self.confirm)?;
         // Times of RFC 3339 in UTC sort as text.
         let last = first.iter().map(|data| &data.manifest.started).max();
         if let Some(old) = fresh.iter().find(|data| Some(&data.manifest.started) <= last) {
@@ -110,6 +113,19 @@ impl Gate {
             Verdict::Regression => Exit::Regression,
             Verdict::Unconfirmed | Verdict::NotEnough | Verdict::HostChanged => Exit::TooLittle,
         })
+    }
+
+    fn load(&self, directories: &[PathBuf]) -> anyhow::Result<Vec<RunData>> {
+        let data = directories.iter().map(|path| self.reading.data(path)).collect::<Result<Vec<_>, _>>()?;
+        for run in &data {
+            if let Some(line) = run.truncated {
+                eprintln!(
+                    "warning: line {line} of {}/runs.jsonl was cut off and is left out",
+                    run.path.display()
+                );
+            }
+        }
+        Ok(data)
     }
 
     /// What to type to have an alarm confirmed.
@@ -155,19 +171,6 @@ impl Accept {
 
 pub(super) fn today() -> String {
     now_utc().chars().take(10).collect()
-}
-
-fn load(directories: &[PathBuf]) -> anyhow::Result<Vec<RunData>> {
-    let data = directories.iter().map(RunData::load).collect::<Result<Vec<_>, _>>()?;
-    for run in &data {
-        if let Some(line) = run.truncated {
-            eprintln!(
-                "warning: line {line} of {}/runs.jsonl was cut off and is left out",
-                run.path.display()
-            );
-        }
-    }
-    Ok(data)
 }
 
 fn measurement(data: &[RunData]) -> anyhow::Result<Option<Measurement<'_>>> {

@@ -232,3 +232,32 @@ fn what_can_not_be_judged_is_refused() {
     assert_says(&migbench(scratch.path(), &["gate", "a"]), 2, &["was not made by `migbench ab`"]);
     assert_says(&migbench(scratch.path(), &["gate", "a", "ab"]), 2, &["holds both sides already"]);
 }
+
+/// From the suite to the verdict without KVM: two directories that a simulated testbed fills.
+#[test]
+fn suites_that_ran_are_judged() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (name, simulation) in [
+        ("base", "--simulate=seed=1,noise=0.02"),
+        ("same", "--simulate=seed=2,noise=0.02"),
+        ("slow", "--simulate=seed=3,noise=0.02,encode=3,send=1.3"),
+    ] {
+        let run = migbench(scratch.path(), &["run", "quick", "--repeat", "8", simulation, "-o", name]);
+        assert_eq!(run.status, 0, "{}", run.stderr);
+    }
+    assert_says(&migbench(scratch.path(), &["gate", "base", "same"]), 1, &["simulated"]);
+    assert_says(&migbench(scratch.path(), &["gate", "base", "same", "--simulated"]), 0, &["PASS"]);
+    let slow = migbench(scratch.path(), &["gate", "base", "slow", "--simulated"]);
+    assert_says(
+        &slow,
+        3,
+        &[
+            "ALARM      total_time",
+            "stage that moved: send",
+            "NOT CONFIRMED",
+            "--confirm base-again,slow-again",
+        ],
+    );
+    let compared = migbench(scratch.path(), &["compare", "base", "slow", "--simulated"]);
+    assert_says(&compared, 0, &["worse", "two independent samples"]);
+}

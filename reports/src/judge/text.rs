@@ -143,6 +143,9 @@ impl Judgement {
         for result in &self.gates {
             gate_text(result, &mut text);
         }
+        text.push_str(
+            "new over base; in parentheses bounds that the truth is beyond once in 20 times each; p: one-sided, Holm\n",
+        );
         for result in self.alarms() {
             alarm_text(result, first, &mut text);
         }
@@ -175,7 +178,8 @@ impl Judgement {
                          are.\nMake a new measurement with --repeat {runs}; runs are not added to these.",
                         runs.saturating_sub(here)
                     ),
-                    None => "NOT ENOUGH EVIDENCE: no cell of a gate has samples on both sides".to_owned(),
+                    None => "NOT ENOUGH EVIDENCE: a gate has no cell with samples on both sides, or more runs of the \
+                             new side than of the base did not converge; what was left out stands above".to_owned(),
                 }
             }
         }
