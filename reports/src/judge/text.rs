@@ -144,7 +144,7 @@ impl Judgement {
             gate_text(result, &mut text);
         }
         text.push_str(
-            "new over base; in parentheses bounds that the truth is beyond once in 20 times each; p: one-sided, Holm\n",
+            "new over base; in parentheses bounds, each missed once in 20 times; p is one-sided, Holm-adjusted\n",
         );
         for result in self.alarms() {
             alarm_text(result, first, &mut text);
