@@ -115,6 +115,7 @@ fn nobody_reads_simulated_runs_unless_asked() {
     for command in [
         vec!["report", run],
         vec!["show", run],
+        vec!["compare", run, run],
         vec!["export", run, "--format", "bmf", "-o", exports.to_str().unwrap()],
     ] {
         let refused = migbench(&command);
