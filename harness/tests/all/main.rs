@@ -18,6 +18,7 @@ mod order;
 mod phases;
 mod programs_compute;
 mod programs_stores;
+mod reference;
 mod reproduce;
 mod resume;
 mod simulated;
