@@ -14,6 +14,7 @@ mod formats;
 mod guest;
 mod judge;
 mod migrations;
+mod nightly;
 mod order;
 mod phases;
 mod programs_compute;
