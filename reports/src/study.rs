@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::Side;
+use migbench_scenarios::gate::Gate;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -53,6 +54,7 @@ pub enum StudyError {
 #[derive(Debug)]
 pub struct Pool {
     manifest: Manifest,
+    gates: Vec<Gate>,
     blocks: BTreeMap<String, Vec<[Record; 2]>>,
 }
 
@@ -81,6 +83,24 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Judges `first`, and puts an alarm to `fresh`.
+    fn count(&mut self, first: &Measurement<'_>, fresh: &Measurement<'_>) -> Result<(), StudyError> {
+        let accepted = Accepted::default();
+        let alone = judge(first, None, &accepted)?.verdict;
+        let said = match alone {
+            Verdict::Unconfirmed => judge(first, Some(fresh), &accepted)?.verdict,
+            other => other,
+        };
+        *match (alone, said) {
+            (_, Verdict::Regression) => &mut self.regression,
+            (_, Verdict::HostChanged) => &mut self.host,
+            (Verdict::Unconfirmed, _) => &mut self.unconfirmed,
+            (_, Verdict::Fine) => &mut self.fine,
+            _ => &mut self.unsure,
+        } += 1;
+        Ok(())
+    }
+
     /// All of them.
     #[must_use]
     pub const fn all(&self) -> usize {
@@ -89,11 +109,12 @@ impl Tally {
 }
 
 impl Pool {
-    /// The blocks of all `runs`, which are of one suite. Only runs that ended as planned, on both sides, count.
+    /// The blocks of all `runs`, which are of one suite, to be judged by `gates`. Only runs that ended as planned, on both
+    /// sides, count.
     ///
     /// # Errors
     /// [`StudyError`]
-    pub fn of(runs: &[RunData]) -> Result<Self, StudyError> {
+    pub fn of(runs: &[RunData], gates: &[Gate]) -> Result<Self, StudyError> {
         let first = runs.first().ok_or(StudyError::Nothing)?;
         let names = |data: &RunData| -> Vec<String> {
             data.manifest.comparisons.iter().map(|comparison| comparison.name.clone()).collect()
@@ -117,20 +138,13 @@ impl Pool {
                 blocks.entry(comparison.plan.name.clone()).or_default().extend(pairs);
             }
         }
-        Ok(Self { manifest: first.manifest.clone(), blocks })
+        Ok(Self { manifest: first.manifest.clone(), gates: gates.to_vec(), blocks })
     }
 
-    /// The metrics that its suite gates.
+    /// The metrics that are gated.
     #[must_use]
     pub fn metrics(&self) -> Vec<MetricKey> {
-        let drawn = RunData {
-            path: "pool".into(),
-            manifest: self.manifest.clone(),
-            records: Vec::new(),
-            truncated: None,
-        };
-        let gates = Measurement::of_one(&drawn).map(|measurement| measurement.gates).unwrap_or_default();
-        gates.iter().filter_map(|gate| MetricKey::find(&gate.metric)).collect()
+        self.gates.iter().filter_map(|gate| MetricKey::find(&gate.metric)).collect()
     }
 
     /// For each comparison, how many blocks there are, and how much `metric` varies between the runs of one side: standard
@@ -213,35 +227,36 @@ impl Pool {
         seed: u64,
     ) -> Result<Tally, StudyError> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let accepted = Accepted::default();
         let mut tally = Tally::default();
         for _ in 0..times {
             let first = self.draw(repetitions, swap, shifts, &mut random)?;
             let fresh = self.draw(repetitions, swap, shifts, &mut random)?;
-            let (first, fresh) = (measured(&first)?, measured(&fresh)?);
-            let alone = judge(&first, None, &accepted)?.verdict;
-            let said = if alone == Verdict::Unconfirmed {
-                judge(&first, Some(&fresh), &accepted)?.verdict
-            } else {
-                alone
-            };
-            *match (alone, said) {
-                (_, Verdict::Regression) => &mut tally.regression,
-                (_, Verdict::HostChanged) => &mut tally.host,
-                (Verdict::Unconfirmed, _) => &mut tally.unconfirmed,
-                (_, Verdict::Fine) => &mut tally.fine,
-                _ => &mut tally.unsure,
-            } += 1;
+            let (first, fresh) = (self.measured(&first)?, self.measured(&fresh)?);
+            tally.count(&first, &fresh)?;
         }
         Ok(tally)
     }
+
+    /// Draws are of timed runs alone: what is missing of proofs says nothing of them.
+    fn measured<'a>(&self, data: &'a RunData) -> Result<Measurement<'a>, StudyError> {
+        let measurement = Measurement::of_one(data)?;
+        Ok(Measurement { gates: self.gates.clone(), unsound: Vec::new(), ..measurement })
+    }
 }
 
-/// Draws are of timed runs alone: what is missing of proofs says nothing of them.
-fn measured(data: &RunData) -> Result<Measurement<'_>, StudyError> {
-    let mut measurement = Measurement::of_one(data)?;
-    measurement.unsound.clear();
-    Ok(measurement)
+/// What `migbench ab` says of `runs`, each by itself: an alarm is put to the next of them, which was measured later.
+///
+/// # Errors
+/// [`StudyError`]
+pub fn as_measured(runs: &[RunData], gates: &[Gate]) -> Result<Tally, StudyError> {
+    let mut tally = Tally::default();
+    for (index, data) in runs.iter().enumerate() {
+        let of = |data| -> Result<Measurement<'_>, StudyError> {
+            Ok(Measurement { gates: gates.to_vec(), ..Measurement::of_one(data)? })
+        };
+        tally.count(&of(data)?, &of(&runs[(index + 1) % runs.len()])?)?;
+    }
+    Ok(tally)
 }
 
 /// What the judge looks at: thousands of copies are made.
@@ -263,13 +278,13 @@ fn variation(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::gate_tests::ab;
+    use crate::judge::gate_tests::{ab, gate};
 
     /// Two directories of thirty blocks of the same build, whose runs scatter evenly by `share` either way.
     fn pool(share: f64) -> Pool {
         let random = std::cell::RefCell::new(Xoshiro256PlusPlus::seed_from_u64(7));
         let factor = |_, _| 1.0 + share * random.borrow_mut().random_range(-1.0..1.0);
-        Pool::of(&[ab(30, factor), ab(30, factor)]).unwrap()
+        Pool::of(&[ab(30, factor), ab(30, factor)], &[gate("total_time", 0.005)]).unwrap()
     }
 
     fn slower(factor: f64) -> [Shift; 1] {
@@ -295,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn measurements_are_judged_one_by_one() {
+        let same = [1, 2, 3].map(|_| ab(12, |_, repetition| 1.0 + f64::from(repetition) * 1e-3));
+        let gates = [gate("total_time", 0.005)];
+        assert_eq!(as_measured(&same, &gates).unwrap(), Tally { fine: 3, ..Tally::default() });
+        let slower =
+            |side, repetition| if side == Side::New { 1.2 } else { 1.0 } + f64::from(repetition) * 1e-3;
+        let slower = [1, 2].map(|_| ab(12, slower));
+        assert_eq!(as_measured(&slower, &gates).unwrap(), Tally { regression: 2, ..Tally::default() });
+    }
+
+    #[test]
     fn what_was_measured_is_described() {
         let pool = pool(0.03);
         for (_, blocks, variation) in pool.variation(MetricKey::TotalTime) {
@@ -304,6 +330,6 @@ mod tests {
         assert!((pool.moved(MetricKey::TotalTime).unwrap() - 1.0).abs() < 0.02);
         let few = pool.judged(1, 61, true, &[], 1).unwrap_err();
         assert!(few.to_string().contains("has 60 blocks"), "{few}");
-        assert!(matches!(Pool::of(&[]), Err(StudyError::Nothing)));
+        assert!(matches!(Pool::of(&[], &[]), Err(StudyError::Nothing)));
     }
 }

@@ -6,7 +6,8 @@ use migbench_reports::metric::{self, MetricKey};
 use migbench_reports::record::{Record, Status};
 use migbench_reports::stats;
 use migbench_reports::store::RunData;
-use migbench_reports::study::{Pool, Shift, Tally};
+use migbench_reports::study::{Pool, Shift, Tally, as_measured};
+use migbench_scenarios::Suite;
 use migbench_scenarios::cell::Side;
 
 use super::{Exit, UsageError, print};
@@ -29,6 +30,9 @@ pub struct GateStudy {
     /// Seed of the draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The suite by whose gates is judged.
+    #[arg(long)]
+    suite: String,
     /// Only say which cost moves METRIC by PERCENT: `total_time:send:5`.
     #[arg(long, value_name = "METRIC:STAGE:PERCENT")]
     cost: Option<String>,
@@ -42,9 +46,9 @@ impl GateStudy {
             print(&calibrated(cost, &same)?)?;
             return Ok(Exit::Success);
         }
-        let pool = Pool::of(&same)?;
+        let gates = Suite::find(&self.suite)?.expand()?.gates;
+        let pool = Pool::of(&same, &gates)?;
         let metrics = pool.metrics();
-        print(&format!("{} judgements a line, seed {}", self.times, self.seed))?;
         for metric in &metrics {
             for (cell, blocks, variation) in pool.variation(*metric) {
                 let share = variation.map_or_else(|| "unknown".to_owned(), |v| format!("{:.1} %", v * 100.0));
@@ -54,9 +58,21 @@ impl GateStudy {
                 ))?;
             }
         }
+        let planted = by_cost(load(&self.planted)?);
+        print(&format!("\nas measured, each an invocation of migbench ab\n{}", heading()))?;
+        let measured = |name: &str, data: &[RunData]| -> anyhow::Result<()> {
+            let runs = data.first().map_or(0, |data| data.manifest.repetitions);
+            print(&row(name, usize::try_from(runs)?, &as_measured(data, &gates)?))
+        };
+        measured("same build", &same)?;
+        for (cost, data) in &planted {
+            measured(cost, data)?;
+        }
         print(&format!(
-            "\n{:<36} {:>5} {:>8} {:>8} {:>11} {:>11} {:>6}",
-            "", "runs", "fine", "unsure", "unconfirmed", "regression", "host"
+            "\ndrawn from these runs, {} judgements a line, seed {}\n{}",
+            self.times,
+            self.seed,
+            heading()
         ))?;
         for repetitions in &self.repetitions {
             let line = |name: &str, swap: bool, pool: &Pool, shifts: &[Shift]| -> anyhow::Result<()> {
@@ -71,8 +87,8 @@ impl GateStudy {
                 }
             }
         }
-        for (cost, data) in by_cost(load(&self.planted)?) {
-            let pool = Pool::of(&data)?;
+        for (cost, data) in planted {
+            let pool = Pool::of(&data, &gates)?;
             for metric in &metrics {
                 let moved = pool.moved(*metric).map_or(0.0, |ratio| (ratio - 1.0) * 100.0);
                 print(&format!("{cost}: {} of new over base {moved:+.1} %", metric.name()))?;
@@ -96,6 +112,13 @@ fn by_cost(data: Vec<RunData>) -> std::collections::BTreeMap<String, Vec<RunData
             .push(data);
     }
     by_cost
+}
+
+fn heading() -> String {
+    format!(
+        "{:<36} {:>5} {:>8} {:>8} {:>11} {:>11} {:>6}",
+        "", "runs", "fine", "unsure", "unconfirmed", "regression", "host"
+    )
 }
 
 fn row(name: &str, repetitions: usize, tally: &Tally) -> String {

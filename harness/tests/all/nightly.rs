@@ -106,11 +106,18 @@ fn a_night_is_judged_against_the_last_good_build_and_an_alarm_keeps_it() {
     assert!(csv.iter().any(|line| line.contains("write-heavy/delta/new") && line.contains("encode_time")));
 
     let kept = nights.kept();
-    nights.night(&["--", "--simulate=noise=0.01,new.encode=1.2"], 4, &["REGRESSION", "a confirmed regression"]);
+    nights.night(
+        &["--", "--simulate=noise=0.01,new.encode=1.2"],
+        4,
+        &["REGRESSION", "a confirmed regression"],
+    );
     assert_eq!(nights.kept(), kept, "an alarmed night's build is no base");
     let last = nights.nights().pop().unwrap();
     assert!(last.join("ab-again/runs.jsonl").exists(), "fresh samples confirmed it");
-    assert!(last.join("new").exists() && last.join("base").exists(), "what the alarm is about can be run again");
+    assert!(
+        last.join("new").exists() && last.join("base").exists(),
+        "what the alarm is about can be run again"
+    );
     let verdicts = nights.lines("nights.jsonl");
     assert!(verdicts.len() == 2 && verdicts[1].contains("\"verdict\":\"alarm\""), "{verdicts:?}");
 
