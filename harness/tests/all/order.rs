@@ -178,6 +178,7 @@ fn each_record_is_in_the_file_before_the_next_run_starts() {
         resume: false,
         command: vec!["migbench".to_owned()],
         fault: None,
+        planted: None,
         binary: std::path::PathBuf::new(),
     };
     let failed = work(&job, &mut Simulated::new("fail=2".parse().unwrap()), &mut watch).unwrap();

@@ -30,6 +30,7 @@ fn job(plan: Plan, directory: &Path, resume: bool) -> Job {
         resume,
         command: vec!["migbench".to_owned(), "run".to_owned()],
         fault: None,
+        planted: None,
         binary: PathBuf::new(),
     }
 }
