@@ -106,6 +106,12 @@ fn two_slices_of_real_guests_merge_into_one_run() {
         assert_eq!(outcome.status, 0, "{arguments:?}: {}", outcome.stderr);
         assert!(outcome.stdout.contains("-heavy"), "{arguments:?}: {}", outcome.stdout);
     }
+    // One machine's run is of the same plan and class of host as the merged one.
+    let whole = directory("whole");
+    assert_eq!(migbench(&["run", "--plan", &plan, "-o", &whole]).status, 0);
+    let compared = migbench(&["compare", &whole, &merged]);
+    assert_eq!(compared.status, 0, "{}", compared.stderr);
+    assert!(compared.stdout.contains("total time"), "{}", compared.stdout);
     let exports = directory("exports");
     assert_eq!(migbench(&["export", &merged, "--format", "junit", "-o", &exports]).status, 0);
     assert_refused(&["run", "--resume", &merged], 2, "was merged and cannot be resumed");
