@@ -179,7 +179,9 @@ fn each_record_is_in_the_file_before_the_next_run_starts() {
         command: vec!["migbench".to_owned()],
         fault: None,
         planted: None,
-        binary: std::path::PathBuf::new(),
+        planted: None,
+        // A simulation starts no nodes; it is hashed, and small.
+        binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
     };
     let failed = work(&job, &mut Simulated::new("fail=2".parse().unwrap()), &mut watch).unwrap();
     assert_eq!((failed, watch.kept), (1, 24));
