@@ -245,7 +245,7 @@ fn suites_that_ran_are_judged() {
         let run = migbench(scratch.path(), &["run", "quick", "--repeat", "8", simulation, "-o", name]);
         assert_eq!(run.status, 0, "{}", run.stderr);
     }
-    assert_says(&migbench(scratch.path(), &["gate", "base", "same"]), 1, &["simulated"]);
+    assert_says(&migbench(scratch.path(), &["gate", "base", "same"]), 2, &["simulat"]);
     assert_says(&migbench(scratch.path(), &["gate", "base", "same", "--simulated"]), 0, &["PASS"]);
     let slow = migbench(scratch.path(), &["gate", "base", "slow", "--simulated"]);
     assert_says(

@@ -237,6 +237,7 @@ impl<'a> Measurement<'a> {
             }
             notes.push(difference.to_string());
         }
+        notes.extend([base, new].into_iter().filter_map(planted));
         let (base_sorted, _) = cells::sort(&base.manifest, &base.records);
         let (new_sorted, _) = cells::sort(&new.manifest, &new.records);
         let mut pairs = Vec::new();
@@ -314,7 +315,7 @@ impl<'a> Measurement<'a> {
             interleaved: true,
             host: Vec::new(),
             unsound: unsound(data, Some(Side::New)),
-            notes: Vec::new(),
+            notes: planted(data).into_iter().collect(),
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
         Ok(measurement)
@@ -352,6 +353,12 @@ fn origin(data: &RunData, side: Option<Side>) -> Origin {
         binary,
         command: data.manifest.command_line(),
     }
+}
+
+/// A cost that was planted makes figures that are not the build's own.
+fn planted(data: &RunData) -> Option<String> {
+    let planted = data.manifest.planted.as_ref()?;
+    Some(format!("a cost was planted in {} to test the judge: {planted}", data.path.display()))
 }
 
 fn unsound(data: &RunData, side: Option<Side>) -> Vec<String> {
