@@ -9,7 +9,7 @@ use crate::manifest::Manifest;
 use crate::measure::Measure;
 use crate::quantity::{count, rate, size};
 use crate::record::{Backend, Status};
-use crate::render::{markdown, terminal};
+use crate::render::{html, markdown, terminal};
 use crate::scaling;
 use crate::store::{Accept, RunData, StoreError};
 use crate::table::{NOT_SIGNIFICANT, RowKind, Section, Table, comparison, metrics, section};
@@ -108,6 +108,12 @@ impl Report {
     #[must_use]
     pub fn markdown(&self) -> String {
         markdown::render(self)
+    }
+
+    /// As a page with figures that needs nothing but itself.
+    #[must_use]
+    pub fn html(&self) -> String {
+        html::render(std::slice::from_ref(self))
     }
 
     /// The command that made the run directory, as typed in a shell.

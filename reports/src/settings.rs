@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use migbench_scenarios::cell::Cell;
 use serde_json::Value;
 
+use crate::manifest::{Canary, Host, Part};
+use crate::metric::Unit;
 use crate::quantity;
 
 /// Parameters by path, such as `link.rate`, in alphabetical order.
@@ -70,6 +72,59 @@ pub fn shared<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> Flat {
         shared.retain(|path, value| other.get(path) == Some(value));
     }
     shared
+}
+
+/// All that is known of a host, by name.
+#[must_use]
+pub fn host(host: &Host) -> Flat {
+    let mut all = Flat::new();
+    let value = serde_json::to_value(host).unwrap_or_default();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("memory" | "memory_free", value) => {
+                all.insert(name.clone(), value.as_u64().map_or_else(|| value.to_string(), quantity::size));
+            }
+            (_, Value::Object(fields)) => nested(name, fields, &mut all),
+            (_, value) => {
+                all.insert(name.clone(), show("", value));
+            }
+        }
+    }
+    all
+}
+
+fn nested(path: &str, fields: &serde_json::Map<String, Value>, all: &mut Flat) {
+    for (name, value) in fields {
+        let path = format!("{path}: {name}");
+        match value {
+            Value::Object(fields) => nested(&path, fields, all),
+            _ => {
+                all.insert(path, show("", value));
+            }
+        }
+    }
+}
+
+/// What a table of parts is of, where a report was merged.
+pub const PARTS: &str = "The table above has what is true of all hosts. The parts of the plan:";
+/// What [`part`] gives.
+pub const PART: [&str; 6] = ["slice", "host", "records", "canary copies", "canary sends", "started"];
+
+/// Which machine brought what.
+#[must_use]
+pub fn part(part: &Part) -> [String; 6] {
+    let reached = |of: fn(&Canary) -> f64| {
+        let speed = |canary| quantity::show(Unit::BytesPerSecond, of(canary));
+        part.canary.as_ref().map_or_else(|| "-".to_owned(), speed)
+    };
+    [
+        part.slice.slice.to_string(),
+        part.host.hostname.clone().unwrap_or_else(|| "unknown".to_owned()),
+        part.records.to_string(),
+        reached(|canary| canary.copy),
+        reached(|canary| canary.socket),
+        part.started.clone(),
+    ]
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use migbench_scenarios::{Assignment, SuiteError};
 use super::gate::{ACCEPTED, today};
 use super::run::{Planting, Task, default_directory, work_off};
 use super::selection::Selection;
-use super::{Exit, print};
+use super::{Exit, keep, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,7 +121,7 @@ impl Ab {
     /// Gives how many runs failed, or 1 where a proof did.
     fn measure(&self, task: Task, directory: &Path, resume: bool) -> anyhow::Result<usize> {
         let (failed, report) = work_off(task, directory, resume, &self.planting)?;
-        print(&format!("report: {}/report.md", directory.display()))?;
+        keep(&report, directory)?;
         Ok(failed.max(usize::from(!report.sound())))
     }
 

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use migbench_reports::merge;
 use migbench_reports::store::RunDirectory;
 
 use super::reading::Reading;
-use super::{Exit, print, width};
+use super::{Exit, keep, print, width};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,10 +51,8 @@ impl Merge {
             directory.append(record)?;
         }
         let report = self.reading.report(&self.output)?;
-        std::fs::write(self.output.join("report.md"), report.markdown())
-            .with_context(|| format!("cannot write {}/report.md", self.output.display()))?;
         print(&report.brief(width()))?;
-        print(&format!("report: {}/report.md", self.output.display()))?;
+        keep(&report, &self.output)?;
         Ok(if report.sound() { Exit::Success } else { Exit::Failure })
     }
 }

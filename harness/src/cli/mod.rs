@@ -216,6 +216,16 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Keeps the report in its run directory, to read in an editor and in a browser, and says where.
+fn keep(report: &migbench_reports::report::Report, directory: &std::path::Path) -> anyhow::Result<()> {
+    use anyhow::Context;
+    for (name, text) in [("report.md", report.markdown()), ("report.html", report.html())] {
+        let path = directory.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print(&format!("report: {}/report.md and report.html", directory.display()))
+}
+
 /// Columns of what goes into a pipe or a file.
 const PIPE_WIDTH: usize = 100;
 

@@ -1,6 +1,6 @@
 //! `migbench report`: tables for people, from the records of run directories alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
@@ -20,13 +20,15 @@ use super::{Exit, print, width};
   migbench report results/fast --format markdown -o table.md
   migbench report results/fast --format latex -o report.tex     # for \\input; its head says what it needs
   migbench report results/fast --format csv -o figures.csv      # a line per cell and metric
+  migbench report results/fast --format html -o fast.html
+  migbench report results/fast --figures figures
   migbench report results/monday results/tuesday")]
 pub struct Report {
     /// Run directories: what `migbench run -o` was given, or its last line names.
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// In which format; all show the same figures. Markdown is what report.md holds; csv and json are for programs and have
-    /// every metric.
+    /// In which format; all show the same figures. Markdown is what report.md holds, html what report.html does: a page of its
+    /// own, with curves and bars. csv and json are for programs and have every metric.
     #[arg(long, default_value = Format::Terminal.name(), value_parser = PossibleValuesParser::new(Format::ALL.iter().map(|(name, _)| *name)))]
     format: String,
     /// On a terminal, the comparison tables and their summary alone, as at the end of a run.
@@ -35,6 +37,9 @@ pub struct Report {
     /// Where it goes, instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Also writes every figure of the page to a file of its own, as SVG.
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
     #[command(flatten)]
     reading: Reading,
 }
@@ -62,7 +67,24 @@ impl Report {
                 .with_context(|| format!("can't write {}; name another file with -o", path.display()))?,
             None => print(&text)?,
         }
+        if let Some(directory) = &self.figures {
+            write_figures(&reports, directory)?;
+        }
         let sound = reports.iter().all(migbench_reports::report::Report::sound);
         Ok(if sound { Exit::Success } else { Exit::Failure })
     }
+}
+
+/// A file for each figure; those of a second directory begin with its number.
+fn write_figures(reports: &[migbench_reports::report::Report], directory: &Path) -> anyhow::Result<()> {
+    let failed =
+        |path: &Path| format!("can't write {}; name another directory with --figures", path.display());
+    std::fs::create_dir_all(directory).with_context(|| failed(directory))?;
+    let files = render::svg::files(reports);
+    for (name, text) in &files {
+        let path = directory.join(name);
+        std::fs::write(&path, text).with_context(|| failed(&path))?;
+    }
+    eprintln!("{} figures in {}", files.len(), directory.display());
+    Ok(())
 }

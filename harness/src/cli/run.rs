@@ -13,7 +13,7 @@ use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::simulate::Simulate;
-use super::{Exit, print, width};
+use super::{Exit, keep, print, width};
 use crate::burden::Planted;
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
@@ -270,7 +270,7 @@ pub(super) fn finish(
 ) -> anyhow::Result<Exit> {
     let (failed, report) = work_off(task, directory, resume, planting)?;
     print(&report.brief(width()))?;
-    print(&format!("report: {}/report.md", directory.display()))?;
+    keep(&report, directory)?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
@@ -299,8 +299,6 @@ pub(super) fn work_off(
     progress.finish();
     let failed = outcome?;
     let report = planting.simulate.reading().report(directory)?;
-    std::fs::write(directory.join("report.md"), report.markdown())
-        .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
     Ok((failed, report))
 }
 

@@ -11,7 +11,7 @@ use migbench_scenarios::cell::Tracker;
 use migbench_scenarios::{Assignment, Overrides, Place, Suite, SuiteError};
 
 use super::run::default_directory;
-use super::{Exit, print, width};
+use super::{Exit, keep, print, width};
 use crate::runner::admission::admit;
 use crate::runner::builds::Builds;
 use crate::runner::host::this_host;
@@ -115,10 +115,8 @@ impl Track {
         };
         let failed = self.work(&job)?;
         let report = Report::load(&directory)?;
-        std::fs::write(directory.join("report.md"), report.markdown())
-            .with_context(|| format!("cannot write {}/report.md", directory.display()))?;
         print(&report.brief(width()))?;
-        print(&format!("report: {}/report.md", directory.display()))?;
+        keep(&report, &directory)?;
         Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
     }
 

@@ -16,8 +16,32 @@ struct Row<'a> {
     capped: bool,
 }
 
-/// A panel for each column that any row has a figure in; none without figures.
-pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
+/// The table's metrics, and all others: a panel for each that any row has a figure in; none without figures.
+pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
+    let name = &comparison.plan.name;
+    let shown = columns(comparison);
+    let further: Vec<_> = Measure::all().filter(|measure| !shown.contains(measure)).collect();
+    let of = |kind, word: &str, title: &str, measures: &[Measure]| {
+        let (mut panels, caption) = panels(comparison, measures);
+        if kind == PlotKind::FurtherBars {
+            // What is zero throughout, such as stalls of a tracker that is not in use, is in the table.
+            panels.retain(|panel| panel.series.iter().flat_map(|series| &series.points).any(|p| p.x != 0.0));
+        }
+        (!panels.is_empty()).then(|| Plot {
+            kind,
+            id: format!("{}-{word}", slug(name)),
+            title: format!("{name}: {title}"),
+            caption,
+            size: Size::Third,
+            panels,
+        })
+    };
+    let table = of(PlotKind::Bars, "bars", "metrics", shown);
+    let further = of(PlotKind::FurtherBars, "further-bars", "all other metrics", &further);
+    table.into_iter().chain(further).collect()
+}
+
+fn panels(comparison: &ComparisonRuns<'_>, measures: &[Measure]) -> (Vec<Panel>, String) {
     let mut rows = Vec::new();
     for (cell, style) in styled(comparison) {
         if !cell.ok.is_empty() {
@@ -28,20 +52,11 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
             rows.push(Row { label, style, runs: &cell.capped, capped: true });
         }
     }
-    let panels: Vec<_> = columns(comparison).iter().filter_map(|measure| panel(*measure, &rows)).collect();
-    let spreads = columns(comparison).iter().flat_map(|measure| {
+    let panels = measures.iter().filter_map(|measure| panel(*measure, &rows)).collect();
+    let spreads = measures.iter().flat_map(|measure| {
         rows.iter().filter_map(|row| measure.summary(row.runs).and_then(|summary| summary.spread))
     });
-    let caption = caption(spreads, rows.iter().any(|row| row.capped));
-    let name = &comparison.plan.name;
-    (!panels.is_empty()).then(|| Plot {
-        kind: PlotKind::Bars,
-        id: format!("{}-bars", slug(name)),
-        title: format!("{name}: metrics"),
-        caption,
-        size: Size::Third,
-        panels,
-    })
+    (panels, caption(spreads, rows.iter().any(|row| row.capped)))
 }
 
 fn caption(spreads: impl Iterator<Item = Spread>, capped: bool) -> String {

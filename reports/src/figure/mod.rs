@@ -45,7 +45,7 @@ impl Figures {
             comparisons: comparisons
                 .iter()
                 .map(|comparison| {
-                    let mut plots = Vec::from_iter(bars::plot(comparison));
+                    let mut plots = bars::plots(comparison);
                     plots.extend(timeline::plot(comparison));
                     plots.extend(switchover::plot(comparison));
                     plots.extend(rounds::plot(comparison));

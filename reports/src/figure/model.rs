@@ -46,8 +46,10 @@ pub enum PlotKind {
     Differences,
     /// Cost over an axis of numbers.
     Scaling,
-    /// Metrics with their spread.
+    /// The metrics of the comparison table with their spread.
     Bars,
+    /// All other metrics with theirs.
+    FurtherBars,
     /// Throughput around the migration.
     Timeline,
     /// Throughput around the pause, step by step.
@@ -56,6 +58,23 @@ pub enum PlotKind {
     Latency,
     /// What each round sent and found.
     Rounds,
+}
+
+impl PlotKind {
+    /// In small letters.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Differences => "differences",
+            Self::Scaling => "scaling",
+            Self::Bars => "bars",
+            Self::FurtherBars => "further-bars",
+            Self::Timeline => "timeline",
+            Self::Switchover => "switchover",
+            Self::Latency => "latency",
+            Self::Rounds => "rounds",
+        }
+    }
 }
 
 /// How much room a panel wants.

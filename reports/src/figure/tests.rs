@@ -69,6 +69,7 @@ fn the_reference_run_has_every_figure_of_a_comparison_of_engines() {
             kinds,
             [
                 PlotKind::Bars,
+                PlotKind::FurtherBars,
                 PlotKind::Timeline,
                 PlotKind::Switchover,
                 PlotKind::Rounds,
@@ -89,7 +90,7 @@ fn bars_say_what_the_table_says() {
     let (comparisons, _) = cells::sort(&data.manifest, &data.records);
     for comparison in &comparisons {
         let table = crate::table::comparison::table(comparison);
-        let plot = bars::plot(comparison).unwrap();
+        let plot = bars::plots(comparison).remove(0);
         for (column, label) in table.columns.iter().enumerate() {
             let panel = plot.panels.iter().find(|panel| panel.title == label.label).unwrap();
             let bars: Vec<_> = panel.series.iter().map(|s| s.points[0].text.clone().unwrap()).collect();

@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::manifest::{Canary, Comparison, Host, Part};
-use crate::metric::Unit;
-use crate::quantity::{show, size};
+use crate::manifest::{Comparison, Part};
 use crate::report::Report;
 use crate::settings::{self, Flat};
 use crate::table::{Figure, Row, RowKind, Table};
@@ -56,7 +54,7 @@ pub fn render(report: &Report) -> String {
     out += "## Settings of all cells\n\n";
     out += &pairs("setting", shared);
     out += "## Host\n\n";
-    out += &pairs("", host(&manifest.host));
+    out += &pairs("", settings::host(&manifest.host));
     out += &parts(&manifest.parts);
     out += &format!("## Command\n\n```sh\n{}\n```\n\n", report.command());
     let tool = &manifest.tool;
@@ -160,57 +158,11 @@ fn parts(parts: &[Part]) -> String {
     if parts.is_empty() {
         return String::new();
     }
-    let mut out = "The table above has what is true of all hosts. The parts of the plan:\n\n\
-                   | slice | host | records | canary copies | canary sends | started |\n\
-                   |---|---|---:|---:|---:|---|\n"
-        .to_owned();
+    let mut out = format!("{}\n\n| {} |\n|---|---|---:|---:|---:|---|\n", settings::PARTS, settings::PART.join(" | "));
     for part in parts {
-        let reached = |of: fn(&Canary) -> f64| {
-            part.canary
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |canary| show(Unit::BytesPerSecond, of(canary)))
-        };
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} | {} | {} | {} |",
-            part.slice.slice,
-            escape(part.host.hostname.as_deref().unwrap_or("unknown")),
-            part.records,
-            reached(|canary| canary.copy),
-            reached(|canary| canary.socket),
-            part.started
-        );
+        let _ = writeln!(out, "| {} |", settings::part(part).map(|text| escape(&text)).join(" | "));
     }
     out + "\n"
-}
-
-fn host(host: &Host) -> Flat {
-    let mut all = Flat::new();
-    let value = serde_json::to_value(host).unwrap_or_default();
-    for (name, value) in value.as_object().into_iter().flatten() {
-        match (name.as_str(), value) {
-            ("memory" | "memory_free", value) => {
-                all.insert(name.clone(), value.as_u64().map_or_else(|| value.to_string(), size));
-            }
-            (_, serde_json::Value::Object(fields)) => flatten(name, fields, &mut all),
-            (_, value) => {
-                all.insert(name.clone(), settings::show("", value));
-            }
-        }
-    }
-    all
-}
-
-fn flatten(path: &str, fields: &serde_json::Map<String, serde_json::Value>, all: &mut Flat) {
-    for (name, value) in fields {
-        let path = format!("{path}: {name}");
-        match value {
-            serde_json::Value::Object(fields) => flatten(&path, fields, all),
-            _ => {
-                all.insert(path, settings::show("", value));
-            }
-        }
-    }
 }
 
 fn pairs(name: &str, pairs: Flat) -> String {

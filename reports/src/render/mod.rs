@@ -2,6 +2,7 @@
 //! the same in each.
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod latex;
 pub mod markdown;
@@ -18,6 +19,8 @@ pub enum Format {
     Terminal,
     /// Markdown, with the host, all settings and the command.
     Markdown,
+    /// One page with figures, which needs nothing but itself.
+    Html,
     /// Tables and figures for a paper.
     Latex,
     /// A line per cell and metric.
@@ -31,6 +34,7 @@ impl Format {
     pub const ALL: &'static [(&'static str, Self)] = &[
         ("terminal", Self::Terminal),
         ("markdown", Self::Markdown),
+        ("html", Self::Html),
         ("latex", Self::Latex),
         ("csv", Self::Csv),
         ("json", Self::Json),
@@ -42,6 +46,7 @@ impl Format {
         match self {
             Self::Terminal => "terminal",
             Self::Markdown => "markdown",
+            Self::Html => "html",
             Self::Latex => "latex",
             Self::Csv => "csv",
             Self::Json => "json",
@@ -62,6 +67,8 @@ pub fn render(reports: &[Report], format: Format, width: usize) -> String {
     match format {
         Format::Terminal => each(&|report| terminal::render(report, width)),
         Format::Markdown => each(&markdown::render),
+        // One document, not several one after the other.
+        Format::Html => html::render(reports),
         Format::Latex => latex::render(reports),
         Format::Csv => csv::render(reports),
         Format::Json => json::render(reports),

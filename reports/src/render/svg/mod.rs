@@ -12,6 +12,7 @@ mod text;
 use std::fmt::Write as _;
 
 use crate::figure::{Plot, Shape, Size};
+use crate::report::Report;
 use canvas::{Canvas, number};
 
 /// The style sheet of all figures; a page includes it once.
@@ -120,6 +121,21 @@ pub fn file(plot: &Plot) -> String {
         h = number(height)
     );
     out
+}
+
+/// Every figure of these reports with the name of its file; where there are several reports, it begins with the number of its own.
+#[must_use]
+pub fn files(reports: &[Report]) -> Vec<(String, String)> {
+    let several = reports.len() > 1;
+    let named = |n: usize, plot: &Plot| {
+        let number = if several { format!("{}-", n + 1) } else { String::new() };
+        (format!("{number}{}.svg", plot.id), file(plot))
+    };
+    reports
+        .iter()
+        .enumerate()
+        .flat_map(|(n, report)| report.figures.all().map(move |plot| named(n, plot)))
+        .collect()
 }
 
 fn columns_width(columns: usize, each: f64) -> f64 {

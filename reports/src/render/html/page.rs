@@ -1,0 +1,295 @@
+//! What the template lays out: texts alone, and for sorting the numbers behind them.
+
+use serde::Serialize;
+
+use super::{glossary, markdown};
+use crate::figure::{Plot, PlotKind, Size, slug};
+use crate::manifest::{Comparison, Manifest};
+use crate::quantity::count;
+use crate::render::svg;
+use crate::report::Report;
+use crate::settings::{self, Flat};
+use crate::table::{self, RowKind, Section};
+
+/// A name and its value.
+type Pair = (String, String);
+
+#[derive(Debug, Serialize)]
+pub struct Page {
+    title: String,
+    style: String,
+    script: &'static str,
+    reports: Vec<OneReport>,
+    terms: Vec<(&'static str, &'static str)>,
+    metrics: Vec<glossary::Metric>,
+}
+
+#[derive(Debug, Serialize)]
+struct OneReport {
+    id: String,
+    suite: String,
+    description: String,
+    subject: String,
+    machine: String,
+    alarms: Vec<String>,
+    proven: String,
+    sound: bool,
+    failed: Option<String>,
+    warnings: Vec<String>,
+    analysis: String,
+    legend: Vec<String>,
+    /// Tables over all comparisons.
+    sections: Vec<Tables>,
+    plots: Vec<Drawn>,
+    scaling: Vec<String>,
+    comparisons: Vec<Compared>,
+    settings: Vec<Pair>,
+    suite_text: String,
+    host: Vec<Pair>,
+    command: String,
+    origin: Vec<Pair>,
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    id: String,
+    analysis: String,
+    table: Grid,
+    plots: Vec<Drawn>,
+    sections: Vec<Tables>,
+    metrics: Grid,
+    further: Vec<Drawn>,
+    shared: Vec<Pair>,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cell {
+    id: String,
+    own: Vec<Pair>,
+}
+
+/// Tables with a heading.
+#[derive(Debug, Serialize)]
+struct Tables {
+    heading: &'static str,
+    about: String,
+    tables: Vec<Grid>,
+}
+
+#[derive(Debug, Serialize)]
+struct Grid {
+    id: String,
+    title: String,
+    head: String,
+    columns: Vec<String>,
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    kind: &'static str,
+    label: String,
+    lines: Vec<String>,
+    figures: Vec<Option<Figure>>,
+    text: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Figure {
+    value: String,
+    difference: Option<String>,
+    spread: Option<String>,
+    sort: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Drawn {
+    id: String,
+    kind: &'static str,
+    title: String,
+    caption: String,
+    size: &'static str,
+    legend: Vec<Entry>,
+    panels: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    swatch: String,
+    label: String,
+}
+
+impl Page {
+    /// Of all reports, with what they share once.
+    pub fn of(reports: &[Report]) -> Self {
+        let suites: Vec<_> = reports.iter().map(|report| report.manifest.suite.as_str()).collect();
+        Self {
+            title: suites.join(", "),
+            style: format!("{}{}", include_str!("report.css"), svg::STYLE),
+            script: include_str!("sort.js"),
+            reports: reports
+                .iter()
+                .enumerate()
+                .map(|(n, report)| one(report, &format!("r{}", n + 1)))
+                .collect(),
+            terms: glossary::TERMS.to_vec(),
+            metrics: glossary::metrics(),
+        }
+    }
+}
+
+fn one(report: &Report, id: &str) -> OneReport {
+    let manifest = &report.manifest;
+    let cells = manifest.comparisons.iter().flat_map(|plan| &plan.cells).map(|planned| &planned.cell);
+    let everywhere = settings::shared(cells);
+    let of_plan = |name: &str| manifest.plan.get(name).and_then(|text| text.as_str()).unwrap_or_default();
+    OneReport {
+        id: id.to_owned(),
+        suite: manifest.suite.clone(),
+        description: sentence(of_plan("description")),
+        subject: report.subject.clone(),
+        machine: report.machine.clone(),
+        alarms: report.verification.alarms.clone(),
+        proven: sentence(&report.verification.proven),
+        sound: report.sound(),
+        failed: (report.failed_runs > 0).then(|| format!("{} failed", count(report.failed_runs, "run"))),
+        warnings: report.warnings.iter().map(ToString::to_string).collect(),
+        analysis: markdown(of_plan("analysis")),
+        legend: report.legend.clone(),
+        sections: sections(report, id, ""),
+        plots: report.figures.suite.iter().map(|plot| drawn(plot, id)).collect(),
+        scaling: report.scaling.clone(),
+        comparisons: (0..report.tables.len()).filter_map(|n| compared(report, n, id, &everywhere)).collect(),
+        settings: everywhere.into_iter().collect(),
+        suite_text: manifest.suite_text.clone(),
+        host: settings::host(&manifest.host).into_iter().collect(),
+        command: report.command(),
+        origin: origin(manifest),
+    }
+}
+
+fn origin(manifest: &Manifest) -> Vec<Pair> {
+    let tool = &manifest.tool;
+    let dirty = if tool.dirty == Some(true) { ", with uncommitted changes" } else { "" };
+    let commit = tool.commit.as_ref().map(|commit| format!("{commit}{dirty}"));
+    let pairs = [
+        ("started", Some(manifest.started.clone())),
+        ("migbench", Some(tool.version.clone())),
+        ("commit", commit),
+        ("seed", Some(manifest.seed.to_string())),
+        ("timed repetitions of each cell", Some(manifest.repetitions.to_string())),
+        ("planned runs", Some(manifest.planned_runs.to_string())),
+        ("suite, BLAKE3", Some(manifest.suite_hash.clone())),
+        ("plan", manifest.plan.get("hash").and_then(|hash| hash.as_str()).map(str::to_owned)),
+    ];
+    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn compared(report: &Report, n: usize, id: &str, everywhere: &Flat) -> Option<Compared> {
+    let (table, plan) = (report.tables.get(n)?, report.manifest.comparisons.get(n)?);
+    let plots = report.figures.comparisons.get(n).map(Vec::as_slice).unwrap_or_default();
+    let draw = |further: bool| {
+        plots.iter().filter(|p| (p.kind == PlotKind::FurtherBars) == further).map(|p| drawn(p, id)).collect()
+    };
+    // The number tells comparisons apart whose names read the same.
+    let id = format!("{id}-{}-{}", n + 1, slug(&plan.name));
+    let (shared, cells) = own_settings(plan, everywhere);
+    Some(Compared {
+        analysis: markdown(&table.analysis),
+        table: grid(table, &format!("{id}-table")),
+        plots: draw(false),
+        sections: sections(report, &id, &plan.name),
+        metrics: report.metrics.get(n).map(|table| grid(table, &format!("{id}-metrics")))?,
+        further: draw(true),
+        shared,
+        cells,
+        id,
+    })
+}
+
+/// What this comparison does not share with all others, and what tells its cells apart.
+fn own_settings(plan: &Comparison, everywhere: &Flat) -> (Vec<Pair>, Vec<Cell>) {
+    let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
+    let cells = plan.cells.iter().map(|planned| Cell {
+        id: planned.id.clone(),
+        own: settings::flat(&planned.cell)
+            .into_iter()
+            .filter(|(path, _)| !shared.contains_key(path))
+            .collect(),
+    });
+    let cells = cells.collect();
+    (shared.into_iter().filter(|(path, _)| !everywhere.contains_key(path)).collect(), cells)
+}
+
+/// The tables of one comparison, or without a name those over all.
+fn sections(report: &Report, id: &str, comparison: &str) -> Vec<Tables> {
+    let of_section = |section: &Section| {
+        let own = section.tables.iter().filter(|table| table.comparison == comparison);
+        let tables: Vec<_> = own
+            .enumerate()
+            .map(|(n, table)| grid(table, &format!("{id}-{}-{}", section.name, n + 1)))
+            .collect();
+        (!tables.is_empty()).then(|| Tables {
+            heading: section.heading,
+            about: sentence(section.about),
+            tables,
+        })
+    };
+    report.sections.iter().filter_map(of_section).collect()
+}
+
+fn grid(table: &table::Table, id: &str) -> Grid {
+    Grid {
+        id: id.to_owned(),
+        title: table.title.clone(),
+        head: table.head.clone(),
+        columns: table.columns.iter().map(|column| column.label.clone()).collect(),
+        rows: table.rows.iter().map(row).collect(),
+        notes: table.notes.iter().map(|note| sentence(note) + ".").collect(),
+    }
+}
+
+fn row(row: &table::Row) -> Row {
+    let label = match row.kind {
+        RowKind::Control => format!("{} (control)", row.label),
+        _ => row.label.clone(),
+    };
+    let lines = [&row.converged, &row.samples].into_iter().flatten().cloned().collect();
+    let figures = row.figures.iter().map(|figure| figure.as_ref().map(self::figure)).collect();
+    Row { kind: row.kind.word(), label, lines, figures, text: row.text.clone() }
+}
+
+fn figure(figure: &table::Figure) -> Figure {
+    let spread = figure.difference_spread.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+    Figure {
+        value: figure.value.clone(),
+        difference: figure.difference.as_ref().map(|text| format!("({text}{spread})")),
+        spread: figure.spread.clone(),
+        sort: figure.numbers.value,
+    }
+}
+
+fn drawn(plot: &Plot, id: &str) -> Drawn {
+    let id = format!("{id}-{}", plot.id);
+    Drawn {
+        kind: plot.kind.word(),
+        title: plot.title.clone(),
+        caption: plot.caption.clone(),
+        size: match plot.size {
+            Size::Wide => "whole",
+            Size::Half => "half",
+            Size::Third => "third",
+        },
+        legend: svg::legend(plot).into_iter().map(|(swatch, label)| Entry { swatch, label }).collect(),
+        panels: svg::panels(plot, &id),
+        id,
+    }
+}
+
+/// A capital letter first.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |c| c.to_uppercase().chain(characters).collect())
+}
