@@ -43,6 +43,8 @@ impl Axis {
         let (low, high) = (low * factor, high * factor);
         let high = if high > low { high } else { low + 1.0 };
         let step = step((high - low) / TICKS);
+        // There is no half of a round or a page.
+        let step = if matches!(unit, Unit::Count | Unit::Operations) { step.max(1.0) } else { step };
         let ticks = steps(low, high, step).into_iter().map(|(at, n)| (at, decimal(n, step))).collect();
         Self {
             label: label.to_owned(),
@@ -109,14 +111,14 @@ impl Axis {
     #[must_use]
     pub fn percentiles(highest: f64) -> Self {
         const PLACES: [(f64, &str); 8] = [
-            (1.0, "0 %"),
-            (2.0, "50 %"),
-            (10.0, "90 %"),
-            (1e2, "99 %"),
-            (1e3, "99.9 %"),
-            (1e4, "99.99 %"),
-            (1e5, "99.999 %"),
-            (1e6, "99.9999 %"),
+            (1.0, "0"),
+            (2.0, "50"),
+            (10.0, "90"),
+            (1e2, "99"),
+            (1e3, "99.9"),
+            (1e4, "99.99"),
+            (1e5, "99.999"),
+            (1e6, "99.9999"),
         ];
         let high = highest.max(10.0);
         Self {
@@ -243,7 +245,7 @@ mod tests {
         assert_eq!(texts(&latency), ["10 us", "100 us", "1 ms", "10 ms", "100 ms"]);
         let bytes = Axis::log("traffic", Unit::Bytes, [204.0 * 1024.0, 156e6]);
         assert_eq!(texts(&bytes), ["256 KiB", "1 MiB", "4 MiB", "16 MiB", "64 MiB"]);
-        assert_eq!(texts(&Axis::percentiles(2e3)), ["0 %", "50 %", "90 %", "99 %", "99.9 %"]);
+        assert_eq!(texts(&Axis::percentiles(2e3)), ["0", "50", "90", "99", "99.9"]);
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn panel(
         format!("{label} {}", show(Unit::Seconds, number(latencies.max()) / 1e9))
     };
     let note = (!few.is_empty()).then(|| {
-        format!("too few for a curve, longest: {}", few.iter().map(longest).collect::<Vec<_>>().join(", "))
+        format!("Too few for a curve. Longest: {}", few.iter().map(longest).collect::<Vec<_>>().join(", "))
     });
     Panel {
         title: title.to_owned(),

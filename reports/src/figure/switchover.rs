@@ -8,7 +8,7 @@ use super::{
 };
 use crate::cells::ComparisonRuns;
 use crate::metric::Unit;
-use crate::quantity::show;
+use crate::quantity::time;
 use crate::record::Record;
 
 /// None where no engine paused.
@@ -65,7 +65,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         caption: format!(
             "Guest operations per second in steps of {}, as sampled. Where the host came late to sample, what was done meanwhile \
              is spread evenly. The same median runs: {}.",
-            show(Unit::Seconds, interval),
+            time(interval),
             runs_named(&named)
         ),
         size: Size::Wide,

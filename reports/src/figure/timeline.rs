@@ -8,7 +8,7 @@ use super::{
 };
 use crate::cells::ComparisonRuns;
 use crate::metric::Unit;
-use crate::quantity::show;
+use crate::quantity::{show, time};
 use crate::record::Record;
 
 /// At most that many steps across a panel: finer ones would be thinner than the line.
@@ -82,9 +82,9 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         title: format!("{name}: throughput around the migration"),
         caption: format!(
             "Guest operations per second in steps of {}; the pale band reaches from the slowest to the fastest {} of each step. \
-             Dashed lines are the starts of rounds, the shaded span is the pause.{under} Median run by total time of each: {}.",
-            show(Unit::Seconds, width),
-            show(Unit::Seconds, interval),
+             Dashed lines with a number are the starts of rounds, the shaded span is the pause.{under} Median run by total time of each: {}.",
+            time(width),
+            time(interval),
             runs_named(&named)
         ),
         size: Size::Wide,

@@ -96,7 +96,7 @@ struct Row {
     text: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Figure {
     value: String,
     difference: Option<String>,
@@ -144,11 +144,10 @@ fn one(report: &Report, id: &str) -> OneReport {
     let manifest = &report.manifest;
     let cells = manifest.comparisons.iter().flat_map(|plan| &plan.cells).map(|planned| &planned.cell);
     let everywhere = settings::shared(cells);
-    let of_plan = |name: &str| manifest.plan.get(name).and_then(|text| text.as_str()).unwrap_or_default();
     OneReport {
         id: id.to_owned(),
         suite: manifest.suite.clone(),
-        description: sentence(of_plan("description")),
+        description: sentence(of_plan(manifest, "description")),
         subject: report.subject.clone(),
         machine: report.machine.clone(),
         alarms: report.verification.alarms.clone(),
@@ -156,7 +155,7 @@ fn one(report: &Report, id: &str) -> OneReport {
         sound: report.sound(),
         failed: (report.failed_runs > 0).then(|| format!("{} failed", count(report.failed_runs, "run"))),
         warnings: report.warnings.iter().map(ToString::to_string).collect(),
-        analysis: markdown(of_plan("analysis")),
+        analysis: markdown(of_plan(manifest, "analysis")),
         legend: report.legend.clone(),
         sections: sections(report, id, ""),
         plots: report.figures.suite.iter().map(|plot| drawn(plot, id)).collect(),
@@ -168,6 +167,11 @@ fn one(report: &Report, id: &str) -> OneReport {
         command: report.command(),
         origin: origin(manifest),
     }
+}
+
+/// A text of the plan.
+fn of_plan<'a>(manifest: &'a Manifest, name: &str) -> &'a str {
+    manifest.plan.get(name).and_then(|text| text.as_str()).unwrap_or_default()
 }
 
 fn origin(manifest: &Manifest) -> Vec<Pair> {
@@ -197,11 +201,16 @@ fn compared(report: &Report, n: usize, id: &str, everywhere: &Flat) -> Option<Co
     let id = format!("{id}-{}-{}", n + 1, slug(&plan.name));
     let (shared, cells) = own_settings(plan, everywhere);
     Some(Compared {
-        analysis: markdown(&table.analysis),
+        // What the suite says of all comparisons stands above them.
+        analysis: if table.analysis == of_plan(&report.manifest, "analysis") {
+            String::new()
+        } else {
+            markdown(&table.analysis)
+        },
         table: grid(table, &format!("{id}-table")),
         plots: draw(false),
         sections: sections(report, &id, &plan.name),
-        metrics: report.metrics.get(n).map(|table| grid(table, &format!("{id}-metrics")))?,
+        metrics: report.metrics.get(n).map(|table| turned(table, &format!("{id}-metrics")))?,
         further: draw(true),
         shared,
         cells,
@@ -249,6 +258,21 @@ fn grid(table: &table::Table, id: &str) -> Grid {
         rows: table.rows.iter().map(row).collect(),
         notes: table.notes.iter().map(|note| sentence(note) + ".").collect(),
     }
+}
+
+/// A row for each column: there are dozens of metrics, and few cells.
+fn turned(table: &table::Table, id: &str) -> Grid {
+    let whole = grid(table, id);
+    let rows = whole.columns.iter().enumerate().map(|(n, label)| Row {
+        kind: "compared",
+        label: label.clone(),
+        lines: Vec::new(),
+        figures: whole.rows.iter().map(|row| row.figures.get(n).cloned().flatten()).collect(),
+        text: None,
+    });
+    let heads =
+        whole.rows.iter().map(|row| [std::slice::from_ref(&row.label), &row.lines].concat().join(", "));
+    Grid { head: "metric".to_owned(), columns: heads.collect(), rows: rows.collect(), ..whole }
 }
 
 fn row(row: &table::Row) -> Row {

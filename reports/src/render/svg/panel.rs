@@ -59,18 +59,18 @@ pub fn draw(canvas: &mut Canvas, panel: &Panel, width: f64) -> f64 {
         top += LINE;
         canvas.text(0.0, top, "soft small", &text::shorten(&caption, width, 11.0));
     }
-    top += 8.0;
+    top += 10.0;
     let names = panel.y.ticks.iter().map(|(_, name)| text::width(name, 12.0)).fold(0.0, f64::max);
     let left = (names + 8.0).min(width * NAMES).max(20.0);
     let labels = panel.series.iter().filter(|series| matches!(series.shape, Shape::Bars));
     let beside = labels.flat_map(|series| &series.points).filter_map(|point| point.text.as_ref());
     let right = beside.map(|text| text::width(text, 12.0) + 8.0).fold(10.0, f64::max);
     let rows = place_labels(panel, left, width - left - right);
-    let mark_rows = rows.iter().flatten().map(|(row, _)| row + 1).max().unwrap_or(0);
+    let mark_rows = rows.iter().flatten().map(|label| label.row + 1).max().unwrap_or(0);
     top += at(mark_rows) * LINE;
     let area = Area { left, top, width: width - left - right, height: height(panel, width) };
     axes(canvas, panel, &area);
-    marks(canvas, panel, &area, &rows, mark_rows);
+    marks(canvas, panel, &area, &rows);
     for series in &panel.series {
         self::series(canvas, panel, &area, series);
     }
@@ -80,7 +80,14 @@ pub fn draw(canvas: &mut Canvas, panel: &Panel, width: f64) -> f64 {
         bottom += LINE;
         canvas.text(area.left + area.width / 2.0, bottom, "soft small middle", &caption);
     }
-    if let Some(note) = &panel.note {
+    if let Some(note) = panel.note.as_ref().filter(|_| panel.series.is_empty()) {
+        // In place of the curves.
+        let mut y = area.top + area.height / 3.0;
+        for line in text::wrap(note, area.width - 12.0, 11.0) {
+            canvas.text(area.left + area.width / 2.0, y, "tag small middle", &line);
+            y += LINE;
+        }
+    } else if let Some(note) = &panel.note {
         bottom += 4.0;
         for line in text::wrap(note, width, 11.0) {
             bottom += LINE;
@@ -137,9 +144,16 @@ fn axes(canvas: &mut Canvas, panel: &Panel, area: &Area) {
     }
 }
 
-/// For each mark the row of its label from below and the label's middle, where there is room; the pause first, since it is what
-/// readers look for, the numbers of rounds last.
-fn place_labels(panel: &Panel, left: f64, width: f64) -> Vec<Option<(usize, f64)>> {
+/// A label of a mark: its row from below, the class that aligns it, and where it stands.
+#[derive(Clone, Copy)]
+struct Label {
+    row: usize,
+    class: &'static str,
+    x: f64,
+}
+
+/// For each mark its label, where there is room; the pause first, since it is what readers look for, the numbers of rounds last.
+fn place_labels(panel: &Panel, left: f64, width: f64) -> Vec<Option<Label>> {
     let rank = |mark: &Mark| match mark.kind {
         MarkKind::Pause | MarkKind::Crossover | MarkKind::Reference => 0,
         MarkKind::End => 1,
@@ -156,47 +170,52 @@ fn place_labels(panel: &Panel, left: f64, width: f64) -> Vec<Option<(usize, f64)
         if mark.label.is_empty() {
             continue;
         }
-        let middle = panel.x.place(f64::midpoint(mark.at, mark.until.unwrap_or(mark.at)));
-        let half = text::width(&mark.label, 11.0) / 2.0 + 3.0;
-        let right = (left + width - half).max(left + half);
-        let x = (left + middle * width).clamp(left + half, right);
+        let wide = text::width(&mark.label, 11.0) + 4.0;
+        let at = |value: f64| left + panel.x.place(value) * width;
+        let (from, to) = (at(mark.at), at(mark.until.unwrap_or(mark.at)));
+        // Before what it begins, behind what it ends, so that the lines of neighbours don't cross it.
+        let start = match mark.kind {
+            MarkKind::Pause if to - from < wide => to - wide,
+            MarkKind::Start => from - wide,
+            MarkKind::Resume | MarkKind::End => from,
+            _ => f64::midpoint(from, to) - wide / 2.0,
+        };
+        let start = start.min(left + width - wide).max(left.min(left + width - wide));
         let free = |row: &usize| {
-            !taken.iter().any(|(other, from, to)| other == row && x - half < *to && x + half > *from)
+            !taken.iter().any(|(other, low, high)| other == row && start < *high && start + wide > *low)
         };
         if let Some(row) = (0..MARK_ROWS).find(free) {
-            taken.push((row, x - half, x + half));
-            placed[n] = Some((row, x));
+            taken.push((row, start, start + wide));
+            placed[n] = Some(Label { row, class: "tag small", x: start + 2.0 });
         }
     }
     placed
 }
 
-fn marks(canvas: &mut Canvas, panel: &Panel, area: &Area, rows: &[Option<(usize, f64)>], mark_rows: usize) {
+fn marks(canvas: &mut Canvas, panel: &Panel, area: &Area, labels: &[Option<Label>]) {
     let within = |value: f64| (panel.x.low..=panel.x.high).contains(&value);
-    for (mark, row) in panel.marks.iter().zip(rows) {
-        let (from, to) = (mark.at, mark.until.unwrap_or(mark.at));
-        if !within(from) && !within(to) {
-            continue;
-        }
-        let (x, until) = (area.x(panel, from), area.x(panel, to));
+    let shown = || {
+        panel.marks.iter().zip(labels).filter(|(mark, _)| within(mark.at) || mark.until.is_some_and(within))
+    };
+    for (mark, label) in shown() {
+        let (x, until) = (area.x(panel, mark.at), area.x(panel, mark.until.unwrap_or(mark.at)));
         // A label stands at the head of its line.
-        let head = row.map_or(area.top, |(row, _)| area.top - at(row) * LINE - 2.0);
+        let head = label.map_or(area.top, |label| area.top - at(label.row) * LINE - 2.0);
         match mark.kind {
             MarkKind::Pause | MarkKind::Crossover => {
                 // Never too thin to be seen.
                 canvas.rect("span", (x, area.top), ((until - x).max(1.5), area.height), Some(&mark.label));
-                canvas.line("event", (x, head), (x, area.bottom()));
+                canvas.line("event", (x, area.top), (x, area.bottom()));
             }
             MarkKind::Round => canvas.line("event-round", (x, head), (x, area.bottom())),
             _ => canvas.line("event", (x, head), (x, area.bottom())),
         }
-        if let Some((row, middle)) = row {
-            let base = area.top - at(*row) * LINE - 4.0;
-            canvas.text(*middle, base, "small middle", &mark.label);
-        }
     }
-    if mark_rows > 0 && panel.marks.iter().any(|mark| mark.kind == MarkKind::Round) {
-        canvas.text(area.left - 6.0, area.top - 4.0, "soft small end", "round");
+    // Over all lines: the texts have an edge in the colour of the paper.
+    for (mark, label) in shown() {
+        if let Some(label) = label {
+            canvas.text(label.x, area.top - at(label.row) * LINE - 4.0, label.class, &mark.label);
+        }
     }
 }
 
@@ -244,7 +263,8 @@ fn series(canvas: &mut Canvas, panel: &Panel, area: &Area, series: &Series) {
                     // Beside the marker, on the side where there is room.
                     let room = area.right() - reach > text::width(text, 11.0) + 10.0;
                     let low = point.x_range.map_or(x, |(low, _)| area.x(panel, low));
-                    let (x, class) = if room { (reach + 8.0, "small") } else { (low - 8.0, "small end") };
+                    let (x, class) =
+                        if room { (reach + 8.0, "tag small") } else { (low - 8.0, "tag small end") };
                     canvas.text(x, y + 4.0, class, text);
                 }
             }
