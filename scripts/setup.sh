@@ -4,7 +4,7 @@
 #
 #   --no-install   only say what is missing and how to get it
 #   --tests        also look for what only the tests want (QEMU)
-#   --full         and for what only the long tests want (LaTeX, Slurm)
+#   --full         and for what only the long tests want (LaTeX, Chromium, Slurm)
 set -euo pipefail
 
 set_up_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -66,6 +66,14 @@ has_latex() {
     done
 }
 
+has_chromium() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then return 0; fi
+    done
+    return 1
+}
+
 has_slurm() { command -v munged && command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null
 
 package_manager() {
@@ -85,14 +93,17 @@ packages_for() {
     apt-get:libclang) echo libclang-dev ;;
     apt-get:qemu) echo qemu-system-x86 ;;
     apt-get:latex) echo texlive-latex-base texlive-latex-recommended texlive-pictures lmodern ;;
+    apt-get:chromium) echo chromium ;;
     apt-get:slurm) echo slurm-wlm munge ;;
     dnf:linker) echo gcc glibc-devel kernel-headers ;;
     dnf:libclang) echo clang-devel ;;
     dnf:qemu) echo qemu-system-x86-core ;;
+    dnf:chromium) echo chromium ;;
     dnf:latex) echo texlive-scheme-basic texlive-booktabs texlive-pgfplots texlive-lm ;;
     pacman:linker) echo gcc linux-api-headers ;;
     pacman:libclang) echo clang ;;
     pacman:qemu) echo qemu-system-x86 ;;
+    pacman:chromium) echo chromium ;;
     pacman:latex) echo texlive-basic texlive-latexrecommended texlive-pictures ;;
     esac
 }
@@ -103,6 +114,7 @@ describe() {
     libclang) echo "libclang, which generates the userfaultfd bindings" ;;
     qemu) echo "qemu-system-x86_64, in which the tests boot the guest image a second time" ;;
     latex) echo "pdflatex with booktabs and pgfplots, with which the tests compile a report" ;;
+    chromium) echo "Chromium, in which a test opens a report" ;;
     slurm) echo "Slurm and MUNGE, with which a suite runs as an array of jobs" ;;
     esac
 }
@@ -160,7 +172,7 @@ set_up() {
 
     local -a missing=() needed=(linker libclang)
     if [[ $tests == yes ]]; then needed+=(qemu); fi
-    if [[ $full == yes ]]; then needed+=(latex); fi
+    if [[ $full == yes ]]; then needed+=(latex chromium); fi
     # Other distributions have no Slurm among their own packages; the check then skips.
     if [[ $full == yes && $(package_manager) == apt-get ]]; then needed+=(slurm); fi
     local thing
@@ -197,6 +209,8 @@ set_up() {
             say "going on without QEMU: the tests that want it skip"
         elif [[ $thing == latex ]]; then
             say "going on without LaTeX: the test that wants it skips"
+        elif [[ $thing == chromium ]]; then
+            say "going on without Chromium: the test that wants it skips"
         elif [[ $thing == slurm && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
             say "going on without Slurm: the check that wants it skips"
         else

@@ -5,6 +5,7 @@
 mod ab;
 mod arrays;
 mod backing;
+mod browser;
 mod burden;
 mod cli;
 mod dirty_rate;

@@ -158,7 +158,8 @@ fn parts(parts: &[Part]) -> String {
     if parts.is_empty() {
         return String::new();
     }
-    let mut out = format!("{}\n\n| {} |\n|---|---|---:|---:|---:|---|\n", settings::PARTS, settings::PART.join(" | "));
+    let mut out =
+        format!("{}\n\n| {} |\n|---|---|---:|---:|---:|---|\n", settings::PARTS, settings::PART.join(" | "));
     for part in parts {
         let _ = writeln!(out, "| {} |", settings::part(part).map(|text| escape(&text)).join(" | "));
     }

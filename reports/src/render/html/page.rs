@@ -46,6 +46,9 @@ struct OneReport {
     settings: Vec<Pair>,
     suite_text: String,
     host: Vec<Pair>,
+    parts_about: &'static str,
+    parts_head: [&'static str; 6],
+    parts: Vec<[String; 6]>,
     command: String,
     origin: Vec<Pair>,
 }
@@ -83,6 +86,8 @@ struct Grid {
     title: String,
     head: String,
     columns: Vec<String>,
+    /// Whether its columns hold things of one unit each.
+    sortable: bool,
     rows: Vec<Row>,
     notes: Vec<String>,
 }
@@ -164,6 +169,9 @@ fn one(report: &Report, id: &str) -> OneReport {
         settings: everywhere.into_iter().collect(),
         suite_text: manifest.suite_text.clone(),
         host: settings::host(&manifest.host).into_iter().collect(),
+        parts_about: settings::PARTS,
+        parts_head: settings::PART,
+        parts: manifest.parts.iter().map(settings::part).collect(),
         command: report.command(),
         origin: origin(manifest),
     }
@@ -255,6 +263,7 @@ fn grid(table: &table::Table, id: &str) -> Grid {
         title: table.title.clone(),
         head: table.head.clone(),
         columns: table.columns.iter().map(|column| column.label.clone()).collect(),
+        sortable: true,
         rows: table.rows.iter().map(row).collect(),
         notes: table.notes.iter().map(|note| sentence(note) + ".").collect(),
     }
@@ -272,7 +281,13 @@ fn turned(table: &table::Table, id: &str) -> Grid {
     });
     let heads =
         whole.rows.iter().map(|row| [std::slice::from_ref(&row.label), &row.lines].concat().join(", "));
-    Grid { head: "metric".to_owned(), columns: heads.collect(), rows: rows.collect(), ..whole }
+    Grid {
+        head: "metric".to_owned(),
+        sortable: false,
+        columns: heads.collect(),
+        rows: rows.collect(),
+        ..whole
+    }
 }
 
 fn row(row: &table::Row) -> Row {

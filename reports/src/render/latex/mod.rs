@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 pub use escape::{number, text};
 
+use crate::figure::PlotKind;
 use crate::report::Report;
 
 /// What a document must have before `\begin{document}`.
@@ -61,7 +62,8 @@ fn one(report: &Report, prefix: &str) -> String {
         }
     }
     out.push_str("\\clearpage\n");
-    for plot in report.figures.all() {
+    // Dozens of panels suit a page that can fold them away, and no paper; csv has their numbers.
+    for plot in report.figures.all().filter(|plot| plot.kind != PlotKind::FurtherBars) {
         out += &figures::figure(plot, &format!("fig:{prefix}{}", plot.id));
     }
     out.push_str("\\clearpage\n");
