@@ -31,7 +31,6 @@ fn job(plan: Plan, directory: &Path, resume: bool) -> Job {
         command: vec!["migbench".to_owned(), "run".to_owned()],
         fault: None,
         planted: None,
-        planted: None,
         // A simulation starts no nodes; it is hashed, and small.
         binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
     }
