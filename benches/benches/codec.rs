@@ -125,8 +125,8 @@ fn zero(criterion: &mut Criterion) {
 fn settings() -> Criterion {
     Criterion::default()
         .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
 }
 
 criterion_group! { name = codec; config = settings(); targets = encode, decode, zero }

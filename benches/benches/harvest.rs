@@ -23,9 +23,9 @@ use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
 /// Pairs of ours and bare.
-const PAIRS: usize = 41;
+const PAIRS: usize = 11;
 /// With a thread in each fault, passes take seconds.
-const SLOW_PAIRS: usize = 9;
+const SLOW_PAIRS: usize = 5;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 

@@ -18,7 +18,7 @@ use migbench_benches::{have_kvm, migrate, node};
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_scenarios::{Assignment, Draft};
 
-const ENGINES: [Engine; 3] = [Engine::Full, Engine::Delta, Engine::StopAndCopy];
+const ENGINES: [Engine; 2] = [Engine::Full, Engine::Delta];
 const WORKLOADS: [&str; 4] = ["idle", "read-heavy", "write-heavy", "kv-a"];
 
 /// What differs from the defaults. A guest needs no more than a moment of steady state to be worth migrating here.

@@ -167,8 +167,8 @@ fn print_ratio(memory: &mut Memory) {
 fn main() {
     let mut criterion = Criterion::default()
         .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
         .configure_from_args();
     let mut memory = Memory::new();
     frames(&mut criterion);
