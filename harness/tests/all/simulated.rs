@@ -237,7 +237,7 @@ fn mishaps_end_as_they_should() {
     let scratch = tempfile::tempdir().unwrap();
     let spec = "fail=5,die=6,cap=7,differ=0,throttle=8";
     let (outcome, records) = simulate("quick", spec, &scratch.path().join("run"));
-    assert_eq!((outcome.status, records.len()), (1, 24), "the suite goes on: {}", outcome.stderr);
+    assert_eq!((outcome.status, records.len()), (1, 28), "the suite goes on: {}", outcome.stderr);
     let ended = |number: usize| {
         let record = &records[number];
         let error = record.error.as_ref().map(|error| (error.phase.as_str(), format!("{:?}", error.guest)));
