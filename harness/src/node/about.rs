@@ -35,7 +35,7 @@ impl About {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::protocol::{Assignment, DestinationReport, Message, Order, Role, SourceReport, Steady};
+    use crate::node::protocol::{Assignment, Message, Order, Role, SourceReport, Steady};
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
@@ -77,7 +77,7 @@ mod tests {
             Order::Migrate { address: None },
             Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
             Message::Source(Box::new(source)),
-            Message::Destination(Box::new(DestinationReport::default())),
+            Message::Destination(Box::default()),
         );
         insta::assert_snapshot!(serde_json::to_string_pretty(&said).unwrap());
     }
