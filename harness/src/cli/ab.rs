@@ -85,6 +85,9 @@ impl Ab {
 
         let reading = self.planting.simulate.reading();
         let first = reading.data(&directory)?;
+        if let Some(planted) = &first.manifest.planted {
+            print(&format!("a cost was planted ({planted}): these are not the builds' own figures"))?;
+        }
         let first = Measurement::of_one(&first)?;
         print(&Comparison::of(&first, &[]).text(&first))?;
         let mut judgement = match judge(&first, None, &accepted) {
