@@ -241,7 +241,7 @@ mod tests {
         for (pointer, value) in [
             ("/plan/order/3/seed", serde_json::json!(7)),
             ("/plan/comparisons/0/cells/1/cell/memory", serde_json::json!(268_435_456)),
-            ("/plan/repetitions", serde_json::json!(6)),
+            ("/plan/repetitions", serde_json::json!(7)),
             ("/plan/description", serde_json::json!("another")),
             ("/suite_text", serde_json::json!("")),
             ("/hash", serde_json::json!("00")),

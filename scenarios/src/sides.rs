@@ -103,7 +103,7 @@ mod tests {
             assert_eq!((base.binary.as_deref(), new.binary.as_deref()), (None, Some("/opt/migbench")));
             assert_eq!((base.engine, base.memory), (new.engine, new.memory));
         }
-        assert_eq!(plan.order.len(), 6 * 8);
+        assert_eq!(plan.order.len(), 7 * 8);
         for pair in plan.order.chunks(2) {
             assert_eq!((pair[0].comparison, pair[0].repetition), (pair[1].comparison, pair[1].repetition));
             assert_eq!((pair[0].seed, pair[0].cell + pair[1].cell), (pair[1].seed, 1));
