@@ -209,7 +209,7 @@ fn an_interrupted_slice_is_missed_until_it_is_resumed() {
 fn slices_of_unlike_hosts_or_other_plans_are_not_merged() {
     let simulated = Simulated::of("quick");
     for (slice, name, simulation) in
-        [("1/2", "1", ""), ("2/2", "2", "cpu=Another"), ("2/2", "2c", "cores=3"), ("2/3", "2of3", "")]
+        [("1/2", "1", ""), ("2/2", "2", "cpu-name=Another"), ("2/2", "2c", "cores=3"), ("2/3", "2of3", "")]
     {
         assert_eq!(simulated.run(slice, name, simulation).status, 0);
     }

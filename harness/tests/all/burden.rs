@@ -16,7 +16,8 @@ fn planted(burden: &str) -> Record {
 
 /// Seconds in encoding over seconds in sending.
 fn encode_over_send(record: &Record) -> f64 {
-    metric(record, "encode_time") / metric(record, "send_time")
+    let sending: f64 = record.rounds.iter().map(|round| round.send_time).sum();
+    metric(record, "encode_time") / sending
 }
 
 /// A busy host makes a stage longer, never shorter: what was planted is the least that it takes.

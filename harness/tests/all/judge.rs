@@ -105,7 +105,7 @@ fn assert_says(outcome: &Outcome, status: i32, words: &[&str]) {
     for word in words {
         assert!(all.contains(word), "no {word:?} in {all}");
     }
-    assert!(all.lines().all(|line| line.chars().count() <= 160), "{all}");
+    assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 160), "{all}");
 }
 
 #[test]

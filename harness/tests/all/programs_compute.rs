@@ -68,35 +68,48 @@ fn boot(cell: &Cell) -> Vm {
 fn a_stale_page_and_a_flipped_bit_are_found() {
     require_kvm!();
     for program in PROGRAMS {
-        let mut cell = cell();
-        cell.settings.program = program;
-        cell.settings.load = Load::FlatOut;
-        let vm = boot(&cell);
-        let first = abi::RESERVED / 4096;
-        let pages = cell.settings.working_set.pages().0;
-        let read = || {
-            let mut memory = vec![0; usize::try_from(pages * 4096).unwrap()];
-            vm.ram().read(first, &mut memory).unwrap();
-            memory
-        };
-        vm.pause().unwrap();
-        let old = read();
+        // The guest works on until it is asked, and may by then have written all of the page anew: that is no miss.
+        assert!(
+            (0..5).any(|_| spoilt_page_is_found(program)),
+            "{program:?}: a spoilt page missed five times"
+        );
+    }
+}
+
+/// Puts an old page back into a new guest, or flips a bit where no page changes.
+fn spoilt_page_is_found(program: Program) -> bool {
+    let mut cell = cell();
+    cell.settings.program = program;
+    cell.settings.load = Load::FlatOut;
+    let vm = boot(&cell);
+    let first = abi::RESERVED / 4096;
+    let pages = cell.settings.working_set.pages().0;
+    let read = || {
+        let mut memory = vec![0; usize::try_from(pages * 4096).unwrap()];
+        vm.ram().read(first, &mut memory).unwrap();
+        memory
+    };
+    vm.pause().unwrap();
+    let old = read();
+    let changed = || {
         vm.resume();
         std::thread::sleep(Duration::from_millis(30));
         vm.pause().unwrap();
         let new = read();
         let differs =
             |page: &usize| old[page * 4096..(page + 1) * 4096] != new[page * 4096..(page + 1) * 4096];
-        let stale = (0..usize::try_from(pages).unwrap()).find(differs);
-        // What is written again and again without a change can't be lost.
-        assert!(stale.is_some() || program == Program::Memstress, "{program:?} wrote nothing");
-        let page = stale.unwrap_or(0);
-        let mut bytes = old[page * 4096..(page + 1) * 4096].to_vec();
-        if stale.is_none() {
-            bytes[4001] ^= 0x10;
-        }
-        vm.ram().write(first + page as u64, &bytes).unwrap();
-        vm.resume();
-        assert!(vm.validate().is_err(), "{program:?}: page {page} missed");
+        (0..usize::try_from(pages).unwrap()).find(differs)
+    };
+    // A busy host may give the guest no CPU for a while. What Memstress writes again and again without a change can't be lost.
+    let tries = if program == Program::Memstress { 1 } else { 100 };
+    let stale = (0..tries).find_map(|_| changed());
+    assert!(stale.is_some() || program == Program::Memstress, "{program:?} wrote nothing");
+    let page = stale.unwrap_or(0);
+    let mut bytes = old[page * 4096..(page + 1) * 4096].to_vec();
+    if stale.is_none() {
+        bytes[4001] ^= 0x10;
     }
+    vm.ram().write(first + page as u64, &bytes).unwrap();
+    vm.resume();
+    vm.validate().is_err()
 }

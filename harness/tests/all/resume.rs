@@ -132,7 +132,9 @@ fn another_plan_is_refused() {
 #[test]
 fn another_host_is_refused() {
     let (_scratch, directory) = begun();
-    for (spec, what) in [("host=other", "host name"), ("cpu=other", "CPU"), ("cores=8", "number of CPUs")] {
+    for (spec, what) in
+        [("host=other", "host name"), ("cpu-name=other", "CPU"), ("cores=8", "number of CPUs")]
+    {
         assert_refused(&directory, plan(1), spec, what);
     }
     simulate(&job(plan(1), &directory, true), "").unwrap();

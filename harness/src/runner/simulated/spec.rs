@@ -9,7 +9,7 @@ use migbench_scenarios::cell::{Cell, Engine, Side, Tracker};
 /// All that can be set, for `--help` of nobody and for errors.
 const GRAMMAR: &str = "noise=CV, block-noise=CV, seed=N, [SIDE.][ENGINE.]STAGE=FACTOR, fail=RUNS, die=RUNS, hang=RUNS, \
                        differ=RUNS, cap=RUNS, throttle=RUNS, fail-rate=P, cap-rate=P, drift=SHARE, steal=SHARE, load=N, \
-                       interrupt=N, host=NAME, cpu=NAME, cores=N, without=TRACKER; RUNS are numbers joined by +, SIDE is base \
+                       interrupt=N, host=NAME, cpu-name=NAME, cores=N, without=TRACKER; RUNS are numbers joined by +, SIDE is base \
                        or new";
 
 /// What of a run a factor applies to.
@@ -191,7 +191,7 @@ impl Simulation {
             "load" => self.load = within(value, 0.0, 1e6)?,
             "interrupt" => self.interrupt = Some(value.parse().ok()?),
             "host" => self.host = value.to_owned(),
-            "cpu" => self.cpu = value.to_owned(),
+            "cpu-name" => self.cpu = value.to_owned(),
             "cores" => self.cores = value.parse().ok()?,
             "without" => self.without.push(word(Tracker::ALL, value)?),
             _ => match word(Mishap::ALL, key) {
