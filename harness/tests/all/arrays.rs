@@ -55,6 +55,7 @@ fn assert_refused(arguments: &[&str], status: i32, words: &str) {
 }
 
 #[test]
+#[ignore = "more than a few seconds"]
 fn two_slices_of_real_guests_merge_into_one_run() {
     require_kvm!();
     let (scratch, plan) = frozen();
@@ -164,6 +165,7 @@ impl Simulated {
 }
 
 #[test]
+#[ignore = "more than a few seconds"]
 fn slices_of_any_number_are_what_one_machine_gives() {
     // A run fails, one is capped, and the hosts have names of their own.
     for (suite, of) in [("quick", 2), ("quick", 3), ("nightly", 4), ("trackers", 5), ("workloads", 3)] {

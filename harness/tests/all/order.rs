@@ -117,6 +117,7 @@ fn an_interruption_ends_the_suite_at_once() {
 
 /// What the simulation plays is what real nodes do.
 #[test]
+#[ignore = "more than a few seconds"]
 fn real_runs_take_the_same_steps() {
     require_kvm!();
     let scratch = tempfile::tempdir().unwrap();
