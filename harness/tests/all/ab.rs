@@ -7,7 +7,7 @@ use migbench_reports::record::{Record, Status};
 use migbench_reports::store::RunData;
 use migbench_scenarios::cell::{Side, Tracker};
 
-use crate::support::{Migbench, Outcome, require_kvm};
+use crate::support::{migbench, require_kvm};
 
 /// One cell, a small guest, short windows.
 const SMALL: &str = r#"
@@ -31,10 +31,6 @@ fn suite(directory: &Path) -> String {
     let path = directory.join("small.toml");
     std::fs::write(&path, SMALL).unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-fn migbench(arguments: &[&str]) -> Outcome {
-    Migbench::new().args(arguments).run()
 }
 
 fn build(directory: &Path, name: &str, text: &[u8]) -> PathBuf {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::support::{Migbench, Outcome, assert_nothing_left, marked, require_kvm, validated};
+use crate::support::{Migbench, Outcome, assert_nothing_left, marked, migbench, require_kvm, validated};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -24,10 +24,6 @@ axes = { workload = ["write-heavy"], engine = ["full", "delta"] }
 compare = "engine"
 baseline = "full"
 "#;
-
-fn migbench(arguments: &[&str]) -> Outcome {
-    Migbench::new().args(arguments).run()
-}
 
 fn tiny_suite(directory: &Path, text: &str) -> String {
     let path = directory.join("tiny.toml");

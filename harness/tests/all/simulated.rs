@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::{Migbench, Outcome, metric, validated};
+use crate::support::{Migbench, Outcome, metric, migbench, validated};
 use migbench_reports::record::{Backend, Kind, Record, Status};
 use migbench_scenarios::cell::{Codec, Engine, Proof};
-
-fn migbench(arguments: &[&str]) -> Outcome {
-    Migbench::new().args(arguments).run()
-}
 
 /// Works `suite` off, simulated as `spec` says, and gives the records.
 fn simulate(suite: &str, spec: &str, output: &Path) -> (Outcome, Vec<Record>) {

@@ -229,6 +229,11 @@ impl Migbench {
     }
 }
 
+/// The binary with these arguments, to its end.
+pub fn migbench(arguments: &[&str]) -> Outcome {
+    Migbench::new().args(arguments).run()
+}
+
 /// Processes that carry `mark`; zombies have no environment any more.
 pub fn marked(mark: &str) -> Vec<u32> {
     let wanted = format!("{MARK}={mark}");
