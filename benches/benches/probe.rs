@@ -1,8 +1,11 @@
 //! What measuring costs the guest: its throughput with the timing of operations on and off, and with the host's
 //! sampler on and off, which reads counters alone where operations are not timed. The guest's own counting, two stores an
-//! operation, can't be turned off and is on both sides of each comparison. Two guests that differ in timing alone stay booted and take turns in short
-//! slices, so that a drift of the host hits both alike; they are booted anew several times, because where memory
-//! happens to lie makes one guest faster than another.
+//! operation, can't be turned off and is on both sides of each comparison.
+//!
+//! A cost of one percent is less than what a host's luck does to any one slice of time: the slices are short, many, and
+//! compared in pairs of neighbours, which a drift of the host hits alike. The sampler comes and goes while the guest runs
+//! on; timing takes two guests, that take turns. They are booted anew several times, because where memory happens to lie
+//! makes one guest faster than another.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use migbench::sys::clock;
 use migbench::sys::memory::Telemetry;
 use migbench::vm::{Vm, telemetry};
 use migbench_benches::{Spread, have_kvm, quick, wanted};
-use migbench_reports::stats::{self, Summary};
+use migbench_reports::stats::{self, RatioTest};
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::abi;
 use migbench_workloads::settings::Load;
@@ -22,10 +25,10 @@ use migbench_workloads::settings::Load;
 /// Times that the guests are booted.
 const BOOTS: u64 = 5;
 /// Pairs of slices, per boot and comparison.
-const PAIRS: usize = 9;
-const SLICE: Duration = Duration::from_millis(80);
-/// Before each slice, so that caches belong to the guest that runs.
-const SETTLE: Duration = Duration::from_millis(10);
+const PAIRS: usize = 60;
+const SLICE: Duration = Duration::from_millis(25);
+/// Before each slice, so that caches belong to the guest that runs, and the sampler has started or ended.
+const SETTLE: Duration = Duration::from_millis(5);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -55,71 +58,82 @@ fn guest(timing: bool, seed: u64) -> Outcome<Vm> {
     Ok(vm)
 }
 
-/// Operations per second of one slice, in which the guest also wrote pages.
-fn slice(vm: &Vm, sampled: bool) -> Outcome<f64> {
-    let sampler =
-        if sampled { Some(Sampler::start(Arc::clone(vm.machine().telemetry()), 1.0)?) } else { None };
-    vm.resume();
+/// Operations per second of one slice of a running guest, in which it also wrote pages.
+fn slice(vm: &Vm) -> Outcome<f64> {
     std::thread::sleep(SETTLE);
     let count =
         || (clock::now(), telemetry::operations(vm.telemetry()), telemetry::page_writes(vm.telemetry()));
     let (start, before, writes) = count();
     std::thread::sleep(SLICE);
     let (end, after, written) = count();
-    vm.pause()?;
-    let samples = sampler.map(Sampler::finish);
-    if samples.is_some_and(|samples| samples.operations.len() < 10) || written == writes {
-        return Err("the sampler saw nothing, or the guest wrote no page".into());
+    if written == writes {
+        return Err("the guest wrote no page".into());
     }
     #[expect(clippy::cast_precision_loss, reason = "counts of a slice")]
     let operations = (after - before) as f64;
     Ok(operations / clock::seconds(start, end))
 }
 
-/// Throughput of two kinds of slices in turn.
-#[derive(Default)]
-struct Pairs {
-    with: Vec<f64>,
-    without: Vec<f64>,
+/// The same of a guest that runs for this slice alone.
+fn turn(vm: &Vm) -> Outcome<f64> {
+    vm.resume();
+    let rate = slice(vm);
+    vm.pause()?;
+    rate
 }
+
+/// The same beside the sampler.
+fn sampled(vm: &Vm) -> Outcome<f64> {
+    let sampler = Sampler::start(Arc::clone(vm.machine().telemetry()), 1.0)?;
+    let rate = slice(vm);
+    // One is taken at the end in any case.
+    if sampler.finish().operations.len() < 3 {
+        return Err("the sampler saw nothing".into());
+    }
+    rate
+}
+
+/// Throughput of two kinds of slices in turn: without what is measured, and with it.
+#[derive(Default)]
+struct Pairs(Vec<(f64, f64)>);
 
 impl Pairs {
     fn add(
         &mut self,
-        turn: usize,
+        pairs: usize,
         with: &dyn Fn() -> Outcome<f64>,
         without: &dyn Fn() -> Outcome<f64>,
     ) -> Outcome<()> {
-        if turn.is_multiple_of(2) {
-            self.with.push(with()?);
-            self.without.push(without()?);
-        } else {
-            self.without.push(without()?);
-            self.with.push(with()?);
+        for pair in 0..pairs {
+            self.0.push(if pair.is_multiple_of(2) {
+                let with = with()?;
+                (without()?, with)
+            } else {
+                (without()?, with()?)
+            });
         }
         Ok(())
     }
 
     /// `limit` is the most that the guest may lose, as a share.
     fn print(&self, what: &str, limit: f64) {
-        let ratios: Vec<f64> =
-            self.with.iter().zip(&self.without).map(|(with, without)| with / without).collect();
-        let thousands = |rates: &[f64]| Spread::of(rates.iter().map(|rate| rate / 1e3));
-        if let (Some(with), Some(without), Some(ratio)) =
-            (thousands(&self.with), thousands(&self.without), Summary::of(&ratios))
+        let thousands =
+            |side: &dyn Fn(&(f64, f64)) -> f64| Spread::of(self.0.iter().map(|pair| side(pair) / 1e3));
+        if let (Some(without), Some(with), Some(test)) =
+            (thousands(&|pair| pair.0), thousands(&|pair| pair.1), stats::paired(&self.0))
         {
             println!("  {what}: on {with:.1} kop/s, off {without:.1} kop/s");
-            println!("    {}", judge(&ratio, limit));
+            println!("    {}", judge(&test, limit));
         }
     }
 }
 
 /// The share that is lost, with what is known of it against its limit.
-fn judge(ratio: &Summary, limit: f64) -> String {
-    let lost = (1.0 - ratio.median) * 100.0;
+fn judge(test: &RatioTest, limit: f64) -> String {
+    let lost = (1.0 - test.ratio) * 100.0;
     let limit = limit * 100.0;
-    let Some(stats::Spread::Interval { low, high, .. }) = ratio.spread else {
-        return format!("costs {lost:.2} %; limit {limit:.0} %: can't tell from {} pairs", ratio.samples);
+    let stats::Spread::Interval { low, high, .. } = test.interval() else {
+        return format!("costs {lost:.2} %; limit {limit:.0} %: can't tell from {} pairs", test.samples.0);
     };
     let (least, most) = ((1.0 - high) * 100.0, (1.0 - low) * 100.0);
     let verdict = if most <= limit {
@@ -148,13 +162,14 @@ fn compare() -> Outcome<()> {
             let untimed = guest(false, seed)?;
             (guest(true, seed)?, untimed)
         };
-        for turn in 0..pairs {
-            timing.add(turn, &|| slice(&timed, false), &|| slice(&untimed, false))?;
-            sampling.add(turn, &|| slice(&timed, true), &|| slice(&timed, false))?;
-            counting.add(turn, &|| slice(&untimed, true), &|| slice(&untimed, false))?;
+        timing.add(pairs, &|| turn(&timed), &|| turn(&untimed))?;
+        for (vm, comparison) in [(&timed, &mut sampling), (&untimed, &mut counting)] {
+            vm.resume();
+            comparison.add(pairs, &|| sampled(vm), &|| slice(vm))?;
+            vm.pause()?;
         }
     }
-    if let Some(rate) = Spread::of(timing.without.iter().copied()) {
+    if let Some(rate) = Spread::of(timing.0.iter().map(|pair| pair.0)) {
         println!(
             "  an operation takes {:.2} us untimed; the limit of timing is for 2 us or more",
             1e6 / rate.median
@@ -163,6 +178,8 @@ fn compare() -> Outcome<()> {
     timing.print("timing, on and off", 0.03);
     sampling.print("sampler beside timed operations", 0.01);
     counting.print("sampler beside counters alone", 0.01);
-    println!("  (rates: median and range; costs: median of the pairs, taken in turn)");
+    println!(
+        "  (rates: median and range; costs: Hodges-Lehmann estimate of the pairs, with the interval of the signed-rank test)"
+    );
     Ok(())
 }

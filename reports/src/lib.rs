@@ -42,5 +42,6 @@ pub mod stats;
 pub mod store;
 pub mod study;
 pub mod table;
+pub mod tail;
 pub mod verification;
 pub mod warning;

@@ -8,6 +8,7 @@ use crate::quantity;
 use crate::record::{Record, Round};
 use crate::stats::{self, Spread, Summary};
 use crate::table::NOT_SIGNIFICANT;
+use crate::tail::Tail;
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +111,6 @@ pub fn columns(comparison: &ComparisonRuns<'_>) -> &'static [Measure] {
     }
 }
 
-const TAIL: f64 = 0.999;
 const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
 
 impl Measure {
@@ -191,11 +191,15 @@ impl Measure {
         }
     }
 
-    /// Over all runs of a cell together, for tails that one run rarely has the samples for.
-    fn pooled(self, runs: &[&Record]) -> Option<Latencies> {
+    /// For tails that one run rarely has the samples for: over all runs of a cell together.
+    fn tail(self, runs: &[&Record]) -> Option<Tail> {
+        let of = |clock, phases| {
+            let each: Vec<_> = runs.iter().map(|run| writes(&[run], clock, phases)).collect();
+            Some(Tail::of(&each))
+        };
         match self {
-            Self::WriteTail => Some(writes(runs, Clock::Response, &TAIL_PHASES)),
-            Self::PrecopyWriteTail => Some(writes(runs, Clock::Service, &[Phase::Precopy])),
+            Self::WriteTail => of(Clock::Response, &TAIL_PHASES),
+            Self::PrecopyWriteTail => of(Clock::Service, &[Phase::Precopy]),
             _ => None,
         }
     }
@@ -203,22 +207,21 @@ impl Measure {
     /// Of these runs.
     #[must_use]
     pub fn summary(self, runs: &[&Record]) -> Option<Summary> {
-        if let Some(all) = self.pooled(runs) {
-            let median = histogram::seconds(histogram::supported_quantile(&all, TAIL)?);
-            return Some(Summary { samples: runs.len(), median, spread: None });
+        if let Some(tail) = self.tail(runs) {
+            return Some(Summary { samples: runs.len(), median: tail.seconds()?, spread: tail.spread() });
         }
         let samples: Vec<f64> = runs.iter().filter_map(|run| self.sample(run)).collect();
         Summary::of(&samples)
     }
 
-    /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles, which has no
-    /// test, since runs and not operations are the samples.
+    /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles, whose
+    /// interval gives its mark.
     #[must_use]
     pub fn difference(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Difference> {
-        if matches!(self, Self::WriteTail | Self::PrecopyWriteTail) {
-            let pair = (self.summary(&baseline.ok)?.median, self.summary(&cell.ok)?.median);
-            let ratio = stats::paired_ratio(&[pair])?;
-            return Some(Difference { ratio, spread: None, significant: None, p: None });
+        if let (Some(base), Some(new)) = (self.tail(&baseline.ok), self.tail(&cell.ok)) {
+            let (ratio, spread) = new.ratio(&base)?;
+            let apart = spread.map(Spread::ends).is_some_and(|(low, high)| low > 1.0 || high < 1.0);
+            return Some(Difference { ratio, spread, significant: Some(apart), p: None });
         }
         let of_block = |block: u32| {
             baseline.ok.iter().find(|run| run.repetition == block).and_then(|run| self.sample(run))

@@ -295,9 +295,9 @@ pub const SHORT: [&str; 8] = [
     "--set",
     "windows.steady=100ms",
     "--set",
-    "windows.after=200ms",
+    "windows.after=100ms",
     "--set",
-    "windows.warmup_max=400ms",
+    "windows.warmup_max=200ms",
 ];
 
 impl Migbench {
@@ -309,10 +309,11 @@ impl Migbench {
 
 /// A record from its line, which must have the shape that the schema says.
 pub fn validated(line: &str) -> Record {
+    static SCHEMA: std::sync::LazyLock<jsonschema::Validator> =
+        std::sync::LazyLock::new(|| jsonschema::validator_for(&migbench_reports::schema::record()).unwrap());
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
-    let schema = jsonschema::validator_for(&migbench_reports::schema::record()).unwrap();
     let errors: Vec<String> =
-        schema.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        SCHEMA.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:?}");
     serde_json::from_value(value).unwrap()
 }
