@@ -83,7 +83,7 @@ fn refused(slices: &[RunData], words: &str) -> MergeError {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn slices_of_any_number_give_what_one_machine_gives(

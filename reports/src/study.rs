@@ -295,12 +295,13 @@ mod tests {
     fn the_same_build_raises_no_alarm_and_a_change_does() {
         let pool = pool(0.03);
         assert_eq!(pool.metrics(), [MetricKey::TotalTime]);
-        let same = pool.judged(100, 10, true, &[], 1).unwrap();
-        assert_eq!(same.all(), 100);
+        let same = pool.judged(60, 10, true, &[], 1).unwrap();
+        assert_eq!(same.all(), 60);
         assert!(same.regression <= 2, "{same:?}");
-        let changed = pool.judged(100, 10, true, &slower(1.1), 1).unwrap();
-        assert!(changed.regression >= 95, "{changed:?}");
-        assert_eq!(changed, pool.judged(100, 10, true, &slower(1.1), 1).unwrap(), "the seed decides");
+        let changed = pool.judged(60, 10, true, &slower(1.1), 1).unwrap();
+        assert!(changed.regression >= 57, "{changed:?}");
+        let again = || pool.judged(10, 10, true, &slower(1.1), 1).unwrap();
+        assert_eq!(again(), again(), "the seed decides");
     }
 
     #[test]

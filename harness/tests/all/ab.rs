@@ -19,7 +19,7 @@ repetitions = 2
 memory = "32MiB"
 link.rate = "unlimited"
 settings = { working_set = "8MiB", load = "pages(10000)" }
-windows = { steady = "100ms", after = "100ms", warmup_max = "300ms" }
+windows = { steady = "50ms", after = "50ms", warmup_max = "150ms" }
 
 [[comparison]]
 axes = { workload = ["write-heavy"], engine = ["delta"] }

@@ -17,7 +17,7 @@ description = "as little as two machines can share"
 [defaults]
 memory = "32MiB"
 settings.working_set = "8MiB"
-windows = { steady = "100ms", after = "100ms", warmup_max = "300ms" }
+windows = { steady = "50ms", after = "50ms", warmup_max = "150ms" }
 
 [[comparison]]
 axes = { workload = ["write-heavy", "read-heavy"], engine = ["full"] }

@@ -17,7 +17,7 @@ description = "as little as is a comparison"
 [defaults]
 memory = "32MiB"
 settings.working_set = "8MiB"
-windows = { steady = "100ms", after = "100ms", warmup_max = "300ms" }
+windows = { steady = "50ms", after = "50ms", warmup_max = "150ms" }
 
 [[comparison]]
 axes = { workload = ["write-heavy"], engine = ["full", "delta"] }
@@ -62,7 +62,7 @@ fn a_suite_with_a_mistake_is_refused_with_file_and_line() {
         ("memory = ", "memmory = ", ["tiny.toml:6:1", "unknown key `memmory`", "`memory`"]),
         ("\"32MiB\"", "\"32Mb\"", ["tiny.toml:6:", "`memory`", "MiB"]),
         ("\"32MiB\"", "\"33MiB\"", ["tiny.toml:6:", "multiple of 2MiB", "memory"]),
-        ("\"100ms\", after", "\"100\", after", ["tiny.toml:8:", "windows.steady", "ms"]),
+        ("\"50ms\", after", "\"50\", after", ["tiny.toml:8:", "windows.steady", "ms"]),
     ] {
         let suite = tiny_suite(scratch.path(), &TINY.replacen(right, wrong, 1));
         assert_refused(&["run", &suite, "--dry-run"], &words);

@@ -52,7 +52,7 @@ repetitions = 1
 [defaults]
 memory = "32MiB"
 settings.working_set = "8MiB"
-windows = { steady = "100ms", after = "100ms", warmup_max = "300ms" }
+windows = { steady = "50ms", after = "50ms", warmup_max = "150ms" }
 [[comparison]]
 name = "writer"
 workload = "write-heavy"

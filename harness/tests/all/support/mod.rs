@@ -293,7 +293,7 @@ pub const SHORT: [&str; 8] = [
     "--set",
     "settings.working_set=8MiB",
     "--set",
-    "windows.steady=100ms",
+    "windows.steady=50ms",
     "--set",
     "windows.after=100ms",
     "--set",
