@@ -1,5 +1,5 @@
 //! What each tracker's harvest adds to the bare calls that it cannot do without, over the same guest in the same run: a
-//! pass of the guest, ours, a pass, the bare calls, in turns. Both dense (all of 64 MiB, in order) and scattered (a hundredth
+//! pass of the guest, ours, a pass, the bare calls, in turns. Both dense (all of 16 MiB, in order) and scattered (a hundredth
 //! of the pages of 448 MiB, at random) dirty sets. Target: at most 15 %.
 //!
 //! | tracker | ours | bare |

@@ -3,9 +3,9 @@
 //! operation, can't be turned off and is on both sides of each comparison.
 //!
 //! A cost of one percent is less than what a host's luck does to any one slice of time: the slices are short, many, and
-//! compared in pairs of neighbours, which a drift of the host hits alike. The sampler comes and goes while the guest runs
-//! on; timing takes two guests, that take turns. They are booted anew several times, because where memory happens to lie
-//! makes one guest faster than another.
+//! compared in pairs of neighbours, which a drift of the host hits alike. Both timing and sampler come and go while one guest
+//! runs on, because where memory happens to lie makes one guest faster than another by more than that; and guests are booted
+//! anew several times, should it matter for the cost too.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use migbench_workloads::settings::Load;
 /// Times that the guests are booted.
 const BOOTS: u64 = 5;
 /// Pairs of slices, per boot and comparison.
-const PAIRS: usize = 60;
+const PAIRS: usize = 30;
 const SLICE: Duration = Duration::from_millis(25);
 /// Before each slice, so that caches belong to the guest that runs, and the sampler has started or ended.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -45,17 +45,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// A paused guest with write-heavy's settings, flat out.
-fn guest(timing: bool, seed: u64) -> Outcome<Vm> {
+/// A guest with write-heavy's settings, flat out, whose operations are timed.
+fn guest(seed: u64) -> Outcome<Vm> {
     let mut cell = Cell::default_for(Engine::None, "write-heavy")?;
     cell.settings.load = Load::FlatOut;
-    cell.timing = timing;
     let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-    let telemetry = Telemetry::map(memfd, 1, timing)?;
+    let telemetry = Telemetry::map(memfd, 1, true)?;
     telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
-    let vm = Vm::boot(&cell, seed, 0, Arc::new(telemetry))?;
-    vm.pause()?;
-    Ok(vm)
+    Ok(Vm::boot(&cell, seed, 0, Arc::new(telemetry))?)
 }
 
 /// Operations per second of one slice of a running guest, in which it also wrote pages.
@@ -74,11 +71,12 @@ fn slice(vm: &Vm) -> Outcome<f64> {
     Ok(operations / clock::seconds(start, end))
 }
 
-/// The same of a guest that runs for this slice alone.
-fn turn(vm: &Vm) -> Outcome<f64> {
-    vm.resume();
+/// The same while operations are counted alone.
+fn untimed(vm: &Vm, slice: &dyn Fn(&Vm) -> Outcome<f64>) -> Outcome<f64> {
+    let phase = &vm.telemetry().control().phase;
+    phase.store(abi::PHASE_UNTIMED, Ordering::Relaxed);
     let rate = slice(vm);
-    vm.pause()?;
+    phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
     rate
 }
 
@@ -154,20 +152,10 @@ fn compare() -> Outcome<()> {
     );
     let (mut timing, mut sampling, mut counting) = (Pairs::default(), Pairs::default(), Pairs::default());
     for seed in 0..boots {
-        // The guest that boots second has other memory than the first: that takes turns too.
-        let (timed, untimed) = if seed % 2 == 0 {
-            let timed = guest(true, seed)?;
-            (timed, guest(false, seed)?)
-        } else {
-            let untimed = guest(false, seed)?;
-            (guest(true, seed)?, untimed)
-        };
-        timing.add(pairs, &|| turn(&timed), &|| turn(&untimed))?;
-        for (vm, comparison) in [(&timed, &mut sampling), (&untimed, &mut counting)] {
-            vm.resume();
-            comparison.add(pairs, &|| sampled(vm), &|| slice(vm))?;
-            vm.pause()?;
-        }
+        let vm = guest(seed)?;
+        timing.add(pairs, &|| slice(&vm), &|| untimed(&vm, &slice))?;
+        sampling.add(pairs, &|| sampled(&vm), &|| slice(&vm))?;
+        counting.add(pairs, &|| untimed(&vm, &sampled), &|| untimed(&vm, &slice))?;
     }
     if let Some(rate) = Spread::of(timing.0.iter().map(|pair| pair.0)) {
         println!(

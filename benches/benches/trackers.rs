@@ -1,4 +1,4 @@
-//! Arm, harvest and re-arm of each tracker over a guest of 512 MiB that has just written 64 MiB, and beside the
+//! Arm, harvest and re-arm of each tracker over a guest of 512 MiB that has just written 16 MiB, and beside the
 //! harvest of `kvm-bitmap` the bare ioctl that it needs. The bench `harvest` holds all of them to their bare calls.
 
 use std::sync::Arc;

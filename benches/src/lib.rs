@@ -126,7 +126,7 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// The cell of one that writes each page of its first 64 MiB, in order.
+    /// The cell of one that writes each page of its first 16 MiB, in order.
     ///
     /// # Errors
     /// When the catalogue has no such workload.
@@ -135,7 +135,7 @@ impl Passes {
         cell.tracker = tracker;
         cell.timing = false;
         cell.memory = Bytes(512 << 20);
-        cell.settings.working_set = Bytes(64 << 20);
+        cell.settings.working_set = Bytes(16 << 20);
         cell.settings.reads = 0.0;
         cell.settings.pattern = Pattern::Sequential;
         Ok(cell)

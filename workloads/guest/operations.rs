@@ -173,9 +173,9 @@ impl<'a, P: Program> Worker<'a, P> {
                 return self.stopped();
             }
             let operation = self.operate(stage);
-            if timing {
+            let phase = self.telemetry.control.phase.load(Relaxed);
+            if timing && phase != abi::PHASE_UNTIMED {
                 let end = now();
-                let phase = self.telemetry.control.phase.load(Relaxed);
                 let mut file_as = phase;
                 if self.telemetry.control.epoch.load(Relaxed) != epoch {
                     epoch = self.telemetry.control.epoch.load(Relaxed);

@@ -199,6 +199,9 @@ pub const PHASE_AFTER: u32 = 4;
 pub const PHASES: usize = 5;
 /// Before the first steady window: counted, not filed.
 pub const PHASE_WARMUP: u32 = 5;
+/// For who measures what timing costs: operations are counted, and not timed even where they usually are. The first one that
+/// is timed again seems to have begun when the last one ended that was.
+pub const PHASE_UNTIMED: u32 = 6;
 
 /// [`Control::command`]: work.
 pub const COMMAND_RUN: u32 = 0;
