@@ -446,7 +446,7 @@ pub static KEYS: &[Key] = &[
         "settings.accesses",
         "whole number",
         FROM_WORKLOAD,
-        "accesses per operation; 64 make it longer than 2 us",
+        "accesses per operation; 64 make it some 2 us long",
         reads!(|cell, v| cell.settings.accesses = v.integer(1, 1 << 20, "an operation has 1 to 1048576")?),
         |cell| cell.settings.accesses.to_string(),
     ),

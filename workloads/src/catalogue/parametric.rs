@@ -15,7 +15,7 @@ index.\n\n\
 - Pressure 0.1: written pages amount to a tenth of the link. The guest writes at a set rate; a flat-out guest \
 with 5 % writes would dirty its whole working set in a tenth of a second and be write-heavy in truth.\n\
 - 64 MiB working set, uniform: every page is equally likely, so no hot set hides the cost of a round.\n\
-- 64 accesses per operation make it longer than 2 us, which keeps the cost of timing it to a few percent.\n\
+- 64 accesses per operation make it some 2 us long, which keeps the cost of timing it to a few percent.\n\
 - A page write changes 256 random bytes in 4 runs that move: a small update to several fields of a page.\n\n\
 Look for: a second round that is small already, total time near that of one pass over memory, and read \
 latency in pre-copy beside its steady value. Delta has little to save here, because most traffic is the first \
