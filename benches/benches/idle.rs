@@ -11,7 +11,7 @@ use migbench_workloads::settings::Fill;
 use migbench_workloads::units::{Bytes, Seconds};
 
 /// Migrations of each engine.
-const RUNS: u64 = 9;
+const RUNS: u64 = 7;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 

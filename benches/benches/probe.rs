@@ -25,7 +25,7 @@ use migbench_workloads::settings::Load;
 /// Times that the guests are booted.
 const BOOTS: u64 = 5;
 /// Pairs of slices, per boot and comparison.
-const PAIRS: usize = 30;
+const PAIRS: usize = 24;
 const SLICE: Duration = Duration::from_millis(25);
 /// Before each slice, so that caches belong to the guest that runs, and the sampler has started or ended.
 const SETTLE: Duration = Duration::from_millis(5);
