@@ -183,7 +183,7 @@ impl Measure {
             }
             Self::WriteTail | Self::PrecopyWriteTail => None,
             Self::PrecopyWriteMax => {
-                let longest = writes(&[record], Clock::Service, &[Phase::Precopy]).max();
+                let longest = writes(record, Clock::Service, &[Phase::Precopy]).max();
                 (longest > 0).then(|| histogram::seconds(longest))
             }
             Self::HarvestPerRound => harvest(record, |_| 1),
@@ -194,7 +194,7 @@ impl Measure {
     /// For tails that one run rarely has the samples for: over all runs of a cell together.
     fn tail(self, runs: &[&Record]) -> Option<Tail> {
         let of = |clock, phases| {
-            let each: Vec<_> = runs.iter().map(|run| writes(&[run], clock, phases)).collect();
+            let each: Vec<_> = runs.iter().map(|run| writes(run, clock, phases)).collect();
             Some(Tail::of(&each))
         };
         match self {
@@ -239,18 +239,16 @@ impl Measure {
     }
 }
 
-/// Times of the operations by which these runs' workloads write, in `phases`. Damaged histograms are left out here and warned of elsewhere.
-#[must_use]
-pub fn writes(runs: &[&Record], clock: Clock, phases: &[Phase]) -> Latencies {
+/// Times of the operations by which this run's workload writes, in `phases`. Damaged histograms are left out here and warned of
+/// elsewhere.
+fn writes(run: &Record, clock: Clock, phases: &[Phase]) -> Latencies {
+    let operation = run.cell.settings.program.writing();
     let mut all = histogram::empty();
-    for run in runs {
-        for phase in phases {
-            let operation = run.cell.settings.program.writing();
-            let text = run.histograms.get(&histogram::key(operation, clock, *phase));
-            if let Some(part) = text.and_then(|text| histogram::decode(text).ok()) {
-                // Grows as it must; a histogram that can't be added is of absurd values.
-                let _ = all.add(part);
-            }
+    for phase in phases {
+        let text = run.histograms.get(&histogram::key(operation, clock, *phase));
+        if let Some(part) = text.and_then(|text| histogram::decode(text).ok()) {
+            // Grows as it must; a histogram that can't be added is of absurd values.
+            let _ = all.add(part);
         }
     }
     all
