@@ -6,7 +6,7 @@ use crate::stats::bootstrap;
 use crate::stats::{self, Spread};
 
 /// The share of operations below the tail.
-pub const QUANTILE: f64 = 0.999;
+const QUANTILE: f64 = 0.999;
 /// The same report from the same records.
 const SEED: u64 = 0x7461_696c;
 
@@ -47,8 +47,7 @@ impl Tail {
     }
 
     /// How many runs these are.
-    #[must_use]
-    pub const fn runs(&self) -> usize {
+    const fn runs(&self) -> usize {
         self.up_to.len()
     }
 
