@@ -249,8 +249,8 @@ fn compare() -> Outcome<()> {
             None => sending.reference()?,
         });
         engine.push(time);
-        encode += sent.rounds[0].encode_time / time.as_secs_f64();
-        send += sent.rounds[0].send_time / time.as_secs_f64();
+        encode += sent.rounds[0].encode_time.unwrap_or_default() / time.as_secs_f64();
+        send += sent.rounds[0].send_time.unwrap_or_default() / time.as_secs_f64();
         decode += decoded / time.as_secs_f64();
     }
     drop(sending);

@@ -370,9 +370,9 @@ mod tests {
     #[test]
     fn refuses_a_newer_schema_before_anything_else() {
         let (_scratch, path) = filled();
-        fs::write(path.join(MANIFEST), "{\"schema\": 2, \"everything\": \"else\"}").unwrap();
+        fs::write(path.join(MANIFEST), "{\"schema\": 3, \"everything\": \"else\"}").unwrap();
         let error = RunData::load(&path).unwrap_err().to_string();
-        assert!(error.contains("newer migbench (schema 2)"), "{error}");
+        assert!(error.contains("newer migbench (schema 3)"), "{error}");
     }
 
     #[test]

@@ -104,7 +104,11 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             total += tally;
             // Zero marks cost next to nothing, and pages that are written are seldom zero: counted as pages they
             // would promise a speed that the paused round cannot have.
-            self.stop.observe(sent.duration - sent.harvest_time, tally.pages() - tally.zero, sent.traffic);
+            self.stop.observe(
+                sent.duration - sent.harvest_time.unwrap_or_default(),
+                tally.pages() - tally.zero,
+                sent.traffic,
+            );
             rounds.push(sent);
             round += 1;
             harvest = self.harvest(&mut dirty)?;
@@ -228,9 +232,9 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             dirty_pages,
             traffic: self.link.traffic().total() - before,
             duration: clock::seconds(harvest.0, end),
-            harvest_time: harvest.1 + clock::seconds(0, rearm),
-            encode_time: clock::seconds(0, encode),
-            send_time: clock::seconds(0, send),
+            harvest_time: Some(harvest.1 + clock::seconds(0, rearm)),
+            encode_time: Some(clock::seconds(0, encode)),
+            send_time: Some(clock::seconds(0, send)),
             pages_full: tally.full,
             pages_zero: tally.zero,
             pages_delta: tally.delta,

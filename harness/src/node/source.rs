@@ -235,7 +235,7 @@ impl Source<'_> {
                 round,
                 dirty_pages,
                 duration: clock::seconds(last, after),
-                harvest_time: clock::seconds(before, after),
+                harvest_time: Some(clock::seconds(before, after)),
                 ..Round::default()
             });
             round += 1;

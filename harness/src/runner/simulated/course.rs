@@ -433,9 +433,9 @@ fn settle(course: &mut Course, weight: f64) {
         round.traffic = bytes.iter().sum();
         round.start = at;
         round.duration = times.all();
-        round.harvest_time = times.harvest + if round.paused { decided } else { 0.0 };
-        round.encode_time = times.encode;
-        round.send_time = times.send;
+        round.harvest_time = Some(times.harvest + if round.paused { decided } else { 0.0 });
+        round.encode_time = Some(times.encode);
+        round.send_time = Some(times.send);
         at += round.duration;
     }
 }

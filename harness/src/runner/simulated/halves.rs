@@ -312,7 +312,7 @@ impl Run<'_> {
         let guest = self.guest(at, tracked);
         let operations = guest.between(at.start, at.paused);
         let rounds = if tracked { self.harvests(&guest) } else { Vec::new() };
-        let harvested: f64 = rounds.iter().map(|round| round.harvest_time).sum();
+        let harvested: f64 = rounds.iter().filter_map(|round| round.harvest_time).sum();
         let armed = ns(2e-3 * self.factor(Stage::Arm) * self.noise());
         let kept = Ring { counted: 20, kept: Vec::new() };
         let stalled = Stalled {
@@ -372,7 +372,7 @@ impl Run<'_> {
             round,
             dirty_pages: whole(dirty),
             duration: PACE + harvest,
-            harvest_time: harvest,
+            harvest_time: Some(harvest),
             ..Round::default()
         };
         (0..u32::try_from(count).unwrap_or(u32::MAX)).map(round).collect()
