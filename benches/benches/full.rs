@@ -22,7 +22,7 @@ use migbench::sys::clock;
 use migbench::vm::memory::{Page, Ram};
 use migbench::wire::{FrameKind, LinkAddress, Listener};
 use migbench_benches::{Spread, quick, wanted};
-use migbench_scenarios::cell::{Backing, Cell, Engine, Transport};
+use migbench_scenarios::cell::{Backing, Cell, Engine};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, ReadVolatile as _, WriteVolatile as _};
@@ -124,7 +124,7 @@ fn receive(size: Bytes) -> Outcome<()> {
                 control.write_all(b"\n")?;
             }
             b'e' => {
-                let listener = Listener::bind(Transport::Unix)?;
+                let listener = Listener::bind(&Cell::default_for(Engine::StopAndCopy, "idle")?.link)?;
                 let mut intake = Intake::new(&ram, false);
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
 /// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The program that this is.
 pub const PROGRAM: &str = "migbench";
@@ -39,6 +39,7 @@ mod tests {
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
+    use migbench_workloads::units::Bytes;
 
     fn assignment() -> Assignment {
         let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
@@ -55,6 +56,7 @@ mod tests {
             fault: "source:kill@connect".parse().ok(),
             burden: "encode+10%".parse().ok(),
             telemetry: 3,
+            network: Some(4),
         }
     }
 
@@ -76,6 +78,7 @@ mod tests {
             Order::Prepare(Box::new(assignment())),
             Order::Migrate { address: None },
             Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
+            Message::Listening { address: LinkAddress::Netns { port: 1, queue: Some(Bytes(1)) } },
             Message::Source(Box::new(source)),
             Message::Destination(Box::default()),
         );

@@ -57,6 +57,8 @@ pub struct Assignment {
     pub burden: Option<Burden>,
     /// Descriptor of the telemetry memory.
     pub telemetry: RawFd,
+    /// Descriptor of the network namespace that the node enters, where the link is one between namespaces.
+    pub network: Option<RawFd>,
 }
 
 /// From the runner to a node.

@@ -8,5 +8,6 @@ pub mod machine;
 pub mod memory;
 pub mod pagemap;
 pub mod ring;
+pub mod socket;
 pub mod thread;
 pub mod uffd;

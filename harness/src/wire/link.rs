@@ -441,6 +441,15 @@ impl Sender {
         self.in_socket
     }
 
+    /// Bytes that are in the socket and not yet at the peer's, see [`crate::sys::socket::queued`].
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn queued(&self) -> Result<u64, LinkError> {
+        crate::sys::socket::queued(&self.stream.as_fd())
+            .map_err(|source| LinkError::Io { doing: SENDING, source })
+    }
+
     /// The pace kept so far: time waited for tokens, and the share of the rate that was achieved.
     #[must_use]
     pub const fn pace(&self) -> &Pace {

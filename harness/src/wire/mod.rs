@@ -9,6 +9,7 @@
 pub mod address;
 pub mod frame;
 pub mod link;
+pub mod netns;
 pub mod pace;
 pub mod pages;
 pub mod sabotage;

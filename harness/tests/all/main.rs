@@ -15,6 +15,7 @@ mod formats;
 mod guest;
 mod judge;
 mod migrations;
+mod netns;
 mod nightly;
 mod order;
 mod phases;
