@@ -1,6 +1,5 @@
-//! Is this host fit to measure on? [`check`] looks at KVM, userfaultfd, network namespaces and the settings that move results, and
-//! says for each what it found and what would put it right. It never changes a setting. The check of KVM is also
-//! how guests open it: see [`open_kvm`].
+//! Is this host fit to measure on? [`check`] looks at KVM, userfaultfd, network namespaces and the settings that move
+//! results, and says for each what it found and what would put it right. It never changes a setting.
 
 mod kvm;
 mod network;
@@ -12,9 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub use kvm::{KvmOpenError, open_kvm};
-
-use crate::runner::host;
+use crate::host::provenance;
 
 /// How bad a finding is, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -73,9 +70,9 @@ pub fn check(root: &Path) -> Vec<Check> {
     if root == Path::new("/") {
         checks.extend(uffd::checks());
         checks.push(network::check());
-        checks.extend(settings::checks(root, &host::this_host()));
+        checks.extend(settings::checks(root, &provenance::this_host()));
     } else {
-        checks.extend(settings::checks(root, &host::collect(root)));
+        checks.extend(settings::checks(root, &provenance::collect(root)));
     }
     checks
 }
