@@ -24,7 +24,7 @@ use migbench::sys::ram::Ram;
 use migbench::vm::page_set::PageSet;
 use migbench::wire::{FrameKind, LinkAddress, Listener};
 use migbench_benches::{Spread, quick, wanted};
-use migbench_scenarios::cell::{Backing, Cell, Engine, Transport};
+use migbench_scenarios::cell::{Backing, Cell, Engine};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, ReadVolatile as _, WriteVolatile as _};
@@ -126,7 +126,7 @@ fn receive(size: Bytes) -> Outcome<()> {
                 control.write_all(b"\n")?;
             }
             b'e' => {
-                let listener = Listener::bind(Transport::Unix)?;
+                let listener = Listener::bind(&Cell::default_for(Engine::StopAndCopy, "idle")?.link)?;
                 let mut intake = Intake::new(&ram, false);
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;

@@ -37,7 +37,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         cache: if delta { Cache::Shadow } else { Cache::None },
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
+        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)), queue: None },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,

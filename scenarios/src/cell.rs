@@ -132,6 +132,8 @@ words! {
         Unix = "unix",
         /// TCP over loopback or a network.
         Tcp = "tcp",
+        /// TCP between two network namespaces of the run, over a pair of veth interfaces that the kernel keeps to the rate.
+        Netns = "netns",
     }
 }
 
@@ -166,13 +168,37 @@ words! {
 }
 
 /// The connection between the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The kind of socket.
     pub transport: Transport,
     /// The limit in bytes per second; null is no limit.
     pub rate: Option<Rate>,
+    /// Bytes that may stand between the engine and the wire; without it [`Link::QUEUE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Bytes>,
+    /// How long a byte is on its way to the other side, after it has left.
+    #[serde(default, skip_serializing_if = "Seconds::is_zero")]
+    pub delay: Seconds,
+}
+
+impl Link {
+    /// Two batches of 256 KiB of pages with their headers: with less the engine does not get the next one ready before
+    /// the wire is idle.
+    pub const QUEUE: Bytes = Bytes(544 << 10);
+
+    /// Bytes that may stand between the engine and the wire.
+    #[must_use]
+    pub fn queue(&self) -> Bytes {
+        self.queue.unwrap_or(Self::QUEUE)
+    }
+
+    /// The rate that the sender itself has to keep to: none where there is no limit, and none where the kernel sees to it.
+    #[must_use]
+    pub fn modelled_rate(&self) -> Option<Rate> {
+        self.rate.filter(|_| self.transport != Transport::Netns)
+    }
 }
 
 /// When pre-copy gives way to stop-and-copy.

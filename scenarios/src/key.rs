@@ -237,6 +237,35 @@ pub static KEYS: &[Key] = &[
         |cell| cell.link.rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string()),
     ),
     key(
+        "link.queue",
+        "size",
+        "544KiB",
+        "bytes that may stand between the engine and a limited wire, from 64KiB to 256MiB; the default is two batches of pages",
+        reads!(|cell, v| {
+            let queue = v.size()?;
+            if !(64 << 10..=256 << 20).contains(&queue.0) {
+                return Err(v.out_of_range(queue, "a queue holds 64KiB to 256MiB"));
+            }
+            // The default stays out of the cell, whether it is written down or not.
+            cell.link.queue = Some(queue).filter(|&queue| queue != Link::QUEUE);
+        }),
+        |cell| cell.link.queue().to_string(),
+    ),
+    key(
+        "link.delay",
+        "time",
+        "0s",
+        "how long a byte is on its way to the other side (one way), up to 1s; needs a rate",
+        reads!(|cell, v| {
+            let delay = v.time_or_zero()?;
+            if delay.0 > 1.0 {
+                return Err(v.out_of_range(delay, "a byte is on its way for 1s at the most"));
+            }
+            cell.link.delay = delay;
+        }),
+        |cell| cell.link.delay.to_string(),
+    ),
+    key(
         "memory",
         "size",
         "128MiB",
@@ -575,7 +604,7 @@ pub(crate) fn blank() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
+        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)), queue: None, delay: Seconds(0.0) },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,

@@ -40,6 +40,7 @@ mod tests {
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
+    use migbench_workloads::units::Bytes;
 
     fn assignment() -> Assignment {
         let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
@@ -56,6 +57,7 @@ mod tests {
             fault: "source:kill@connect".parse().ok(),
             planted_cost: "encode+10%".parse().ok(),
             telemetry: 3,
+            network: Some(4),
         }
     }
 
@@ -77,6 +79,7 @@ mod tests {
             Order::Prepare(Box::new(assignment())),
             Order::Migrate { address: None },
             Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
+            Message::Listening { address: LinkAddress::Netns { port: 1, queue: Some(Bytes(1)) } },
             Message::Source(Box::new(source)),
             Message::Destination(Box::default()),
         );

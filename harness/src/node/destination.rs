@@ -74,7 +74,7 @@ impl Destination<'_> {
             Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
         self.report.prepare = clock::seconds(start, clock::now());
-        let listener = Listener::bind(cell.link.transport)?;
+        let listener = Listener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to settle; a runner that dies takes this process with it.
         self.phase = "connect";

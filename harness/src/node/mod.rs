@@ -15,10 +15,12 @@ use std::time::Duration;
 use migbench_scenarios::cell::Cell;
 
 use crate::guest;
+use crate::sys::memory::inherited;
 use crate::sys::thread;
 use crate::vm::{Vm, VmError};
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
+use crate::wire::netns;
 use protocol::{Checked, Control, Order, ProtocolError, Role};
 
 /// Serves one migration on the control socket that the runner left open as `descriptor`.
@@ -33,6 +35,10 @@ pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
         Order::Prepare(assignment) => *assignment,
         other @ Order::Migrate { .. } => return Err(ProtocolError::Unexpected(format!("{other:?}"))),
     };
+    // Threads inherit the namespace of the one that starts them, and there is only this one yet.
+    if let Some(network) = assignment.network {
+        netns::enter(inherited(network)?).map_err(std::io::Error::from)?;
+    }
     match assignment.role {
         Role::Source => source::serve(&mut control, &assignment),
         Role::Destination => destination::serve(&mut control, &assignment),

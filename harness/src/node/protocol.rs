@@ -61,6 +61,8 @@ pub struct Assignment {
     pub planted_cost: Option<PlantedCost>,
     /// Descriptor of the telemetry memory.
     pub telemetry: RawFd,
+    /// Descriptor of the network namespace that the node enters, where the link is one between namespaces.
+    pub network: Option<RawFd>,
 }
 
 /// From the runner to a node.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use migbench_reports::record::Round;
-use migbench_scenarios::cell::Cell;
+use migbench_scenarios::cell::{Cell, Transport};
 
 use super::interrupt;
 use crate::engine::planted_cost::PlantedCost;
@@ -20,6 +21,7 @@ use crate::node::protocol::{
 };
 use crate::sys::memory::leave_open;
 use crate::wire::address::LinkAddress;
+use crate::wire::netns::{Namespaces, NetnsError};
 
 /// What is to run.
 #[derive(Debug, Clone)]
@@ -79,6 +81,9 @@ pub enum RunError {
     /// No process, no memory.
     #[error("cannot start a node: {0}")]
     Start(#[source] std::io::Error),
+    /// No link.
+    #[error("cannot make the network namespaces of the link: {0}")]
+    Network(#[from] NetnsError),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -155,7 +160,8 @@ impl Process {
     fn start(
         spec: &RunSpec,
         role: Role,
-        telemetry: std::os::fd::RawFd,
+        telemetry: RawFd,
+        network: Option<RawFd>,
         events: &Sender<Event>,
     ) -> Result<Self, RunError> {
         let (ours, theirs) = UnixStream::pair().map_err(RunError::Start)?;
@@ -180,6 +186,7 @@ impl Process {
             fault: spec.fault,
             planted_cost: spec.planted_cost,
             telemetry,
+            network,
         })))?;
         let (reader, writer) = control.split();
         let events = events.clone();
@@ -282,15 +289,25 @@ pub fn in_processes(
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::empty())
         .map_err(|e| RunError::Start(e.into()))?;
     let telemetry = leave_open(&memfd).map_err(RunError::Start)?;
+    let namespaces = match spec.cell.link.transport {
+        Transport::Netns if spec.cell.engine.migrates() => Some(Namespaces::new(&spec.cell.link)?),
+        Transport::Netns | Transport::Unix | Transport::Tcp => None,
+    };
     let (sender, events) = channel();
     let mut start = |role| {
-        let node = Process::start(spec, role, telemetry, &sender)?;
+        let network = namespaces.as_ref().map(|namespaces| match role {
+            Role::Source => leave_open(&namespaces.source),
+            Role::Destination => leave_open(&namespaces.destination),
+        });
+        let network = network.transpose().map_err(RunError::Start)?;
+        let node = Process::start(spec, role, telemetry, network, &sender)?;
         hear(Moment::Started(role));
         Ok::<_, RunError>(node)
     };
     let mut destination = if spec.cell.engine.migrates() { Some(start(Role::Destination)?) } else { None };
     let mut source = start(Role::Source)?;
-    drop((memfd, sender));
+    // From here on the nodes alone keep the namespaces.
+    drop((memfd, namespaces, sender));
     let destination = destination.as_mut().map(|node| node as &mut dyn Node);
     conduct(&mut source, destination, &events, limit, &interrupt::requested, hear)
 }

@@ -10,11 +10,13 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use migbench_scenarios::cell::Transport;
+use migbench_scenarios::cell::{self, Transport};
+use migbench_workloads::units::Bytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::link::{Link, LinkError};
+use super::netns;
 
 /// The address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,13 @@ pub enum LinkAddress {
         /// The port.
         port: u16,
     },
+    /// A TCP socket at the destination's end of the pair of [`netns::Namespaces`].
+    Netns {
+        /// The port.
+        port: u16,
+        /// Bytes that the sockets of both sides may hold; none leaves that to the kernel.
+        queue: Option<Bytes>,
+    },
 }
 
 impl fmt::Display for LinkAddress {
@@ -39,6 +48,7 @@ impl fmt::Display for LinkAddress {
         match self {
             Self::Unix { name } => write!(f, "unix:@{name}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Netns { port, .. } => write!(f, "netns:{port}"),
         }
     }
 }
@@ -63,6 +73,7 @@ impl LinkAddress {
                 }
                 Err(last)
             }
+            Self::Netns { port, queue } => Ok(netns::connect(*port, *queue, timeout)?.into()),
         };
         let stream = connect().map_err(|source| LinkError::Connect { address: self.to_string(), source })?;
         Link::new(stream, timeout)
@@ -84,15 +95,16 @@ enum Socket {
 
 impl Listener {
     /// Listens on a new address of this host: a name of its own in the abstract namespace, or a free port of
-    /// the loopback interface.
+    /// the loopback interface or of the namespace that was entered.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn bind(transport: Transport) -> Result<Self, LinkError> {
-        match transport {
-            Transport::Unix => Self::bind_to(&LinkAddress::Unix { name: fresh_name() }),
-            Transport::Tcp => Self::bind_to(&LinkAddress::Tcp { host: "127.0.0.1".to_owned(), port: 0 }),
-        }
+    pub fn bind(link: &cell::Link) -> Result<Self, LinkError> {
+        Self::bind_to(&match link.transport {
+            Transport::Unix => LinkAddress::Unix { name: fresh_name() },
+            Transport::Tcp => LinkAddress::Tcp { host: "127.0.0.1".to_owned(), port: 0 },
+            Transport::Netns => LinkAddress::Netns { port: 0, queue: link.rate.map(|_| link.queue()) },
+        })
     }
 
     /// Listens on `address`, where port 0 stands for any free one.
@@ -112,6 +124,12 @@ impl Listener {
                     socket.set_nonblocking(true)?;
                     let port = socket.local_addr()?.port();
                     let address = LinkAddress::Tcp { host: host.clone(), port };
+                    Self { socket: Socket::Tcp(socket), address }
+                }
+                LinkAddress::Netns { port, queue } => {
+                    let socket = netns::listen(*port, *queue)?;
+                    socket.set_nonblocking(true)?;
+                    let address = LinkAddress::Netns { port: socket.local_addr()?.port(), queue: *queue };
                     Self { socket: Socket::Tcp(socket), address }
                 }
             })

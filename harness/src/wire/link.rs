@@ -26,13 +26,13 @@ use super::pages::LARGEST_FRAME;
 use super::sabotage::Saboteur;
 use super::{PageBatch, Traffic};
 use crate::sys::clock;
+use crate::sys::socket::queued;
 
 /// What a socket may hold in each direction.
 const SOCKET_BUFFER: usize = 1 << 20;
 
-/// The queue of a modelled wire, unless one is asked for and where the socket is large enough: two batches, so that one can be
-/// encoded while the other leaves.
-const DEFAULT_QUEUE: u64 = 2 * LARGEST_FRAME;
+/// One batch can be encoded while another leaves.
+const _: () = assert!(cell::Link::QUEUE.0 >= 2 * LARGEST_FRAME);
 /// Under this a queue does not cover a wake-up at 10 Gbit/s.
 const LEAST_QUEUE: u64 = 64 << 10;
 /// A receiver holds what comes over a modelled wire in pieces of this many bytes.
@@ -270,12 +270,13 @@ impl Link {
     /// [`LinkError::Queue`] where what is ahead does not fit into the socket, [`LinkError::DelayWithoutRate`].
     pub fn shape(&mut self, link: &cell::Link) -> Result<Option<Bytes>, LinkError> {
         let delay = u64::try_from(link.delay.duration().as_nanos()).unwrap_or(u64::MAX);
-        let Some(rate) = link.rate else {
+        let Some(rate) = link.modelled_rate() else {
+            self.sender.kernel = link.rate;
             return if delay == 0 { Ok(None) } else { Err(LinkError::DelayWithoutRate) };
         };
         let on_its_way = u128::from(rate.0) * u128::from(delay) / 1_000_000_000;
         let besides = u64::try_from(on_its_way).unwrap_or(u64::MAX).saturating_add(LARGEST_FRAME);
-        let queue = link.queue.unwrap_or(Bytes(DEFAULT_QUEUE));
+        let queue = link.queue();
         let needed = Bytes(besides.saturating_add(queue.0));
         let room = self.sender.stream.make_room(needed.0);
         let room = room.map_err(|errno| LinkError::Io { doing: SETTING_UP, source: errno.into() })?;
@@ -349,6 +350,8 @@ pub struct Sender {
     stream: Arc<Stream>,
     timeout: Duration,
     wire: Option<ModelledWire>,
+    /// The rate to which the kernel keeps the link.
+    kernel: Option<Rate>,
     sequence: u64,
     offset: u64,
     broken: bool,
@@ -381,6 +384,7 @@ impl Sender {
             stream,
             timeout,
             wire: None,
+            kernel: None,
             sequence: 0,
             offset: 0,
             broken: false,
@@ -518,12 +522,24 @@ impl Sender {
     #[must_use]
     pub fn empty_at(&self) -> u64 {
         let now = clock::now();
-        self.wire.as_ref().map_or(now, |wire| wire.empty_at(now))
+        match (&self.wire, self.kernel) {
+            (Some(wire), _) => wire.empty_at(now),
+            // A socket that can't say is as good as empty: the next write finds out what it lacks.
+            (None, Some(rate)) => now + wire_time(queued(&self.stream.as_fd()).unwrap_or(0), rate),
+            (None, None) => now,
+        }
     }
 
-    /// Waits until no more than `left` nanoseconds of bytes have not left the link.
+    /// Waits until no more than `left` nanoseconds of bytes have not left the link, for as long as any wait may last.
     pub fn drain(&self, left: u64) {
-        clock::wait_until(self.empty_at().saturating_sub(left));
+        let start = Instant::now();
+        while start.elapsed() < self.timeout {
+            let over = self.empty_at().saturating_sub(left);
+            // Over a wire of the kernel's this is a guess, and looked at again.
+            if clock::wait_until(over) == 0 {
+                return;
+            }
+        }
     }
 
     /// The modelled wire, where the link has one.

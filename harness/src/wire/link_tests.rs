@@ -9,22 +9,43 @@ use migbench_workloads::units::Seconds;
 
 use super::*;
 use crate::wire::frame::{Fault, encode_header};
+use crate::wire::netns::{self, Namespaces};
 use crate::wire::{LinkAddress, Listener, PageRecord, PageRecords};
 
 const PAGE: usize = 4096;
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
 
-fn connected(transport: Transport) -> (Link, Link) {
-    let listener = Listener::bind(transport).unwrap();
-    let address = listener.address().clone();
-    let connecting = thread::spawn(move || address.connect(LONG).unwrap());
-    (listener.accept(LONG).unwrap(), connecting.join().unwrap())
+fn settings(transport: Transport) -> cell::Link {
+    cell::Link { transport, rate: None, queue: None }
+}
+
+/// The destination's end, then the source's.
+fn connected(link: &cell::Link, namespaces: Option<&Namespaces>) -> (Link, Link) {
+    thread::scope(|scope| {
+        let (bound, address) = std::sync::mpsc::channel();
+        let accepting = scope.spawn(move || {
+            namespaces.map(|both| netns::enter(&both.destination).unwrap());
+            let listener = Listener::bind(link).unwrap();
+            bound.send(listener.address().clone()).unwrap();
+            listener.accept(LONG).unwrap()
+        });
+        let connecting = scope.spawn(move || {
+            namespaces.map(|both| netns::enter(&both.source).unwrap());
+            address.recv().unwrap().connect(LONG).unwrap()
+        });
+        (accepting.join().unwrap(), connecting.join().unwrap())
+    })
 }
 
 fn each_transport(test: impl Fn(Link, Link)) {
-    for (_, transport) in Transport::ALL {
-        let (here, there) = connected(*transport);
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let (here, there) = connected(&settings(transport), None);
+        test(here, there);
+    }
+    // Only root has them.
+    if let Ok(namespaces) = Namespaces::new(&settings(Transport::Netns)) {
+        let (here, there) = connected(&settings(Transport::Netns), Some(&namespaces));
         test(here, there);
     }
 }
@@ -245,13 +266,13 @@ fn a_frame_from_the_far_future_is_refused() {
 
 #[test]
 fn nobody_to_connect_to_and_nobody_who_connects() {
-    let gone = Listener::bind(Transport::Tcp).unwrap().address().clone();
+    let gone = Listener::bind(&settings(Transport::Tcp)).unwrap().address().clone();
     let error = gone.connect(LONG).unwrap_err();
     assert!(matches!(&error, LinkError::Connect { address, .. } if *address == gone.to_string()), "{error}");
     let unix = LinkAddress::Unix { name: "migbench-nobody-listens-here".to_owned() };
     assert!(matches!(unix.connect(LONG), Err(LinkError::Connect { .. })));
-    for (_, transport) in Transport::ALL {
-        let listener = Listener::bind(*transport).unwrap();
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let listener = Listener::bind(&settings(transport)).unwrap();
         assert!(matches!(listener.accept(SHORT), Err(LinkError::Timeout { .. })));
         let json = serde_json::to_string(listener.address()).unwrap();
         assert_eq!(serde_json::from_str::<LinkAddress>(&json).unwrap(), *listener.address());

@@ -10,6 +10,7 @@ pub mod address;
 pub mod frame;
 pub mod link;
 pub mod modelled;
+pub mod netns;
 pub mod pages;
 pub mod sabotage;
 pub mod traffic;

@@ -14,6 +14,7 @@ mod formats;
 mod guest;
 mod judge;
 mod migrations;
+mod netns;
 mod nightly;
 mod order;
 mod phases;

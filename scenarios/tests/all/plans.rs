@@ -190,6 +190,18 @@ fn set_changes_the_hash() {
 }
 
 #[test]
+fn a_later_key_at_its_default_leaves_the_hash_as_it_was() {
+    let hash = |text: &str| overridden(MATRIX, &set(&[text])).hash;
+    // Of the version that did not know these keys.
+    let before = "HASHHERE";
+    assert_eq!(plan(MATRIX).hash, before);
+    assert_eq!(hash("link.queue=544KiB"), before);
+    for other in ["link.queue=1MiB", "link.transport=netns"] {
+        assert_ne!(hash(other), before, "{other}");
+    }
+}
+
+#[test]
 fn plans_survive_json() {
     let plan = plan(MATRIX);
     let text = serde_json::to_string(&plan).unwrap();

@@ -46,7 +46,7 @@ impl Source<'_> {
         sending.start = clock::now();
         vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, std::sync::atomic::Ordering::Release);
         let mut link = address.connect(link_timeout(&cell))?;
-        link.set_rate(cell.link.rate);
+        link.set_rate(cell.link.modelled_rate());
         Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur());
         link.send(FrameKind::Hello, &[&vm.ram().pages().to_le_bytes(), &cell.vcpus.to_le_bytes()])?;
         expect(&mut link, FrameKind::Hello, "Hello")?;
