@@ -84,7 +84,7 @@ pub struct RunError {
 /// What came of comparing the memory of both sides, where that was to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Proof {
+pub enum MemoryProof {
     /// It was equal.
     Equal,
     /// It differed.
@@ -93,7 +93,7 @@ pub enum Proof {
     NotMade(String),
 }
 
-impl Proof {
+impl MemoryProof {
     /// As [`Record::verified`] and [`Record::not_verified`] write it.
     #[must_use]
     pub fn into_fields(self) -> (Option<bool>, Option<String>) {

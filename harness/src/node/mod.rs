@@ -4,7 +4,8 @@
 pub mod about;
 pub mod destination;
 pub mod fault;
-pub mod intake;
+pub mod handover;
+pub mod page_receiver;
 pub mod proof;
 pub mod protocol;
 pub mod source;
@@ -64,7 +65,7 @@ pub enum NodeError {
     Link(#[from] LinkError),
     /// The engine.
     #[error(transparent)]
-    Engine(#[from] crate::engine::precopy::EngineError),
+    Engine(#[from] crate::engine::EngineError),
     /// The tracker.
     #[error(transparent)]
     Tracker(#[from] crate::dirty::TrackerError),
@@ -93,6 +94,9 @@ pub enum NodeError {
     /// A greeting, a state or a list of hashes that cannot be right.
     #[error("{0}")]
     Content(String),
+    /// Memory that arrived differs from what was sent.
+    #[error("{0}")]
+    Differs(String),
     /// Host figures.
     #[error(transparent)]
     Noise(#[from] crate::host::noise::NoiseError),

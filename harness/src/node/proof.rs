@@ -42,7 +42,7 @@ pub fn compare_blocks(ram: &Ram, here: &[u8], there: &[u8]) -> Result<(), NodeEr
         .collect();
     let Some(first) = differ.first() else { return Ok(()) };
     let address = ram.address(first * BLOCK_PAGES)?;
-    Err(NodeError::Content(format!(
+    Err(NodeError::Differs(format!(
         "memory differs at the destination in {} of {} blocks, first in the 2 MiB from {address} on",
         differ.len(),
         here.len() / BLOCK_HASH
@@ -83,7 +83,7 @@ pub fn compare_pages(ram: &Ram, here: &[u64], first: usize, there: &[u8]) -> Res
         if hash.to_le_bytes() != bytes {
             let page = (first + offset) as u64;
             let address = ram.address(page)?;
-            return Err(NodeError::Content(format!(
+            return Err(NodeError::Differs(format!(
                 "the page at {address} was decoded differently from what the source holds"
             )));
         }

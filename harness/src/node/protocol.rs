@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 
-use migbench_reports::record::Round;
+use migbench_reports::record::{MemoryProof, Round};
 use migbench_scenarios::cell::Cell;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -143,8 +143,10 @@ pub struct Sending {
     pub paused: u64,
     /// Last harvest done.
     pub harvested: u64,
-    /// Last page in the socket.
-    pub sent: u64,
+    /// Room of the queue before the modelled wire, in bytes.
+    pub queue: Option<u64>,
+    /// The harvest that led to the pause, which is no round's, in seconds.
+    pub deciding_harvest: f64,
     /// The destination said that it has everything.
     pub ready: u64,
     /// Commit sent.
@@ -161,6 +163,8 @@ pub struct Sending {
     pub traffic: [u64; 5],
     /// See `link_rate_achieved`.
     pub rate_achieved: Option<f64>,
+    /// See `wire_idle`.
+    pub wire_idle: Option<f64>,
 }
 
 /// The source's half.
@@ -186,8 +190,8 @@ pub struct SourceReport {
     pub rounds: Vec<Round>,
     /// Operations, page writes and stalled ticks between the start and the pause.
     pub precopy: Option<Progress>,
-    /// Whether memory was equal; none where it was not compared.
-    pub verified: Option<bool>,
+    /// What came of comparing memory, where that was to be done.
+    pub proof: Option<MemoryProof>,
     /// The guest's check, where it ended here.
     pub checked: Option<Checked>,
     /// The guest's histograms by name, where it ended here.
@@ -238,6 +242,8 @@ pub struct DestinationReport {
     pub end: u64,
     /// Seconds in decoding.
     pub decode: f64,
+    /// When the last page of the last round was here.
+    pub last_page: u64,
     /// Ticks of the gap between the two operations around the switchover, the largest of all vCPUs.
     pub gap_ticks: Option<u64>,
     /// The clock of each vCPU, here.

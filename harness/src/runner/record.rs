@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::{
-    Backend, GuestAt, Kind, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
+    Backend, MemoryProof, GuestAt, Kind, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
 };
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
@@ -69,6 +69,8 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         (None, true) => Status::Capped,
         (None, false) => Status::Ok,
     };
+    let (verified, not_verified) =
+        source.and_then(|s| s.proof.clone()).map_or((None, None), MemoryProof::into_fields);
     Record {
         schema: SCHEMA,
         run_id: place.run_id,
@@ -80,8 +82,8 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         kind: place.kind,
         status,
         error,
-        verified: source.and_then(|s| s.verified),
-        not_verified: None,
+        verified,
+        not_verified,
         guest_checked: checked.map(|c| c.passed),
         flags: flags(spec, source, destination, &metrics, cores),
         planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
@@ -412,7 +414,8 @@ fn measure_sending(
         set(m, K::DeltaBytesPerPage, (deltas > 0).then(|| sending.delta_bytes as f64 / deltas as f64))?;
     }
     set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
-    set(m, K::HarvestTime, summed(&sending.rounds, |r| r.harvest_time))?;
+    let harvest = summed(&sending.rounds, |r| r.harvest_time);
+    set(m, K::HarvestTime, harvest.map(|rounds| rounds + sending.deciding_harvest))?;
     set(m, K::CopyTime, summed(&sending.rounds, |r| r.copy_time))?;
     set(m, K::EncodeTime, summed(&sending.rounds, |r| r.encode_time))?;
     set(m, K::DecodeTime, Some(there.decode))?;
@@ -452,8 +455,8 @@ fn measure_switchover(
         (K::Downtime, sending.pause_ordered, there.entered),
         (K::DowntimePause, sending.pause_ordered, sending.paused),
         (K::DowntimeHarvest, sending.paused, sending.harvested),
-        (K::DowntimeSend, sending.harvested, sending.sent),
-        (K::DowntimeState, sending.sent, sending.ready),
+        (K::DowntimeSend, sending.harvested, there.last_page),
+        (K::DowntimeState, there.last_page, sending.ready),
         (K::DowntimeResume, sending.ready, there.entered),
     ];
     for (key, from, to) in times {

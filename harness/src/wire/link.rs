@@ -542,6 +542,12 @@ impl Sender {
         }
     }
 
+    /// The rate to which something keeps the link.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        self.wire.as_ref().map(ModelledWire::rate).or(self.kernel)
+    }
+
     /// The modelled wire, where the link has one.
     pub const fn wire(&mut self) -> Option<&mut ModelledWire> {
         self.wire.as_mut()
@@ -640,11 +646,16 @@ impl Receiver {
         read_exactly(&self.stream, buffer, &mut self.offset, self.timeout, at_start, &mut self.brisk)
     }
 
-    /// When the last byte of the frame received last was here, and when the modelled wire delivered it (0 without one), by
-    /// [`clock::now`].
+    /// When the last byte of the frame received last was here, by [`clock::now`].
     #[must_use]
-    pub const fn arrival(&self) -> (u64, u64) {
-        (self.arrived, self.due)
+    pub const fn arrival(&self) -> u64 {
+        self.arrived
+    }
+
+    /// When a modelled wire delivered that byte; 0 without one.
+    #[must_use]
+    pub const fn due(&self) -> u64 {
+        self.due
     }
 
     /// Waits until a frame (or the end of the stream) can be received, for at most `timeout`; a signal may end

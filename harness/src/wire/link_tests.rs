@@ -226,7 +226,7 @@ fn no_byte_comes_before_a_wire_would_have_delivered_it() {
         let mut dues = Vec::new();
         for _ in 0..4 {
             assert_eq!(there.recv().unwrap().payload.len(), 250_000);
-            let (arrived, due) = there.receiver().arrival();
+            let (arrived, due) = (there.receiver().arrival(), there.receiver().due());
             assert!(arrived >= due, "a frame was early by {} ns", due - arrived);
             dues.push(due);
         }

@@ -68,14 +68,19 @@ impl ModelledWire {
     /// From `now` on there are pages to send.
     pub const fn round_starts(&mut self, now: u64) {
         self.pages_since = Some(now);
+        self.idle = 0;
     }
 
-    /// All pages have entered. Gives the nanoseconds in which nothing left although there were some.
+    /// Nanoseconds of this round in which nothing left although there were pages.
+    #[must_use]
+    pub const fn idle(&self) -> u64 {
+        self.idle
+    }
+
+    /// All pages have entered. Gives what [`Self::idle`] came to.
     pub const fn round_ends(&mut self) -> u64 {
         self.pages_since = None;
-        let idle = self.idle;
-        self.idle = 0;
-        idle
+        self.idle
     }
 }
 
@@ -124,7 +129,7 @@ mod tests {
         wire.enter(3_600_000, 1000);
         assert_eq!(wire.round_ends(), 500_000 + 84_000);
         wire.enter(9_000_000, 1000);
-        assert_eq!(wire.round_ends(), 0);
+        assert_eq!(wire.idle(), 584_000, "silence after the round is nobody's");
         // A wire that is busy at the start of a round is not idle until it is done.
         let end = wire.enter(20_000_000, 100_000);
         wire.round_starts(20_000_100);

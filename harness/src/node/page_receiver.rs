@@ -1,6 +1,9 @@
 //! Takes frames of pages apart and into the destination's memory. A frame enters whole and verified; nothing of it
 //! is applied before all its entries were found sound.
 
+use migbench_scenarios::cell::Codec;
+use migbench_workloads::units::{Gpa, PAGE_SIZE};
+
 use super::{NodeError, proof};
 use crate::codec::Page;
 use crate::codec::xbzrle;
@@ -12,25 +15,29 @@ use crate::wire::pages::{PageRecord, PageRecords};
 
 /// What the destination knows about the pages that it took in.
 #[derive(Debug)]
-pub struct Intake {
+pub struct PageReceiver {
     /// Pages that may hold something else than zeros.
     written: PageSet,
+    codec: Codec,
     /// Hash of each page as it was decoded; empty unless asked for.
     hashes: Vec<u64>,
+    /// Whether the first round is still coming: long before the guest runs here, so its pages go past the caches. What later
+    /// rounds bring the guest needs soon.
+    first_round: bool,
     /// Nanoseconds in decoding.
     decode: u64,
     page: Box<Page>,
 }
 
-impl Intake {
-    /// For `ram` full of zeros. `hashed` keeps the hash of each page as it was decoded.
+impl PageReceiver {
+    /// For `ram` full of zeros, of whose pages some may come as `codec` encodes them. `hashed` keeps the hash of each page as it was decoded.
     #[must_use]
-    pub fn new(ram: &Ram, hashed: bool) -> Self {
+    pub fn new(ram: &Ram, codec: Codec, hashed: bool) -> Self {
         let mut hashes = Vec::new();
         if hashed {
             hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
         }
-        Self { written: PageSet::new(ram.pages()), hashes, decode: 0, page: Box::new([0; 4096]) }
+        Self { written: PageSet::new(ram.pages()), codec, hashes, first_round: true, decode: 0, page: Box::new([0; 4096]) }
     }
 
     /// Hash of each page as it was decoded; empty unless asked for.
@@ -63,7 +70,11 @@ impl Intake {
                     }
                 }
                 PageRecord::Full { first, data } => {
-                    ram.write(first, data)?;
+                    if self.first_round {
+                        ram.write_past_caches(first, data)?;
+                    } else {
+                        ram.write(first, data)?;
+                    }
                     for (page, content) in (first..).zip(data.as_chunks::<4096>().0) {
                         self.written.insert(page);
                         self.note(page, content);
@@ -71,8 +82,12 @@ impl Intake {
                 }
                 PageRecord::Delta { pfn, data } => {
                     ram.read(pfn, &mut self.page[..])?;
-                    if let Err(source) = xbzrle::decode(data, &mut self.page) {
-                        return Err(NodeError::Delta { page: ram.address(pfn)?, source });
+                    match self.codec {
+                        Codec::Xbzrle => xbzrle::decode(data, &mut self.page)
+                            .map_err(|source| NodeError::Delta { page: Gpa(pfn * PAGE_SIZE), source })?,
+                        Codec::None => {
+                            return Err(NodeError::Content("an encoded page came, and the codec is none".into()));
+                        }
                     }
                     ram.write(pfn, &self.page[..])?;
                     self.written.insert(pfn);
@@ -85,6 +100,11 @@ impl Intake {
         }
         self.decode += clock::now() - start;
         Ok(())
+    }
+
+    /// The source has sent all of a round.
+    pub const fn round_ends(&mut self) {
+        self.first_round = false;
     }
 
     /// Takes note of what page `page` holds now.
