@@ -242,6 +242,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             pages_overflow: tally.overflow,
             estimate: None,
             paused,
+            ..Round::default()
         };
         Ok((sent, tally))
     }
