@@ -64,12 +64,21 @@ mod tests {
     /// The fields of all that is said, in their order.
     #[test]
     fn another_language_has_another_number() {
+        // What may be absent must be there to be seen.
+        let stage = Some(0.0);
+        let round = Round {
+            harvest_time: stage,
+            copy_time: stage,
+            encode_time: stage,
+            send_time: stage,
+            wait_time: stage,
+            wire_idle: stage,
+            estimate: stage,
+            ..Round::default()
+        };
         let source = SourceReport {
             steady: Some(Steady::default()),
-            sending: Some(crate::node::protocol::Sending {
-                rounds: vec![Round::default()],
-                ..Default::default()
-            }),
+            sending: Some(crate::node::protocol::Sending { rounds: vec![round], ..Default::default() }),
             precopy: Some(Default::default()),
             stalled: Some(Default::default()),
             ..SourceReport::default()
