@@ -16,6 +16,7 @@ use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
 
 use super::address::wait_readable;
 use super::frame::{self, Frame, FrameError, FrameKind, HEADER};
+use super::netns::Delivered;
 use super::sabotage::Saboteur;
 use super::{Pace, PageBatch, Traffic};
 
@@ -217,6 +218,11 @@ impl Link {
         self.sender.set_rate(rate);
     }
 
+    /// Holds what is sent from now on against the rate to which the kernel limits it.
+    pub fn watch_kernel(&mut self, rate: Option<Rate>) {
+        self.sender.delivered = rate.map(Delivered::new);
+    }
+
     /// How long a wait may last, in both directions.
     ///
     /// # Errors
@@ -274,6 +280,8 @@ pub struct Sender {
     stream: Arc<Stream>,
     timeout: Duration,
     pace: Pace,
+    /// Where the kernel limits the rate.
+    delivered: Option<Delivered>,
     sequence: u64,
     offset: u64,
     broken: bool,
@@ -305,6 +313,7 @@ impl Sender {
             stream,
             timeout,
             pace: Pace::new(None),
+            delivered: None,
             sequence: 0,
             offset: 0,
             broken: false,
@@ -406,6 +415,7 @@ impl Sender {
     }
 
     fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
+        let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
         let start = Instant::now();
         let result = loop {
             let fd = self.stream.as_fd().as_raw_fd();
@@ -416,10 +426,15 @@ impl Sender {
                 other => break other,
             }
         };
-        self.in_socket += start.elapsed();
+        let time = start.elapsed();
+        self.in_socket += time;
         let written =
             result.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
         self.offset += written as u64;
+        if let Some(before) = before {
+            let after = self.queued()?;
+            self.delivered.iter_mut().for_each(|it| it.note(written as u64, before, after, time));
+        }
         Ok(written)
     }
 
@@ -448,6 +463,12 @@ impl Sender {
     pub fn queued(&self) -> Result<u64, LinkError> {
         crate::sys::socket::queued(&self.stream.as_fd())
             .map_err(|source| LinkError::Io { doing: SENDING, source })
+    }
+
+    /// See the metric `link_rate_achieved`; none without a limit.
+    #[must_use]
+    pub fn rate_achieved(&self) -> Option<f64> {
+        self.delivered.as_ref().map_or_else(|| self.pace.rate_achieved(), Delivered::rate_achieved)
     }
 
     /// The pace kept so far: time waited for tokens, and the share of the rate that was achieved.

@@ -47,6 +47,7 @@ impl Source<'_> {
         vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, std::sync::atomic::Ordering::Release);
         let mut link = address.connect(link_timeout(&cell))?;
         link.set_rate(cell.link.modelled_rate());
+        link.watch_kernel(cell.link.kernel_rate());
         Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur());
         link.send(FrameKind::Hello, &[&vm.ram().pages().to_le_bytes(), &cell.vcpus.to_le_bytes()])?;
         expect(&mut link, FrameKind::Hello, "Hello")?;
@@ -173,7 +174,7 @@ impl Source<'_> {
         let traffic = link.traffic();
         if let Some(sending) = &mut self.report.sending {
             sending.traffic = [traffic.full, traffic.zero, traffic.delta, traffic.state, traffic.control];
-            sending.rate_achieved = link.sender().pace().rate_achieved();
+            sending.rate_achieved = link.sender().rate_achieved();
         }
     }
 }
