@@ -199,6 +199,12 @@ impl Link {
     pub fn modelled_rate(&self) -> Option<Rate> {
         self.rate.filter(|_| self.transport != Transport::Netns)
     }
+
+    /// The rate that the kernel sees to.
+    #[must_use]
+    pub fn kernel_rate(&self) -> Option<Rate> {
+        self.rate.filter(|_| self.transport == Transport::Netns)
+    }
 }
 
 /// When pre-copy gives way to stop-and-copy.

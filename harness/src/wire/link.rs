@@ -22,6 +22,7 @@ use nix::sys::socket::{MsgFlags, getsockopt, recv, sendmsg, setsockopt, sockopt}
 use super::address::wait_readable;
 use super::frame::{self, Checksum, Fault, Frame, FrameError, FrameKind, HEADER, Header};
 use super::modelled::{ModelledWire, wire_time};
+use super::netns::Delivered;
 use super::pages::LARGEST_FRAME;
 use super::sabotage::Saboteur;
 use super::{PageBatch, Traffic};
@@ -271,7 +272,7 @@ impl Link {
     pub fn shape(&mut self, link: &cell::Link) -> Result<Option<Bytes>, LinkError> {
         let delay = u64::try_from(link.delay.duration().as_nanos()).unwrap_or(u64::MAX);
         let Some(rate) = link.modelled_rate() else {
-            self.sender.kernel = link.rate;
+            self.sender.delivered = link.kernel_rate().map(Delivered::new);
             return if delay == 0 { Ok(None) } else { Err(LinkError::DelayWithoutRate) };
         };
         let on_its_way = u128::from(rate.0) * u128::from(delay) / 1_000_000_000;
@@ -350,8 +351,8 @@ pub struct Sender {
     stream: Arc<Stream>,
     timeout: Duration,
     wire: Option<ModelledWire>,
-    /// The rate to which the kernel keeps the link.
-    kernel: Option<Rate>,
+    /// What the kernel delivered, where it keeps the link to a rate.
+    delivered: Option<Delivered>,
     sequence: u64,
     offset: u64,
     broken: bool,
@@ -384,7 +385,7 @@ impl Sender {
             stream,
             timeout,
             wire: None,
-            kernel: None,
+            delivered: None,
             sequence: 0,
             offset: 0,
             broken: false,
@@ -484,6 +485,7 @@ impl Sender {
     }
 
     fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
+        let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
         let start = Instant::now();
         let result = loop {
             let fd = self.stream.as_fd().as_raw_fd();
@@ -497,7 +499,16 @@ impl Sender {
         let written =
             result.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
         self.offset += written as u64;
+        if let Some(before) = before {
+            let (after, time) = (self.queued()?, start.elapsed());
+            self.delivered.iter_mut().for_each(|it| it.note(written as u64, before, after, time));
+        }
         Ok(written)
+    }
+
+    /// Bytes that are in the socket and not yet at the peer's.
+    fn queued(&self) -> Result<u64, LinkError> {
+        queued(&self.stream.as_fd()).map_err(|source| LinkError::Io { doing: SENDING, source })
     }
 
     /// Bytes sent, by kind: whole frames only.
@@ -522,10 +533,10 @@ impl Sender {
     #[must_use]
     pub fn empty_at(&self) -> u64 {
         let now = clock::now();
-        match (&self.wire, self.kernel) {
+        match (&self.wire, self.rate()) {
             (Some(wire), _) => wire.empty_at(now),
             // A socket that can't say is as good as empty: the next write finds out what it lacks.
-            (None, Some(rate)) => now + wire_time(queued(&self.stream.as_fd()).unwrap_or(0), rate),
+            (None, Some(rate)) => now + wire_time(self.queued().unwrap_or(0), rate),
             (None, None) => now,
         }
     }
@@ -542,10 +553,16 @@ impl Sender {
         }
     }
 
+    /// What the kernel delivered of the rate to which it keeps the link; none where it doesn't, or was not held up by that.
+    #[must_use]
+    pub fn kernel_rate_achieved(&self) -> Option<f64> {
+        self.delivered.as_ref().and_then(Delivered::rate_achieved)
+    }
+
     /// The rate to which something keeps the link.
     #[must_use]
     pub fn rate(&self) -> Option<Rate> {
-        self.wire.as_ref().map(ModelledWire::rate).or(self.kernel)
+        self.wire.as_ref().map(ModelledWire::rate).or(self.delivered.as_ref().map(Delivered::rate))
     }
 
     /// The modelled wire, where the link has one.

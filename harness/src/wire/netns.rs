@@ -241,6 +241,44 @@ fn fresh_socket(queue: Option<Bytes>) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// What the kernel delivered of a rate: of the bytes that it was given, those that left the socket during writes that found
+/// some in it, when nothing but the filter held them up.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    rate: Rate,
+    left: u64,
+    time: Duration,
+}
+
+impl Delivered {
+    /// Nothing yet of `rate`.
+    #[must_use]
+    pub const fn new(rate: Rate) -> Self {
+        Self { rate, left: 0, time: Duration::ZERO }
+    }
+
+    /// The rate.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// A write of `written` bytes took `time`; that many were in the socket before it and after it.
+    pub fn note(&mut self, written: u64, before: u64, after: u64, time: Duration) {
+        if before > 0 {
+            self.left += (before + written).saturating_sub(after);
+            self.time += time;
+        }
+    }
+
+    /// See the metric `link_rate_achieved`; none where no write found the socket in use.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio, for which 53 bits are plenty")]
+    pub fn rate_achieved(&self) -> Option<f64> {
+        (!self.time.is_zero()).then(|| self.left as f64 / (self.rate.0 as f64 * self.time.as_secs_f64()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use migbench_scenarios::cell::Transport;
@@ -283,6 +321,17 @@ mod tests {
                 "{filter:?} at {rate}"
             );
         }
+    }
+
+    #[test]
+    fn what_left_a_socket_in_use_is_held_against_the_rate() {
+        let mut delivered = Delivered::new(Rate(1_000_000));
+        // An empty socket takes it at once: that says nothing of the link.
+        delivered.note(500_000, 0, 500_000, Duration::from_millis(1));
+        assert_eq!(delivered.rate_achieved(), None);
+        delivered.note(250_000, 500_000, 510_000, Duration::from_millis(250));
+        delivered.note(250_000, 500_000, 500_000, Duration::from_millis(250));
+        assert_eq!(delivered.rate_achieved(), Some(0.98));
     }
 
     #[test]

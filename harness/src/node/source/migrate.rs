@@ -94,7 +94,8 @@ impl Source<'_> {
         let traffic = link.traffic();
         sending.traffic = [traffic.full, traffic.zero, traffic.delta, traffic.state, traffic.control];
         if let Some(rate) = link.sender().rate() {
-            sending.rate_achieved = rate_achieved(&rounds, |bytes| wire_time(bytes, rate));
+            let kernel = link.sender().kernel_rate_achieved();
+            sending.rate_achieved = kernel.or_else(|| rate_achieved(&rounds, |bytes| wire_time(bytes, rate)));
             sending.wire_idle = wire_idle(&rounds);
         }
         self.report.sending = Some(sending);
