@@ -37,7 +37,12 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         cache: if delta { Cache::Shadow } else { Cache::None },
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)), queue: None },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,

@@ -63,7 +63,10 @@ fn link(cell: &Cell) -> Option<Broken> {
         return None;
     }
     let what = if link.rate.is_none() {
-        format!("link.delay {} over an unlimited link: there is no end to what is on its way; set link.rate", link.delay)
+        format!(
+            "link.delay {} over an unlimited link: there is no end to what is on its way; set link.rate",
+            link.delay
+        )
     } else {
         format!(
             "link.delay {} over {}: only the modelled wire has a delay; set link.transport to unix or tcp",

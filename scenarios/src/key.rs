@@ -263,7 +263,7 @@ pub static KEYS: &[Key] = &[
             }
             cell.link.delay = delay;
         }),
-        |cell| cell.link.delay.to_string(),
+        |cell| if cell.link.delay.is_zero() { "0s".to_owned() } else { cell.link.delay.to_string() },
     ),
     key(
         "memory",
@@ -604,7 +604,12 @@ pub(crate) fn blank() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)), queue: None, delay: Seconds(0.0) },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,

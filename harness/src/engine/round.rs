@@ -175,7 +175,8 @@ impl<'a> Rounds<'a> {
             self.staging.add(|page, content, out| self.policy.decide(page, content, out, &mut tally));
             self.planter.spend(CostStage::Encode, watch.0, tally.pages() - looked.1.pages());
             stages.encode += watch.lap();
-            zero_time += share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
+            zero_time +=
+                share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
             if self.staging.must_leave() {
                 self.staging.send(self.link)?;
                 self.planter.spend(CostStage::Send, watch.0, tally.pages() - looked.1.pages());

@@ -78,7 +78,8 @@ impl Staging {
     pub fn copy(&mut self, ram: &Ram) -> Result<(), RamError> {
         let mut slots = &mut self.pages[..];
         for &(first, count) in &self.runs {
-            let (run, rest) = slots.split_at_mut(usize::try_from(count).unwrap_or(usize::MAX).min(slots.len()));
+            let (run, rest) =
+                slots.split_at_mut(usize::try_from(count).unwrap_or(usize::MAX).min(slots.len()));
             ram.read(first, run.as_flattened_mut())?;
             slots = rest;
         }

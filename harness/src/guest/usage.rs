@@ -70,7 +70,8 @@ impl Meter {
     /// When `/proc` cannot be read.
     pub fn usage(&self) -> Result<Usage, NoiseError> {
         let now = noise::all_thread_times(Path::new("/"), self.process)?;
-        let cpu = noise::process_cpu_of(self.process)?.saturating_sub(self.cpu).saturating_sub(self.measuring);
+        let cpu =
+            noise::process_cpu_of(self.process)?.saturating_sub(self.cpu).saturating_sub(self.measuring);
         let steal = noise::steal_time(Path::new("/"))?;
         let (mut vcpu, mut sampler, mut others) =
             (ThreadTimes::default(), ThreadTimes::default(), ThreadTimes::default());

@@ -37,7 +37,14 @@ impl PageReceiver {
         if hashed {
             hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
         }
-        Self { written: PageSet::new(ram.pages()), codec, hashes, first_round: true, decode: 0, page: Box::new([0; 4096]) }
+        Self {
+            written: PageSet::new(ram.pages()),
+            codec,
+            hashes,
+            first_round: true,
+            decode: 0,
+            page: Box::new([0; 4096]),
+        }
     }
 
     /// Hash of each page as it was decoded; empty unless asked for.
@@ -86,7 +93,9 @@ impl PageReceiver {
                         Codec::Xbzrle => xbzrle::decode(data, &mut self.page)
                             .map_err(|source| NodeError::Delta { page: Gpa(pfn * PAGE_SIZE), source })?,
                         Codec::None => {
-                            return Err(NodeError::Content("an encoded page came, and the codec is none".into()));
+                            return Err(NodeError::Content(
+                                "an encoded page came, and the codec is none".into(),
+                            ));
                         }
                     }
                     ram.write(pfn, &self.page[..])?;

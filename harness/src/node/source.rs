@@ -12,10 +12,10 @@ use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
 use super::fault::{Fault, Point};
+use super::handover::Owner;
 use super::protocol::{
     Assignment, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport, Stalled,
 };
-use super::handover::Owner;
 use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
 use crate::dirty::{DirtyTracker, Logged, tracker};
 use crate::engine::policy::policy;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::{
-    Backend, MemoryProof, GuestAt, Kind, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
+    Backend, GuestAt, Kind, MemoryProof, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
 };
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};

@@ -282,11 +282,17 @@ impl Delivered {
 #[cfg(test)]
 mod tests {
     use migbench_scenarios::cell::Transport;
+    use migbench_workloads::units::Seconds;
 
     use super::*;
 
     fn link(rate: Option<u64>, queue: Option<u64>) -> Link {
-        Link { transport: Transport::Netns, rate: rate.map(Rate), queue: queue.map(Bytes) }
+        Link {
+            transport: Transport::Netns,
+            rate: rate.map(Rate),
+            queue: queue.map(Bytes),
+            delay: Seconds(0.0),
+        }
     }
 
     #[test]

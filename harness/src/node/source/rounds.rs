@@ -82,7 +82,11 @@ mod tests {
         let unlimited = super::record(&round(None), 0);
         assert_eq!((unlimited.wait_time, unlimited.wire_idle), (None, None));
         let unknown = super::record(&round(Some((70_000, None))), 0);
-        assert_eq!((unknown.wait_time, unknown.wire_idle), (Some(0.00025), None), "whose doing, nobody knows");
+        assert_eq!(
+            (unknown.wait_time, unknown.wire_idle),
+            (Some(0.00025), None),
+            "whose doing, nobody knows"
+        );
     }
 
     #[test]

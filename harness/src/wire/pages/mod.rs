@@ -27,7 +27,8 @@ const PAGE: usize = 4096;
 const MAX_ENTRIES: usize = 1024;
 
 /// Bytes of the largest frame of pages that a [`PageBatch`] makes, header included.
-pub const LARGEST_FRAME: u64 = (super::frame::HEADER + HEAD + MAX_ENTRIES * ENTRY + PageBatch::PAGES * PAGE) as u64;
+pub const LARGEST_FRAME: u64 =
+    (super::frame::HEADER + HEAD + MAX_ENTRIES * ENTRY + PageBatch::PAGES * PAGE) as u64;
 
 /// Bytes in front of the entries.
 const HEAD: usize = 8;
