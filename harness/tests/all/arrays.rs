@@ -228,6 +228,18 @@ fn slices_of_unlike_hosts_or_other_plans_are_not_merged() {
         assert_refused(&["merge", "--simulated", "-o", &merged, &simulated.path("1"), &with], 5, words);
         assert!(!Path::new(&merged).exists());
     }
+    // What an older version left.
+    assert_eq!(simulated.run("2/2", "old", "").status, 0);
+    for file in ["manifest.json", "runs.jsonl"] {
+        let path = Path::new(&simulated.path("old")).join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let old = text.replace("\"schema\":2,", "\"schema\":1,").replace("\"schema\": 2,", "\"schema\": 1,");
+        assert_ne!(text, old);
+        std::fs::write(path, old).unwrap();
+    }
+    let (merged, old) = (simulated.path("merged"), simulated.path("old"));
+    let words = "run both slices with the build of migbench that froze the plan";
+    assert_refused(&["merge", "--simulated", "-o", &merged, &simulated.path("1"), &old], 5, words);
 }
 
 #[test]
