@@ -291,7 +291,7 @@ fn plans_are_not_edited_nor_overwritten() {
     let whole = std::fs::read_to_string(&plan).unwrap();
     for (was, is, status, words) in [
         ("\"repetitions\": 1", "\"repetitions\": 2", 2, "changed since it was frozen"),
-        ("\"plan_schema\": 1", "\"plan_schema\": 9", 2, "a plan of format 9"),
+        ("\"plan_schema\": 2", "\"plan_schema\": 9", 2, "a plan of format 9"),
         ("\"version\": \"", "\"version\": \"9", 5, "machines that share a plan use one build"),
     ] {
         let changed = whole.replacen(was, is, 1);
