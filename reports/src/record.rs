@@ -333,7 +333,8 @@ pub struct Record {
     pub metrics: BTreeMap<String, Metric>,
     /// In order.
     pub rounds: Vec<Round>,
-    /// HDR V2, base64, by `latency_<op>[_response]/<phase>`; nanoseconds.
+    /// HdrHistogram's compressed V2 encoding in base64, by `latency_<op>[_response]/<phase>`; nanoseconds. In schema 1 it is not
+    /// compressed.
     pub histograms: BTreeMap<String, String>,
     /// Throughput around the migration.
     pub timeline: Timeline,

@@ -594,7 +594,8 @@ pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<
     nearest(typed, keys().chain(groups).chain(others.iter().copied()))
 }
 
-/// The cell that keys are read into: every default, and placeholders for the two keys that have none.
+/// The cell that keys are read into: every default, and placeholders for the two keys that have none. Hashes of plans leave out
+/// what is as it is here: a new key changes none of them, a default that is changed would give two plans one hash.
 pub(crate) fn blank() -> Cell {
     Cell {
         workload: String::new(),
