@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
 /// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The program that this is.
 pub const PROGRAM: &str = "migbench";
@@ -56,6 +56,7 @@ mod tests {
             fault: "source:kill@connect".parse().ok(),
             planted_cost: "encode+10%".parse().ok(),
             telemetry: 3,
+            token: serde_json::from_value("0123456789abcdef".repeat(4).into()).unwrap(),
         }
     }
 
@@ -76,6 +77,7 @@ mod tests {
             PROTOCOL,
             Order::Prepare(Box::new(assignment())),
             Order::Migrate { address: None },
+            Order::SourceEnded,
             Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
             Message::Source(Box::new(source)),
             Message::Destination(Box::default()),

@@ -8,9 +8,10 @@ use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
 use super::fault::{Action, Fault, Point};
+use super::hello::{Greeting, Hello};
 use super::intake::Intake;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
-use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
+use super::{NodeError, abort, check_guest, expect, link_timeout, printable, proof, with_causes};
 use crate::codec::Page;
 use crate::engine::planted_cost::{CostStage, Planter};
 use crate::guest::sampler::Sampler;
@@ -78,16 +79,22 @@ impl Destination<'_> {
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to settle; a runner that dies takes this process with it.
         self.phase = "connect";
-        let mut link = listener.accept(link_timeout(&cell) + Seconds(waiting(&cell)).duration())?;
-        link.set_timeout(link_timeout(&cell))?;
-        drop(listener);
+        let greeting = Greeting {
+            token: &self.assignment.token,
+            hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
+            timeout: link_timeout(&cell),
+        };
+        let wait = link_timeout(&cell) + Seconds(waiting(&cell)).duration();
+        let source = greeting.admit(listener, self.control, wait, &mut |_| {})?;
         let meter = Meter::start(&vm, None)?;
+        Fault::strike(self.assignment.fault, Role::Destination, Point::Connect, &source.saboteur());
+        let mut link = source.answer(&greeting)?;
         let mut intake = Intake::new(vm.ram(), cell.proof == Proof::Every);
         let taken = self.take_in(&vm, &mut link, &mut intake);
         self.report.decode = clock::seconds(0, intake.decode_nanoseconds());
         if let Err(error) = taken {
             // The source hears the reason if it still listens; it resumes the guest in any case.
-            let _ = link.send(FrameKind::Abort, &[with_causes(&error).as_bytes()]);
+            abort(&mut link, &with_causes(&error));
             return Err(error);
         }
         let said = self.run_guest(&cell, &vm, &mut link, &meter)?;
@@ -113,13 +120,6 @@ impl Destination<'_> {
     /// Everything up to commit.
     fn take_in(&mut self, vm: &Vm, link: &mut Link, intake: &mut Intake) -> Result<(), NodeError> {
         let fault = self.assignment.fault;
-        let hello = expect(link, FrameKind::Hello, "Hello")?;
-        let due = [&vm.ram().pages().to_le_bytes()[..], &self.assignment.cell.vcpus.to_le_bytes()].concat();
-        if hello != due {
-            return Err(NodeError::Content("the source's guest has other memory or vCPUs than ours".into()));
-        }
-        Fault::strike(fault, Role::Destination, Point::Connect, &link.saboteur());
-        link.send(FrameKind::Hello, &[])?;
         self.phase = "precopy";
         let mut states = 0;
         let mut rounds = 0;
@@ -145,7 +145,7 @@ impl Destination<'_> {
                     states += 1;
                 }
                 FrameKind::Abort => {
-                    return Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned()));
+                    return Err(NodeError::Abort(printable(frame.payload)));
                 }
                 found => return Err(NodeError::OutOfOrder { found, expected: "Pages, RoundEnd or State" }),
             }

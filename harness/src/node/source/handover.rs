@@ -12,8 +12,9 @@ use crate::engine::stop::Stop;
 use crate::guest::telemetry;
 use crate::guest::usage::Meter;
 use crate::node::fault::{Fault, Point};
+use crate::node::hello::{Greeting, Hello};
 use crate::node::protocol::{Progress, Role, Sending};
-use crate::node::{NodeError, expect, link_timeout, proof};
+use crate::node::{NodeError, abort, expect, link_timeout, proof};
 use crate::sys::clock;
 use crate::vm::Vm;
 use crate::wire::address::LinkAddress;
@@ -45,11 +46,15 @@ impl Source<'_> {
         let before = snapshot(vm);
         sending.start = clock::now();
         vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, std::sync::atomic::Ordering::Release);
-        let mut link = address.connect(link_timeout(&cell))?;
-        link.set_rate(cell.link.rate);
-        Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur());
-        link.send(FrameKind::Hello, &[&vm.ram().pages().to_le_bytes(), &cell.vcpus.to_le_bytes()])?;
-        expect(&mut link, FrameKind::Hello, "Hello")?;
+        let greeting = Greeting {
+            token: &self.assignment.token,
+            hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
+            timeout: link_timeout(&cell),
+        };
+        let mut link = greeting.connect(address, &mut |link| {
+            link.set_rate(cell.link.rate);
+            Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur())
+        })?;
         if cell.engine != Engine::StopAndCopy {
             tracker.arm()?;
         }
@@ -146,7 +151,7 @@ impl Source<'_> {
             let equal = proof::compare_blocks(vm.ram(), &here, &there);
             self.report.verified = Some(equal.is_ok());
             if let Err(error) = equal {
-                let _ = link.send(FrameKind::Abort, &[b"memory differs"]);
+                abort(link, "memory differs");
                 return Err(error);
             }
             self.phase = "switchover";
