@@ -128,7 +128,11 @@ impl Destination<'_> {
             match frame.kind {
                 FrameKind::Pages => intake.pages(vm.ram(), &frame)?,
                 FrameKind::RoundEnd => {
+                    intake.end_round(vm.ram());
                     rounds += 1;
+                    if rounds > self.assignment.cell.stop.max_rounds.saturating_add(1) {
+                        return Err(NodeError::Content(format!("{rounds} rounds came, which are too many")));
+                    }
                     if rounds == 1 {
                         let struck =
                             Fault::strike(fault, Role::Destination, Point::Precopy, &link.saboteur());

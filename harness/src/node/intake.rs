@@ -1,6 +1,8 @@
 //! Takes frames of pages apart and into the destination's memory. A frame enters whole and verified; nothing of it
 //! is applied before all its entries were found sound.
 
+use migbench_workloads::units::PAGE_SIZE;
+
 use super::{NodeError, proof};
 use crate::codec::Page;
 use crate::codec::xbzrle;
@@ -19,6 +21,8 @@ pub struct Intake {
     hashes: Vec<u64>,
     /// Nanoseconds in decoding.
     decode: u64,
+    /// Pages that this round may still bring: each comes at most once.
+    left: u64,
     page: Box<Page>,
 }
 
@@ -30,7 +34,13 @@ impl Intake {
         if hashed {
             hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
         }
-        Self { written: PageSet::new(ram.pages()), hashes, decode: 0, page: Box::new([0; 4096]) }
+        let (pages, page) = (ram.pages(), Box::new([0; 4096]));
+        Self { written: PageSet::new(pages), hashes, decode: 0, left: pages, page }
+    }
+
+    /// A round is over: the next one may bring every page again.
+    pub fn end_round(&mut self, ram: &Ram) {
+        self.left = ram.pages();
     }
 
     /// Hash of each page as it was decoded; empty unless asked for.
@@ -51,7 +61,15 @@ impl Intake {
     /// When an entry is not sound, or a delta does not fit its page.
     pub fn pages(&mut self, ram: &Ram, frame: &Frame<'_>) -> Result<(), NodeError> {
         let start = clock::now();
+        let left = self.left;
         for record in PageRecords::parse(frame, ram.pages())? {
+            let pages = match record {
+                PageRecord::Zero { count, .. } => count,
+                PageRecord::Full { data, .. } => data.len() as u64 / PAGE_SIZE,
+                PageRecord::Delta { .. } => 1,
+            };
+            let more = || NodeError::Content("more pages came in a round than the guest has".into());
+            self.left = self.left.checked_sub(pages).ok_or_else(more)?;
             match record {
                 PageRecord::Zero { first, count } => {
                     for page in first..first + count {
@@ -83,6 +101,9 @@ impl Intake {
                 }
             }
         }
+        if self.left == left {
+            return Err(NodeError::Content("a Pages frame without a page came".into()));
+        }
         self.decode += clock::now() - start;
         Ok(())
     }
@@ -92,5 +113,40 @@ impl Intake {
         if let Some(hash) = usize::try_from(page).ok().and_then(|at| self.hashes.get_mut(at)) {
             *hash = proof::hash_page(content);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::FrameKind;
+    use migbench_scenarios::cell::Backing;
+    use migbench_workloads::units::Bytes;
+
+    /// The payload of a frame of pages with these runs of zero pages.
+    fn zeros(runs: &[(u64, u64)]) -> Vec<u8> {
+        let head = (runs.len() as u64).to_le_bytes();
+        let entries = runs.iter().map(|(first, count)| first | count << 44 | 1 << 60);
+        head.into_iter().chain(entries.flat_map(u64::to_le_bytes)).collect()
+    }
+
+    /// What a peer could send for ever without bringing the migration forward.
+    #[test]
+    fn a_round_brings_each_page_once_and_every_frame_brings_some() {
+        let ram = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
+        let pages = ram.pages();
+        let mut intake = Intake::new(&ram, false);
+        let take = |intake: &mut Intake, runs: &[(u64, u64)]| {
+            let payload = zeros(runs);
+            let frame = Frame { kind: FrameKind::Pages, sequence: 0, offset: 0, payload: &payload };
+            intake.pages(&ram, &frame).map_err(|error| error.to_string())
+        };
+        take(&mut intake, &[(0, pages / 2)]).unwrap();
+        take(&mut intake, &[(pages / 2, pages / 2)]).unwrap();
+        let error = take(&mut intake, &[(0, 1)]).unwrap_err();
+        assert_eq!(error, "more pages came in a round than the guest has");
+        intake.end_round(&ram);
+        take(&mut intake, &[(7, 1)]).unwrap();
+        assert_eq!(take(&mut intake, &[]).unwrap_err(), "a Pages frame without a page came");
     }
 }
