@@ -58,6 +58,7 @@ mod tests {
             planted_cost: "encode+10%".parse().ok(),
             telemetry: 3,
             network: Some(4),
+            token: serde_json::from_value("0123456789abcdef".repeat(4).into()).unwrap(),
         }
     }
 
@@ -87,6 +88,7 @@ mod tests {
             PROTOCOL,
             Order::Prepare(Box::new(assignment())),
             Order::Migrate { address: None },
+            Order::SourceEnded,
             Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
             Message::Listening { address: LinkAddress::Netns { port: 1, queue: Some(Bytes(1)) } },
             Message::Source(Box::new(source)),

@@ -9,9 +9,10 @@ use migbench_workloads::units::Seconds;
 
 use super::fault::{Action, Fault, Point};
 use super::handover::{Committed, Received};
+use super::hello::{Greeting, Hello};
 use super::page_receiver::PageReceiver;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
-use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
+use super::{NodeError, abort, check_guest, expect, link_timeout, printable, proof, with_causes};
 use crate::codec::Page;
 use crate::engine::planted_cost::{CostStage, Planter};
 use crate::guest::sampler::Sampler;
@@ -76,11 +77,20 @@ impl Destination<'_> {
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to settle; a runner that dies takes this process with it.
         self.phase = "connect";
-        let mut link = listener.accept(link_timeout(&cell) + Seconds(waiting(&cell)).duration())?;
-        link.set_timeout(link_timeout(&cell))?;
-        drop(listener);
-        link.shape(&cell.link)?;
+        let greeting = Greeting {
+            token: &self.assignment.token,
+            hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
+            timeout: link_timeout(&cell),
+        };
+        let wait = link_timeout(&cell) + Seconds(waiting(&cell)).duration();
+        let mut shaped = Ok(None);
+        let source = greeting.admit(listener, self.control, wait, &mut |link| {
+            shaped = link.shape(&cell.link);
+        })?;
+        shaped?;
         let mut meter = Meter::start(&vm, None)?;
+        Fault::strike(self.assignment.fault, Role::Destination, Point::Connect, &source.saboteur());
+        let mut link = source.answer(&greeting)?;
         let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every);
         let received = self.receive(&vm, &mut link, &mut pages);
         self.report.decode = clock::seconds(0, pages.decode_nanoseconds());
@@ -88,7 +98,7 @@ impl Destination<'_> {
             Ok(committed) => committed,
             Err(error) => {
                 // The source hears the reason if it still listens; it resumes the guest in any case.
-                let _ = link.send(FrameKind::Abort, &[with_causes(&error).as_bytes()]);
+                abort(&mut link, &with_causes(&error));
                 return Err(error);
             }
         };
@@ -117,13 +127,6 @@ impl Destination<'_> {
         pages: &mut PageReceiver,
     ) -> Result<Committed<'a>, NodeError> {
         let fault = self.assignment.fault;
-        let hello = expect(link, FrameKind::Hello, "Hello")?;
-        let due = [&vm.ram().pages().to_le_bytes()[..], &self.assignment.cell.vcpus.to_le_bytes()].concat();
-        if hello != due {
-            return Err(NodeError::Content("the source's guest has other memory or vCPUs than ours".into()));
-        }
-        Fault::strike(fault, Role::Destination, Point::Connect, &link.saboteur());
-        link.send(FrameKind::Hello, &[])?;
         self.phase = "precopy";
         let mut states = 0;
         let mut rounds = 0;
@@ -138,8 +141,11 @@ impl Destination<'_> {
                     self.report.last_page = link.receiver().arrival().saturating_sub(delay);
                 }
                 FrameKind::RoundEnd => {
+                    pages.round_ends(vm.ram());
                     rounds += 1;
-                    pages.round_ends();
+                    if rounds > self.assignment.cell.stop.max_rounds.saturating_add(1) {
+                        return Err(NodeError::Content(format!("{rounds} rounds came, which are too many")));
+                    }
                     // A round without pages ends with its last byte too.
                     if !std::mem::take(&mut page_of_round) {
                         self.report.last_page = link.receiver().arrival().saturating_sub(delay);
@@ -160,7 +166,7 @@ impl Destination<'_> {
                     states += 1;
                 }
                 FrameKind::Abort => {
-                    return Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned()));
+                    return Err(NodeError::Abort(printable(frame.payload)));
                 }
                 found => return Err(NodeError::OutOfOrder { found, expected: "Pages, RoundEnd or State" }),
             }

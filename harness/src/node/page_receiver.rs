@@ -26,6 +26,8 @@ pub struct PageReceiver {
     first_round: bool,
     /// Nanoseconds in decoding.
     decode: u64,
+    /// Pages that this round may still bring: each comes at most once.
+    left: u64,
     page: Box<Page>,
 }
 
@@ -37,14 +39,9 @@ impl PageReceiver {
         if hashed {
             hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
         }
-        Self {
-            written: PageSet::new(ram.pages()),
-            codec,
-            hashes,
-            first_round: true,
-            decode: 0,
-            page: Box::new([0; 4096]),
-        }
+        let (pages, page) = (ram.pages(), Box::new([0; 4096]));
+        let written = PageSet::new(pages);
+        Self { written, codec, hashes, first_round: true, decode: 0, left: pages, page }
     }
 
     /// Hash of each page as it was decoded; empty unless asked for.
@@ -65,7 +62,15 @@ impl PageReceiver {
     /// When an entry is not sound, or a delta does not fit its page.
     pub fn pages(&mut self, ram: &Ram, frame: &Frame<'_>) -> Result<(), NodeError> {
         let start = clock::now();
+        let left = self.left;
         for record in PageRecords::parse(frame, ram.pages())? {
+            let pages = match record {
+                PageRecord::Zero { count, .. } => count,
+                PageRecord::Full { data, .. } => data.len() as u64 / PAGE_SIZE,
+                PageRecord::Delta { .. } => 1,
+            };
+            let more = || NodeError::Content("more pages came in a round than the guest has".into());
+            self.left = self.left.checked_sub(pages).ok_or_else(more)?;
             match record {
                 PageRecord::Zero { first, count } => {
                     for page in first..first + count {
@@ -107,13 +112,17 @@ impl PageReceiver {
                 }
             }
         }
+        if self.left == left {
+            return Err(NodeError::Content("a Pages frame without a page came".into()));
+        }
         self.decode += clock::now() - start;
         Ok(())
     }
 
-    /// The source has sent all of a round.
-    pub const fn round_ends(&mut self) {
+    /// The source has sent all of a round: the next one may bring every page again.
+    pub fn round_ends(&mut self, ram: &Ram) {
         self.first_round = false;
+        self.left = ram.pages();
     }
 
     /// Takes note of what page `page` holds now.
@@ -121,5 +130,40 @@ impl PageReceiver {
         if let Some(hash) = usize::try_from(page).ok().and_then(|at| self.hashes.get_mut(at)) {
             *hash = proof::hash_page(content);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::FrameKind;
+    use migbench_scenarios::cell::Backing;
+    use migbench_workloads::units::Bytes;
+
+    /// The payload of a frame of pages with these runs of zero pages.
+    fn zeros(runs: &[(u64, u64)]) -> Vec<u8> {
+        let head = (runs.len() as u64).to_le_bytes();
+        let entries = runs.iter().map(|(first, count)| first | count << 44 | 1 << 60);
+        head.into_iter().chain(entries.flat_map(u64::to_le_bytes)).collect()
+    }
+
+    /// What a peer could send for ever without bringing the migration forward.
+    #[test]
+    fn a_round_brings_each_page_once_and_every_frame_brings_some() {
+        let ram = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
+        let pages = ram.pages();
+        let mut pages_in = PageReceiver::new(&ram, Codec::None, false);
+        let take = |pages_in: &mut PageReceiver, runs: &[(u64, u64)]| {
+            let payload = zeros(runs);
+            let frame = Frame { kind: FrameKind::Pages, sequence: 0, offset: 0, payload: &payload };
+            pages_in.pages(&ram, &frame).map_err(|error| error.to_string())
+        };
+        take(&mut pages_in, &[(0, pages / 2)]).unwrap();
+        take(&mut pages_in, &[(pages / 2, pages / 2)]).unwrap();
+        let error = take(&mut pages_in, &[(0, 1)]).unwrap_err();
+        assert_eq!(error, "more pages came in a round than the guest has");
+        pages_in.round_ends(&ram);
+        take(&mut pages_in, &[(7, 1)]).unwrap();
+        assert_eq!(take(&mut pages_in, &[]).unwrap_err(), "a Pages frame without a page came");
     }
 }

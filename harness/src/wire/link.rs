@@ -345,6 +345,12 @@ impl Link {
     }
 }
 
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.stream.as_fd()
+    }
+}
+
 /// The outgoing direction of a link.
 #[derive(Debug)]
 pub struct Sender {

@@ -27,6 +27,7 @@ mod resume;
 mod simulated;
 mod stalls;
 mod state;
+mod strangers;
 mod support;
 mod track;
 mod trackers;

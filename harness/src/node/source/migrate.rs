@@ -17,8 +17,9 @@ use crate::engine::stop::Stop;
 use crate::guest::telemetry;
 use crate::node::fault::{Fault, Point};
 use crate::node::handover::Owner;
+use crate::node::hello::{Greeting, Hello};
 use crate::node::protocol::{Progress, Role, Sending};
-use crate::node::{NodeError, expect, link_timeout, proof};
+use crate::node::{NodeError, abort, expect, link_timeout, proof};
 use crate::sys::clock;
 use crate::vm::Vm;
 use crate::vm::page_set::PageSet;
@@ -56,11 +57,17 @@ impl Source<'_> {
         let before = snapshot(vm);
         sending.start = clock::now();
         vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, Release);
-        let link = connected.insert(address.connect(link_timeout(&cell))?);
-        sending.queue = link.shape(&cell.link)?.map(|queue| queue.0);
-        Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur());
-        link.send(FrameKind::Hello, &[&vm.ram().pages().to_le_bytes(), &cell.vcpus.to_le_bytes()])?;
-        expect(link, FrameKind::Hello, "Hello")?;
+        let greeting = Greeting {
+            token: &self.assignment.token,
+            hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
+            timeout: link_timeout(&cell),
+        };
+        let mut shaped = Ok(None);
+        let link = connected.insert(greeting.connect(address, &mut |link| {
+            shaped = link.shape(&cell.link);
+            Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur())
+        })?);
+        sending.queue = shaped?.map(|queue| queue.0);
         if cell.engine != Engine::StopAndCopy {
             tracker.arm()?;
         }
@@ -193,7 +200,7 @@ impl Source<'_> {
             Err(error) => MemoryProof::NotMade(crate::node::with_causes(error)),
         });
         if let Err(NodeError::Differs(_)) = &compared {
-            let _ = link.send(FrameKind::Abort, &[b"memory differs"]);
+            abort(link, "memory differs");
         }
         compared?;
         self.phase = "switchover";
