@@ -1,5 +1,5 @@
-//! No tracker allocates while a migration goes on: neither to harvest nor to arm pages again before they are read. What
-//! this thread allocates is counted, by an allocator that stands in for the usual one in this whole binary.
+//! No tracker allocates while a migration goes on: neither to harvest nor to arm pages again before they are read. Nor does
+//! anything that becomes of a vCPU's state while the guest is paused. What this thread allocates is counted, by an allocator that stands in for the usual one in this whole binary.
 #![allow(clippy::unwrap_used)]
 
 #[path = "all/support/mod.rs"]
@@ -13,6 +13,9 @@ use allocation_counter::measure;
 use migbench::dirty::{DirtySet, available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
+use migbench::vm::model::create_vcpus;
+use migbench::vm::msr::StateMsrs;
+use migbench::vm::state::VcpuState;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern};
@@ -63,4 +66,22 @@ fn no_tracker_allocates_once_it_is_armed() {
         assert_eq!(allocations, 0, "{name} allocates while it works");
         assert!(reported > 100, "{name} found next to nothing: {reported} pages");
     }
+}
+
+#[test]
+fn neither_saving_nor_restoring_a_vcpu_allocates() {
+    require_kvm!();
+    let kvm = migbench::doctor::open_kvm(std::path::Path::new("/dev/kvm")).unwrap();
+    let vm = kvm.create_vm().unwrap();
+    let vcpus = create_vcpus(&kvm, &vm, 2).unwrap();
+    let msrs = StateMsrs::of(&kvm, &vcpus[0]).unwrap();
+    let (mut saved, mut restored) =
+        (VcpuState::new(&vm, &msrs).unwrap(), VcpuState::new(&vm, &msrs).unwrap());
+    assert_eq!(measure(|| saved.save(&vcpus[0]).unwrap()).count_total, 0);
+    let bytes = saved.as_bytes().concat();
+    let restoring = measure(|| {
+        restored.load(&bytes).unwrap();
+        restored.restore(&vcpus[1]).unwrap();
+    });
+    assert_eq!(restoring.count_total, 0);
 }

@@ -115,9 +115,10 @@ impl Destination<'_> {
         let fault = self.assignment.fault;
         let hello = expect(link, FrameKind::Hello, "Hello")?;
         let due = [&vm.ram().pages().to_le_bytes()[..], &self.assignment.cell.vcpus.to_le_bytes()].concat();
-        if hello != due {
+        let Some(model) = hello.strip_prefix(&due[..]) else {
             return Err(NodeError::Content("the source's guest has other memory or vCPUs than ours".into()));
-        }
+        };
+        vm.model().check_source(model)?;
         Fault::strike(fault, Role::Destination, Point::Connect, &link.saboteur());
         link.send(FrameKind::Hello, &[])?;
         self.phase = "precopy";

@@ -85,6 +85,9 @@ pub enum NodeError {
     /// A greeting, a state or a list of hashes that cannot be right.
     #[error("{0}")]
     Content(String),
+    /// A guest of another CPU.
+    #[error(transparent)]
+    Model(#[from] crate::vm::model::ModelError),
     /// Host figures.
     #[error(transparent)]
     Noise(#[from] crate::runner::noise::NoiseError),

@@ -61,7 +61,8 @@ impl Source<'_> {
         let mut link = address.connect(link_timeout(&cell))?;
         link.set_rate(cell.link.rate);
         Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur());
-        link.send(FrameKind::Hello, &[&vm.ram().pages().to_le_bytes(), &cell.vcpus.to_le_bytes()])?;
+        let (pages, vcpus) = (vm.ram().pages().to_le_bytes(), cell.vcpus.to_le_bytes());
+        link.send(FrameKind::Hello, &[&pages, &vcpus, &vm.model().to_bytes()])?;
         expect(&mut link, FrameKind::Hello, "Hello")?;
         if cell.engine != Engine::StopAndCopy {
             tracker.arm()?;
@@ -147,8 +148,8 @@ impl Source<'_> {
         let fault = self.assignment.fault;
         for (index, vcpu) in (0_u32..).zip(vm.vcpus()) {
             vcpu.with_state(|state| {
-                let [registers, msrs] = state.as_bytes();
-                link.send(FrameKind::State, &[&index.to_le_bytes(), registers, msrs])
+                let [registers, xsave, msrs] = state.as_bytes();
+                link.send(FrameKind::State, &[&index.to_le_bytes(), registers, xsave, msrs])
             })?;
         }
         if self.assignment.verify {
