@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use migbench::dirty::{DirtySet, available, tracker};
+use migbench::dirty::{available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
 use migbench::vm::model::create_vcpus;
 use migbench::vm::msr::StateMsrs;
+use migbench::vm::page_set::PageSet;
 use migbench::vm::state::VcpuState;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
@@ -47,7 +48,7 @@ fn no_tracker_allocates_once_it_is_armed() {
         telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
         let vm = Vm::boot(&cell, 1, 0, Arc::new(telemetry)).unwrap();
         let mut tracker = tracker(&cell, &vm).unwrap();
-        let mut dirty = DirtySet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages());
         tracker.arm().unwrap();
         dirty.fill();
         let (mut reported, mut allocations) = (0, 0);
@@ -71,7 +72,7 @@ fn no_tracker_allocates_once_it_is_armed() {
 #[test]
 fn neither_saving_nor_restoring_a_vcpu_allocates() {
     require_kvm!();
-    let kvm = migbench::doctor::open_kvm(std::path::Path::new("/dev/kvm")).unwrap();
+    let kvm = migbench::host::kvm::open_kvm(std::path::Path::new("/dev/kvm")).unwrap();
     let vm = kvm.create_vm().unwrap();
     let vcpus = create_vcpus(&kvm, &vm, 2).unwrap();
     let msrs = StateMsrs::of(&kvm, &vcpus[0]).unwrap();

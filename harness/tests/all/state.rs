@@ -9,15 +9,16 @@ use std::time::Duration;
 use crate::support::{cell, require_kvm, telemetry_file};
 use kvm_bindings::{KVM_VCPUEVENT_VALID_PAYLOAD, Msrs, kvm_msr_entry};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use migbench::doctor::open_kvm;
+use migbench::guest::telemetry;
+use migbench::host::kvm::open_kvm;
 use migbench::sys::kvm::Xsave;
 use migbench::sys::memory::Telemetry;
+use migbench::sys::ram::RamError;
 use migbench::sys::thread;
-use migbench::vm::memory::RamError;
 use migbench::vm::model::{CpuModel, create_vcpus};
 use migbench::vm::msr::StateMsrs;
 use migbench::vm::state::{StateError, VcpuState};
-use migbench::vm::{Vm, VmError, telemetry};
+use migbench::vm::{Vm, VmError};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::Fill;
@@ -303,7 +304,7 @@ fn a_guest_goes_on_in_another_vm() {
         std::thread::sleep(Duration::from_millis(100));
         destination.check().unwrap();
         assert!(telemetry::operations(destination.telemetry()) > before, "it works on");
-        destination.validate().unwrap();
+        migbench::guest::validate(&destination).unwrap();
         let n = (0..vcpus as usize)
             .filter(|&n| destination.telemetry().vcpu(n).backwards.load(Ordering::Relaxed) > 0);
         assert_eq!(n.count(), 0, "no clock went backwards");
@@ -314,7 +315,7 @@ fn a_guest_goes_on_in_another_vm() {
 fn the_smallest_guest_works_and_odd_sizes_are_refused() {
     require_kvm!();
     let (vm, _) = boot(&Cell { memory: Bytes(32 << 20), ..cell() });
-    vm.validate().unwrap();
+    migbench::guest::validate(&vm).unwrap();
     for mebibytes in [30, 33] {
         let cell = Cell { memory: Bytes(mebibytes << 20), ..cell() };
         let refused = Vm::boot(&cell, 1, 0, Shared(telemetry_file()).map(&cell));
