@@ -13,7 +13,7 @@ use allocation_counter::measure;
 use migbench::dirty::{available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
-use migbench::vm::model::create_vcpus;
+use migbench::vm::model::create_vcpu;
 use migbench::vm::msr::StateMsrs;
 use migbench::vm::page_set::PageSet;
 use migbench::vm::state::VcpuState;
@@ -74,15 +74,15 @@ fn neither_saving_nor_restoring_a_vcpu_allocates() {
     require_kvm!();
     let kvm = migbench::host::kvm::open_kvm(std::path::Path::new("/dev/kvm")).unwrap();
     let vm = kvm.create_vm().unwrap();
-    let vcpus = create_vcpus(&kvm, &vm, 2).unwrap();
-    let msrs = StateMsrs::of(&kvm, &vcpus[0]).unwrap();
+    let (source, destination) = (create_vcpu(&kvm, &vm, 0).unwrap(), create_vcpu(&kvm, &vm, 1).unwrap());
+    let msrs = StateMsrs::of(&kvm, &source).unwrap();
     let (mut saved, mut restored) =
         (VcpuState::new(&vm, &msrs).unwrap(), VcpuState::new(&vm, &msrs).unwrap());
-    assert_eq!(measure(|| saved.save(&vcpus[0]).unwrap()).count_total, 0);
+    assert_eq!(measure(|| saved.save(&source).unwrap()).count_total, 0);
     let bytes = saved.as_bytes().concat();
     let restoring = measure(|| {
         restored.load(&bytes).unwrap();
-        restored.restore(&vcpus[1]).unwrap();
+        restored.restore(&destination).unwrap();
     });
     assert_eq!(restoring.count_total, 0);
 }

@@ -2,7 +2,10 @@
 //! features whose state is not carried to the destination, and without what depends on the CPU that happened to be asked
 //! (`KVM_GET_SUPPORTED_CPUID` passes on what CPUID says there: Documentation/virt/kvm/api.rst).
 
+use std::fmt;
+
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+use serde::{Deserialize, Serialize};
 
 /// Components of XCR0 that a guest may turn on: x87, SSE, AVX and the three of AVX-512, which the boot stub asks for. Left out
 /// are MPX (3, 4), PKRU (9), AMX (17, 18) and APX (19). AMX is why XSAVE's area may exceed 4096 bytes, and needs the
@@ -22,17 +25,18 @@ const LEAF_7_EDX: u32 = 1 << 5 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 24 | 1 << 25
 /// In leaf 0x8000_0001, bits of ECX: SVM, IBS, LWP, PERFCTR_CORE, PERFCTR_NB.
 const LEAF_8000_0001_ECX: u32 = 1 << 2 | 1 << 10 | 1 << 15 | 1 << 23 | 1 << 24;
 
-/// The CPUID of a guest's first vCPU on a host that supports `supported`.
+/// The CPUID of a guest's vCPU number `index` on a host that supports `supported`. Nothing but the APIC id differs between
+/// vCPUs.
 #[must_use]
-pub fn of_guests(supported: &[kvm_cpuid_entry2]) -> Vec<kvm_cpuid_entry2> {
-    supported.iter().filter_map(|entry| of_guest(*entry)).collect()
+pub fn of_guest(supported: &[kvm_cpuid_entry2], index: u32) -> Vec<kvm_cpuid_entry2> {
+    supported.iter().filter_map(|entry| leaf_of_guest(*entry, index)).collect()
 }
 
-fn of_guest(mut entry: kvm_cpuid_entry2) -> Option<kvm_cpuid_entry2> {
+fn leaf_of_guest(mut entry: kvm_cpuid_entry2, index: u32) -> Option<kvm_cpuid_entry2> {
     match (entry.function, entry.index) {
         (0, _) => entry.eax = entry.eax.min(0xd),
         (1, _) => {
-            entry.ebx &= LEAF_1_EBX;
+            entry.ebx = entry.ebx & LEAF_1_EBX | index << 24;
             entry.ecx &= !LEAF_1_ECX;
         }
         (7, 0) => {
@@ -55,46 +59,51 @@ fn of_guest(mut entry: kvm_cpuid_entry2) -> Option<kvm_cpuid_entry2> {
     Some(entry)
 }
 
-/// The same for vCPU number `index`: with an APIC id of its own.
-#[must_use]
-pub fn of_vcpu(guest: &[kvm_cpuid_entry2], index: u32) -> Vec<kvm_cpuid_entry2> {
-    let mut entries = guest.to_vec();
-    for entry in entries.iter_mut().filter(|entry| entry.function == 1) {
-        entry.ebx = entry.ebx & 0x00ff_ffff | index << 24;
-    }
-    entries
+/// What a vCPU answers to one question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    function: u32,
+    /// Where the answer depends on ECX.
+    index: Option<u32>,
+    /// EAX, EBX, ECX and EDX.
+    registers: [u32; 4],
 }
 
-/// The first difference between the CPUIDs of two sides, in words.
-#[must_use]
-pub fn difference(here: &[kvm_cpuid_entry2], there: &[kvm_cpuid_entry2]) -> Option<String> {
-    for a in here {
-        let Some(b) = there.iter().find(|b| leaf(a) == leaf(b)) else {
-            return Some(format!("CPUID leaf {} is here and not there", name(a)));
-        };
-        let registers =
-            [("EAX", a.eax, b.eax), ("EBX", a.ebx, b.ebx), ("ECX", a.ecx, b.ecx), ("EDX", a.edx, b.edx)];
-        if let Some((register, here, there)) = registers.iter().find(|(_, a, b)| a != b) {
-            return Some(format!(
-                "{register} of CPUID leaf {} is {here:#x} here and {there:#x} there",
-                name(a)
-            ));
+impl From<&kvm_cpuid_entry2> for Leaf {
+    fn from(entry: &kvm_cpuid_entry2) -> Self {
+        let indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
+        Self {
+            function: entry.function,
+            index: indexed.then_some(entry.index),
+            registers: [entry.eax, entry.ebx, entry.ecx, entry.edx],
         }
     }
-    let extra = there.iter().find(|b| !here.iter().any(|a| leaf(a) == leaf(b)))?;
-    Some(format!("CPUID leaf {} is there and not here", name(extra)))
 }
 
-const fn leaf(entry: &kvm_cpuid_entry2) -> (u32, u32) {
-    (entry.function, entry.index)
-}
-
-fn name(entry: &kvm_cpuid_entry2) -> String {
-    if entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX == 0 {
-        format!("{:#x}", entry.function)
-    } else {
-        format!("{:#x}.{}", entry.function, entry.index)
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CPUID leaf {:#x}", self.function)?;
+        self.index.map_or(Ok(()), |index| write!(f, ".{index}"))
     }
+}
+
+/// The first difference between the answers of two sides, in words.
+#[must_use]
+pub fn difference(here: &[Leaf], there: &[Leaf]) -> Option<String> {
+    let same = |a: &&Leaf, b: &Leaf| (a.function, a.index) == (b.function, b.index);
+    for a in here {
+        let Some(b) = there.iter().find(|b| same(b, a)) else {
+            return Some(format!("{a} is here and not there"));
+        };
+        let registers = ["EAX", "EBX", "ECX", "EDX"].iter().zip(a.registers).zip(b.registers);
+        for ((register, here), there) in registers {
+            if here != there {
+                return Some(format!("{register} of {a} is {here:#x} here and {there:#x} there"));
+            }
+        }
+    }
+    let extra = there.iter().find(|b| !here.iter().any(|a| same(b, a)))?;
+    Some(format!("{extra} is there and not here"))
 }
 
 #[cfg(test)]
@@ -137,13 +146,13 @@ mod tests {
     }
 
     fn find(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
-        *entries.iter().find(|e| leaf(e) == (function, index)).unwrap()
+        *entries.iter().find(|e| (e.function, e.index) == (function, index)).unwrap()
     }
 
     #[test]
     fn features_without_carried_state_are_not_told() {
-        let guest = of_guests(&host(0));
-        let leaves: Vec<_> = guest.iter().map(leaf).collect();
+        let guest = of_guest(&host(0), 0);
+        let leaves: Vec<_> = guest.iter().map(|e| (e.function, e.index)).collect();
         let expected = [
             (0, 0),
             (1, 0),
@@ -170,29 +179,28 @@ mod tests {
 
     #[test]
     fn it_does_not_depend_on_the_cpu_that_was_asked() {
-        assert_eq!(of_guests(&host(0)), of_guests(&host(3)));
+        assert_eq!(of_guest(&host(0), 0), of_guest(&host(3), 0));
     }
 
     #[test]
     fn each_vcpu_has_its_apic_id() {
-        let guest = of_guests(&host(0));
         for index in [0, 1, 31] {
-            assert_eq!(find(&of_vcpu(&guest, index), 1, 0).ebx, index << 24 | 0x0800);
+            assert_eq!(find(&of_guest(&host(2), index), 1, 0).ebx, index << 24 | 0x0800);
         }
     }
 
     #[test]
     fn a_difference_names_leaf_and_register() {
-        let here = of_guests(&host(0));
-        assert_eq!(difference(&here, &here), None);
-        let mut there = here.clone();
-        there[2].ebx ^= 1 << 16;
-        let expected =
-            format!("EBX of CPUID leaf 0x7.0 is {:#x} here and {:#x} there", here[2].ebx, there[2].ebx);
+        let leaves = || -> Vec<Leaf> { of_guest(&host(0), 0).iter().map(Leaf::from).collect() };
+        let (here, mut there) = (leaves(), leaves());
+        assert_eq!(difference(&here, &there), None);
+        let ebx = here[2].registers[1];
+        there[2].registers[1] ^= 1 << 16;
+        let expected = format!("EBX of CPUID leaf 0x7.0 is {ebx:#x} here and {:#x} there", ebx ^ 1 << 16);
         assert_eq!(difference(&here, &there), Some(expected));
-        there = here.clone();
-        there.remove(6);
-        assert_eq!(difference(&here, &there).as_deref(), Some("CPUID leaf 0xd.5 is here and not there"));
-        assert_eq!(difference(&there, &here).as_deref(), Some("CPUID leaf 0xd.5 is there and not here"));
+        there = leaves();
+        there.remove(1);
+        assert_eq!(difference(&here, &there).as_deref(), Some("CPUID leaf 0x1 is here and not there"));
+        assert_eq!(difference(&there, &here).as_deref(), Some("CPUID leaf 0x1 is there and not here"));
     }
 }

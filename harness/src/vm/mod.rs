@@ -146,7 +146,8 @@ impl Vm {
         }
         let machine = Machine::new(kvm, ram, telemetry, logging).map_err(to("create a machine"))?;
         let machine = Arc::new(machine);
-        let fds = model::create_vcpus(machine.kvm(), machine.vm(), cell.vcpus)?;
+        let create = |index| model::create_vcpu(machine.kvm(), machine.vm(), index);
+        let fds = (0..cell.vcpus).map(create).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = fds.first() else {
             return Err(to("create a guest without vCPUs")(io::Error::from(io::ErrorKind::InvalidInput)));
         };

@@ -8,38 +8,69 @@ use kvm_bindings::{
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use serde::{Deserialize, Serialize};
 
-use super::cpuid;
+use super::cpuid::{self, Leaf};
 use super::msr::{self, StateMsrs};
 use super::state::{StateError, VcpuState, to};
+use crate::sys::kvm::tsc_offset;
 
-/// Creates a guest's vCPUs, which have its CPUID and nothing else yet.
+/// Creates a guest's vCPU number `index`, which has its CPUID and nothing else yet.
 ///
 /// # Errors
 /// As the KVM calls.
-pub fn create_vcpus(kvm: &Kvm, vm: &VmFd, count: u32) -> Result<Vec<VcpuFd>, StateError> {
-    // An exception that is pending when the vCPU is paused keeps its payload, and is pending at the destination.
+pub fn create_vcpu(kvm: &Kvm, vm: &VmFd, index: u32) -> Result<VcpuFd, StateError> {
+    // An exception that is pending when a vCPU is paused keeps its payload, and is pending at the destination.
     let payload = kvm_enable_cap { cap: KVM_CAP_EXCEPTION_PAYLOAD, args: [1, 0, 0, 0], ..Default::default() };
     vm.enable_cap(&payload).map_err(to("keep pending exceptions whole"))?;
     let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(to("tell the supported CPUID"))?;
-    let guest = cpuid::of_guests(supported.as_slice());
-    let create = |index: u32| {
-        let vcpu = vm.create_vcpu(u64::from(index)).map_err(to("create a vCPU"))?;
-        let entries = CpuId::from_entries(&cpuid::of_vcpu(&guest, index)).map_err(|error| {
-            StateError::Kvm { action: "take a CPUID", source: std::io::Error::other(format!("{error:?}")) }
-        })?;
-        vcpu.set_cpuid2(&entries).map_err(to("set a vCPU's CPUID"))?;
-        Ok(vcpu)
-    };
-    (0..count).map(create).collect()
+    let entries = CpuId::from_entries(&cpuid::of_guest(supported.as_slice(), index)).map_err(|error| {
+        StateError::Kvm { action: "take a CPUID", source: std::io::Error::other(format!("{error:?}")) }
+    })?;
+    let vcpu = vm.create_vcpu(u64::from(index)).map_err(to("create a vCPU"))?;
+    vcpu.set_cpuid2(&entries).map_err(to("set a vCPU's CPUID"))?;
+    Ok(vcpu)
+}
+
+/// What of a vCPU is carried from this host to itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Number of MSRs.
+    pub msrs: usize,
+    /// Those of them that move by themselves and so are not compared.
+    pub moving: Vec<u32>,
+    /// Bytes of vector registers.
+    pub xsave: u32,
+    /// Whether the clock's offset is carried.
+    pub tsc_offset: bool,
+}
+
+/// Carries the state of a vCPU that has never run to another one and compares, as a migration with a proof does.
+///
+/// # Errors
+/// What a migration would fail with.
+pub fn carry_fresh(kvm: &Kvm) -> Result<Carried, StateError> {
+    let vm = kvm.create_vm().map_err(to("create a machine"))?;
+    let (source, destination) = (create_vcpu(kvm, &vm, 0)?, create_vcpu(kvm, &vm, 1)?);
+    let msrs = StateMsrs::of(kvm, &source)?;
+    let (mut sent, mut received) = (VcpuState::new(&vm, &msrs)?, VcpuState::new(&vm, &msrs)?);
+    sent.save(&source)?;
+    received.load(&sent.as_bytes().concat())?;
+    received.restore(&destination)?;
+    received.compare(&destination)?;
+    Ok(Carried {
+        msrs: msrs.restored.len(),
+        moving: msrs.moving,
+        xsave: sent.xsave_size(),
+        tsc_offset: tsc_offset(&source).is_some(),
+    })
 }
 
 /// A vCPU as this host's KVM makes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuModel {
     /// Of its clock.
     tsc_khz: u32,
     /// What it answers to CPUID.
-    cpuid: Vec<kvm_cpuid_entry2>,
+    cpuid: Vec<Leaf>,
     /// MSRs that say what the CPU is, and their values.
     features: Vec<(u32, u64)>,
     /// Bytes of vector registers in its state.
@@ -73,16 +104,13 @@ impl CpuModel {
     pub fn of(kvm: &Kvm, fresh: &VcpuFd, msrs: &StateMsrs, state: &VcpuState) -> Result<Self, StateError> {
         // Asked back, since KVM may answer otherwise than it was told. Entries that it has none for stay zero.
         let answers = fresh.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(to("read a vCPU's CPUID"))?;
-        let empty = kvm_cpuid_entry2::default();
-        let mut cpuid = answers.as_slice().to_vec();
-        while cpuid.last() == Some(&empty) {
-            cpuid.pop();
-        }
+        let last = answers.as_slice().iter().rposition(|entry| *entry != kvm_cpuid_entry2::default());
+        let answers = answers.as_slice().iter().take(last.map_or(0, |last| last + 1));
         let features = msr::features(kvm)?;
         let value = |&index: &u32| msr::read(fresh, index).map(|value| (index, value));
         Ok(Self {
             tsc_khz: fresh.get_tsc_khz().map_err(to("read the TSC frequency"))?,
-            cpuid,
+            cpuid: answers.map(Leaf::from).collect(),
             features: features.iter().filter_map(value).collect(),
             xsave: state.xsave_size(),
             msrs: msrs.restored.clone(),
@@ -160,7 +188,7 @@ mod tests {
         let leaf = kvm_cpuid_entry2 { function: 1, ecx: 0x100, ..Default::default() };
         CpuModel {
             tsc_khz: 2_000_000,
-            cpuid: vec![leaf],
+            cpuid: vec![Leaf::from(&leaf)],
             features: vec![(0x10a, 1)],
             xsave: 4096,
             msrs: vec![0x174, 0x175],
@@ -187,7 +215,7 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         assert_eq!(refused(|s| s.tsc_khz = 2_000_501), "its clock has 2000501 kHz, this host's 2000000 kHz");
-        assert_eq!(refused(|s| s.cpuid[0].ecx = 0), "ECX of CPUID leaf 0x1 is 0x100 here and 0x0 there");
+        assert_eq!(refused(|s| s.cpuid.clear()), "CPUID leaf 0x1 is here and not there");
         let features = refused(|s| s.features[0].1 = 3);
         assert_eq!(features, "its CPU says 0x3 in MSR 0x10a, this one 0x1 in MSR 0x10a");
         let none = refused(|s| s.features.clear());

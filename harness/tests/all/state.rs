@@ -1,24 +1,29 @@
 //! The state of a guest's vCPUs, in this process: read back after it was restored, refused where it is wrong, and
 //! whole enough for the guest to go on in another VM. And guests of the smallest and of large sizes.
 
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::{cell, require_kvm, telemetry_file};
-use kvm_bindings::{KVM_VCPUEVENT_VALID_PAYLOAD, Msrs, kvm_msr_entry};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_VCPUEVENT_VALID_PAYLOAD, Msrs, kvm_msr_entry};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use migbench::guest::telemetry;
 use migbench::host::kvm::open_kvm;
+use migbench::node::destination;
+use migbench::node::protocol::{Assignment, Control, Message, Role};
 use migbench::sys::kvm::Xsave;
 use migbench::sys::memory::Telemetry;
 use migbench::sys::ram::RamError;
 use migbench::sys::thread;
-use migbench::vm::model::{CpuModel, create_vcpus};
+use migbench::vm::model::{CpuModel, create_vcpu};
 use migbench::vm::msr::StateMsrs;
 use migbench::vm::state::{StateError, VcpuState};
 use migbench::vm::{Vm, VmError};
+use migbench::wire::frame::FrameKind;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::Fill;
@@ -62,7 +67,7 @@ impl Fresh {
     fn new() -> Self {
         let kvm = open_kvm(Path::new("/dev/kvm")).unwrap();
         let vm = kvm.create_vm().unwrap();
-        let vcpu = create_vcpus(&kvm, &vm, 1).unwrap().remove(0);
+        let vcpu = create_vcpu(&kvm, &vm, 0).unwrap();
         let msrs = StateMsrs::of(&kvm, &vcpu).unwrap();
         Self { kvm, vm, vcpu, msrs }
     }
@@ -86,6 +91,21 @@ fn state_of_a_running_guest() -> Vec<u8> {
 }
 
 #[test]
+fn a_guest_has_turned_on_the_vector_registers_that_it_is_told_of() {
+    require_kvm!();
+    let fresh = Fresh::new();
+    let mut state = fresh.state();
+    state.load(&state_of_a_running_guest()).unwrap();
+    state.restore(&fresh.vcpu).unwrap();
+    let cr4 = fresh.vcpu.get_sregs().unwrap().cr4;
+    assert_eq!(cr4 & (CR4_OSXSAVE | CR4_OSFXSR), CR4_OSXSAVE | CR4_OSFXSR, "CR4 {cr4:#x}");
+    let xcr0 = fresh.vcpu.get_xcrs().unwrap().xcrs[0];
+    let cpuid = fresh.vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES).unwrap();
+    let told = cpuid.as_slice().iter().find(|e| (e.function, e.index) == (0xd, 0)).unwrap().eax;
+    assert_eq!((xcr0.xcr, xcr0.value, told & 3), (0, u64::from(told & 0xe7), 3), "XCR0 {:#x}", xcr0.value);
+}
+
+#[test]
 fn every_register_reads_back_and_a_changed_one_is_named() {
     require_kvm!();
     let bytes = state_of_a_running_guest();
@@ -96,11 +116,6 @@ fn every_register_reads_back_and_a_changed_one_is_named() {
     state.load(&bytes).unwrap();
     state.restore(vcpu).unwrap();
     state.compare(vcpu).unwrap();
-    let cr4 = vcpu.get_sregs().unwrap().cr4;
-    assert_eq!(cr4 & (CR4_OSXSAVE | CR4_OSFXSR), CR4_OSXSAVE | CR4_OSFXSR, "CR4 {cr4:#x}");
-    let xcr0 = vcpu.get_xcrs().unwrap().xcrs[0];
-    assert_eq!((xcr0.xcr, xcr0.value & 3), (0, 3), "XCR0 {:#x}", xcr0.value);
-
     let regs = vcpu.get_regs().unwrap();
     let sregs = vcpu.get_sregs().unwrap();
     let xcrs = vcpu.get_xcrs().unwrap();
@@ -121,7 +136,7 @@ fn every_register_reads_back_and_a_changed_one_is_named() {
         }),
         ("XCR0", &|| {
             let mut other = xcrs;
-            other.xcrs[0].value = 1;
+            other.xcrs[0].value = if xcrs.xcrs[0].value == 1 { 3 } else { 1 };
             vcpu.set_xcrs(&other).unwrap();
         }),
         ("the vector registers", &|| {
@@ -248,6 +263,46 @@ fn a_vcpu_is_the_same_on_whichever_cpu_it_was_made() {
     for cpu in (0..nix::sched::CpuSet::count()).filter(|&cpu| usable.is_set(cpu).unwrap()) {
         here.check_source(&made_on(cpu).to_bytes()).unwrap_or_else(|error| panic!("CPU {cpu}: {error}"));
     }
+}
+
+/// A destination node, with a source on a host whose CPU has other leaves.
+#[test]
+fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
+    require_kvm!();
+    let cell = cell();
+    let (runner, node) = UnixStream::pair().unwrap();
+    let assignment = Assignment {
+        role: Role::Destination,
+        cell: cell.clone(),
+        seed: 1,
+        guest_flags: 0,
+        verify: false,
+        start_jitter: 0.0,
+        fault: None,
+        planted_cost: None,
+        telemetry: telemetry_file().into_raw_fd(),
+    };
+    let serving = std::thread::spawn(move || {
+        destination::serve(&mut Control::new(node).unwrap(), &assignment).unwrap()
+    });
+    let mut runner = Control::new(runner).unwrap();
+    let Message::Listening { address } = runner.receive().unwrap() else { panic!("it listens first") };
+    let mut link = address.connect(Duration::from_secs(10)).unwrap();
+
+    let model = String::from_utf8(Fresh::new().model().to_bytes()).unwrap();
+    // The first register of the first leaf: how many leaves there are.
+    let other = model.replacen("\"registers\":[", "\"registers\":[1", 1);
+    let pages = cell.memory.0 / 4096;
+    let hello = [&pages.to_le_bytes()[..], &cell.vcpus.to_le_bytes(), other.as_bytes()].concat();
+    link.send(FrameKind::Hello, &[&hello]).unwrap();
+    let frame = link.recv().unwrap();
+    let said = String::from_utf8_lossy(frame.payload).into_owned();
+    assert_eq!(frame.kind, FrameKind::Abort, "{said}");
+    assert!(said.contains("EAX of CPUID leaf 0x0 is"), "{said}");
+    let Message::Destination(report) = runner.receive().unwrap() else { panic!("it reports last") };
+    let failure = report.failure.unwrap();
+    assert_eq!((&*failure.phase, failure.message.contains("CPUID leaf 0x0")), ("connect", true));
+    serving.join().unwrap();
 }
 
 #[test]
