@@ -127,6 +127,8 @@ impl Destination<'_> {
         pages: &mut PageReceiver,
     ) -> Result<Committed<'a>, NodeError> {
         let fault = self.assignment.fault;
+        let model = expect(link, FrameKind::Model, "Model")?;
+        vm.model().check_source(&model)?;
         self.phase = "precopy";
         let mut states = 0;
         let mut rounds = 0;

@@ -101,6 +101,9 @@ pub enum NodeError {
     /// Memory that arrived differs from what was sent.
     #[error("{0}")]
     Differs(String),
+    /// A guest of another CPU.
+    #[error(transparent)]
+    Model(#[from] crate::vm::model::ModelError),
     /// Host figures.
     #[error(transparent)]
     Noise(#[from] crate::host::noise::NoiseError),

@@ -84,6 +84,8 @@ kinds! {
     Done = 11, at most 0;
     /// The window after the migration is over at the destination.
     WindowEnd = 12, at most 0;
+    /// The CPU that the guest was given.
+    Model = 13, at most 64 << 10;
 }
 
 impl fmt::Display for FrameKind {

@@ -68,6 +68,7 @@ impl Source<'_> {
             Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur())
         })?);
         sending.queue = shaped?.map(|queue| queue.0);
+        link.send(FrameKind::Model, &[&vm.model().to_bytes()])?;
         if cell.engine != Engine::StopAndCopy {
             tracker.arm()?;
         }
@@ -157,8 +158,8 @@ impl Source<'_> {
         let fault = self.assignment.fault;
         for (index, vcpu) in (0_u32..).zip(vm.vcpus()) {
             vcpu.with_state(|state| {
-                let [registers, msrs] = state.as_bytes();
-                link.send(FrameKind::State, &[&index.to_le_bytes(), registers, msrs])
+                let [registers, xsave, msrs] = state.as_bytes();
+                link.send(FrameKind::State, &[&index.to_le_bytes(), registers, xsave, msrs])
             })?;
         }
         if self.assignment.verify {
