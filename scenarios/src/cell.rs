@@ -188,6 +188,12 @@ impl Link {
     /// the wire is idle.
     pub const QUEUE: Bytes = Bytes(544 << 10);
 
+    /// A link over that kind of socket, without a limit.
+    #[must_use]
+    pub const fn unlimited(transport: Transport) -> Self {
+        Self { transport, rate: None, queue: None, delay: Seconds(0.0) }
+    }
+
     /// Bytes that may stand between the engine and the wire.
     #[must_use]
     pub fn queue(&self) -> Bytes {

@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::sync::Mutex;
 use std::thread;
 
-use migbench_scenarios::cell::Transport;
+use migbench_scenarios::cell::{self, Transport};
 
 use super::*;
 use crate::wire::frame::encode_header;
@@ -43,7 +43,7 @@ struct Waiting {
 }
 
 fn destination_of(transport: Transport, token: &Token, hello: Hello, wait: Duration) -> Waiting {
-    let listener = Listener::bind(transport).unwrap();
+    let listener = Listener::bind(&cell::Link::unlimited(transport)).unwrap();
     let address = listener.address().clone();
     let (runner, node) = UnixStream::pair().unwrap();
     let (token, mut control) = (token.clone(), Control::new(node).unwrap());
@@ -88,6 +88,7 @@ fn stranger(address: &LinkAddress) -> Box<dyn ReadWrite> {
             stream.set_read_timeout(Some(LONG)).unwrap();
             Box::new(stream)
         }
+        LinkAddress::Netns { .. } => unreachable!("no test binds there"),
     }
 }
 
@@ -253,7 +254,7 @@ fn a_flood_of_silent_connections_keeps_nobody_out() {
 /// The bytes of a source's greeting, as they crossed the link.
 fn recorded(transport: Transport, token: &Token) -> Vec<u8> {
     let waiting = destination(transport, token);
-    let middle = Listener::bind(transport).unwrap();
+    let middle = Listener::bind(&cell::Link::unlimited(transport)).unwrap();
     let address = middle.address().clone();
     let there = waiting.address.clone();
     let recording = thread::spawn(move || {
@@ -317,7 +318,7 @@ fn a_source_speaks_to_its_own_destination_only() {
         },
     ];
     for answer in answers {
-        let listener = Listener::bind(Transport::Tcp).unwrap();
+        let listener = Listener::bind(&cell::Link::unlimited(Transport::Tcp)).unwrap();
         let address = listener.address().clone();
         let impostor = thread::spawn(move || {
             let mut link = listener.accept(LONG).unwrap();
@@ -396,7 +397,7 @@ fn one_source_is_admitted_and_a_second_one_is_not() {
 #[test]
 fn a_source_that_is_closed_for_others_comes_again() {
     let token = Token::random().unwrap();
-    let listener = Listener::bind(Transport::Unix).unwrap();
+    let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
     let address = listener.address().clone();
     let (_runner, node) = UnixStream::pair().unwrap();
     let mut control = Control::new(node).unwrap();
@@ -445,7 +446,7 @@ fn the_wait_ends_when_its_time_is_over_or_the_runner_says_so() {
     runner.send(&Order::SourceEnded).unwrap();
     let mut control = Control::new(node).unwrap();
     assert!(matches!(control.receive::<Order>().unwrap(), Order::Migrate { .. }));
-    let listener = Listener::bind(Transport::Unix).unwrap();
+    let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
     let admitted = greeting(&token).admit(listener, &mut control, LONG, &mut |_| {});
     assert!(matches!(admitted, Err(HelloError::SourceEnded)));
 

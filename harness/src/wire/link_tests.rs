@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
 
 fn settings(transport: Transport) -> cell::Link {
-    cell::Link { transport, rate: None, queue: None, delay: Seconds(0.0) }
+    cell::Link::unlimited(transport)
 }
 
 /// The destination's end, then the source's.

@@ -41,6 +41,7 @@ fn connect(address: &LinkAddress) -> Box<dyn Socket> {
             stream.set_read_timeout(Some(LONG)).unwrap();
             Box::new(stream)
         }
+        LinkAddress::Netns { .. } => unreachable!("no test attacks it there"),
     }
 }
 
@@ -55,6 +56,8 @@ fn closed(mut socket: Box<dyn Socket>) {
 /// Where one of these processes listens, and which one: the kernel tells everybody.
 fn listener(processes: &[u32], transport: Transport) -> Option<(u32, LinkAddress)> {
     match transport {
+        // Nobody outside of the run can reach it.
+        Transport::Netns => None,
         Transport::Unix => {
             let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
             sockets.lines().find_map(|line| {
@@ -216,6 +219,7 @@ fn recorded(transport: Transport) -> Vec<u8> {
             fault: None,
             planted_cost: None,
             telemetry,
+            network: None,
             token: token.clone(),
         };
         control.send(&Order::Prepare(Box::new(assignment))).unwrap();
@@ -270,6 +274,7 @@ fn man_in_the_middle(there: LinkAddress) -> (LinkAddress, std::thread::JoinHandl
             };
             (address, Box::new(accept))
         }
+        LinkAddress::Netns { .. } => unreachable!("no test records there"),
     };
     let recording = std::thread::spawn(move || {
         let (near, far) = accept();
