@@ -196,8 +196,10 @@ fn a_later_key_at_its_default_leaves_the_hash_as_it_was() {
     let cell = serde_json::to_value(&plan.comparisons[0].cells[0].cell).unwrap();
     assert_eq!(cell["link"].as_object().unwrap().keys().collect::<Vec<_>>(), ["rate", "transport"]);
     let hash = |text: &str| overridden(MATRIX, &set(&[text])).hash;
+    assert!(!cell.as_object().unwrap().contains_key("wait"));
     assert_eq!(hash("link.queue=544KiB"), plan.hash);
-    for other in ["link.queue=1MiB", "link.transport=netns"] {
+    assert_eq!(hash("wait=spin"), plan.hash);
+    for other in ["link.queue=1MiB", "link.transport=netns", "wait=doorbell"] {
         assert_ne!(hash(other), plan.hash, "{other}");
     }
 }
