@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
     Backing, Cache, Cell, Codec, Engine, Estimate, Link, Proof, StopRule, Tracker, TrackerSettings,
-    Transport, Windows,
+    Transport, Wait, Windows,
 };
 use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
@@ -63,6 +63,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             warmup_max: Seconds(10.0),
         },
         timing: true,
+        wait: Wait::Spin,
         start_phase: 1,
         binary: None,
         side: None,

@@ -138,6 +138,26 @@ words! {
 }
 
 words! {
+    /// What a vCPU with an open loop does until its next operation is due.
+    Wait {
+        /// It reads its clock again and again.
+        Spin = "spin",
+        /// It tells its host for how long it has nothing to do, which lets its thread sleep.
+        Doorbell = "doorbell",
+    }
+}
+
+impl Wait {
+    const fn is_spin(&self) -> bool {
+        matches!(self, Self::Spin)
+    }
+
+    const fn spin() -> Self {
+        Self::Spin
+    }
+}
+
+words! {
     /// How the length of the paused round is predicted.
     Estimate {
         /// Remaining pages over pages per second sent lately.
@@ -319,6 +339,9 @@ pub struct Cell {
     pub windows: Windows,
     /// Whether the guest times its operations; without it there are counters only.
     pub timing: bool,
+    /// How the guest waits for its next operation.
+    #[serde(default = "Wait::spin", skip_serializing_if = "Wait::is_spin")]
+    pub wait: Wait,
     /// Of a workload with phases, the one in which steady windows are measured and the migration starts, from 1.
     #[serde(default = "first")]
     pub start_phase: u32,

@@ -9,7 +9,7 @@ use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
     Backing, Cache, Cell, Codec, Engine, Estimate, Link, Pinning, Proof, StopRule, Tracker, TrackerSettings,
-    Transport, Windows,
+    Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
 use crate::value::{Reader, shown_cpus, shown_load, shown_pattern, shown_phases, shown_word};
@@ -413,6 +413,14 @@ pub static KEYS: &[Key] = &[
         |cell| cell.timing.to_string(),
     ),
     key(
+        "wait",
+        "word",
+        "spin",
+        "what a vCPU with an open loop does until its next operation is due: spin, or have its thread sleep",
+        reads!(|cell, v| cell.wait = v.word(Wait::ALL)?),
+        |cell| cell.wait.to_string(),
+    ),
+    key(
         "start_phase",
         "whole number",
         "1",
@@ -631,6 +639,7 @@ pub(crate) fn blank() -> Cell {
             warmup_max: Seconds(5.0),
         },
         timing: true,
+        wait: Wait::Spin,
         start_phase: 1,
         binary: None,
         side: None,

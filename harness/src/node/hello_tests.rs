@@ -117,7 +117,7 @@ fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
 }
 
 fn each_transport(test: impl Fn(Transport)) {
-    Transport::ALL.iter().for_each(|(_, transport)| test(*transport));
+    [Transport::Unix, Transport::Tcp].into_iter().for_each(test);
 }
 
 #[test]

@@ -491,8 +491,8 @@ impl Sender {
     }
 
     fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
-        let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
         let start = Instant::now();
+        let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
         let result = loop {
             let fd = self.stream.as_fd().as_raw_fd();
             match sendmsg::<()>(fd, piece, &[], MsgFlags::MSG_NOSIGNAL, None) {
@@ -506,7 +506,9 @@ impl Sender {
             result.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
         self.offset += written as u64;
         if let Some(before) = before {
-            let (after, time) = (self.queued()?, start.elapsed());
+            let after = self.queued()?;
+            // Of a time that holds both looks at the socket: whoever is held up between them must not seem fast.
+            let time = start.elapsed();
             self.delivered.iter_mut().for_each(|it| it.note(written as u64, before, after, time));
         }
         Ok(written)

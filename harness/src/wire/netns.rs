@@ -192,7 +192,8 @@ fn call(tool: &str, arguments: &[&str]) -> Result<(), NetnsError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
-    Err(NetnsError::new(format!("`{tool} {}` failed: {said}", arguments.join(" ")), KERNEL))
+    let remedy = if said.contains("Operation not permitted") { RIGHTS } else { KERNEL };
+    Err(NetnsError::new(format!("`{tool} {}` failed: {said}", arguments.join(" ")), remedy))
 }
 
 /// Where a tool is: on the path, or where systems keep what only root needs.
@@ -202,7 +203,7 @@ fn find(tool: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(usual).map(|folder| folder.join(tool)).find(|file| file.is_file())
 }
 
-/// Listens at the destination's end of the wire, in a namespace that was entered. See [`prepare`].
+/// Listens at the destination's end of the wire, in a namespace that was entered.
 pub(super) fn listen(port: u16, queue: Option<Bytes>) -> io::Result<TcpListener> {
     let socket = fresh_socket(queue)?;
     socket::bind(socket.as_raw_fd(), &at_destination(port))?;

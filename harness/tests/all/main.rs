@@ -8,6 +8,7 @@ mod backing;
 mod browser;
 mod cli;
 mod dirty_rate;
+mod doorbell;
 mod epochs;
 mod faults;
 mod formats;

@@ -207,6 +207,7 @@ fn a_key_that_is_set_to_its_default_changes_no_hash() {
         "link.transport=unix",
         "link.queue=544KiB",
         "link.delay=0s",
+        "wait=spin",
         "tracker_settings.ring_entries=4096",
     ];
     assert_eq!(plan(MATRIX).hash, overridden(MATRIX, &set(&same)).hash);
@@ -214,6 +215,7 @@ fn a_key_that_is_set_to_its_default_changes_no_hash() {
         "vcpus=2",
         "link.queue=1MiB",
         "link.delay=5ms",
+        "wait=doorbell",
         "link.transport=netns",
         "settings.load=pressure(0.71)",
     ] {

@@ -174,6 +174,7 @@ pub fn cell() -> Cell {
             warmup_max: Seconds(1.0),
         },
         timing: true,
+        wait: Wait::Spin,
         start_phase: 1,
         binary: None,
         side: None,
