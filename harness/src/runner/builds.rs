@@ -244,8 +244,10 @@ mod tests {
     #[test]
     fn each_build_is_asked_once_and_known_by_its_file() {
         let scratch = tempfile::tempdir().unwrap();
-        let text = "echo x >>$0.asked; echo '{\"program\":\"migbench\",\"protocol\":1,\"version\":\"9\",\"commit\":\"c0ffee\"}'";
-        let other = script(scratch.path(), text);
+        let text = format!(
+            r#"echo x >>$0.asked; echo '{{"program":"migbench","protocol":{PROTOCOL},"version":"9","commit":"c0ffee"}}'"#
+        );
+        let other = script(scratch.path(), &text);
         let own = std::env::current_exe().unwrap();
         let plan = plan(&other);
         let builds = Builds::of(&plan, &own).unwrap();
