@@ -152,7 +152,11 @@ impl Hello {
     }
 
     fn to_json(&self) -> Result<Vec<u8>, HelloError> {
-        serde_json::to_vec(self).map_err(HelloError::Content)
+        let failed = |error: serde_json::Error| HelloError::System {
+            action: "write a greeting",
+            source: error.into(),
+        };
+        serde_json::to_vec(self).map_err(failed)
     }
 
     /// What an error calls each field, and its value.
@@ -172,7 +176,11 @@ impl Hello {
 
     /// Compares this side's with the JSON of the other side, who has proven to belong to the run.
     fn compare(&self, theirs: &[u8]) -> Result<(), HelloError> {
-        let theirs: Self = serde_json::from_slice(theirs).map_err(HelloError::Content)?;
+        let unreadable = |error: serde_json::Error| {
+            // It may repeat what the other side has written.
+            HelloError::Content(printable(error.to_string().as_bytes()))
+        };
+        let theirs: Self = serde_json::from_slice(theirs).map_err(unreadable)?;
         let pairs = self.fields().into_iter().zip(theirs.fields());
         match pairs.into_iter().find(|((_, here), (_, there))| here != there) {
             None => Ok(()),
@@ -215,7 +223,7 @@ pub enum HelloError {
     Token,
     /// A greeting that means nothing here.
     #[error("the other side's greeting cannot be read: {0}")]
-    Content(#[source] serde_json::Error),
+    Content(String),
     /// Both belong to the run and mean different things.
     #[error("source and destination differ in {field}: {here} here, {there} on the other side")]
     Differs {

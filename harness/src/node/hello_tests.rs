@@ -174,9 +174,10 @@ fn nodes_that_mean_different_things_say_so() {
         let error = hello().compare(&other.to_json().unwrap()).unwrap_err();
         assert!(matches!(error, HelloError::Differs { field: found, .. } if found == field), "{error}");
     }
-    let later = br#"{"frames":1,"colour":"blue"}"#;
+    let later = br#"{"frames":1,"col\u001bour":"blue"}"#;
     let error = hello().compare(later).unwrap_err().to_string();
-    assert!(error.starts_with("the other side's greeting cannot be read: unknown field `colour`"), "{error}");
+    let shown = r"the other side's greeting cannot be read: unknown field `col\u{1b}our`";
+    assert!(error.starts_with(shown), "{error}");
 }
 
 #[test]
@@ -308,7 +309,8 @@ fn a_recorded_greeting_is_worth_nothing() {
 fn a_source_speaks_to_its_own_destination_only() {
     let token = Token::random().unwrap();
     // What the impostor answers to a greeting: the source's own words, or some of somebody else.
-    let answers: [fn(&[u8]) -> Vec<u8>; 3] = [
+    type Answer = fn(&[u8]) -> Vec<u8>;
+    let answers: [Answer; 3] = [
         |said| said[BYTES..].to_vec(),
         |said| [&[0; BYTES], &said[2 * BYTES..]].concat(),
         |said| {

@@ -164,7 +164,7 @@ pub fn printable(bytes: &[u8]) -> String {
 
 /// Tells the other side why it is off, if it still listens.
 fn abort(link: &mut Link, why: &str) {
-    let _ = link.send(FrameKind::Abort, &[why[..why.floor_char_boundary(WORDS)].as_bytes()]);
+    let _ = link.send(FrameKind::Abort, &[&why.as_bytes()[..why.floor_char_boundary(WORDS)]]);
 }
 
 /// Lets the guest check itself.

@@ -275,7 +275,7 @@ mod tests {
     fn each_build_is_asked_once_and_known_by_its_file() {
         let scratch = tempfile::tempdir().unwrap();
         let text = format!(
-            "echo x >>$0.asked; echo '{{\"program\":\"migbench\",\"protocol\":{PROTOCOL},\"version\":\"9\",\"commit\":\"c0ffee\"}}'"
+            r#"echo x >>$0.asked; echo '{{"program":"migbench","protocol":{PROTOCOL},"version":"9","commit":"c0ffee"}}'"#
         );
         let other = script(scratch.path(), &text);
         let own = std::env::current_exe().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_bindings::kvm_regs;
 use migbench::guest::telemetry;
 use migbench::host::kvm::open_kvm;
 use migbench::host::noise::thread_times;
@@ -15,7 +15,9 @@ use migbench::sys::machine::Machine;
 use migbench::sys::memory::Telemetry;
 use migbench::sys::ram::Ram;
 use migbench::vm::Vm;
-use migbench::vm::state::{VcpuState, restorable_msrs};
+use migbench::vm::model::create_vcpu;
+use migbench::vm::msr::StateMsrs;
+use migbench::vm::state::VcpuState;
 use migbench::vm::vcpu::Vcpu;
 use migbench_reports::record::Status;
 use migbench_scenarios::cell::{Backing, Cell, Wait};
@@ -138,14 +140,14 @@ fn an_order_ends_a_rest_however_long_it_is() {
     ram.write_at(Gpa(START), &code).unwrap();
     let kvm = open_kvm(Path::new("/dev/kvm")).unwrap();
     let machine = Arc::new(Machine::new(kvm, Arc::clone(&ram), telemetry, Logging::Bitmap).unwrap());
-    let fd = machine.vm().create_vcpu(0).unwrap();
-    fd.set_cpuid2(&machine.kvm().get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).unwrap()).unwrap();
-    let msrs = restorable_msrs(machine.kvm(), &fd).unwrap();
+    let fd = create_vcpu(machine.kvm(), machine.vm(), 0).unwrap();
+    let msrs = StateMsrs::of(machine.kvm(), &fd).unwrap();
     let mut sregs = fd.get_sregs().unwrap();
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
     fd.set_sregs(&sregs).unwrap();
     fd.set_regs(&kvm_regs { rip: START, rflags: 2, ..Default::default() }).unwrap();
-    let vcpu = Vcpu::start(&machine, 0, fd, VcpuState::new(&msrs).unwrap(), None, None).unwrap();
+    let vcpu =
+        Vcpu::start(&machine, 0, fd, VcpuState::new(machine.vm(), &msrs).unwrap(), None, None).unwrap();
     let count = || {
         let mut page = [0; 4096];
         ram.read(COUNT, &mut page).unwrap();
