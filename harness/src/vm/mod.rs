@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::VcpuFd;
-use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
+use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings, Wait};
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine as MachineParams;
@@ -113,7 +113,7 @@ impl Vm {
                 telemetry: TELEMETRY_ADDRESS,
             };
             let mut params = Params::new(&cell.settings, &machine);
-            params.flags |= flags;
+            params.flags |= flags | if cell.wait == Wait::Doorbell { abi::FLAG_REST } else { 0 };
             let entries = boot::load(ram, GUEST_IMAGE, &params)?;
             for (index, vcpu) in vcpus.iter().enumerate() {
                 boot::set_entry_state(vcpu, index, entries)?;

@@ -14,6 +14,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use migbench::guest::telemetry;
 use migbench::host::kvm::open_kvm;
 use migbench::node::destination;
+use migbench::node::hello::{Greeting, Hello, Token};
 use migbench::node::protocol::{Assignment, Control, Message, Role};
 use migbench::sys::kvm::Xsave;
 use migbench::sys::memory::Telemetry;
@@ -271,6 +272,7 @@ fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
     require_kvm!();
     let cell = cell();
     let (runner, node) = UnixStream::pair().unwrap();
+    let token = Token::random().unwrap();
     let assignment = Assignment {
         role: Role::Destination,
         cell: cell.clone(),
@@ -281,20 +283,22 @@ fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
         fault: None,
         planted_cost: None,
         telemetry: telemetry_file().into_raw_fd(),
+        network: None,
+        token: token.clone(),
     };
     let serving = std::thread::spawn(move || {
         destination::serve(&mut Control::new(node).unwrap(), &assignment).unwrap()
     });
     let mut runner = Control::new(runner).unwrap();
     let Message::Listening { address } = runner.receive().unwrap() else { panic!("it listens first") };
-    let mut link = address.connect(Duration::from_secs(10)).unwrap();
+    let hello = Hello::of(&cell, cell.memory.0 / 4096, false);
+    let greeting = Greeting { token: &token, hello, timeout: Duration::from_secs(10) };
+    let mut link = greeting.connect(&address, &mut |_| None).unwrap();
 
     let model = String::from_utf8(Fresh::new().model().to_bytes()).unwrap();
     // The first register of the first leaf: how many leaves there are.
     let other = model.replacen("\"registers\":[", "\"registers\":[1", 1);
-    let pages = cell.memory.0 / 4096;
-    let hello = [&pages.to_le_bytes()[..], &cell.vcpus.to_le_bytes(), other.as_bytes()].concat();
-    link.send(FrameKind::Hello, &[&hello]).unwrap();
+    link.send(FrameKind::Model, &[other.as_bytes()]).unwrap();
     let frame = link.recv().unwrap();
     let said = String::from_utf8_lossy(frame.payload).into_owned();
     assert_eq!(frame.kind, FrameKind::Abort, "{said}");
