@@ -117,10 +117,9 @@ fn attacked<T>(transport: Transport, attack: impl FnOnce(&LinkAddress) -> T) -> 
         std::thread::sleep(Duration::from_millis(2));
     };
     let source = nodes(&marked(&mark)).into_iter().find(|&pid| pid != destination).unwrap();
-    let source = Pid::from_raw(i32::try_from(source).unwrap());
-    kill(source, Signal::SIGSTOP).unwrap();
+    let stopped = Stopped::new(source);
     let kept = attack(&address);
-    kill(source, Signal::SIGCONT).unwrap();
+    drop(stopped);
     let output = child.wait_with_output().unwrap();
     drop(kept);
     assert_nothing_left(&mark);
@@ -128,6 +127,23 @@ fn attacked<T>(transport: Transport, attack: impl FnOnce(&LinkAddress) -> T) -> 
     let record = validated(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {said}")));
     assert!(output.status.success(), "{said}");
     record
+}
+
+/// A process that stands still until this is dropped, also by a test that fails.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }
 
 /// All of the guest's memory is at the destination as the source had it, and one guest runs.
