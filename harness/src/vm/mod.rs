@@ -295,17 +295,19 @@ pub(crate) fn wait_state<E>(
     check: impl Fn() -> Result<(), E>,
     reached: impl Fn(u32) -> bool,
 ) -> Result<bool, E> {
-    let start = Instant::now();
+    // The longest that one look counts for: a process that was stopped for long must not take its own delay for the guest's.
+    const LOOK: Duration = Duration::from_millis(10);
+    let (mut waited, mut looked) = (Duration::ZERO, Instant::now());
     loop {
-        // Looked at before the clock: a process that was stopped for long must not take its own delay for the guest's.
-        let late = start.elapsed() > patience;
         check()?;
         if (0..vcpus).all(|n| reached(telemetry.vcpu(n).state.load(Ordering::Acquire))) {
             return Ok(true);
         }
-        if late {
+        if waited > patience {
             return Ok(false);
         }
+        waited += looked.elapsed().min(LOOK);
+        looked = Instant::now();
         std::thread::sleep(Duration::from_micros(500));
     }
 }

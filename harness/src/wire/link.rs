@@ -492,6 +492,7 @@ impl Sender {
 
     fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
         let start = Instant::now();
+        let looked = clock::now();
         let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
         let result = loop {
             let fd = self.stream.as_fd().as_raw_fd();
@@ -508,8 +509,8 @@ impl Sender {
         if let Some(before) = before {
             let after = self.queued()?;
             // Of a time that holds both looks at the socket: whoever is held up between them must not seem fast.
-            let time = start.elapsed();
-            self.delivered.iter_mut().for_each(|it| it.note(written as u64, before, after, time));
+            let (from, to) = (looked, clock::now());
+            self.delivered.iter_mut().for_each(|it| it.note(written as u64, before, after, from, to));
         }
         Ok(written)
     }

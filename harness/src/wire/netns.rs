@@ -242,20 +242,33 @@ fn fresh_socket(queue: Option<Bytes>) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// What the kernel delivered of a rate: of the bytes that it was given, those that left the socket during writes that found
-/// some in it, when nothing but the filter held them up.
+/// What the kernel delivered of a rate, over times in which the socket never ran empty: only the filter held them up. A time
+/// begins with a write that finds bytes in the socket and ends with the last such write in a row, so that what left between
+/// two writes counts with the time in which it left.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivered {
     rate: Rate,
     left: u64,
-    time: Duration,
+    nanoseconds: u64,
+    busy: Option<Busy>,
+}
+
+/// A time in which the socket did not run empty.
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    since: u64,
+    until: u64,
+    /// Bytes that were in the socket at its start or were written since.
+    given: u64,
+    /// Bytes in the socket at its end.
+    queued: u64,
 }
 
 impl Delivered {
     /// Nothing yet of `rate`.
     #[must_use]
     pub const fn new(rate: Rate) -> Self {
-        Self { rate, left: 0, time: Duration::ZERO }
+        Self { rate, left: 0, nanoseconds: 0, busy: None }
     }
 
     /// The rate.
@@ -264,11 +277,25 @@ impl Delivered {
         self.rate
     }
 
-    /// A write of `written` bytes took `time`; that many were in the socket before it and after it.
-    pub fn note(&mut self, written: u64, before: u64, after: u64, time: Duration) {
-        if before > 0 {
-            self.left += (before + written).saturating_sub(after);
-            self.time += time;
+    /// `written` bytes were written between `start` and `end`, in ns; the socket held `before` and `after` bytes then.
+    pub fn note(&mut self, written: u64, before: u64, after: u64, start: u64, end: u64) {
+        if before == 0 {
+            (self.left, self.nanoseconds) = self.total();
+            self.busy = None;
+            return;
+        }
+        let busy = self.busy.get_or_insert(Busy { since: start, until: end, given: before, queued: after });
+        busy.given += written;
+        (busy.until, busy.queued) = (end, after);
+    }
+
+    /// Bytes that left, and the nanoseconds in which they did.
+    const fn total(&self) -> (u64, u64) {
+        match self.busy {
+            Some(Busy { since, until, given, queued }) => {
+                (self.left + given.saturating_sub(queued), self.nanoseconds + until.saturating_sub(since))
+            }
+            None => (self.left, self.nanoseconds),
         }
     }
 
@@ -276,7 +303,8 @@ impl Delivered {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a ratio, for which 53 bits are plenty")]
     pub fn rate_achieved(&self) -> Option<f64> {
-        (!self.time.is_zero()).then(|| self.left as f64 / (self.rate.0 as f64 * self.time.as_secs_f64()))
+        let (left, nanoseconds) = self.total();
+        (nanoseconds > 0).then(|| left as f64 * 1e9 / (self.rate.0 as f64 * nanoseconds as f64))
     }
 }
 
@@ -333,11 +361,17 @@ mod tests {
     #[test]
     fn what_left_a_socket_in_use_is_held_against_the_rate() {
         let mut delivered = Delivered::new(Rate(1_000_000));
+        let ms = |ms: u64| ms * 1_000_000;
         // An empty socket takes it at once: that says nothing of the link.
-        delivered.note(500_000, 0, 500_000, Duration::from_millis(1));
+        delivered.note(500_000, 0, 500_000, ms(0), ms(1));
         assert_eq!(delivered.rate_achieved(), None);
-        delivered.note(250_000, 500_000, 510_000, Duration::from_millis(250));
-        delivered.note(250_000, 500_000, 500_000, Duration::from_millis(250));
+        // 240 kB leave during a write, then 100 kB between two.
+        delivered.note(250_000, 500_000, 510_000, ms(1), ms(251));
+        assert_eq!(delivered.rate_achieved(), Some(0.96));
+        delivered.note(150_000, 410_000, 410_000, ms(351), ms(501));
+        assert_eq!(delivered.rate_achieved(), Some(0.98));
+        // What leaves while the socket runs empty is in no time.
+        delivered.note(500_000, 0, 500_000, ms(900), ms(901));
         assert_eq!(delivered.rate_achieved(), Some(0.98));
     }
 

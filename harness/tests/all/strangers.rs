@@ -125,7 +125,8 @@ fn attacked<T>(transport: Transport, attack: impl FnOnce(&LinkAddress) -> T) -> 
     assert_nothing_left(&mark);
     let said = String::from_utf8_lossy(&output.stderr);
     let record = validated(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {said}")));
-    assert!(output.status.success(), "{said}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {said}{shown}", output.status);
     record
 }
 
