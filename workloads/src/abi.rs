@@ -194,7 +194,9 @@ impl Params {
     #[must_use]
     pub const fn ticks(&self, nanoseconds: u64) -> u64 {
         let per_tick = if self.nanoseconds_q32 == 0 { 1 } else { self.nanoseconds_q32 };
-        (((nanoseconds as u128) << 32) / per_tick as u128) as u64
+        #[expect(clippy::cast_possible_truncation, reason = "ticks of at most years")]
+        let ticks = (((nanoseconds as u128) << 32) / per_tick as u128) as u64;
+        ticks
     }
 
     /// Whether vCPUs share the parts.

@@ -25,13 +25,17 @@ fn connected(link: &cell::Link, namespaces: Option<&Namespaces>) -> (Link, Link)
     thread::scope(|scope| {
         let (bound, address) = std::sync::mpsc::channel();
         let accepting = scope.spawn(move || {
-            namespaces.map(|both| netns::enter(&both.destination).unwrap());
+            if let Some(both) = namespaces {
+                netns::enter(&both.destination).unwrap();
+            }
             let listener = Listener::bind(link).unwrap();
             bound.send(listener.address().clone()).unwrap();
             listener.accept(LONG).unwrap()
         });
         let connecting = scope.spawn(move || {
-            namespaces.map(|both| netns::enter(&both.source).unwrap());
+            if let Some(both) = namespaces {
+                netns::enter(&both.source).unwrap();
+            }
             address.recv().unwrap().connect(LONG).unwrap()
         });
         (accepting.join().unwrap(), connecting.join().unwrap())
@@ -198,7 +202,7 @@ fn a_peer_that_does_not_read_runs_into_the_time_limit_and_breaks_the_link() {
 
 fn link(rate: u64, delay: f64) -> cell::Link {
     let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
-    let link = plan.comparisons[0].cells[0].cell.link.clone();
+    let link = plan.comparisons[0].cells[0].cell.link;
     cell::Link { rate: Some(Rate(rate)), queue: None, delay: Seconds(delay), ..link }
 }
 

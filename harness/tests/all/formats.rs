@@ -140,6 +140,7 @@ for line in open(sys.argv[1]):
 /// The value with `percent` of all at or below it, to the nearest count, as the Python port has it.
 fn at_percentile(values: &Values, percent: f64) -> u64 {
     let all: u64 = values.iter().map(|(_, count)| count).sum();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let wanted = ((percent * all as f64 / 100.0 + 0.5) as u64).max(1);
     let mut counted = 0;
     let reaches = |(_, count): &&(u64, u64)| {

@@ -219,5 +219,5 @@ fn the_largest_batch_is_the_largest_frame() {
     (0..rest).for_each(|n| batch.push_zero(1000 + 2 * n));
     assert_eq!(batch.room(), 0);
     assert_eq!((HEADER + batch.to_payload(&[&whole]).len()) as u64, LARGEST_FRAME);
-    const { assert!(LARGEST_FRAME as usize <= HEADER + FrameKind::Pages.max_payload()) };
+    const { assert!(LARGEST_FRAME <= (HEADER + FrameKind::Pages.max_payload()) as u64) };
 }
