@@ -188,7 +188,7 @@ words! {
 }
 
 /// The connection between the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The kind of socket.
@@ -198,12 +198,21 @@ pub struct Link {
     /// Bytes that may stand between the engine and the wire; without it [`Link::QUEUE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Bytes>,
+    /// How long a byte is on its way to the other side, after it has left.
+    #[serde(default, skip_serializing_if = "Seconds::is_zero")]
+    pub delay: Seconds,
 }
 
 impl Link {
     /// Two batches of 256 KiB of pages with their headers: with less the engine does not get the next one ready before
     /// the wire is idle.
     pub const QUEUE: Bytes = Bytes(544 << 10);
+
+    /// A link over that kind of socket, without a limit.
+    #[must_use]
+    pub const fn unlimited(transport: Transport) -> Self {
+        Self { transport, rate: None, queue: None, delay: Seconds(0.0) }
+    }
 
     /// Bytes that may stand between the engine and the wire.
     #[must_use]

@@ -252,6 +252,20 @@ pub static KEYS: &[Key] = &[
         |cell| cell.link.queue().to_string(),
     ),
     key(
+        "link.delay",
+        "time",
+        "0s",
+        "how long a byte is on its way to the other side (one way), up to 1s; needs a rate",
+        reads!(|cell, v| {
+            let delay = v.time_or_zero()?;
+            if delay.0 > 1.0 {
+                return Err(v.out_of_range(delay, "a byte is on its way for 1s at the most"));
+            }
+            cell.link.delay = delay;
+        }),
+        |cell| if cell.link.delay.is_zero() { "0s".to_owned() } else { cell.link.delay.to_string() },
+    ),
+    key(
         "memory",
         "size",
         "128MiB",
@@ -588,7 +602,8 @@ pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<
     nearest(typed, keys().chain(groups).chain(others.iter().copied()))
 }
 
-/// The cell that keys are read into: every default, and placeholders for the two keys that have none.
+/// The cell that keys are read into: every default, and placeholders for the two keys that have none. Hashes of plans leave out
+/// what is as it is here: a new key changes none of them, a default that is changed would give two plans one hash.
 pub(crate) fn blank() -> Cell {
     Cell {
         workload: String::new(),
@@ -598,7 +613,12 @@ pub(crate) fn blank() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)), queue: None },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,

@@ -11,6 +11,7 @@ use crate::pages::{Page, Pages};
 use crate::parts::Parts;
 use crate::programs::{self, Program, Wrong};
 use crate::random::Random;
+use crate::registers;
 use crate::telemetry::Telemetry;
 
 /// Runs the program that the parameters name, until the host ends the machine.
@@ -278,6 +279,12 @@ impl<'a, P: Program> Worker<'a, P> {
     }
 
     fn self_test(&mut self) -> ! {
+        match registers::check(self.telemetry) {
+            Ok((xcr0, bytes)) => {
+                let _ = writeln!(Doorbell, "self-test: XCR0 {xcr0:#x}, {bytes} bytes of vector registers hold");
+            }
+            Err(wrong) => crate::fatal(wrong),
+        }
         let mut stages = Stages::new(self.params);
         for _ in 0..self.params.self_test_operations {
             self.operate(stages.current());

@@ -12,6 +12,7 @@ pub(super) fn check() -> Check {
         transport: Transport::Netns,
         rate: Some(Rate(125_000_000)),
         queue: None,
+        delay: migbench_workloads::units::Seconds(0.0),
     }))
 }
 

@@ -258,6 +258,12 @@ impl Delivered {
         Self { rate, left: 0, time: Duration::ZERO }
     }
 
+    /// The rate.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// A write of `written` bytes took `time`; that many were in the socket before it and after it.
     pub fn note(&mut self, written: u64, before: u64, after: u64, time: Duration) {
         if before > 0 {
@@ -277,11 +283,17 @@ impl Delivered {
 #[cfg(test)]
 mod tests {
     use migbench_scenarios::cell::Transport;
+    use migbench_workloads::units::Seconds;
 
     use super::*;
 
     fn link(rate: Option<u64>, queue: Option<u64>) -> Link {
-        Link { transport: Transport::Netns, rate: rate.map(Rate), queue: queue.map(Bytes) }
+        Link {
+            transport: Transport::Netns,
+            rate: rate.map(Rate),
+            queue: queue.map(Bytes),
+            delay: Seconds(0.0),
+        }
     }
 
     #[test]

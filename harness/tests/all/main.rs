@@ -28,6 +28,7 @@ mod resume;
 mod simulated;
 mod stalls;
 mod state;
+mod strangers;
 mod support;
 mod track;
 mod trackers;

@@ -11,7 +11,7 @@
 use migbench_scenarios::gate::Gate;
 
 use super::accepted::Accepted;
-use super::measurement::{CellPair, JudgeError, Measurement};
+use super::measurement::{CellPair, JudgeError, Measurement, same_schema};
 use super::stage::{self, Moved};
 use crate::metric::{self, Better, MetricKey};
 use crate::stats::{self, ALPHA, Stratified, Stratum, holm, median, power};
@@ -138,6 +138,11 @@ pub fn judge(
 ) -> Result<Judgement, JudgeError> {
     if first.gates.is_empty() {
         return Err(JudgeError::NoGates { suite: first.suite.clone() });
+    }
+    if let Some(fresh) = fresh {
+        let of = |measurement: &Measurement<'_>| (measurement.base.path.clone(), measurement.base.schema);
+        let ((path, schema), (fresh, is)) = (of(first), of(fresh));
+        same_schema((&path, schema), (&fresh, is))?;
     }
     let mut gates = results(first, &first.gates, accepted);
     let is_alarm = |result: &GateResult| result.outcome == Outcome::Alarm;

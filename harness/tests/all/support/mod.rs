@@ -148,7 +148,12 @@ pub fn cell() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)), queue: None },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(32 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,
