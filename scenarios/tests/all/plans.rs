@@ -217,6 +217,7 @@ fn a_key_that_is_set_to_its_default_changes_no_hash() {
         "link.delay=5ms",
         "wait=doorbell",
         "link.transport=netns",
+        "wait=doorbell",
         "settings.load=pressure(0.71)",
     ] {
         assert_ne!(plan(MATRIX).hash, overridden(MATRIX, &set(&[other])).hash, "{other}");
