@@ -52,6 +52,34 @@ while IFS= read -r file; do
         grep -vE '^[0-9]+:[[:space:]]*//' || true)
 done < <(sources | grep -E '\.rs$')
 
+# The modules of the harness, from the top: an import may only point down (CONTRIBUTING.md shows the picture).
+layers='cli doctor runner track node engine dirty guest vm codec wire host sys'
+while IFS= read -r line; do
+    breach "$line"
+done < <(sources | grep -E '^harness/src/.*\.rs$' | tr '\n' '\0' | xargs -0 awk -v layers="$layers" '
+    BEGIN { for (n = split(layers, name, " "); n > 0; n--) depth[name[n]] = n; depth["lib"] = depth["main"] = -1 }
+    FNR == 1 {
+        from = FILENAME
+        sub(/^harness\/src\//, "", from); sub(/[\/.].*/, "", from)
+        if (!(from in depth)) print FILENAME ": the module " from " has no place among the layers of scripts/checks.sh"
+    }
+    /^ *\/\// { next }
+    {
+        rest = $0
+        # Both `crate::name` and the names of `crate::{name, ...}`.
+        while (match(rest, /crate::(\{[^}]*\}|[a-z_]+)/)) {
+            names = substr(rest, RSTART + 7, RLENGTH - 7)
+            if (substr(rest, RSTART - 1, 1) == "$") names = ""
+            rest = substr(rest, RSTART + RLENGTH)
+            gsub(/[{} ]/, "", names)
+            for (n = split(names, to, ","); n > 0; n--) {
+                sub(/::.*/, "", to[n])
+                if (to[n] in depth && depth[to[n]] < depth[from])
+                    print "an import that points up, from " from " to " to[n] ": " FILENAME ":" FNR ":" $0
+            }
+        }
+    }')
+
 # A path of somebody's machine works nowhere else.
 while IFS= read -r file; do
     while IFS= read -r line; do

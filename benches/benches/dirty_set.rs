@@ -5,24 +5,24 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use migbench::dirty::DirtySet;
+use migbench::vm::page_set::PageSet;
 use migbench::wire::PageBatch;
 
 /// Of 1 GiB.
 const PAGES: u64 = 1 << 18;
 
 /// Every `stride`th page.
-fn scattered(stride: u64) -> DirtySet {
-    let mut set = DirtySet::new(PAGES);
+fn scattered(stride: u64) -> PageSet {
+    let mut set = PageSet::new(PAGES);
     (0..PAGES).step_by(usize::try_from(stride).unwrap_or(usize::MAX)).for_each(|page| set.insert(page));
     set
 }
 
 fn walk(criterion: &mut Criterion) {
-    let mut all = DirtySet::new(PAGES);
+    let mut all = PageSet::new(PAGES);
     all.fill();
     let sets = [
-        ("none of 1 GiB", DirtySet::new(PAGES)),
+        ("none of 1 GiB", PageSet::new(PAGES)),
         ("one in 1000", scattered(1000)),
         ("one in 10", scattered(10)),
         ("every other", scattered(2)),

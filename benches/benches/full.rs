@@ -12,14 +12,16 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use migbench::dirty::{DirtySet, DirtyTracker, TrackerError};
+use migbench::codec::Page;
+use migbench::dirty::{DirtyTracker, TrackerError};
 use migbench::engine::policy::Full;
 use migbench::engine::precopy::{Observer, Precopy, Sent};
 use migbench::engine::stop::Stop;
 use migbench::node::intake::Intake;
 use migbench::node::proof;
 use migbench::sys::clock;
-use migbench::vm::memory::{Page, Ram};
+use migbench::sys::ram::Ram;
+use migbench::vm::page_set::PageSet;
 use migbench::wire::{FrameKind, LinkAddress, Listener};
 use migbench_benches::{Spread, quick, wanted};
 use migbench_scenarios::cell::{Backing, Cell, Engine, Transport};
@@ -96,7 +98,7 @@ impl DirtyTracker for NothingDirty {
         Ok(())
     }
 
-    fn harvest(&mut self, _: &mut DirtySet) -> Result<(), TrackerError> {
+    fn harvest(&mut self, _: &mut PageSet) -> Result<(), TrackerError> {
         Ok(())
     }
 
@@ -181,7 +183,7 @@ impl Sending {
         let cell = Cell::default_for(Engine::StopAndCopy, "idle")?;
         let start = Instant::now();
         let sent = Precopy {
-            toll: migbench::burden::Toll::default(),
+            planter: migbench::engine::planted_cost::Planter::default(),
             ram: &self.ram,
             tracker: &mut NothingDirty,
             pause: &mut || Ok(()),

@@ -14,9 +14,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use migbench::dirty::{DirtySet, DirtyTracker, UffdWp, available, tracker};
+use migbench::dirty::{DirtyTracker, UffdWp, available, tracker};
 use migbench::sys::kvm::{clear_dirty_log, get_dirty_log};
 use migbench::sys::pagemap::{PageRange, Pagemap};
+use migbench::vm::page_set::PageSet;
 use migbench_benches::{Passes, Spread, have_kvm, quick, wanted};
 use migbench_scenarios::cell::Tracker;
 use migbench_workloads::settings::Pattern;
@@ -57,7 +58,7 @@ fn time<T>(what: impl FnOnce() -> Outcome<T>) -> Outcome<(f64, T)> {
 struct Subject {
     guest: Passes,
     tracker: Either,
-    dirty: DirtySet,
+    dirty: PageSet,
     words: Vec<u64>,
     ranges: Vec<PageRange>,
     pagemap: Pagemap,
@@ -161,7 +162,7 @@ fn compare(name: &str, which: Tracker, scattered: bool) -> Outcome<()> {
     };
     let pages = guest.vm.ram().pages();
     let mut subject = Subject {
-        dirty: DirtySet::new(pages),
+        dirty: PageSet::new(pages),
         words: vec![0; usize::try_from(pages.div_ceil(64))?],
         ranges: vec![PageRange::default(); settings.scan_ranges as usize],
         pagemap: Pagemap::open()?,

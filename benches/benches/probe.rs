@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use migbench::node::sampler::Sampler;
+use migbench::guest::sampler::Sampler;
+use migbench::guest::telemetry;
 use migbench::sys::clock;
 use migbench::sys::memory::Telemetry;
-use migbench::vm::{Vm, telemetry};
+use migbench::vm::Vm;
 use migbench_benches::{Spread, have_kvm, quick, wanted};
 use migbench_reports::stats::{self, RatioTest};
 use migbench_scenarios::cell::{Cell, Engine};
@@ -87,7 +88,7 @@ fn untimed(vm: &Vm, slice: &dyn Fn(&Vm) -> Outcome<f64>) -> Outcome<f64> {
 
 /// The same beside the sampler.
 fn sampled(vm: &Vm) -> Outcome<f64> {
-    let sampler = Sampler::start(Arc::clone(vm.machine().telemetry()), 1.0)?;
+    let sampler = Sampler::start(Arc::clone(vm.telemetry()), 1.0)?;
     let rate = slice(vm);
     // One is taken at the end in any case.
     if sampler.finish().operations.len() < 3 {

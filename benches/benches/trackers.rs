@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
-use migbench::dirty::{DirtySet, DirtyTracker, tracker};
+use migbench::dirty::{DirtyTracker, tracker};
 use migbench::sys::kvm::get_dirty_log;
+use migbench::vm::page_set::PageSet;
 use migbench_benches::{Passes, have_kvm};
 use migbench_scenarios::cell::Tracker;
 
@@ -29,7 +30,7 @@ fn bench(
     });
 }
 
-fn rearm(tracker: &mut dyn DirtyTracker, dirty: &mut DirtySet) -> Result<(), migbench::dirty::TrackerError> {
+fn rearm(tracker: &mut dyn DirtyTracker, dirty: &mut PageSet) -> Result<(), migbench::dirty::TrackerError> {
     while let Some((first, count)) = dirty.take_run(64) {
         tracker.before_read(first, count)?;
     }
@@ -60,7 +61,7 @@ fn trackers(criterion: &mut Criterion) {
                 continue;
             }
         };
-        let mut dirty = DirtySet::new(guest.vm.ram().pages());
+        let mut dirty = PageSet::new(guest.vm.ram().pages());
         bench(&mut group, "arm", || {
             let mut outcome = Ok(());
             let taken = time(|| outcome = tracker.arm());

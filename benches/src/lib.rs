@@ -71,7 +71,7 @@ fn is_wanted(name: &str, arguments: impl IntoIterator<Item = String>) -> bool {
 /// Whether guests can run here; says why not otherwise.
 #[must_use]
 pub fn have_kvm() -> bool {
-    match migbench::doctor::open_kvm(Path::new("/dev/kvm")) {
+    match migbench::host::kvm::open_kvm(Path::new("/dev/kvm")) {
         Ok(_) => true,
         Err(error) => {
             println!("skipped: {error}");
@@ -183,7 +183,7 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
         start_jitter: 0.0,
         verify: false,
         fault: None,
-        burden: None,
+        planted_cost: None,
         guest_flags: 0,
         binary: std::env::current_exe()?,
     };

@@ -1,12 +1,13 @@
 //! migbench measures live migration of KVM guests: it starts real guests running memory workloads, migrates them
 //! between two processes with different engines, and records what host, guest and wire saw.
 
-pub mod burden;
 pub mod cli;
 pub mod codec;
 pub mod dirty;
 pub mod doctor;
 pub mod engine;
+pub mod guest;
+pub mod host;
 pub mod node;
 pub mod runner;
 pub mod sys;

@@ -12,10 +12,12 @@ use migbench_reports::stats::median;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 
-use crate::dirty::{DirtySet, TrackerError, tracker};
+use crate::dirty::{TrackerError, tracker};
+use crate::guest::telemetry;
 use crate::sys::clock;
 use crate::sys::memory::Telemetry;
-use crate::vm::{Vm, VmError, telemetry};
+use crate::vm::page_set::PageSet;
+use crate::vm::{Vm, VmError};
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -133,7 +135,7 @@ pub fn measure(spec: &Spec) -> Result<Passes, TrackError> {
     let flags = abi::FLAG_PASSES | if spec.overlap { abi::FLAG_OVERLAP } else { 0 };
     let vm = Vm::boot(&cell, spec.seed, flags, Arc::clone(&shared))?;
     let mut tracker = tracker(&cell, &vm)?;
-    let mut dirty = DirtySet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages());
 
     let populate = pass(&vm, 1)?;
     let unlogged = pass(&vm, 2)?;

@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use migbench::dirty::{DirtySet, available, tracker};
+use migbench::dirty::{available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
+use migbench::vm::page_set::PageSet;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern};
@@ -44,7 +45,7 @@ fn no_tracker_allocates_once_it_is_armed() {
         telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
         let vm = Vm::boot(&cell, 1, 0, Arc::new(telemetry)).unwrap();
         let mut tracker = tracker(&cell, &vm).unwrap();
-        let mut dirty = DirtySet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages());
         tracker.arm().unwrap();
         dirty.fill();
         let (mut reported, mut allocations) = (0, 0);

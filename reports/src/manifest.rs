@@ -49,7 +49,7 @@ pub struct Manifest {
     /// Each time that the suite was gone on with after an interruption.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumptions: Vec<Resumption>,
-    /// The program that worked off the suite.
+    /// The program that ran the suite.
     pub tool: Tool,
     /// The builds whose nodes ran, each once; `binary` of a cell says which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -228,7 +228,7 @@ impl Comparison {
 }
 
 impl Manifest {
-    /// Version and commit of the build that `binary` of a cell names; of the program that worked off the suite without one.
+    /// Version and commit of the build that `binary` of a cell names; of the program that ran the suite without one.
     #[must_use]
     pub fn tool_of(&self, binary: Option<&str>) -> &Tool {
         let named = |build: &&Build| binary.is_some_and(|binary| build.binary == binary);

@@ -16,7 +16,7 @@ fn plan(repeat: u32) -> Plan {
     suite.expand().unwrap()
 }
 
-/// What a machine that works off these runs of the plan leaves.
+/// What a machine that runs these runs of the plan leaves.
 fn worked_off(plan: &Plan, slice: Slice, host: &str) -> RunData {
     let mut manifest = sample::manifest();
     manifest.suite = plan.suite.clone();

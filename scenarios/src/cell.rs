@@ -284,7 +284,7 @@ pub struct Cell {
     /// Of a workload with phases, the one in which steady windows are measured and the migration starts, from 1.
     #[serde(default = "first")]
     pub start_phase: u32,
-    /// The program whose nodes run, as a path; without one, the program that works off the suite.
+    /// The program whose nodes run, as a path; without one, the program that runs the suite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
     /// Under `migbench ab`, the side that the cell is on: both may be alike in everything else.

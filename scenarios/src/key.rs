@@ -395,7 +395,7 @@ pub static KEYS: &[Key] = &[
         "binary",
         "path",
         OWN_BINARY,
-        "the build of migbench whose nodes run, or own: the program that works off the suite",
+        "the build of migbench whose nodes run, or own: the program that runs the suite",
         reads!(|cell, v| {
             let path = v.text("the path of a program")?;
             cell.binary = (path != OWN_BINARY).then(|| path.to_owned());

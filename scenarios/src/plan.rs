@@ -1,5 +1,5 @@
 //! A plan: the cells of a suite, fully resolved, and the order in which they run. It is what `--dry-run` shows, what
-//! the runner works off, and what a run directory keeps.
+//! the runner runs, and what a run directory keeps.
 
 use migbench_workloads::units::Seconds;
 use schemars::JsonSchema;

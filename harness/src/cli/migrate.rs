@@ -8,15 +8,16 @@ use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
 
 use super::{Exit, print};
-use crate::burden::Burden;
+use crate::engine::planted_cost::PlantedCost;
+use crate::host::lock::HostLock;
+use crate::host::provenance;
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
 use crate::runner::builds::Builds;
-use crate::runner::lock::HostLock;
 use crate::runner::record::{self, Place};
 use crate::runner::run::{RunSpec, run};
 use crate::runner::suite::SuiteRunError;
-use crate::runner::{host, interrupt, now_utc, suite};
+use crate::runner::{interrupt, now_utc, suite};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +72,7 @@ pub struct Migrate {
     fault: Option<Fault>,
     /// A planted cost, for tests.
     #[arg(long, hide = true)]
-    plant: Option<Burden>,
+    plant: Option<PlantedCost>,
     /// Flags of the guest, for tests.
     #[arg(long, hide = true, default_value_t = 0)]
     guest_flags: u32,
@@ -81,7 +82,7 @@ impl Migrate {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let cell = self.draft()?.build()?;
         interrupt::catch()?;
-        drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         let _lock = HostLock::take()?;
         admit(&cell)?;
         let own = std::env::current_exe().context("cannot find this program's own file")?;
@@ -91,14 +92,14 @@ impl Migrate {
             seed: self.seed,
             start_jitter: 0.0,
             fault: self.fault,
-            burden: self.plant,
+            planted_cost: self.plant,
             guest_flags: self.guest_flags,
             binary: builds.program(&cell).map_err(SuiteRunError::Build)?,
             cell,
         };
         let limit = suite::limit(&spec.cell);
         let outcome = run(&spec, limit, &mut |round| eprintln!("{}", line(round)))?;
-        let record = record::of(self.place(), &spec, &outcome, host::this_host().logical_cores);
+        let record = record::of(self.place(), &spec, &outcome, provenance::this_host().logical_cores);
         if let Some(path) = &self.json {
             let text = serde_json::to_string(&record)?;
             std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;

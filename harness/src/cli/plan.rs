@@ -7,7 +7,7 @@ use migbench_scenarios::{Plan, Slice};
 
 use super::selection::Selection;
 use super::{Exit, print};
-use crate::runner::host::this_tool;
+use crate::host::provenance::this_tool;
 
 const EXAMPLES: &str = "\
 Examples:

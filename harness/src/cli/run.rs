@@ -14,11 +14,11 @@ use super::progress::Progress;
 use super::selection::Selection;
 use super::simulate::Simulate;
 use super::{Exit, keep, print, width};
-use crate::burden::Planted;
+use crate::engine::planted_cost::Planted;
+use crate::host::provenance::this_tool;
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
 use crate::runner::array::{self, Chosen};
-use crate::runner::host::this_tool;
 use crate::runner::suite::{Job, work};
 use crate::runner::{interrupt, now_utc};
 

@@ -1,4 +1,4 @@
-//! Which testbed a suite is worked off on: this host, or for tests a simulated one.
+//! Which testbed a suite runs on: this host, or for tests a simulated one.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::runner::simulated::{Simulated, Simulation};
 use crate::runner::suite::{Listener, Step};
 use crate::runner::testbed::{Kvm, Testbed};
 
-/// Shared by every command that works off a suite.
+/// Shared by every command that runs a suite.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Simulate {
     /// Make the figures up instead of migrating guests, for tests: `noise=0.03,new.encode=1.1,fail=4`.
@@ -34,7 +34,7 @@ impl Simulate {
         if let Some(simulation) = &self.simulate {
             return Ok(Box::new(Simulated::new(simulation.clone())));
         }
-        drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         Ok(Box::new(Kvm::default()))
     }
 

@@ -12,11 +12,11 @@ use migbench_scenarios::{Assignment, Overrides, Place, Suite, SuiteError};
 
 use super::run::default_directory;
 use super::{Exit, keep, print, width};
+use crate::host::lock::HostLock;
+use crate::host::provenance::this_host;
 use crate::runner::admission::admit;
 use crate::runner::builds::Builds;
-use crate::runner::host::this_host;
 use crate::runner::interrupt;
-use crate::runner::lock::HostLock;
 use crate::runner::suite::{Job, SuiteRunError, manifest, place, skipped};
 use crate::track::{Spec, measure};
 
@@ -100,7 +100,7 @@ impl Track {
         }
         plan.order.retain(|run| run.kind == migbench_scenarios::Kind::Timed);
         interrupt::catch()?;
-        drop(crate::doctor::open_kvm(Path::new("/dev/kvm"))?);
+        drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         let directory = self.output.clone().unwrap_or_else(|| default_directory("track"));
         let job = Job {
             plan,

@@ -6,12 +6,12 @@ use kvm_ioctls::Kvm;
 use migbench_scenarios::cell::{Backing, Tracker, TrackerSettings};
 use nix::errno::Errno;
 
-use super::logging;
-use crate::doctor::open_kvm;
+use crate::host::kvm::open_kvm;
 use crate::sys::kvm::Logging;
 use crate::sys::pagemap::{PageRange, Pagemap};
+use crate::sys::ram;
 use crate::sys::uffd::{self, Faults, WriteProtection};
-use crate::vm::memory;
+use crate::vm::logging;
 
 /// A tracker that this host cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,9 +128,9 @@ fn scans() -> Result<(), Lack> {
 /// Tries it on a little memory of that kind: which combinations a kernel protects stands in no list of features.
 fn works_on(backing: Backing, faults: Faults) -> Result<(), Lack> {
     // Memory that cannot be had is another refusal's business.
-    let Ok((region, _mapping)) = memory::map(memory::GRANULE, backing) else { return Ok(()) };
+    let Ok((region, _mapping)) = ram::map(ram::GRANULE, backing) else { return Ok(()) };
     let start = region.as_ptr() as u64;
-    let end = start + memory::GRANULE;
+    let end = start + ram::GRANULE;
     let tried = WriteProtection::new(faults, vec![(start, end)]).and_then(|protection| {
         if faults == Faults::Note {
             Pagemap::open()?.take_written(start, end, &mut [PageRange::default(); 1])?;

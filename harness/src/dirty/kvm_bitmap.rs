@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use migbench_scenarios::cell::Tracker;
 
-use super::{DirtySet, DirtyTracker, TrackerError};
+use super::{DirtyTracker, TrackerError};
 use crate::sys::kvm::get_dirty_log;
 use crate::sys::machine::Machine;
+use crate::vm::page_set::PageSet;
 
 /// The tracker `kvm-bitmap`.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl DirtyTracker for KvmBitmap {
         self.machine.set_logging(true).map_err(failed("turn dirty logging on"))
     }
 
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
+    fn harvest(&mut self, dirty: &mut PageSet) -> Result<(), TrackerError> {
         for region in self.machine.ram().regions() {
             get_dirty_log(self.machine.vm(), region.slot, region.pages, &mut self.words)
                 .map_err(failed("read the dirty log"))?;

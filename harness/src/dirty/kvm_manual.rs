@@ -10,10 +10,11 @@ use std::sync::Arc;
 use migbench_scenarios::cell::{Tracker, TrackerSettings};
 use migbench_workloads::units::PAGE_SIZE;
 
-use super::{DirtySet, DirtyTracker, TrackerError};
+use super::{DirtyTracker, TrackerError};
 use crate::sys::kvm::{clear_dirty_log, get_dirty_log};
 use crate::sys::machine::Machine;
-use crate::vm::memory::Region;
+use crate::sys::ram::Region;
+use crate::vm::page_set::PageSet;
 
 /// The tracker `kvm-manual`.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl DirtyTracker for KvmManual {
         self.machine.set_logging(true).map_err(failed("turn dirty logging on"))
     }
 
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
+    fn harvest(&mut self, dirty: &mut PageSet) -> Result<(), TrackerError> {
         for region in self.machine.ram().regions() {
             get_dirty_log(self.machine.vm(), region.slot, region.pages, &mut self.words)
                 .map_err(failed("read the dirty log"))?;

@@ -1,7 +1,7 @@
 //! Which pages the guest wrote: the trait of all trackers, and the set that they fill.
 //!
 //! A tracker is armed before the first page is read. Each harvest adds the pages written since the one before to a
-//! [`DirtySet`] and re-arms them; the engine then reads the pages. The order matters: a page is re-armed before it
+//! [`PageSet`] and re-arms them; the engine then reads the pages. The order matters: a page is re-armed before it
 //! is read, so that a write during the read is found by the next harvest.
 //!
 //! A reader's duties, which some trackers rely on: it counts every page as dirty when it arms, announces each read with
@@ -12,22 +12,22 @@ mod available;
 mod kvm_bitmap;
 mod kvm_manual;
 mod kvm_ring;
-mod set;
+mod logged;
 mod uffd_async;
 mod uffd_wp;
 
 use std::io;
 use std::sync::Arc;
 
-use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
+use migbench_scenarios::cell::{Cell, Tracker};
 
-use crate::sys::kvm::Logging;
-use crate::vm::Vm;
+use crate::vm::page_set::PageSet;
+use crate::vm::{Vm, logging};
 pub use available::{Unavailable, available};
 pub use kvm_bitmap::KvmBitmap;
 pub use kvm_manual::KvmManual;
-pub use kvm_ring::{KvmRing, Rings};
-pub use set::DirtySet;
+pub use kvm_ring::KvmRing;
+pub use logged::Logged;
 pub use uffd_async::UffdAsync;
 pub use uffd_wp::UffdWp;
 
@@ -56,7 +56,7 @@ pub trait DirtyTracker: Send {
     ///
     /// # Errors
     /// See [`TrackerError`].
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError>;
+    fn harvest(&mut self, dirty: &mut PageSet) -> Result<(), TrackerError>;
 
     /// Whether [`Self::before_read`] does anything, so that nobody times what is nothing.
     fn re_arms_lazily(&self) -> bool {
@@ -80,16 +80,6 @@ pub trait DirtyTracker: Send {
     fn disarm(&mut self) -> Result<(), TrackerError>;
 }
 
-/// How KVM must log for a tracker; a machine is made with it.
-#[must_use]
-pub const fn logging(tracker: Tracker, settings: &TrackerSettings) -> Logging {
-    match tracker {
-        Tracker::KvmManual => Logging::Manual { initially_set: settings.initially_set },
-        Tracker::KvmRing => Logging::Ring { entries: settings.ring_entries, acquire: settings.ring_acquire },
-        Tracker::KvmBitmap | Tracker::UffdWp | Tracker::UffdAsync => Logging::Bitmap,
-    }
-}
-
 /// The tracker of a cell for its guest, which was booted for that cell.
 ///
 /// # Errors
@@ -107,7 +97,7 @@ pub fn tracker(cell: &Cell, vm: &Vm) -> Result<Box<dyn DirtyTracker>, TrackerErr
         Tracker::KvmRing => Box::new(KvmRing::new(vm.rings().map(Arc::clone).ok_or_else(other)?)),
         Tracker::UffdWp => {
             let tracker = UffdWp::new(Arc::clone(vm.ram()), settings);
-            Box::new(tracker.with_log(Arc::clone(machine.events())))
+            Box::new(tracker.with_log(Arc::clone(vm.events())))
         }
         Tracker::UffdAsync => Box::new(UffdAsync::new(Arc::clone(vm.ram()), settings)),
     })

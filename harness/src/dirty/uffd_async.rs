@@ -7,10 +7,11 @@ use std::sync::Arc;
 use migbench_scenarios::cell::{Tracker, TrackerSettings};
 use migbench_workloads::units::PAGE_SIZE;
 
-use super::{DirtySet, DirtyTracker, TrackerError};
+use super::{DirtyTracker, TrackerError};
 use crate::sys::pagemap::{PageRange, Pagemap};
+use crate::sys::ram::Ram;
 use crate::sys::uffd::{Faults, WriteProtection};
-use crate::vm::memory::Ram;
+use crate::vm::page_set::PageSet;
 
 /// The tracker `uffd-async`.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl DirtyTracker for UffdAsync {
         Ok(())
     }
 
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
+    fn harvest(&mut self, dirty: &mut PageSet) -> Result<(), TrackerError> {
         let read = failed("scan the page map");
         let Some((_, pagemap)) = &self.armed else {
             return Err(read(io::Error::other("it is not armed")));

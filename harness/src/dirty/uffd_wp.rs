@@ -22,10 +22,11 @@ use migbench_workloads::units::PAGE_SIZE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use userfaultfd::EventBuffer;
 
-use super::{DirtySet, DirtyTracker, TrackerError};
+use super::{DirtyTracker, TrackerError};
+use crate::sys::ram::{Ram, Region};
 use crate::sys::uffd::{Fault, Faults, WriteProtection};
 use crate::vm::events::EventLog;
-use crate::vm::memory::{Ram, Region};
+use crate::vm::page_set::PageSet;
 
 /// Called between lift and record, for tests.
 type Between = Arc<dyn Fn() + Send + Sync>;
@@ -336,7 +337,7 @@ impl DirtyTracker for UffdWp {
         Ok(())
     }
 
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
+    fn harvest(&mut self, dirty: &mut PageSet) -> Result<(), TrackerError> {
         let Some((shared, _)) = &self.armed else {
             return Err(failed("harvest")(io::Error::other("it is not armed")));
         };

@@ -1,6 +1,5 @@
 //! Is this host fit to measure on? [`check`] looks at KVM, userfaultfd and the settings that move results, and
-//! says for each what it found and what would put it right. It never changes a setting. The check of KVM is also
-//! how guests open it: see [`open_kvm`].
+//! says for each what it found and what would put it right. It never changes a setting.
 
 mod kvm;
 mod settings;
@@ -11,9 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub use kvm::{KvmOpenError, open_kvm};
-
-use crate::runner::host;
+use crate::host::provenance;
 
 /// How bad a finding is, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -71,9 +68,9 @@ pub fn check(root: &Path) -> Vec<Check> {
     let mut checks = kvm::checks(&root.join("dev/kvm"));
     if root == Path::new("/") {
         checks.extend(uffd::checks());
-        checks.extend(settings::checks(root, &host::this_host()));
+        checks.extend(settings::checks(root, &provenance::this_host()));
     } else {
-        checks.extend(settings::checks(root, &host::collect(root)));
+        checks.extend(settings::checks(root, &provenance::collect(root)));
     }
     checks
 }

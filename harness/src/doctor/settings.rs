@@ -6,7 +6,7 @@ use std::path::Path;
 use migbench_reports::manifest::Host;
 
 use super::{Check, Level};
-use crate::vm::huge::{HUGE_PAGE, Pool};
+use crate::host::huge::{HUGE_PAGE, Pool};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;

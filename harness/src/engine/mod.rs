@@ -1,5 +1,6 @@
 //! Engines: the pre-copy loop, what it sends of a page, when it stops.
 
+pub mod planted_cost;
 pub mod policy;
 pub mod precopy;
 pub mod stop;

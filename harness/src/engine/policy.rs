@@ -5,7 +5,7 @@
 
 use super::Tally;
 use crate::codec::{Backend, Outcome};
-use crate::dirty::DirtySet;
+use crate::vm::page_set::PageSet;
 use crate::wire::pages::PageBatch;
 
 /// Decides about one page after another.
@@ -51,7 +51,7 @@ pub struct Delta {
     start: usize,
     /// Pages that were sent at least once. Before that the whole page goes out, whatever it holds, so that the
     /// first round costs every engine the same.
-    sent: DirtySet,
+    sent: PageSet,
 }
 
 impl std::fmt::Debug for Delta {
@@ -71,7 +71,7 @@ impl Delta {
         let bytes = usize::try_from(pages * 4096).expect("a shadow that fits into the address space");
         let shadow = vec![0_u8; bytes + 4095];
         let start = shadow.as_ptr().align_offset(4096);
-        Self { codec: Backend::best(), elide_zero, shadow, start, sent: DirtySet::new(pages) }
+        Self { codec: Backend::best(), elide_zero, shadow, start, sent: PageSet::new(pages) }
     }
 }
 

@@ -8,10 +8,11 @@ use migbench_reports::record::Round;
 use super::Tally;
 use super::policy::PagePolicy;
 use super::stop::{Decision, Stop};
-use crate::burden::{Stage, Toll};
-use crate::dirty::{DirtySet, DirtyTracker, TrackerError};
+use crate::dirty::{DirtyTracker, TrackerError};
+use crate::engine::planted_cost::{CostStage, Planter};
 use crate::sys::clock;
-use crate::vm::memory::{Ram, RamError};
+use crate::sys::ram::{Ram, RamError};
+use crate::vm::page_set::PageSet;
 use crate::vm::vcpu::VcpuError;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{LinkError, Sender};
@@ -63,7 +64,7 @@ pub struct Precopy<'a, P: ?Sized> {
     /// Who wants to know.
     pub observer: &'a mut dyn Observer,
     /// What stages are to cost beside their work: nothing, but in tests of the judge.
-    pub toll: Toll,
+    pub planter: Planter,
 }
 
 /// How the loop ended. The guest is paused.
@@ -92,7 +93,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
     /// See [`EngineError`]. The guest may be paused then; the caller resumes it.
     pub fn run(mut self) -> Result<Sent, EngineError> {
         let mut batch = PageBatch::new(PageBatch::PAGES);
-        let mut dirty = DirtySet::new(self.ram.pages());
+        let mut dirty = PageSet::new(self.ram.pages());
         let mut rounds = Vec::with_capacity(64);
         let mut total = Tally::default();
         dirty.fill();
@@ -127,7 +128,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
     /// See [`Self::run`].
     pub fn stop_and_copy(self) -> Result<Sent, EngineError> {
         let mut batch = PageBatch::new(PageBatch::PAGES);
-        let mut dirty = DirtySet::new(self.ram.pages());
+        let mut dirty = PageSet::new(self.ram.pages());
         let rounds = Vec::with_capacity(1);
         dirty.fill();
         self.switch_over(rounds, false, Tally::default(), 0, 0.0, &mut dirty, &mut batch)
@@ -143,7 +144,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         mut tally: Tally,
         round: u32,
         harvested_before: f64,
-        dirty: &mut DirtySet,
+        dirty: &mut PageSet,
         batch: &mut PageBatch,
     ) -> Result<Sent, EngineError> {
         self.observer.pausing();
@@ -161,10 +162,10 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
     }
 
     /// Adds newly dirty pages. Gives when it started and how long it took.
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(u64, f64), TrackerError> {
+    fn harvest(&mut self, dirty: &mut PageSet) -> Result<(u64, f64), TrackerError> {
         let start = clock::now();
         self.tracker.harvest(dirty)?;
-        self.toll.pay(Stage::Harvest, start, 1);
+        self.planter.spend(CostStage::Harvest, start, 1);
         Ok((start, clock::seconds(start, clock::now())))
     }
 
@@ -174,7 +175,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         &mut self,
         round: u32,
         harvest: (u64, f64),
-        dirty: &mut DirtySet,
+        dirty: &mut PageSet,
         batch: &mut PageBatch,
         paused: bool,
     ) -> Result<(Round, Tally), EngineError> {
@@ -192,7 +193,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             if lazy {
                 let asked = clock::now();
                 self.tracker.before_read(first, count)?;
-                self.toll.pay(Stage::Harvest, asked, 0);
+                self.planter.spend(CostStage::Harvest, asked, 0);
                 rearm += clock::now() - asked;
             }
             let staged = batch.stage(usize::try_from(count).unwrap_or(usize::MAX));
@@ -201,12 +202,12 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
             for page in first..first + count {
                 self.policy.settle(page, batch, &mut tally);
             }
-            self.toll.pay(Stage::Encode, read, count);
+            self.planter.spend(CostStage::Encode, read, count);
             let encoded = clock::now();
             encode += encoded - read;
             if batch.room() == 0 {
                 self.link.send_pages(batch)?;
-                self.toll.pay(Stage::Send, encoded, batch.pages());
+                self.planter.spend(CostStage::Send, encoded, batch.pages());
                 batch.clear();
                 let sent = clock::now();
                 send += sent - encoded;
@@ -218,7 +219,7 @@ impl<P: PagePolicy + ?Sized> Precopy<'_, P> {
         let last = clock::now();
         self.link.send_pages(batch)?;
         self.link.send(FrameKind::RoundEnd, &[&round.to_le_bytes()])?;
-        self.toll.pay(Stage::Send, last, batch.pages());
+        self.planter.spend(CostStage::Send, last, batch.pages());
         let end = clock::now();
         send += end - last;
         let sent = Round {

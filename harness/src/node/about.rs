@@ -27,7 +27,7 @@ impl About {
     /// This build.
     #[must_use]
     pub fn this() -> Self {
-        let tool = crate::runner::host::this_tool();
+        let tool = crate::host::provenance::this_tool();
         Self { program: PROGRAM.to_owned(), protocol: PROTOCOL, tool }
     }
 }
@@ -35,7 +35,8 @@ impl About {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::protocol::{Assignment, Message, Order, Role, SourceReport, Steady};
+    use crate::guest::steady::Steady;
+    use crate::node::protocol::{Assignment, Message, Order, Role, SourceReport};
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
@@ -53,7 +54,7 @@ mod tests {
             verify: true,
             start_jitter: 0.0,
             fault: "source:kill@connect".parse().ok(),
-            burden: "encode+10%".parse().ok(),
+            planted_cost: "encode+10%".parse().ok(),
             telemetry: 3,
         }
     }

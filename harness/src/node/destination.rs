@@ -10,15 +10,15 @@ use migbench_workloads::units::Seconds;
 use super::fault::{Action, Fault, Point};
 use super::intake::Intake;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
-use super::sampler::Sampler;
-use super::source::{backlog_max, backwards, chain, check_guest, expect, histograms};
-use super::usage::Meter;
-use super::{NodeError, link_timeout, proof, stalls};
-use crate::burden::{Stage, Toll};
+use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
+use crate::codec::Page;
+use crate::engine::planted_cost::{CostStage, Planter};
+use crate::guest::sampler::Sampler;
+use crate::guest::usage::Meter;
+use crate::guest::{stalls, telemetry};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
-use crate::vm::memory::Page;
 use crate::wire::address::Listener;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
@@ -40,11 +40,11 @@ pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), Proto
         phase: "prepare",
         report: DestinationReport::default(),
         ready: 0,
-        toll: Toll::new(assignment.burden),
+        planter: Planter::new(assignment.planted_cost),
     };
     if let Err(error) = destination.run() {
         destination.report.failure =
-            Some(Failure { phase: destination.phase.into(), message: chain(&error) });
+            Some(Failure { phase: destination.phase.into(), message: with_causes(&error) });
     }
     let report = Box::new(std::mem::take(&mut destination.report));
     control.send(&Message::Destination(report))
@@ -57,7 +57,7 @@ struct Destination<'a> {
     report: DestinationReport,
     /// [`clock::now`] when everything was here.
     ready: u64,
-    toll: Toll,
+    planter: Planter,
 }
 
 impl Destination<'_> {
@@ -87,7 +87,7 @@ impl Destination<'_> {
         self.report.decode = clock::seconds(0, intake.decode_nanoseconds());
         if let Err(error) = taken {
             // The source hears the reason if it still listens; it resumes the guest in any case.
-            let _ = link.send(FrameKind::Abort, &[chain(&error).as_bytes()]);
+            let _ = link.send(FrameKind::Abort, &[with_causes(&error).as_bytes()]);
             return Err(error);
         }
         let said = self.run_guest(&cell, &vm, &mut link, &meter)?;
@@ -99,8 +99,8 @@ impl Destination<'_> {
             link.send(FrameKind::Done, &[])?;
         }
         self.phase = "validate";
-        self.report.histograms = histograms(&vm, cell.settings.program.operations());
-        self.report.backlog_max = backlog_max(&vm);
+        self.report.histograms = telemetry::histograms(vm.telemetry(), cell.settings.program.operations());
+        self.report.backlog_max = telemetry::backlog_max(vm.telemetry());
         self.report.checked = Some(check_guest(&vm));
         if cell.timing {
             // The guest has stopped: nothing is half written.
@@ -180,17 +180,16 @@ impl Destination<'_> {
         link: &mut Link,
         meter: &Meter,
     ) -> Result<Result<(), LinkError>, NodeError> {
-        let telemetry = vm.telemetry();
-        let before: Vec<u64> =
-            (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).operations.load(Acquire)).collect();
-        let control = telemetry.control();
+        let memory = vm.telemetry();
+        let before: Vec<u64> = (0..memory.vcpus()).map(|n| memory.vcpu(n).operations.load(Acquire)).collect();
+        let control = memory.control();
         let epoch = control.epoch.load(Acquire) + 1;
         control.epoch.store(epoch, Release);
         control.phase.store(abi::PHASE_CATCHUP, Release);
-        self.toll.pay(Stage::Resume, self.ready, 1);
+        self.planter.spend(CostStage::Resume, self.ready, 1);
         vm.resume();
         let resumed = clock::now();
-        while !before.iter().enumerate().all(|(n, &done)| telemetry.vcpu(n).operations.load(Acquire) > done) {
+        while !before.iter().enumerate().all(|(n, &done)| memory.vcpu(n).operations.load(Acquire) > done) {
             vm.check()?;
             if clock::now() - resumed > SIGN_OF_LIFE {
                 return Err(NodeError::Content("the guest did nothing for 10 s after it was resumed".into()));
@@ -201,7 +200,8 @@ impl Destination<'_> {
         // A link that is gone by now changes nothing for the guest: it is here.
         let said = link.send(FrameKind::Running, &[]);
         let running = clock::now();
-        let sampler = Sampler::start(Arc::clone(vm.machine().telemetry()), cell.windows.after.0 + 1.0)?;
+        let sampler = Sampler::start(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
+            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
         self.report.entered = vm.vcpus().iter().filter_map(|v| v.entered()).max().unwrap_or(0);
         self.report.traffic = link.traffic().total();
         self.report.usage = meter.finish()?;
@@ -209,8 +209,8 @@ impl Destination<'_> {
         let end = running + nanoseconds(cell.windows.after) + MARGIN;
         while clock::now() < end {
             vm.check()?;
-            let caught_up = (0..telemetry.vcpus()).all(|n| {
-                let vcpu = telemetry.vcpu(n);
+            let caught_up = (0..memory.vcpus()).all(|n| {
+                let vcpu = memory.vcpu(n);
                 vcpu.epoch.load(Acquire) == epoch && vcpu.catching_up.load(Acquire) == 0
             });
             if caught_up && self.report.caught_up.is_none() {
@@ -221,11 +221,11 @@ impl Destination<'_> {
         self.report.end = clock::now();
         self.report.samples = sampler.finish();
         if cell.timing {
-            let vcpus = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n));
+            let vcpus = (0..memory.vcpus()).map(|n| memory.vcpu(n));
             self.report.gap_ticks = vcpus.map(|v| v.switchover_gap.load(Acquire)).max();
             self.report.clocks = stalls::clocks(vm);
         }
-        self.report.backwards = backwards(telemetry);
+        self.report.backwards = telemetry::backwards(memory);
         Ok(said)
     }
 }

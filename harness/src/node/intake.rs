@@ -2,10 +2,11 @@
 //! is applied before all its entries were found sound.
 
 use super::{NodeError, proof};
+use crate::codec::Page;
 use crate::codec::xbzrle;
-use crate::dirty::DirtySet;
 use crate::sys::clock;
-use crate::vm::memory::{Page, Ram};
+use crate::sys::ram::Ram;
+use crate::vm::page_set::PageSet;
 use crate::wire::frame::Frame;
 use crate::wire::pages::{PageRecord, PageRecords};
 
@@ -13,7 +14,7 @@ use crate::wire::pages::{PageRecord, PageRecords};
 #[derive(Debug)]
 pub struct Intake {
     /// Pages that may hold something else than zeros.
-    written: DirtySet,
+    written: PageSet,
     /// Hash of each page as it was decoded; empty unless asked for.
     hashes: Vec<u64>,
     /// Nanoseconds in decoding.
@@ -29,7 +30,7 @@ impl Intake {
         if hashed {
             hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
         }
-        Self { written: DirtySet::new(ram.pages()), hashes, decode: 0, page: Box::new([0; 4096]) }
+        Self { written: PageSet::new(ram.pages()), hashes, decode: 0, page: Box::new([0; 4096]) }
     }
 
     /// Hash of each page as it was decoded; empty unless asked for.

@@ -7,20 +7,19 @@ pub mod fault;
 pub mod intake;
 pub mod proof;
 pub mod protocol;
-pub mod sampler;
 pub mod source;
-pub mod stalls;
-pub mod usage;
 
 use std::os::fd::RawFd;
 use std::time::Duration;
 
 use migbench_scenarios::cell::Cell;
 
+use crate::guest;
 use crate::sys::thread;
-use crate::vm::VmError;
-use crate::wire::link::LinkError;
-use protocol::{Control, Order, ProtocolError, Role};
+use crate::vm::{Vm, VmError};
+use crate::wire::frame::FrameKind;
+use crate::wire::link::{Link, LinkError};
+use protocol::{Checked, Control, Order, ProtocolError, Role};
 
 /// Serves one migration on the control socket that the runner left open as `descriptor`.
 ///
@@ -51,6 +50,9 @@ pub enum NodeError {
     /// The guest.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The guest, by its telemetry.
+    #[error(transparent)]
+    Guest(#[from] crate::guest::GuestError),
     /// The connection.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -87,7 +89,7 @@ pub enum NodeError {
     Content(String),
     /// Host figures.
     #[error(transparent)]
-    Noise(#[from] crate::runner::noise::NoiseError),
+    Noise(#[from] crate::host::noise::NoiseError),
     /// Anything of the system.
     #[error("cannot {action}: {source}")]
     System {
@@ -101,8 +103,40 @@ pub enum NodeError {
     Protocol(#[from] ProtocolError),
 }
 
-impl From<crate::vm::memory::RamError> for NodeError {
-    fn from(error: crate::vm::memory::RamError) -> Self {
+/// An error with its causes, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// The next frame, which must be of `kind`.
+fn expect(link: &mut Link, kind: FrameKind, expected: &'static str) -> Result<Vec<u8>, NodeError> {
+    let frame = link.recv()?;
+    match frame.kind {
+        found if found == kind => Ok(frame.payload.to_vec()),
+        FrameKind::Abort => Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned())),
+        found => Err(NodeError::OutOfOrder { found, expected }),
+    }
+}
+
+/// Lets the guest check itself.
+fn check_guest(vm: &Vm) -> Checked {
+    match guest::validate(vm) {
+        Ok(()) => Checked { passed: true, message: None },
+        Err(error) => Checked { passed: false, message: Some(error.to_string()) },
+    }
+}
+
+impl From<crate::sys::ram::RamError> for NodeError {
+    fn from(error: crate::sys::ram::RamError) -> Self {
         Self::Vm(error.into())
     }
 }

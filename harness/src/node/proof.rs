@@ -4,7 +4,8 @@
 use migbench_workloads::units::PAGE_SIZE;
 
 use super::NodeError;
-use crate::vm::memory::{GRANULE, Page, Ram};
+use crate::codec::Page;
+use crate::sys::ram::{GRANULE, Ram};
 
 /// Bytes of a block's hash.
 pub const BLOCK_HASH: usize = 32;

@@ -12,7 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use crate::burden::Burden;
+use crate::engine::planted_cost::PlantedCost;
+use crate::guest::sampler::Samples;
+use crate::guest::stalls::{GuestClock, Ring};
+use crate::guest::steady::Steady;
+use crate::guest::usage::Usage;
 use crate::vm::events::Event;
 use crate::wire::address::LinkAddress;
 
@@ -54,7 +58,7 @@ pub struct Assignment {
     /// What is to go wrong, for tests.
     pub fault: Option<Fault>,
     /// What a stage is to cost beside its work, for tests.
-    pub burden: Option<Burden>,
+    pub planted_cost: Option<PlantedCost>,
     /// Descriptor of the telemetry memory.
     pub telemetry: RawFd,
 }
@@ -107,63 +111,6 @@ pub struct Checked {
     pub message: Option<String>,
 }
 
-/// CPU, memory and waiting of one node.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Seconds of CPU of all threads but vCPUs' and the sampler's, during the migration.
-    pub cpu: f64,
-    /// Seconds of CPU of the vCPU threads, during the migration.
-    pub cpu_vcpu: f64,
-    /// Seconds that the vCPU threads waited for a CPU.
-    pub vcpu_run_delay: f64,
-    /// Seconds that the other threads waited for a CPU.
-    pub engine_run_delay: f64,
-    /// Resident bytes without guest memory and telemetry.
-    pub memory: u64,
-    /// Seconds of CPU that the hypervisor under this host took away.
-    pub steal: Option<f64>,
-}
-
-/// Samples of the guest's progress.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Samples {
-    /// Time, and operations ended until then.
-    pub operations: Vec<(u64, u64)>,
-}
-
-/// A long operation as the guest keeps it: guest TSC and ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RawStall {
-    /// Of which vCPU.
-    pub vcpu: u32,
-    /// Guest TSC at its start.
-    pub start: u64,
-    /// Ticks that it took.
-    pub ticks: u64,
-    /// `abi::PHASE_*`.
-    pub phase: u32,
-    /// Its type.
-    pub operation: u32,
-}
-
-/// The rings of stalls, all vCPUs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ring {
-    /// Stalls counted so far, those before the migration too.
-    pub counted: u64,
-    /// Those that are kept.
-    pub kept: Vec<RawStall>,
-}
-
-/// A guest's TSC against the host's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestClock {
-    /// Host TSC less guest TSC.
-    pub lag: u64,
-    /// It may be this many ticks less.
-    pub error: u64,
-}
-
 /// What the source knows of stalls.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stalled {
@@ -179,23 +126,6 @@ pub struct Stalled {
     pub full_since: Option<u64>,
     /// The rings when the source was done.
     pub ring: Ring,
-}
-
-/// How the guest was before the migration.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Steady {
-    /// Whether throughput settled.
-    pub settled: bool,
-    /// The first steady window.
-    pub start: u64,
-    /// End of the second one.
-    pub end: u64,
-    /// Stalled seconds per second in the second one, where a threshold could be had.
-    pub stall: Option<f64>,
-    /// The threshold in ns: the p99.9 of service times in the first one.
-    pub stall_threshold: Option<f64>,
-    /// Page writes per second in both.
-    pub page_write_rate: f64,
 }
 
 /// Times and counts of the source's half.

@@ -1,10 +1,9 @@
 //! The source: boots the guest, waits until it is steady, migrates it, and keeps it if that fails before commit.
 
 mod handover;
-mod steady;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Release;
 
 use migbench_reports::record::{Cause, Round};
 use migbench_scenarios::cell::{Cell, Engine};
@@ -13,20 +12,21 @@ use migbench_workloads::units::Seconds;
 
 use super::fault::{Fault, Point};
 use super::protocol::{
-    Assignment, Checked, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport,
-    Stalled,
+    Assignment, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport, Stalled,
 };
-use super::sampler::Sampler;
-use super::usage::Meter;
-use super::{NodeError, proof, stalls};
-use crate::dirty::{DirtySet, DirtyTracker, tracker};
+use super::{NodeError, check_guest, proof, with_causes};
+use crate::dirty::{DirtyTracker, Logged, tracker};
 use crate::engine::precopy::Observer;
+use crate::guest::sampler::Sampler;
+use crate::guest::usage::Meter;
+use crate::guest::{stalls, steady, telemetry};
 use crate::sys::clock;
 use crate::sys::memory::Telemetry;
 use crate::sys::thread;
-use crate::vm::events::{self, Logged};
+use crate::vm::Vm;
+use crate::vm::events;
+use crate::vm::page_set::PageSet;
 use crate::vm::vcpu::Vcpu;
-use crate::vm::{Vm, telemetry};
 use crate::wire::address::LinkAddress;
 use crate::wire::sabotage::Saboteur;
 
@@ -79,7 +79,7 @@ impl Source<'_> {
     }
 
     fn fail(&mut self, error: &NodeError) {
-        self.report.failure = Some(Failure { phase: self.phase.into(), message: chain(error) });
+        self.report.failure = Some(Failure { phase: self.phase.into(), message: with_causes(error) });
     }
 
     fn run(&mut self) -> Result<(), NodeError> {
@@ -90,9 +90,10 @@ impl Source<'_> {
         }
         let vm = self.boot(&cell)?;
         self.phase = "warmup";
-        let sampler = Sampler::start(Arc::clone(vm.machine().telemetry()), sampled_for(&cell))?;
+        let sampler = Sampler::start(Arc::clone(vm.telemetry()), sampled_for(&cell))
+            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
         self.report.steady = Some(steady::reach(&vm, &cell)?);
-        self.report.huge_page_share = vm.ram().huge_page_share().map_err(|source| NodeError::System {
+        self.report.huge_page_share = vm.huge_page_share().map_err(|source| NodeError::System {
             action: "see how much of guest memory is in huge pages",
             source,
         })?;
@@ -131,12 +132,12 @@ impl Source<'_> {
     /// The pause that began at `start`, by [`clock::tsc`], is over.
     fn end_switchover(&mut self, vm: &Vm) {
         if let Some(start) = self.paused_from.take() {
-            vm.machine().events().enter(Cause::Switchover, start, None);
+            vm.events().enter(Cause::Switchover, start, None);
         }
     }
 
     fn finish_stalls(&mut self, vm: &Vm) {
-        let log = vm.machine().events();
+        let log = vm.events();
         if let Some(stalled) = &mut self.report.stalled {
             stalled.ring = stalls::ring(vm.telemetry());
             stalled.full_since = log.full_since();
@@ -154,7 +155,7 @@ impl Source<'_> {
         let vm = Vm::boot(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
         self.report.tsc_khz = vm.tsc_khz();
         if cell.timing {
-            vm.machine().events().make_room(events::ROOM);
+            vm.events().make_room(events::ROOM);
         }
         Ok(vm)
     }
@@ -175,7 +176,7 @@ impl Source<'_> {
         self.phase = "precopy";
         let meter = Meter::start(vm, Some(sampler.thread()))?;
         let control = vm.telemetry().control();
-        reset_backlog(vm);
+        telemetry::reset_backlog(vm.telemetry());
         self.begin_stalls(vm);
         control.phase.store(abi::PHASE_PRECOPY, Release);
         let before = snapshot(vm);
@@ -183,7 +184,7 @@ impl Source<'_> {
         let length = Seconds(self.cell().windows.control.0).duration();
         if self.cell().engine == Engine::TrackOnly {
             let mut tracker = tracker(self.cell(), vm)?;
-            let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.machine().events() };
+            let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.events() };
             let tracked = self.track(vm, &mut tracker, start, length);
             tracker.disarm()?;
             tracked?;
@@ -210,7 +211,7 @@ impl Source<'_> {
     ) -> Result<(), NodeError> {
         /// Seconds between harvests: about a round of the shipped suites.
         const PACE: f64 = 0.1;
-        let mut dirty = DirtySet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages());
         tracker.arm()?;
         self.report.armed = Some(clock::now());
         // As round 0 of a migration does: a tracker that re-arms lazily is not armed in full before.
@@ -255,7 +256,7 @@ impl Source<'_> {
         };
         let meter = Meter::start(vm, Some(sampler.thread()))?;
         let mut tracker = tracker(self.cell(), vm)?;
-        let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.machine().events() };
+        let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.events() };
         let outcome = self.migrate_with(vm, &mut tracker, &meter, address);
         if !self.report.handed_over {
             vm.telemetry().control().phase.store(abi::PHASE_AFTER, Release);
@@ -284,9 +285,10 @@ impl Source<'_> {
         if failed && !self.report.guest_runs {
             return;
         }
-        self.report.backlog_max = Some(backlog_max(vm));
-        self.report.histograms = histograms(vm, self.cell().settings.program.operations());
-        self.report.backwards = backwards(vm.telemetry());
+        self.report.backlog_max = Some(telemetry::backlog_max(vm.telemetry()));
+        self.report.histograms =
+            telemetry::histograms(vm.telemetry(), self.cell().settings.program.operations());
+        self.report.backwards = telemetry::backwards(vm.telemetry());
         self.report.checked = Some(check_guest(vm));
     }
 
@@ -310,17 +312,6 @@ impl Source<'_> {
     }
 }
 
-pub(super) use handover::expect;
-pub(super) use steady::histograms;
-
-/// Lets the guest check itself.
-pub(super) fn check_guest(vm: &Vm) -> Checked {
-    match vm.validate() {
-        Ok(()) => Checked { passed: true, message: None },
-        Err(error) => Checked { passed: false, message: Some(error.to_string()) },
-    }
-}
-
 /// Counters of now, and stalls of the pre-copy phase.
 fn snapshot(vm: &Vm) -> Progress {
     let telemetry = vm.telemetry();
@@ -332,37 +323,8 @@ fn snapshot(vm: &Vm) -> Progress {
     }
 }
 
-pub(super) fn reset_backlog(vm: &Vm) {
-    for n in 0..vm.telemetry().vcpus() {
-        vm.telemetry().vcpu(n).backlog_max.store(0, Relaxed);
-    }
-}
-
-pub(super) fn backlog_max(vm: &Vm) -> u64 {
-    (0..vm.telemetry().vcpus()).map(|n| vm.telemetry().vcpu(n).backlog_max.load(Acquire)).sum()
-}
-
-/// Times that a vCPU's clock went backwards.
-pub(super) fn backwards(telemetry: &Telemetry) -> u32 {
-    (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).backwards.load(Acquire)).sum()
-}
-
 /// Seconds that samples may be needed for: the windows and the longest migration.
 pub(super) fn sampled_for(cell: &Cell) -> f64 {
     let windows = cell.windows;
     2.0 * windows.steady.0 + windows.after.0 + windows.control.0 + windows.warmup_max.0 + cell.stop.max_time.0
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -6,7 +6,7 @@ use migbench_scenarios::cell::{Backing, Cache, Cell};
 use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
-use crate::vm::huge::{self, HUGE_PAGE, Pool};
+use crate::host::huge::{self, HUGE_PAGE, Pool};
 
 /// What two nodes take beside guests and shadow: themselves, telemetry, bitmaps.
 const NODES: u64 = 64 << 20;

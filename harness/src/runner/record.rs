@@ -11,8 +11,8 @@ use migbench_workloads::settings::{Load, Pace};
 
 use super::run::{NodeOutcome, RunOutcome, RunSpec};
 use super::{analysis, stalls};
+use crate::guest::sampler::INTERVAL;
 use crate::node::protocol::{Checked, DestinationReport, Failure, Sending, SourceReport};
-use crate::node::sampler::INTERVAL;
 use crate::sys::clock::seconds;
 
 /// A guest clock that moved by more than this against the host's hid or made up time.
@@ -81,7 +81,7 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         verified: source.and_then(|s| s.verified),
         guest_checked: checked.map(|c| c.passed),
         flags: flags(spec, source, destination, &metrics, cores),
-        planted: spec.burden.map(|burden| burden.to_string()),
+        planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
         started: place.started,
         seed: spec.seed,
         cell: spec.cell.clone(),
@@ -135,7 +135,7 @@ fn flags(
     let conditions = [
         ("not_steady", steady.is_some_and(|s| !s.settled)),
         ("oversubscribed", cores.is_some_and(|cores| spec.cell.vcpus > cores.saturating_sub(1))),
-        ("cost_planted", spec.burden.is_some()),
+        ("cost_planted", spec.planted_cost.is_some()),
         ("fault_injected", spec.fault.is_some() || spec.guest_flags != 0),
         ("tsc_jumped", jumped(metrics)),
         ("overloaded", overloaded(spec, metrics)),
@@ -352,7 +352,7 @@ fn measure(
         let backlog = destination.map(|d| d.backlog_max).or(source.backlog_max);
         set(m, K::BacklogMax, backlog.map(|b| b as f64))?;
     }
-    let both = |f: fn(&crate::node::protocol::Usage) -> f64| {
+    let both = |f: fn(&crate::guest::usage::Usage) -> f64| {
         f(&source.usage) + destination.map_or(0.0, |d| f(&d.usage))
     };
     set(m, K::CpuSource, Some(source.usage.cpu))?;
@@ -469,7 +469,7 @@ fn measure_switchover(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::protocol::GuestClock;
+    use crate::guest::stalls::GuestClock;
 
     fn spec() -> RunSpec {
         let suite = migbench_scenarios::Suite::find("quick").unwrap();
@@ -480,7 +480,7 @@ mod tests {
             start_jitter: 0.0,
             verify: false,
             fault: None,
-            burden: None,
+            planted_cost: None,
             guest_flags: 0,
             binary: std::path::PathBuf::new(),
         }
@@ -489,7 +489,7 @@ mod tests {
     /// A migration of 10 ms of downtime in which all went well, of a guest whose clock was `before` and is `after`.
     fn halves(before: GuestClock, after: GuestClock) -> (SourceReport, DestinationReport) {
         let source = SourceReport {
-            steady: Some(crate::node::protocol::Steady { settled: true, ..Default::default() }),
+            steady: Some(crate::guest::steady::Steady { settled: true, ..Default::default() }),
             sending: Some(Sending {
                 start: 1,
                 pause_ordered: 2_000_000,

@@ -13,7 +13,7 @@ use migbench_reports::record::Round;
 use migbench_scenarios::cell::Cell;
 
 use super::interrupt;
-use crate::burden::Burden;
+use crate::engine::planted_cost::PlantedCost;
 use crate::node::fault::Fault;
 use crate::node::protocol::{
     Assignment, Control, DestinationReport, Message, Order, ProtocolError, Role, SourceReport,
@@ -35,7 +35,7 @@ pub struct RunSpec {
     /// A planted fault, for tests.
     pub fault: Option<Fault>,
     /// A planted cost, for tests.
-    pub burden: Option<Burden>,
+    pub planted_cost: Option<PlantedCost>,
     /// `abi::FLAG_*` for the guest, for tests.
     pub guest_flags: u32,
     /// The binary that serves as node.
@@ -178,7 +178,7 @@ impl Process {
             verify: spec.verify,
             start_jitter: spec.start_jitter,
             fault: spec.fault,
-            burden: spec.burden,
+            planted_cost: spec.planted_cost,
             telemetry,
         })))?;
         let (reader, writer) = control.split();

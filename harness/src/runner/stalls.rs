@@ -8,7 +8,8 @@ use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::{Cause, Stall, Stalls};
 use migbench_workloads::abi;
 
-use crate::node::protocol::{DestinationReport, GuestClock, RawStall, SourceReport, Stalled};
+use crate::guest::stalls::{GuestClock, RawStall};
+use crate::node::protocol::{DestinationReport, SourceReport, Stalled};
 use crate::vm::events::Event;
 
 /// Stalls that a record keeps.
@@ -140,7 +141,9 @@ pub fn measure(stalls: &Stalls, lasted: f64, m: &mut Metrics) -> Result<(), Metr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::protocol::{Ring, Sending, Steady};
+    use crate::guest::stalls::Ring;
+    use crate::guest::steady::Steady;
+    use crate::node::protocol::Sending;
 
     const CLOCK: GuestClock = GuestClock { lag: 1_000_000, error: 10 };
 

@@ -16,17 +16,17 @@ use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
-use super::canary::Speeds;
-use super::host::this_tool;
-use super::lock::LockError;
 use super::record::{self, Place};
 use super::run::{Moment, RunError, RunSpec};
-use super::settle::Throttling;
 use super::testbed::Testbed;
-use crate::burden::Planted;
+use crate::engine::planted_cost::Planted;
+use crate::host::canary::Speeds;
+use crate::host::disturbance::Throttling;
+use crate::host::lock::LockError;
+use crate::host::provenance::this_tool;
 use crate::node::fault::Fault;
 
-/// Why a suite could not be worked off.
+/// Why a suite could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum SuiteRunError {
     /// The run directory cannot be had.
@@ -111,7 +111,7 @@ impl SuiteRunError {
     }
 }
 
-/// What is worked off.
+/// What is run.
 #[derive(Debug)]
 pub struct Job {
     /// The plan, whole.
@@ -317,7 +317,7 @@ pub fn work(
             start_jitter: planned.start_jitter.0,
             verify: planned.kind == plan::Kind::Verification && cell.cell.engine.migrates(),
             fault: job.fault,
-            burden: Planted::on(job.planted, &cell.cell),
+            planted_cost: Planted::on(job.planted, &cell.cell),
             guest_flags: 0,
             binary: builds.program(&cell.cell)?,
         };

@@ -9,12 +9,13 @@ use migbench_reports::record::Backend;
 use migbench_scenarios::cell::Cell;
 
 use super::admission::{Refusal, admit};
-use super::canary::{Canary, Speeds};
-use super::host::this_host;
-use super::lock::{HostLock, LockError};
 use super::run::{Moment, RunError, RunOutcome, RunSpec, in_processes};
-use super::settle::{self, Throttling};
-use super::{noise, suite};
+use super::suite;
+use crate::host::canary::{Canary, Speeds};
+use crate::host::disturbance::{self, Throttling};
+use crate::host::lock::{HostLock, LockError};
+use crate::host::noise;
+use crate::host::provenance::this_host;
 
 /// What the runner asks of the place where runs happen, in the order in which it asks.
 pub trait Testbed {
@@ -95,7 +96,7 @@ impl Testbed for Kvm {
     }
 
     fn disturbances(&self, host: &Host) -> Vec<String> {
-        settle::disturbances(Path::new("/"), host, stolen_share(host.logical_cores))
+        disturbance::disturbances(Path::new("/"), host, stolen_share(host.logical_cores))
     }
 
     fn speeds(&mut self, _block: u32) -> Option<Speeds> {

@@ -9,8 +9,7 @@ use migbench_workloads::units::PAGE_SIZE;
 
 use super::kvm::{self, Logging};
 use super::memory::Telemetry;
-use crate::vm::events::EventLog;
-use crate::vm::memory::{HOLE_START, Ram};
+use super::ram::{HOLE_START, Ram};
 
 /// Where the guest has its telemetry: in the hole of RAM.
 pub const TELEMETRY_ADDRESS: u64 = HOLE_START;
@@ -24,11 +23,10 @@ pub struct Machine {
     ram: Arc<Ram>,
     telemetry: Arc<Telemetry>,
     logging: Logging,
-    events: Arc<EventLog>,
 }
 
 impl Machine {
-    /// A machine without vCPUs. How it logs written pages is settled here, because KVM takes that only before the
+    /// A machine without vCPUs. How it logs written pages is fixed here, because KVM takes that only before the
     /// first vCPU; logging itself is off.
     ///
     /// # Errors
@@ -37,7 +35,7 @@ impl Machine {
         let vm = kvm.create_vm()?;
         kvm::check_xsave_size(&vm)?;
         logging.enable(&vm)?;
-        let machine = Self { vm, kvm, ram, telemetry, logging, events: Arc::default() };
+        let machine = Self { vm, kvm, ram, telemetry, logging };
         machine.set_logging(false)?;
         machine.set_slot(kvm_userspace_memory_region {
             slot: TELEMETRY_SLOT,
@@ -76,12 +74,6 @@ impl Machine {
     #[must_use]
     pub const fn logging(&self) -> Logging {
         self.logging
-    }
-
-    /// What the host did to the guest; off at first.
-    #[must_use]
-    pub const fn events(&self) -> &Arc<EventLog> {
-        &self.events
     }
 
     /// The machine's descriptor.

@@ -7,6 +7,7 @@ pub mod kvm;
 pub mod machine;
 pub mod memory;
 pub mod pagemap;
+pub mod ram;
 pub mod ring;
 pub mod thread;
 pub mod uffd;

@@ -7,7 +7,7 @@ use migbench_workloads::abi::{self, Params};
 use migbench_workloads::units::{Gpa, PAGE_SIZE};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::memory::{Ram, RamError};
+use crate::sys::ram::{Ram, RamError};
 
 const START_INFO: u64 = 0x1000;
 const MODULE: u64 = 0x1100;

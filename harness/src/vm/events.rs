@@ -11,14 +11,10 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use migbench_reports::record::Cause;
 use serde::{Deserialize, Serialize};
 
-use crate::dirty::{DirtySet, DirtyTracker, TrackerError};
 use crate::sys::clock;
 
 /// Entries that a migration has room for: 3 MiB, or some seconds of a guest that faults all the time.
 pub const ROOM: usize = 1 << 17;
-/// Ticks under which re-arming before a read is left out: most calls find nothing to do, and no operation is made a
-/// stall by less.
-const WORTH_TELLING: u64 = 2_000;
 
 /// An entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,54 +114,6 @@ impl Slot {
     }
 }
 
-/// A tracker whose work is entered in a log.
-pub struct Logged<'a> {
-    /// Who works.
-    pub tracker: &'a mut dyn DirtyTracker,
-    /// Where it is entered.
-    pub log: &'a EventLog,
-}
-
-impl Logged<'_> {
-    fn enter(
-        &mut self,
-        cause: Cause,
-        work: impl FnOnce(&mut dyn DirtyTracker) -> Result<(), TrackerError>,
-    ) -> Result<(), TrackerError> {
-        let start = clock::tsc();
-        let done = work(self.tracker);
-        self.log.enter(cause, start, None);
-        done
-    }
-}
-
-impl DirtyTracker for Logged<'_> {
-    fn arm(&mut self) -> Result<(), TrackerError> {
-        self.enter(Cause::Arm, |tracker| tracker.arm())
-    }
-
-    fn harvest(&mut self, dirty: &mut DirtySet) -> Result<(), TrackerError> {
-        self.enter(Cause::Harvest, |tracker| tracker.harvest(dirty))
-    }
-
-    fn re_arms_lazily(&self) -> bool {
-        self.tracker.re_arms_lazily()
-    }
-
-    fn before_read(&mut self, first: u64, count: u64) -> Result<(), TrackerError> {
-        let start = clock::tsc();
-        let done = self.tracker.before_read(first, count);
-        if clock::tsc() - start > WORTH_TELLING {
-            self.log.enter(Cause::Clear, start, None);
-        }
-        done
-    }
-
-    fn disarm(&mut self) -> Result<(), TrackerError> {
-        self.enter(Cause::Disarm, |tracker| tracker.disarm())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,41 +155,5 @@ mod tests {
         told.sort_unstable();
         told.dedup();
         assert_eq!((told.len(), log.full_since()), (4000, None));
-    }
-
-    struct Busy(std::time::Duration);
-
-    impl DirtyTracker for Busy {
-        fn arm(&mut self) -> Result<(), TrackerError> {
-            Ok(())
-        }
-        fn harvest(&mut self, _: &mut DirtySet) -> Result<(), TrackerError> {
-            Ok(())
-        }
-        fn re_arms_lazily(&self) -> bool {
-            true
-        }
-        fn before_read(&mut self, _: u64, _: u64) -> Result<(), TrackerError> {
-            std::thread::sleep(self.0);
-            Ok(())
-        }
-        fn disarm(&mut self) -> Result<(), TrackerError> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_a_tracker_does_is_entered_by_name() {
-        let log = EventLog::default();
-        log.make_room(16);
-        let mut busy = Busy(std::time::Duration::from_millis(1));
-        let mut logged = Logged { tracker: &mut busy, log: &log };
-        logged.arm().unwrap();
-        logged.harvest(&mut DirtySet::new(64)).unwrap();
-        assert!(logged.re_arms_lazily());
-        logged.before_read(0, 1).unwrap();
-        logged.disarm().unwrap();
-        let causes: Vec<_> = log.entries(&[]).iter().map(|e| e.cause).collect();
-        assert_eq!(causes, [Cause::Arm, Cause::Harvest, Cause::Clear, Cause::Disarm]);
     }
 }

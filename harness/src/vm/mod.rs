@@ -2,10 +2,9 @@
 
 pub mod boot;
 pub mod events;
-pub mod huge;
-pub mod memory;
+pub mod page_set;
+pub mod rings;
 pub mod state;
-pub mod telemetry;
 pub mod vcpu;
 
 use std::io;
@@ -16,20 +15,22 @@ use std::time::{Duration, Instant};
 
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::VcpuFd;
-use migbench_scenarios::cell::Cell;
+use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine as MachineParams;
 
-use crate::dirty::{self, Rings};
-use crate::doctor::{KvmOpenError, open_kvm};
+use crate::host::huge;
+use crate::host::kvm::{KvmOpenError, open_kvm};
 use crate::sys;
 use crate::sys::kvm::Logging;
 use crate::sys::machine::{Machine, TELEMETRY_ADDRESS};
 use crate::sys::memory::Telemetry;
+use crate::sys::ram::{Ram, RamError};
 use crate::sys::thread;
 use boot::BootError;
-use memory::{Ram, RamError};
+use events::EventLog;
+use rings::Rings;
 use state::{StateError, VcpuState};
 use vcpu::{Vcpu, VcpuError};
 
@@ -62,9 +63,6 @@ pub enum VmError {
     /// The guest's program did not get to where it should.
     #[error("the guest was not {0} within {1} s")]
     Late(&'static str, u64),
-    /// The guest checked itself and found this.
-    #[error("{0}")]
-    Invalid(String),
 }
 
 fn to(action: &'static str) -> impl Fn(io::Error) -> VmError {
@@ -76,13 +74,14 @@ fn to(action: &'static str) -> impl Fn(io::Error) -> VmError {
 pub struct Vm {
     vcpus: Vec<Vcpu>,
     machine: Arc<Machine>,
+    events: Arc<EventLog>,
     rings: Option<Arc<Rings>>,
     tsc_khz: u32,
     tsc_offsets: Vec<Option<u64>>,
 }
 
 /// Longest wait for the guest's program, besides what filling its memory takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Vm {
     /// Memory, machine and paused vCPU threads, nothing loaded: what a destination is. It tracks nothing, whatever
@@ -99,7 +98,7 @@ impl Vm {
     /// # Errors
     /// See [`VmError`]; a fault of the guest comes with its own words.
     pub fn boot(cell: &Cell, seed: u64, flags: u32, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
-        let logging = dirty::logging(cell.tracker, &cell.tracker_settings);
+        let logging = logging(cell.tracker, &cell.tracker_settings);
         let vm = Self::assemble(cell, telemetry, logging, |ram, tsc_khz, vcpus| {
             let machine = MachineParams {
                 vcpus: cell.vcpus,
@@ -156,9 +155,10 @@ impl Vm {
         let Some(first) = fds.first() else {
             return Err(to("create a guest without vCPUs")(io::Error::from(io::ErrorKind::InvalidInput)));
         };
+        let events = Arc::<EventLog>::default();
         let rings = match logging {
             Logging::Ring { entries, .. } => {
-                let rings = Rings::new(Arc::clone(&machine), &fds, entries);
+                let rings = Rings::new(Arc::clone(&machine), Arc::clone(&events), &fds, entries);
                 Some(Arc::new(rings.map_err(to("map the dirty rings"))?))
             }
             Logging::Bitmap | Logging::Manual { .. } => None,
@@ -175,7 +175,7 @@ impl Vm {
             let vcpu = Vcpu::start(&machine, index, fd, state, pin, rings.clone());
             vcpus.push(vcpu.map_err(to("start a vCPU thread"))?);
         }
-        Ok(Self { vcpus, machine, rings, tsc_khz, tsc_offsets })
+        Ok(Self { vcpus, machine, events, rings, tsc_khz, tsc_offsets })
     }
 
     /// RAM.
@@ -190,6 +190,22 @@ impl Vm {
         &self.machine
     }
 
+    /// What the host did to it; off at first.
+    #[must_use]
+    pub const fn events(&self) -> &Arc<EventLog> {
+        &self.events
+    }
+
+    /// The share of what is resident of its memory that is in 2 MiB pages now; `None` for backings that are not meant to
+    /// be. Walks the page tables of this process: nothing for the paused window.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn huge_page_share(&self) -> io::Result<Option<f64>> {
+        let ram = self.ram();
+        if ram.backing().is_huge() { huge::share(&ram.host_ranges()) } else { Ok(None) }
+    }
+
     /// The dirty rings of its vCPUs, where it logs to rings.
     #[must_use]
     pub const fn rings(&self) -> Option<&Arc<Rings>> {
@@ -198,7 +214,7 @@ impl Vm {
 
     /// Telemetry.
     #[must_use]
-    pub fn telemetry(&self) -> &Telemetry {
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
         self.machine.telemetry()
     }
 
@@ -256,36 +272,48 @@ impl Vm {
         vcpus: usize,
         reached: impl Fn(u32) -> bool,
     ) -> Result<(), VmError> {
-        let start = Instant::now();
-        loop {
-            self.check()?;
-            if (0..vcpus).all(|n| reached(self.telemetry().vcpu(n).state.load(Ordering::Acquire))) {
-                return Ok(());
-            }
-            if start.elapsed() > patience {
-                return Err(VmError::Late(what, patience.as_secs()));
-            }
-            std::thread::sleep(Duration::from_micros(500));
+        let telemetry = self.telemetry();
+        if wait_state(telemetry, vcpus, patience, || self.check(), reached)? {
+            Ok(())
+        } else {
+            Err(VmError::Late(what, patience.as_secs()))
         }
     }
+}
 
-    /// Stops the guest's program between two operations and has it check all its pages.
-    ///
-    /// # Errors
-    /// [`VmError::Invalid`] names the first page that is wrong.
-    pub fn validate(&self) -> Result<(), VmError> {
-        let patience = PATIENCE + Duration::from_secs(self.ram().pages() >> 15);
-        let command = &self.telemetry().control().command;
-        command.store(abi::COMMAND_STOP, Ordering::Release);
-        self.wait_state("stopped", patience, self.vcpus.len(), |s| s >= abi::STATE_STOPPED)?;
-        command.store(abi::COMMAND_VALIDATE, Ordering::Release);
-        self.wait_state("validated", patience, self.vcpus.len(), |s| s >= abi::STATE_VALID)?;
-        for n in 0..self.vcpus.len() {
-            let vcpu = self.telemetry().vcpu(n);
-            if vcpu.state.load(Ordering::Acquire) != abi::STATE_VALID {
-                return Err(VmError::Invalid(telemetry::describe_invalid(n, vcpu)));
-            }
+/// Waits until the state of each of the first `vcpus` vCPUs is `reached`, as telemetry shows it. `false` when that took
+/// longer than `patience`.
+///
+/// # Errors
+/// What `check` finds meanwhile.
+pub(crate) fn wait_state<E>(
+    telemetry: &Telemetry,
+    vcpus: usize,
+    patience: Duration,
+    check: impl Fn() -> Result<(), E>,
+    reached: impl Fn(u32) -> bool,
+) -> Result<bool, E> {
+    let start = Instant::now();
+    loop {
+        // Looked at before the clock: a process that was stopped for long must not take its own delay for the guest's.
+        let late = start.elapsed() > patience;
+        check()?;
+        if (0..vcpus).all(|n| reached(telemetry.vcpu(n).state.load(Ordering::Acquire))) {
+            return Ok(true);
         }
-        Ok(())
+        if late {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// How KVM must log for a tracker; a machine is made with it.
+#[must_use]
+pub const fn logging(tracker: Tracker, settings: &TrackerSettings) -> Logging {
+    match tracker {
+        Tracker::KvmManual => Logging::Manual { initially_set: settings.initially_set },
+        Tracker::KvmRing => Logging::Ring { entries: settings.ring_entries, acquire: settings.ring_acquire },
+        Tracker::KvmBitmap | Tracker::UffdWp | Tracker::UffdAsync => Logging::Bitmap,
     }
 }

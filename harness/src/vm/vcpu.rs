@@ -13,8 +13,8 @@ use kvm_bindings::KVM_EXIT_DIRTY_RING_FULL;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use migbench_workloads::abi;
 
+use super::rings::Rings;
 use super::state::{StateError, VcpuState};
-use crate::dirty::Rings;
 use crate::sys::clock;
 use crate::sys::kvm::ImmediateExit;
 use crate::sys::machine::Machine;
@@ -68,7 +68,7 @@ pub enum VcpuError {
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Inner {
     order: Order,
     /// Whether the thread is out of `KVM_RUN` and `state` is what the vCPU holds.
     paused: bool,
@@ -85,7 +85,7 @@ struct Seat {
 #[derive(Debug)]
 struct Shared {
     vcpu: usize,
-    seat: Mutex<Seat>,
+    inner: Mutex<Inner>,
     changed: Condvar,
     immediate_exit: ImmediateExit,
     /// [`clock::now`] right before the first `KVM_RUN` after a resume.
@@ -96,9 +96,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn seat(&self) -> MutexGuard<'_, Seat> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic of a vCPU thread leaves plain data behind.
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,7 +125,7 @@ impl Vcpu {
         cpu: Option<u32>,
         rings: Option<Arc<Rings>>,
     ) -> std::io::Result<Self> {
-        let seat = Seat {
+        let inner = Inner {
             order: Order::Pause,
             paused: true,
             error: None,
@@ -137,7 +137,7 @@ impl Vcpu {
         };
         let shared = Arc::new(Shared {
             vcpu: index,
-            seat: Mutex::new(seat),
+            inner: Mutex::new(inner),
             changed: Condvar::new(),
             immediate_exit: ImmediateExit::new(machine.kvm(), &fd)?,
             entered: AtomicU64::new(0),
@@ -147,7 +147,7 @@ impl Vcpu {
         let (of_thread, machine) = (Arc::clone(&shared), Arc::clone(machine));
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(move || {
-            of_thread.seat().kick = Some(Kick::current());
+            of_thread.lock().kick = Some(Kick::current());
             of_thread.thread.store(thread::id(), Ordering::Release);
             let pinned = cpu.map_or(Ok(()), |cpu| thread::pin(&[cpu]));
             let fine = pinned.is_ok();
@@ -161,27 +161,27 @@ impl Vcpu {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Lets it run. `restore` has it load its seat's state first.
+    /// Lets it run. `restore` has it load the saved state first.
     pub fn resume(&self) {
-        let mut seat = self.shared.seat();
-        if seat.error.is_none() {
-            seat.order = Order::Run;
-            seat.paused = false;
+        let mut inner = self.shared.lock();
+        if inner.error.is_none() {
+            inner.order = Order::Run;
+            inner.paused = false;
             self.shared.entered.store(0, Ordering::Release);
             self.shared.immediate_exit.set(false);
         }
-        drop(seat);
+        drop(inner);
         self.shared.changed.notify_all();
     }
 
     /// Asks it to pause; [`Self::wait_paused`] waits for it.
     pub fn order_pause(&self) {
-        let mut seat = self.shared.seat();
-        seat.order = Order::Pause;
+        let mut inner = self.shared.lock();
+        inner.order = Order::Pause;
         self.shared.immediate_exit.set(true);
-        let kick = seat.kick;
-        // The thread takes the seat at once; it must not find it taken.
-        drop(seat);
+        let kick = inner.kick;
+        // The thread takes the lock at once; it must not find it taken.
+        drop(inner);
         if let Some(kick) = kick {
             kick.kick();
         }
@@ -193,31 +193,31 @@ impl Vcpu {
     /// See [`VcpuError`].
     pub fn wait_paused(&self) -> Result<(), VcpuError> {
         let start = Instant::now();
-        let mut seat = self.shared.seat();
+        let mut inner = self.shared.lock();
         loop {
-            if let Some(error) = &seat.error {
+            if let Some(error) = &inner.error {
                 return Err(error.clone());
             }
-            if seat.paused {
+            if inner.paused {
                 return Ok(());
             }
             let left = PATIENCE.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Err(VcpuError::Stuck { vcpu: self.shared.vcpu, seconds: PATIENCE.as_secs() });
             }
-            seat = self.shared.changed.wait_timeout(seat, left).unwrap_or_else(PoisonError::into_inner).0;
+            inner = self.shared.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// The error that ended it, if one did.
     #[must_use]
     pub fn error(&self) -> Option<VcpuError> {
-        self.shared.seat().error.clone()
+        self.shared.lock().error.clone()
     }
 
     /// Works on the saved state of a paused vCPU.
     pub fn with_state<T>(&self, work: impl FnOnce(&VcpuState) -> T) -> T {
-        work(&self.shared.seat().state)
+        work(&self.shared.lock().state)
     }
 
     /// Has a paused vCPU take over `bytes`, a state of the other side, and waits until KVM has it all. Its clock is
@@ -227,18 +227,18 @@ impl Vcpu {
     /// See [`StateError`] and [`VcpuError`].
     pub fn restore(&self, bytes: &[u8], compare: bool, back: u64) -> Result<(), VcpuError> {
         let vcpu = self.shared.vcpu;
-        let mut seat = self.shared.seat();
-        seat.state.load(bytes).map_err(|e| VcpuError::State { vcpu, text: e.to_string() })?;
-        seat.state.set_clock_back(back);
-        seat.restore = true;
-        seat.compare = compare;
-        drop(seat);
+        let mut inner = self.shared.lock();
+        inner.state.load(bytes).map_err(|e| VcpuError::State { vcpu, text: e.to_string() })?;
+        inner.state.set_clock_back(back);
+        inner.restore = true;
+        inner.compare = compare;
+        drop(inner);
         self.shared.changed.notify_all();
-        let mut seat = self.shared.seat();
-        while seat.restore && seat.error.is_none() {
-            seat = self.shared.changed.wait(seat).unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.shared.lock();
+        while inner.restore && inner.error.is_none() {
+            inner = self.shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        seat.error.clone().map_or(Ok(()), Err)
+        inner.error.clone().map_or(Ok(()), Err)
     }
 
     /// [`clock::now`] at the first entry into `KVM_RUN` since the last resume, once there was one.
@@ -256,13 +256,13 @@ impl Vcpu {
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
-        let mut seat = self.shared.seat();
-        seat.order = Order::Quit;
+        let mut inner = self.shared.lock();
+        inner.order = Order::Quit;
         self.shared.immediate_exit.set(true);
-        if let Some(kick) = seat.kick {
+        if let Some(kick) = inner.kick {
             kick.kick();
         }
-        drop(seat);
+        drop(inner);
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -275,45 +275,45 @@ fn run_thread(shared: &Shared, mut fd: VcpuFd) {
         let entered = clock::now();
         shared.entered.store(entered, Ordering::Release);
         if let Err(error) = run_until_order(shared, &mut fd) {
-            let mut seat = shared.seat();
-            seat.error = Some(error);
-            drop(seat);
+            let mut inner = shared.lock();
+            inner.error = Some(error);
+            drop(inner);
             shared.changed.notify_all();
             return;
         }
     }
 }
 
-/// Waits in the seat; does what is asked of a paused vCPU. `false` ends the thread.
+/// Waits for orders; does what is asked of a paused vCPU. `false` ends the thread.
 fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
-    let mut seat = shared.seat();
+    let mut inner = shared.lock();
     loop {
-        if seat.restore {
-            let outcome = restore(&seat, fd);
-            seat.restore = false;
+        if inner.restore {
+            let outcome = restore(&inner, fd);
+            inner.restore = false;
             if let Err(error) = outcome {
-                seat.error = Some(VcpuError::State { vcpu: shared.vcpu, text: error.to_string() });
+                inner.error = Some(VcpuError::State { vcpu: shared.vcpu, text: error.to_string() });
             }
             shared.changed.notify_all();
         }
-        match seat.order {
+        match inner.order {
             Order::Quit => return false,
             Order::Run => return true,
             Order::Pause => {
-                if !seat.paused {
+                if !inner.paused {
                     // Resumed and paused again before this thread woke up: the saved state still holds.
-                    seat.paused = true;
+                    inner.paused = true;
                     shared.changed.notify_all();
                 }
-                seat = shared.changed.wait(seat).unwrap_or_else(PoisonError::into_inner);
+                inner = shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 }
 
-fn restore(seat: &Seat, fd: &VcpuFd) -> Result<(), StateError> {
-    seat.state.restore(fd)?;
-    if seat.compare { seat.state.compare(fd) } else { Ok(()) }
+fn restore(inner: &Inner, fd: &VcpuFd) -> Result<(), StateError> {
+    inner.state.restore(fd)?;
+    if inner.compare { inner.state.compare(fd) } else { Ok(()) }
 }
 
 /// Runs the vCPU until an order takes it out, then saves its state.
@@ -346,16 +346,16 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
             let rip = fd.get_regs().map_or(0, |regs| regs.rip);
             return Err(VcpuError::Kvm { vcpu, rip, reason });
         }
-        let mut seat = shared.seat();
-        match seat.order {
+        let mut inner = shared.lock();
+        match inner.order {
             Order::Run => {}
             Order::Quit => return Ok(()),
             Order::Pause => {
-                if let Err(error) = seat.state.save(fd) {
+                if let Err(error) = inner.state.save(fd) {
                     return Err(VcpuError::State { vcpu, text: error.to_string() });
                 }
-                seat.paused = true;
-                drop(seat);
+                inner.paused = true;
+                drop(inner);
                 shared.changed.notify_all();
                 return Ok(());
             }
@@ -365,13 +365,13 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
 
 /// Collects a byte; gives a whole line that reports a failure.
 fn ring_doorbell(shared: &Shared, text: &str) -> Option<String> {
-    let mut seat = shared.seat();
+    let mut inner = shared.lock();
     for character in text.chars() {
         if character != '\n' {
-            seat.line.push(character);
+            inner.line.push(character);
             continue;
         }
-        let line = std::mem::take(&mut seat.line);
+        let line = std::mem::take(&mut inner.line);
         if line.starts_with("fault:") || line.starts_with("fatal:") {
             return Some(line);
         }

@@ -125,7 +125,7 @@ fn two_slices_of_real_guests_merge_into_one_run() {
     assert_eq!(RunData::load(partial).unwrap().records.len(), 2);
 }
 
-/// A plan of a shipped suite worked off on the simulated testbed.
+/// A plan of a shipped suite, run on the simulated testbed.
 struct Simulated {
     scratch: tempfile::TempDir,
     plan: String,

@@ -447,12 +447,12 @@ fn no_rights_to_kvm_are_told_with_the_remedy_and_leave_nothing() {
 #[test]
 fn kvm_that_cannot_be_opened_is_told_with_a_remedy() {
     let scratch = tempfile::tempdir().unwrap();
-    let missing = migbench::doctor::open_kvm(&scratch.path().join("kvm")).unwrap_err().to_string();
+    let missing = migbench::host::kvm::open_kvm(&scratch.path().join("kvm")).unwrap_err().to_string();
     assert!(missing.contains("does not exist") && missing.contains("load the module"), "{missing}");
     let path = scratch.path().join("denied");
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
-    let denied = migbench::doctor::open_kvm(&path).unwrap_err().to_string();
+    let denied = migbench::host::kvm::open_kvm(&path).unwrap_err().to_string();
     // The superuser may open anything, and finds that this is not KVM.
     assert!(denied.contains("group `kvm`") || denied.contains("is not KVM"), "{denied}");
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::support::{cell, require_kvm, telemetry_file};
-use migbench::dirty::{DirtySet, tracker};
+use migbench::dirty::tracker;
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
+use migbench::vm::page_set::PageSet;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern, Program, Settings, Sharing};
@@ -23,7 +24,7 @@ fn found(cell: &Cell) -> f64 {
     telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
     let vm = Vm::boot(cell, 1, 0, Arc::new(telemetry)).unwrap();
     let mut tracker = tracker(cell, &vm).unwrap();
-    let mut dirty = DirtySet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages());
     tracker.arm().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     tracker.harvest(&mut dirty).unwrap();
@@ -37,7 +38,7 @@ fn found(cell: &Cell) -> f64 {
     }
     let seconds = start.elapsed().as_secs_f64();
     drop(tracker);
-    vm.validate().unwrap();
+    migbench::guest::validate(&vm).unwrap();
     pages as f64 / seconds
 }
 

@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use crate::support::{cell, require_kvm, telemetry_file};
-use migbench::dirty::{DirtySet, DirtyTracker, available, tracker};
+use migbench::dirty::{DirtyTracker, available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
+use migbench::vm::page_set::PageSet;
 use migbench_scenarios::cell::{Backing, Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::random::Random;
@@ -37,7 +38,7 @@ fn cell_of(tracker: Tracker, vcpus: u32) -> Cell {
 struct Epochs<'a> {
     vm: &'a Vm,
     tracker: Box<dyn DirtyTracker>,
-    dirty: DirtySet,
+    dirty: PageSet,
     /// The epochs that the host found in pages when it last read them.
     seen: Vec<u64>,
     bytes: Vec<u8>,
@@ -50,7 +51,7 @@ impl<'a> Epochs<'a> {
     fn start(cell: &Cell, vm: &'a Vm) -> Self {
         let mut tracker = tracker(cell, vm).unwrap();
         tracker.arm().unwrap();
-        let mut dirty = DirtySet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages());
         dirty.fill();
         let bytes = vec![0; usize::try_from(PAGES * PAGE_SIZE).unwrap()];
         let mut epochs =

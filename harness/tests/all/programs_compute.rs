@@ -117,5 +117,5 @@ fn spoilt_page_is_found(program: Program) -> bool {
     }
     vm.ram().write(first + page as u64, &bytes).unwrap();
     vm.resume();
-    vm.validate().is_err()
+    migbench::guest::validate(&vm).is_err()
 }

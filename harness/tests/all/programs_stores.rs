@@ -81,7 +81,7 @@ fn plant(vm: &Vm, page: u64, bytes: &[u8]) -> String {
     vm.ram().write(page, bytes).unwrap();
     vm.telemetry().control().command.store(abi::COMMAND_STOP, Ordering::Release);
     vm.resume();
-    vm.validate().unwrap_err().to_string()
+    migbench::guest::validate(&vm).unwrap_err().to_string()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_flipped_bit_and_stale_pages_are_found_in_each() {
         let page = abi::RESERVED / 4096 + 700;
         let cell = small(workload, Load::FlatOut);
         let vm = boot(&cell);
-        vm.validate().unwrap();
+        migbench::guest::validate(&vm).unwrap();
 
         let vm = boot(&cell);
         vm.pause().unwrap();

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::support::{cell, require_kvm, telemetry_file};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_xsave};
 use kvm_ioctls::{VcpuFd, VmFd};
-use migbench::doctor::open_kvm;
+use migbench::host::kvm::open_kvm;
 use migbench::sys::memory::Telemetry;
-use migbench::vm::memory::RamError;
+use migbench::sys::ram::RamError;
 use migbench::vm::state::{StateError, VcpuState, restorable_msrs};
 use migbench::vm::{Vm, VmError, telemetry};
 use migbench_scenarios::cell::Cell;
@@ -175,7 +175,7 @@ fn a_guest_goes_on_in_another_vm() {
         std::thread::sleep(Duration::from_millis(100));
         destination.check().unwrap();
         assert!(telemetry::operations(destination.telemetry()) > before, "it works on");
-        destination.validate().unwrap();
+        migbench::guest::validate(&destination).unwrap();
         let n = (0..vcpus as usize)
             .filter(|&n| destination.telemetry().vcpu(n).backwards.load(Ordering::Relaxed) > 0);
         assert_eq!(n.count(), 0, "no clock went backwards");
@@ -186,7 +186,7 @@ fn a_guest_goes_on_in_another_vm() {
 fn the_smallest_guest_works_and_odd_sizes_are_refused() {
     require_kvm!();
     let (vm, _) = boot(&Cell { memory: Bytes(32 << 20), ..cell() });
-    vm.validate().unwrap();
+    migbench::guest::validate(&vm).unwrap();
     for mebibytes in [30, 33] {
         let cell = Cell { memory: Bytes(mebibytes << 20), ..cell() };
         let refused = Vm::boot(&cell, 1, 0, Shared(telemetry_file()).map(&cell));

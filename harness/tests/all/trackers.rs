@@ -1,7 +1,7 @@
 //! Every dirty tracker against one oracle, and each one's known traps.
 //!
 //! The oracle is a migration without a destination: a copy of memory that is brought up to date only with pages that
-//! the tracker reports, in any order and at any time. Whenever the guest is paused and all reports are worked off, the
+//! the tracker reports, in any order and at any time. Whenever the guest is paused and all reports are applied, the
 //! copy must equal its memory, byte for byte, and another harvest must find nothing. The kernel's `dirty_log_test` asks
 //! the same of KVM's logs.
 
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{cell, require_huge_pages, require_kvm, telemetry_file};
-use migbench::dirty::{DirtySet, DirtyTracker, UffdAsync, UffdWp, available, tracker};
+use migbench::dirty::{DirtyTracker, UffdAsync, UffdWp, available, tracker};
 use migbench::sys::memory::Telemetry;
-use migbench::vm::memory::Ram;
+use migbench::sys::ram::Ram;
+use migbench::vm::page_set::PageSet;
 use migbench::vm::{Vm, telemetry};
 use migbench_scenarios::cell::{Backing, Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
@@ -76,7 +77,7 @@ impl Schedule {
 struct Oracle<'a> {
     vm: &'a Vm,
     tracker: Box<dyn DirtyTracker>,
-    dirty: DirtySet,
+    dirty: PageSet,
     copy: Vec<u8>,
     now: Vec<u8>,
     harvests: u64,
@@ -90,7 +91,7 @@ impl<'a> Oracle<'a> {
         tracker.arm().unwrap();
         let pages = vm.ram().pages();
         let bytes = usize::try_from(pages * 4096).unwrap();
-        let mut dirty = DirtySet::new(pages);
+        let mut dirty = PageSet::new(pages);
         dirty.fill();
         Self {
             vm,
@@ -158,7 +159,7 @@ impl<'a> Oracle<'a> {
 
     fn finish(mut self, what: &str) -> u64 {
         self.tracker.disarm().unwrap();
-        self.vm.validate().unwrap();
+        migbench::guest::validate(&self.vm).unwrap();
         eprintln!("{what}: {} harvests, {} pages reported", self.harvests, self.reported);
         assert!(self.reported > self.vm.ram().pages() + 100, "the guest wrote next to nothing");
         self.harvests
@@ -314,7 +315,7 @@ fn one_write_is_reported_as_its_huge_page_at_most() {
             }
             oracle.check();
             oracle.tracker.disarm().unwrap();
-            vm.validate().unwrap();
+            migbench::guest::validate(&vm).unwrap();
         }
     }
 }
@@ -387,11 +388,11 @@ fn initially_set_reports_every_page_once() {
         vm.pause().unwrap();
         let mut tracker = tracker(&cell, &vm).unwrap();
         tracker.arm().unwrap();
-        let mut dirty = DirtySet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages());
         tracker.harvest(&mut dirty).unwrap();
         assert_eq!(dirty.len(), if initially_set { vm.ram().pages() } else { 0 });
         // Reports stay until their pages are about to be read.
-        let mut again = DirtySet::new(vm.ram().pages());
+        let mut again = PageSet::new(vm.ram().pages());
         tracker.harvest(&mut again).unwrap();
         assert_eq!(again.len(), dirty.len());
         while let Some((first, count)) = dirty.take_run(100) {
@@ -424,12 +425,12 @@ fn writes_to_untouched_memory_are_seen(backing: Backing) {
         let ram = still(backing);
         let mut tracker = uffd(which, &ram, cell.tracker_settings);
         tracker.arm().unwrap();
-        let mut dirty = DirtySet::new(ram.pages());
+        let mut dirty = PageSet::new(ram.pages());
         tracker.harvest(&mut dirty).unwrap();
         assert!(dirty.is_empty(), "{which}, {backing}: {} pages nobody wrote", dirty.len());
         for round in 0..2 {
             let mut schedule = Schedule(5);
-            let mut written = DirtySet::new(ram.pages());
+            let mut written = PageSet::new(ram.pages());
             for _ in 0..if backing == Backing::Hugetlb { 8 } else { 2000 } {
                 let page = schedule.below(ram.pages());
                 ram.write(page, &[7; 4096]).unwrap();
@@ -472,7 +473,7 @@ fn a_scan_goes_on_where_its_vector_was_full() {
             let settings = TrackerSettings { scan_ranges, ..TrackerSettings::DEFAULT };
             let mut tracker = uffd(Tracker::UffdAsync, &ram, settings);
             tracker.arm().unwrap();
-            let mut dirty = DirtySet::new(ram.pages());
+            let mut dirty = PageSet::new(ram.pages());
             for harvest in 0..3 {
                 // Pages that do not touch: each is a range of its own.
                 for n in 0..1000 {
@@ -503,7 +504,7 @@ fn a_harvest_between_lift_and_record_loses_nothing() {
     let mut oracle = Oracle::start(&vm, Box::new(slow));
     oracle.run(3, 60);
     oracle.tracker.disarm().unwrap();
-    vm.validate().unwrap();
+    migbench::guest::validate(&vm).unwrap();
     let lifted = lifted.load(Ordering::Relaxed);
     eprintln!("{} harvests between {lifted} lifts", oracle.harvests);
     assert!(lifted > 200, "{lifted} faults");
@@ -535,13 +536,13 @@ fn a_guest_outlives_its_tracker() {
         UffdWp::new(Arc::clone(vm.ram()), &cell.tracker_settings).with_delay(|| panic!("as planned"));
     dying.arm().unwrap();
     advances("its thread has died");
-    let mut dirty = DirtySet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages());
     let error = dying.harvest(&mut dirty).unwrap_err();
     assert!(error.to_string().contains("uffd-wp"), "{error}");
     drop(dying);
     vm.pause().unwrap();
     vm.resume();
-    vm.validate().unwrap();
+    migbench::guest::validate(&vm).unwrap();
 }
 
 /// The guest's own pattern of work must not matter: one page at a time, in order, over all of its working set.

@@ -78,7 +78,7 @@ pub struct Figure<'a> {
     pub workload: &'a str,
     /// What moves it.
     pub engine: &'static str,
-    /// The program whose nodes ran, where it is not the one that worked off the suite.
+    /// The program whose nodes ran, where it is not the one that ran the suite.
     pub binary: Option<&'a str>,
     /// The metric.
     pub key: MetricKey,

@@ -3,16 +3,17 @@
 use migbench_scenarios::cell::{Engine, Proof};
 use migbench_workloads::abi;
 
-use super::{Source, Teller, reset_backlog, snapshot};
-use crate::burden::Toll;
+use super::{Source, Teller, snapshot};
 use crate::dirty::DirtyTracker;
+use crate::engine::planted_cost::Planter;
 use crate::engine::policy::{Delta, Full, PagePolicy};
 use crate::engine::precopy::{Precopy, Sent};
 use crate::engine::stop::Stop;
+use crate::guest::telemetry;
+use crate::guest::usage::Meter;
 use crate::node::fault::{Fault, Point};
 use crate::node::protocol::{Progress, Role, Sending};
-use crate::node::usage::Meter;
-use crate::node::{NodeError, link_timeout, proof};
+use crate::node::{NodeError, expect, link_timeout, proof};
 use crate::sys::clock;
 use crate::vm::Vm;
 use crate::wire::address::LinkAddress;
@@ -28,20 +29,6 @@ struct AtPause {
     progress: Progress,
 }
 
-/// The next frame, which must be of `kind`.
-pub(in crate::node) fn expect(
-    link: &mut Link,
-    kind: FrameKind,
-    expected: &'static str,
-) -> Result<Vec<u8>, NodeError> {
-    let frame = link.recv()?;
-    match frame.kind {
-        found if found == kind => Ok(frame.payload.to_vec()),
-        FrameKind::Abort => Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned())),
-        found => Err(NodeError::OutOfOrder { found, expected }),
-    }
-}
-
 impl Source<'_> {
     pub(super) fn migrate_with(
         &mut self,
@@ -53,7 +40,7 @@ impl Source<'_> {
         let cell = self.assignment.cell.clone();
         let fault = self.assignment.fault;
         let mut sending = Sending::default();
-        reset_backlog(vm);
+        telemetry::reset_backlog(vm.telemetry());
         self.begin_stalls(vm);
         let before = snapshot(vm);
         sending.start = clock::now();
@@ -137,7 +124,7 @@ impl Source<'_> {
             stop: Stop::new(cell.stop),
             start: sending.start,
             observer: &mut teller,
-            toll: Toll::new(self.assignment.burden),
+            planter: Planter::new(self.assignment.planted_cost),
         };
         Ok(if whole { precopy.stop_and_copy() } else { precopy.run() }?)
     }
@@ -199,7 +186,7 @@ impl DirtyTracker for NothingDirty {
         Ok(())
     }
 
-    fn harvest(&mut self, _: &mut crate::dirty::DirtySet) -> Result<(), crate::dirty::TrackerError> {
+    fn harvest(&mut self, _: &mut crate::vm::page_set::PageSet) -> Result<(), crate::dirty::TrackerError> {
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use migbench_reports::histogram::{self, Clock, Phase};
 use migbench_scenarios::cell::Cell;
 
 use super::course::{Work, slowdown};
-use crate::node::sampler::INTERVAL;
-use crate::vm::telemetry::empty_histogram;
+use crate::guest::sampler::INTERVAL;
+use crate::guest::telemetry::empty_histogram;
 
 /// Speed, against its usual one, of a guest that catches up.
 const CATCHING_UP: f64 = 1.5;

@@ -11,9 +11,12 @@ use super::course::{self, Course, STATE};
 use super::draw::Draws;
 use super::guest::{Guest, Moments, THRESHOLD};
 use super::spec::{Mishap, Simulation, Stage};
+use crate::guest::sampler::Samples;
+use crate::guest::stalls::{GuestClock, RawStall, Ring};
+use crate::guest::steady::Steady;
+use crate::guest::usage::Usage;
 use crate::node::protocol::{
-    Checked, DestinationReport, Failure, GuestClock, Message, Progress, RawStall, Ring, Role, Samples,
-    Sending, SourceReport, Stalled, Steady, Usage,
+    Checked, DestinationReport, Failure, Message, Progress, Role, Sending, SourceReport, Stalled,
 };
 use crate::runner::run::{Event, RunSpec};
 use crate::vm::events;

@@ -25,13 +25,13 @@ use self::halves::Halves;
 use self::spec::Mishap;
 pub use self::spec::Simulation;
 use super::admission::Refusal;
-use super::canary::Speeds;
-use super::lock::{HostLock, LockError};
 use super::run::{Event, Moment, Node, RunError, RunOutcome, RunSpec, conduct};
-use super::settle::{self, Throttling};
 use super::suite;
 use super::testbed::Testbed;
 use crate::dirty::Unavailable;
+use crate::host::canary::Speeds;
+use crate::host::disturbance::{self, Throttling};
+use crate::host::lock::{HostLock, LockError};
 use crate::node::protocol::{Message, Order, Role};
 use crate::wire::address::LinkAddress;
 
@@ -104,7 +104,7 @@ impl Testbed for Simulated {
     }
 
     fn disturbances(&self, host: &Host) -> Vec<String> {
-        settle::disturbances(Path::new(NO_HOST), host, Some(self.simulation.steal))
+        disturbance::disturbances(Path::new(NO_HOST), host, Some(self.simulation.steal))
     }
 
     fn speeds(&mut self, block: u32) -> Option<Speeds> {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use migbench::vm::huge::Pool;
+use migbench::host::huge::Pool;
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::*;
 use migbench_workloads::settings::*;
@@ -27,7 +27,7 @@ pub(crate) use require_kvm;
 
 /// Whether there is KVM; the test is skipped where there is none.
 pub fn kvm_or_skip() -> bool {
-    let Err(error) = migbench::doctor::open_kvm(Path::new("/dev/kvm")) else { return true };
+    let Err(error) = migbench::host::kvm::open_kvm(Path::new("/dev/kvm")) else { return true };
     assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
     skip(&error.to_string());
     false

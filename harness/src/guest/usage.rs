@@ -7,23 +7,39 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
-use super::NodeError;
-use super::protocol::Usage;
-use crate::runner::noise::{self, ThreadTimes};
-use crate::vm::Vm;
+use super::Guest;
+use crate::host::noise::{self, NoiseError, ThreadTimes};
+
+/// CPU, memory and waiting of one node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Seconds of CPU of all threads but vCPUs' and the sampler's, during the migration.
+    pub cpu: f64,
+    /// Seconds of CPU of the vCPU threads, during the migration.
+    pub cpu_vcpu: f64,
+    /// Seconds that the vCPU threads waited for a CPU.
+    pub vcpu_run_delay: f64,
+    /// Seconds that the other threads waited for a CPU.
+    pub engine_run_delay: f64,
+    /// Resident bytes without guest memory and telemetry.
+    pub memory: u64,
+    /// Seconds of CPU that the hypervisor under this host took away.
+    pub steal: Option<f64>,
+}
 
 /// A meter that was started.
 #[derive(Debug)]
 pub struct Meter {
+    process: Pid,
     vcpus: Vec<Pid>,
     sampler: Option<Pid>,
     threads: BTreeMap<Pid, ThreadTimes>,
     cpu: Duration,
     steal: Option<Duration>,
-    guest_memory: Vec<Range<u64>>,
-    /// Bytes of the log of events, which measures and does not migrate.
-    log: u64,
+    own_memory: Vec<Range<u64>>,
+    instruments: u64,
 }
 
 impl Meter {
@@ -31,19 +47,17 @@ impl Meter {
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn start(vm: &Vm, sampler: Option<i32>) -> Result<Self, NodeError> {
-        let telemetry = vm.telemetry();
-        let mut guest_memory: Vec<_> = vm.ram().host_ranges().into_iter().map(|(a, b)| a..b).collect();
-        let base = telemetry.host_address();
-        guest_memory.push(base..base + telemetry.size() as u64);
+    pub fn start(guest: &dyn Guest, sampler: Option<Pid>) -> Result<Self, NoiseError> {
+        let process = guest.process();
         Ok(Self {
-            vcpus: vm.vcpus().iter().map(|vcpu| Pid::from_raw(vcpu.thread())).collect(),
-            sampler: sampler.map(Pid::from_raw),
-            threads: noise::all_thread_times(Path::new("/"), Pid::this())?,
-            cpu: noise::process_cpu()?,
+            process,
+            vcpus: guest.vcpu_threads(),
+            sampler,
+            threads: noise::all_thread_times(Path::new("/"), process)?,
+            cpu: noise::process_cpu_of(process)?,
             steal: noise::steal_time(Path::new("/"))?,
-            guest_memory,
-            log: vm.machine().events().size(),
+            own_memory: guest.own_memory(),
+            instruments: guest.instruments(),
         })
     }
 
@@ -51,9 +65,9 @@ impl Meter {
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn finish(&self) -> Result<Usage, NodeError> {
-        let now = noise::all_thread_times(Path::new("/"), Pid::this())?;
-        let cpu = noise::process_cpu()?.saturating_sub(self.cpu);
+    pub fn finish(&self) -> Result<Usage, NoiseError> {
+        let now = noise::all_thread_times(Path::new("/"), self.process)?;
+        let cpu = noise::process_cpu_of(self.process)?.saturating_sub(self.cpu);
         let steal = noise::steal_time(Path::new("/"))?;
         let (mut vcpu, mut sampler, mut others) =
             (ThreadTimes::default(), ThreadTimes::default(), ThreadTimes::default());
@@ -67,13 +81,13 @@ impl Meter {
                 others = others + used;
             }
         }
-        let memory = noise::resident_memory(Path::new("/"), Pid::this(), &self.guest_memory)?;
+        let memory = noise::resident_memory(Path::new("/"), self.process, &self.own_memory)?;
         Ok(Usage {
             cpu: cpu.saturating_sub(vcpu.cpu).saturating_sub(sampler.cpu).as_secs_f64(),
             cpu_vcpu: vcpu.cpu.as_secs_f64(),
             vcpu_run_delay: vcpu.run_delay.as_secs_f64(),
             engine_run_delay: others.run_delay.as_secs_f64(),
-            memory: memory.0.saturating_sub(self.log),
+            memory: memory.0.saturating_sub(self.instruments),
             steal: steal.zip(self.steal).map(|(a, b)| a.saturating_sub(b).as_secs_f64()),
         })
     }

@@ -3,11 +3,45 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::protocol::{GuestClock, RawStall, Ring};
+use serde::{Deserialize, Serialize};
+
+use super::Guest;
 use crate::sys::clock;
 use crate::sys::memory::Telemetry;
-use crate::vm::Vm;
 use crate::vm::events::Event;
+
+/// A long operation as the guest keeps it: guest TSC and ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawStall {
+    /// Of which vCPU.
+    pub vcpu: u32,
+    /// Guest TSC at its start.
+    pub start: u64,
+    /// Ticks that it took.
+    pub ticks: u64,
+    /// `abi::PHASE_*`.
+    pub phase: u32,
+    /// Its type.
+    pub operation: u32,
+}
+
+/// The rings of stalls, all vCPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ring {
+    /// Stalls counted so far, those before the migration too.
+    pub counted: u64,
+    /// Those that are kept.
+    pub kept: Vec<RawStall>,
+}
+
+/// A guest's TSC against the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestClock {
+    /// Host TSC less guest TSC.
+    pub lag: u64,
+    /// It may be this many ticks less.
+    pub error: u64,
+}
 
 /// A vCPU's clock is watched until it is known to as many ticks.
 const KNOWN: u64 = 2_000;
@@ -49,12 +83,12 @@ pub fn ring(telemetry: &Telemetry) -> Ring {
 }
 
 /// The clock of each vCPU of a running guest that times its operations.
-pub fn clocks(vm: &Vm) -> Vec<Option<GuestClock>> {
-    let ticks = f64::from(vm.tsc_khz()) * 1000.0 * WATCHED_MAX;
+pub fn clocks(guest: &dyn Guest) -> Vec<Option<GuestClock>> {
+    let ticks = f64::from(guest.tsc_khz()) * 1000.0 * WATCHED_MAX;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million ticks")]
     let ticks = ticks as u64;
-    let offset = |n: usize| vm.tsc_offsets().get(n).copied().flatten();
-    (0..vm.telemetry().vcpus()).map(|n| watch(vm.telemetry(), n, offset(n), ticks)).collect()
+    let telemetry = guest.telemetry();
+    (0..telemetry.vcpus()).map(|n| watch(telemetry, n, guest.tsc_offset(n), ticks)).collect()
 }
 
 /// Host TSC less guest TSC lies between these.
@@ -65,16 +99,16 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// The offset that KVM tells, if the bounds allow it: not on every host it is what the guest reads. Then the error is what
+    /// The offset that the hypervisor reports, if the bounds allow it: not on every host it is what the guest reads. Then the error is what
     /// the freshest reading is away from it, and else all that the bounds leave open.
-    fn settle(self, offset: Option<u64>) -> Option<GuestClock> {
+    fn resolve(self, offset: Option<u64>) -> Option<GuestClock> {
         let open = self.high.wrapping_sub(self.low);
         // Clocks of different CPUs that are not in step can have bounds that cross.
         if open.cast_signed() < 0 {
             return None;
         }
-        let told = offset.map(u64::wrapping_neg);
-        let fits = told.filter(|&lag| self.high.wrapping_sub(lag) <= open);
+        let reported = offset.map(u64::wrapping_neg);
+        let fits = reported.filter(|&lag| self.high.wrapping_sub(lag) <= open);
         let lag = fits.unwrap_or(self.high);
         let error = fits.map_or(open, |lag| self.high.wrapping_sub(lag));
         Some(GuestClock { lag, error })
@@ -89,14 +123,14 @@ fn watch(telemetry: &Telemetry, vcpu: usize, offset: Option<u64>, ticks: u64) ->
     let mut looks = Looks::new(last_end.load(Acquire));
     let begun = clock::tsc_in_order();
     let mut before = begun;
-    let settle = |looks: &Looks| looks.bounds().and_then(|bounds| bounds.settle(offset));
-    while before - begun < ticks && settle(&looks).is_none_or(|clock| clock.error > KNOWN) {
+    let resolved = |looks: &Looks| looks.bounds().and_then(|bounds| bounds.resolve(offset));
+    while before - begun < ticks && resolved(&looks).is_none_or(|clock| clock.error > KNOWN) {
         let value = last_end.load(Acquire);
         let after = clock::tsc_in_order();
         looks.look(before, value, after);
         before = after;
     }
-    settle(&looks)
+    resolved(&looks)
 }
 
 struct Looks {
@@ -177,20 +211,20 @@ mod tests {
         }
         let Bounds { low, high } = looks.bounds().unwrap();
         assert!(low <= 1000 && (1020..1040).contains(&high), "{low} {high}");
-        let clock = |offset: u64| Bounds { low, high }.settle(Some(offset)).unwrap();
+        let clock = |offset: u64| Bounds { low, high }.resolve(Some(offset)).unwrap();
         assert_eq!(clock(1000_u64.wrapping_neg()), GuestClock { lag: 1000, error: high - 1000 });
         // What KVM says and the guest does not read.
         let measured = GuestClock { lag: high, error: high - low };
         assert_eq!(clock(5_000_000_u64.wrapping_neg()), measured);
         assert_eq!(clock((high + 1).wrapping_neg()), measured);
-        assert_eq!(Bounds { low: 5, high: 4 }.settle(None), None, "clocks that are not in step");
+        assert_eq!(Bounds { low: 5, high: 4 }.resolve(None), None, "clocks that are not in step");
         assert_eq!(Looks::new(7).bounds(), None, "a guest that does nothing");
     }
 
     #[test]
     fn a_guest_ahead_of_the_host_is_no_less_exact() {
         let bounds = Bounds { low: 0_u64.wrapping_sub(500), high: 0_u64.wrapping_sub(400) };
-        let clock = bounds.settle(Some(450)).unwrap();
+        let clock = bounds.resolve(Some(450)).unwrap();
         assert_eq!(clock, GuestClock { lag: 450_u64.wrapping_neg(), error: 50 });
     }
 

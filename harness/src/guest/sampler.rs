@@ -4,14 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::JoinHandle;
 
-use super::NodeError;
-use super::protocol::Samples;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::telemetry;
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
-use crate::vm::telemetry;
 
 /// Nanoseconds between samples.
 pub const INTERVAL: u64 = 1_000_000;
+
+/// Samples of the guest's progress.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Time, and operations ended until then.
+    pub operations: Vec<(u64, u64)>,
+}
 
 /// A running sampler.
 #[derive(Debug)]
@@ -26,26 +34,23 @@ impl Sampler {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(source: Arc<Telemetry>, seconds: f64) -> Result<Self, NodeError> {
+    pub fn start(source: Arc<Telemetry>, seconds: f64) -> std::io::Result<Self> {
         let (stop, id) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI32::new(0)));
         let (stopped, own_id) = (Arc::clone(&stop), Arc::clone(&id));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let room = (seconds * 1000.0).clamp(1000.0, 600_000.0) as usize;
-        let thread = std::thread::Builder::new()
-            .name("sampler".into())
-            .spawn(move || {
-                thread::sharp_timers();
-                own_id.store(thread::id(), Ordering::Release);
-                sample(&source, &stopped, room)
-            })
-            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
+        let thread = std::thread::Builder::new().name("sampler".into()).spawn(move || {
+            thread::sharp_timers();
+            own_id.store(thread::id(), Ordering::Release);
+            sample(&source, &stopped, room)
+        })?;
         Ok(Self { stop, thread, id })
     }
 
     /// Kernel id of its thread, so that its CPU time can be left out.
     #[must_use]
-    pub fn thread(&self) -> i32 {
-        self.id.load(Ordering::Acquire)
+    pub fn thread(&self) -> Pid {
+        Pid::from_raw(self.id.load(Ordering::Acquire))
     }
 
     /// Ends it.

@@ -2,14 +2,14 @@
 
 /// Pages by dense number. Its memory is fixed from the start.
 #[derive(Debug, Clone)]
-pub struct DirtySet {
+pub struct PageSet {
     words: Vec<u64>,
     pages: u64,
     /// No bit is set in words before this one.
     first: usize,
 }
 
-impl DirtySet {
+impl PageSet {
     /// An empty set for a guest of `pages` pages.
     ///
     /// # Panics
@@ -159,14 +159,14 @@ mod tests {
             seeds in prop::collection::vec((any::<u64>(), 1_u64..80), 0..20),
             most in 1_u64..130,
         ) {
-            let mut set = DirtySet::new(pages);
+            let mut set = PageSet::new(pages);
             let mut model = BTreeSet::new();
             for (seed, length) in seeds {
                 let run = (seed % pages)..(seed % pages + length).min(pages);
                 if seed & 1 << 32 == 0 {
                     run.clone().for_each(|page| set.insert(page));
                 } else {
-                    let mut other = DirtySet::new(pages);
+                    let mut other = PageSet::new(pages);
                     other.insert_run(run.start, run.end - run.start);
                     set.absorb(&mut other);
                     prop_assert!(other.is_empty() && other.take_run(1).is_none());
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn full_means_each_page_once() {
         for pages in [1, 63, 64, 65, 8192] {
-            let mut set = DirtySet::new(pages);
+            let mut set = PageSet::new(pages);
             set.fill();
             assert_eq!(set.len(), pages);
             assert_eq!(set.take_run(u64::MAX), Some((0, pages)));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn words_go_where_their_region_starts() {
-        let mut set = DirtySet::new(256);
+        let mut set = PageSet::new(256);
         set.insert_words(128, &[0b101, 1 << 63]);
         assert!(set.contains(128) && set.contains(130) && set.contains(255));
         assert_eq!(set.len(), 3);

@@ -1,18 +1,33 @@
 //! The time before a migration: warm-up until throughput has settled, then two steady windows. The first gives the
 //! threshold over which an operation counts as stalled, the second the stall rate of an undisturbed guest.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Release;
 
 use migbench_reports::histogram as hdr;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
+use serde::{Deserialize, Serialize};
 
-use crate::node::NodeError;
-use crate::node::protocol::Steady;
+use super::{Guest, GuestError, telemetry};
 use crate::sys::clock;
-use crate::vm::{Vm, telemetry};
+
+/// How the guest was before the migration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steady {
+    /// Whether throughput settled.
+    pub settled: bool,
+    /// The first steady window.
+    pub start: u64,
+    /// End of the second one.
+    pub end: u64,
+    /// Stalled seconds per second in the second one, where a threshold could be had.
+    pub stall: Option<f64>,
+    /// The threshold in ns: the p99.9 of service times in the first one.
+    pub stall_threshold: Option<f64>,
+    /// Page writes per second in both.
+    pub page_write_rate: f64,
+}
 
 /// Seconds of one window of the warm-up.
 const WINDOW: f64 = 0.1;
@@ -27,22 +42,22 @@ const STALL_QUANTILE: f64 = 0.999;
 ///
 /// # Errors
 /// When the guest goes down.
-pub fn reach(vm: &Vm, cell: &Cell) -> Result<Steady, NodeError> {
-    let control = vm.telemetry().control();
+pub fn reach(guest: &dyn Guest, cell: &Cell) -> Result<Steady, GuestError> {
+    let control = guest.telemetry().control();
     // A workload with phases stays in one of them until the migration starts, or no window would be like another.
     control.hold.store(cell.start_phase, Release);
-    let settled = warm_up(vm, cell)?;
+    let settled = warm_up(guest, cell)?;
     control.stall_threshold.store(0, Release);
     control.phase.store(abi::PHASE_STEADY, Release);
     let start = clock::now();
-    let written = telemetry::page_writes(vm.telemetry());
+    let written = telemetry::page_writes(guest.telemetry());
     std::thread::sleep(cell.windows.steady.duration());
     let mut service = telemetry::empty_histogram();
     for operation in 0..abi::OPERATIONS {
-        telemetry::lift(vm.telemetry(), abi::PHASE_STEADY as usize, operation, 0, &mut service);
+        telemetry::lift(guest.telemetry(), abi::PHASE_STEADY as usize, operation, 0, &mut service);
     }
     let threshold = hdr::supported_quantile(&service, STALL_QUANTILE);
-    let ticks_per_ns = f64::from(vm.tsc_khz()) / 1e6;
+    let ticks_per_ns = f64::from(guest.tsc_khz()) / 1e6;
     if let Some(nanoseconds) = threshold {
         #[expect(
             clippy::cast_possible_truncation,
@@ -54,12 +69,12 @@ pub fn reach(vm: &Vm, cell: &Cell) -> Result<Steady, NodeError> {
         control.stall_threshold.store(ticks.max(1), Release);
     }
     let second = clock::now();
-    let before = telemetry::stalls(vm.telemetry(), abi::PHASE_STEADY).0;
+    let before = telemetry::stalls(guest.telemetry(), abi::PHASE_STEADY).0;
     std::thread::sleep(cell.windows.steady.duration());
     let end = clock::now();
-    let stalled = telemetry::stalls(vm.telemetry(), abi::PHASE_STEADY).0 - before;
-    let written = telemetry::page_writes(vm.telemetry()) - written;
-    vm.check()?;
+    let stalled = telemetry::stalls(guest.telemetry(), abi::PHASE_STEADY).0 - before;
+    let written = telemetry::page_writes(guest.telemetry()) - written;
+    guest.check()?;
     #[expect(clippy::cast_precision_loss, reason = "ticks of at most minutes")]
     let stall = threshold.map(|_| stalled as f64 / ticks_per_ns / 1e9 / clock::seconds(second, end));
     #[expect(clippy::cast_precision_loss, reason = "a time under an hour")]
@@ -70,14 +85,14 @@ pub fn reach(vm: &Vm, cell: &Cell) -> Result<Steady, NodeError> {
 }
 
 /// Waits until the last windows agree, or `warmup_max` is over. Says whether they agreed.
-fn warm_up(vm: &Vm, cell: &Cell) -> Result<bool, NodeError> {
+fn warm_up(guest: &dyn Guest, cell: &Cell) -> Result<bool, GuestError> {
     let start = clock::now();
     let mut windows: Vec<f64> = Vec::new();
     loop {
-        let (from, before) = (clock::now(), telemetry::operations(vm.telemetry()));
+        let (from, before) = (clock::now(), telemetry::operations(guest.telemetry()));
         std::thread::sleep(Seconds(WINDOW).duration());
-        vm.check()?;
-        let done = telemetry::operations(vm.telemetry()) - before;
+        guest.check()?;
+        let done = telemetry::operations(guest.telemetry()) - before;
         #[expect(clippy::cast_precision_loss, reason = "counts of a window")]
         windows.push(done as f64 / clock::seconds(from, clock::now()));
         if agree(&windows) {
@@ -94,34 +109,6 @@ fn agree(windows: &[f64]) -> bool {
     let Some(last) = windows.len().checked_sub(AGREE).map(|from| &windows[from..]) else { return false };
     let (least, most) = last.iter().fold((f64::MAX, 0.0_f64), |(a, b), &w| (a.min(w), b.max(w)));
     least > 0.0 && (most - least) / most <= TOLERANCE
-}
-
-/// All histograms that have counts, by name.
-pub fn histograms(vm: &Vm, names: &[&str]) -> BTreeMap<String, String> {
-    let clocks = [hdr::Clock::Service, hdr::Clock::Response];
-    let phases = [
-        hdr::Phase::Steady,
-        hdr::Phase::Precopy,
-        hdr::Phase::Switchover,
-        hdr::Phase::Catchup,
-        hdr::Phase::After,
-    ];
-    let mut all = BTreeMap::new();
-    for (operation, name) in names.iter().enumerate() {
-        for (phase, phase_name) in phases.into_iter().enumerate() {
-            for (clock, clock_name) in clocks.into_iter().enumerate() {
-                let mut histogram = telemetry::empty_histogram();
-                telemetry::lift(vm.telemetry(), phase, operation, clock, &mut histogram);
-                if histogram.is_empty() {
-                    continue;
-                }
-                if let Ok(text) = hdr::encode(&histogram) {
-                    all.insert(hdr::key(name, clock_name, phase_name), text);
-                }
-            }
-        }
-    }
-    all
 }
 
 #[cfg(test)]

@@ -51,7 +51,10 @@ pub fn transparent(root: &Path) -> Option<bool> {
 
 /// The share of what is resident in this process's address ranges that is mapped by 2 MiB pages; `None` where
 /// nothing is.
-pub(super) fn share(ranges: &[(u64, u64)]) -> io::Result<Option<f64>> {
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn share(ranges: &[(u64, u64)]) -> io::Result<Option<f64>> {
     let ranges: Vec<_> = ranges.iter().map(|&(start, end)| start..end).collect();
     share_of(&fs::read_to_string("/proc/self/smaps")?, &ranges)
         .map_err(|line| io::Error::other(format!("/proc/self/smaps is not in the kernel's form: {line}")))

@@ -15,9 +15,7 @@ use vm_memory::{
     MmapRegion,
 };
 
-use super::huge;
-use crate::sys;
-use crate::sys::memory::Aligned;
+use super::memory::{self, Aligned};
 
 /// Where RAM stops below 4 GiB, as on a PC.
 pub const HOLE_START: u64 = 3 << 30;
@@ -29,9 +27,6 @@ pub const GRANULE: u64 = 2 << 20;
 /// Runs of this many bytes are written past the caches, which do not keep them anyway. They come from a first round, long before
 /// the guest runs; what a paused round brings is short, and soon needed.
 const STREAM: usize = 64 << 10;
-
-/// One page's bytes.
-pub type Page = crate::codec::Page;
 
 /// Why there is no guest memory.
 #[derive(Debug, thiserror::Error)]
@@ -132,15 +127,6 @@ impl Ram {
         self.backing
     }
 
-    /// The share of what is resident of it that is in 2 MiB pages now; `None` for backings that are not meant to
-    /// be. Walks the page tables of this process: nothing for the paused window.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn huge_page_share(&self) -> io::Result<Option<f64>> {
-        if self.backing.is_huge() { huge::share(&self.host_ranges()) } else { Ok(None) }
-    }
-
     /// Pages of all RAM.
     #[must_use]
     pub const fn pages(&self) -> u64 {
@@ -167,7 +153,7 @@ impl Ram {
         for region in &self.regions {
             let length = region.pages * PAGE_SIZE;
             let source = match usize::try_from(length) {
-                Ok(length) => match sys::memory::populate(region.host_address as *mut u8, length) {
+                Ok(length) => match memory::populate(region.host_address as *mut u8, length) {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
@@ -224,7 +210,7 @@ impl Ram {
             let (now, later) = data.split_at(length);
             let slice = self.memory.get_slice(start, length).map_err(|_| self.range(page))?;
             if length >= STREAM {
-                sys::memory::copy_past_caches(&slice, now);
+                memory::copy_past_caches(&slice, now);
             } else {
                 slice.copy_from(now);
             }
@@ -287,7 +273,7 @@ pub(crate) fn map(length: u64, backing: Backing) -> io::Result<(MmapRegion, Opti
         Backing::Thp => {
             let granule = usize::try_from(GRANULE).map_err(io::Error::other)?;
             let (region, aligned) = Aligned::map(size, granule)?;
-            sys::memory::ask_for_huge_pages(region.as_ptr(), size)?;
+            memory::ask_for_huge_pages(region.as_ptr(), size)?;
             return Ok((region, Some(aligned)));
         }
     };
@@ -296,7 +282,7 @@ pub(crate) fn map(length: u64, backing: Backing) -> io::Result<(MmapRegion, Opti
         error => io::Error::other(error),
     })?;
     if !backing.is_huge() {
-        sys::memory::forbid_huge_pages(region.as_ptr(), size);
+        memory::forbid_huge_pages(region.as_ptr(), size);
     }
     Ok((region, None))
 }
@@ -333,10 +319,6 @@ mod tests {
         let ram = Ram::new(Bytes((3 << 30) + (64 << 20)), Backing::Thp).unwrap();
         assert!(ram.regions().iter().all(|region| region.host_address.is_multiple_of(GRANULE)));
         ram.write(ram.pages() - 1, &[7; 4096]).unwrap();
-        let share = ram.huge_page_share().unwrap().unwrap();
-        assert!((0.0..=1.0).contains(&share), "{share}");
-        let small = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
-        assert_eq!(small.huge_page_share().unwrap(), None);
     }
 
     #[test]

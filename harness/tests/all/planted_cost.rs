@@ -4,12 +4,12 @@ use migbench_reports::record::{Record, Status};
 
 use crate::support::{metric, migrate, require_kvm};
 
-fn planted(burden: &str) -> Record {
+fn planted(planted_cost: &str) -> Record {
     let arguments = ["--engine", "delta", "--link", "unlimited", "--set", "settings.load=pages(10000)"];
-    let (outcome, record) = migrate(&[&arguments[..], &["--plant", burden]].concat());
-    assert_eq!(outcome.status, 0, "{burden}: {}", outcome.stderr);
-    assert_eq!(record.status, Status::Ok, "{burden}");
-    assert_eq!(record.planted.as_deref(), Some(burden), "the record says what it carries");
+    let (outcome, record) = migrate(&[&arguments[..], &["--plant", planted_cost]].concat());
+    assert_eq!(outcome.status, 0, "{planted_cost}: {}", outcome.stderr);
+    assert_eq!(record.status, Status::Ok, "{planted_cost}");
+    assert_eq!(record.planted.as_deref(), Some(planted_cost), "the record says what it carries");
     assert!(record.flags.contains(&"cost_planted".to_owned()), "{:?}", record.flags);
     record
 }

@@ -1,9 +1,11 @@
 //! The host's side of telemetry: sums over vCPUs, histograms lifted into `hdrhistogram`, words for what the guest
 //! found wrong.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use hdrhistogram::Histogram;
+use migbench_reports::histogram as hdr;
 use migbench_workloads::abi;
 
 use crate::sys::memory::Telemetry;
@@ -72,6 +74,51 @@ pub fn describe_invalid(vcpu: usize, block: &abi::Vcpu) -> String {
         other => format!("unknown reason {other}"),
     };
     format!("the guest's check failed on vCPU {vcpu}: {what}")
+}
+
+/// All histograms that have counts, by name.
+pub fn histograms(telemetry: &Telemetry, names: &[&str]) -> BTreeMap<String, String> {
+    let clocks = [hdr::Clock::Service, hdr::Clock::Response];
+    let phases = [
+        hdr::Phase::Steady,
+        hdr::Phase::Precopy,
+        hdr::Phase::Switchover,
+        hdr::Phase::Catchup,
+        hdr::Phase::After,
+    ];
+    let mut all = BTreeMap::new();
+    for (operation, name) in names.iter().enumerate() {
+        for (phase, phase_name) in phases.into_iter().enumerate() {
+            for (clock, clock_name) in clocks.into_iter().enumerate() {
+                let mut histogram = empty_histogram();
+                lift(telemetry, phase, operation, clock, &mut histogram);
+                if histogram.is_empty() {
+                    continue;
+                }
+                if let Ok(text) = hdr::encode(&histogram) {
+                    all.insert(hdr::key(name, clock_name, phase_name), text);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Starts the count of overdue operations anew.
+pub fn reset_backlog(telemetry: &Telemetry) {
+    (0..telemetry.vcpus()).for_each(|n| telemetry.vcpu(n).backlog_max.store(0, Relaxed));
+}
+
+/// The most operations overdue at once since then, summed over vCPUs.
+#[must_use]
+pub fn backlog_max(telemetry: &Telemetry) -> u64 {
+    (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).backlog_max.load(Acquire)).sum()
+}
+
+/// Times that a vCPU's clock went backwards.
+#[must_use]
+pub fn backwards(telemetry: &Telemetry) -> u32 {
+    (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).backwards.load(Acquire)).sum()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub fn this_host() -> Host {
     if host.nested == Some(true) {
         host.hypervisor = host.hypervisor.or_else(hypervisor_signature);
     }
-    host.tsc_khz = crate::doctor::open_kvm(&root.join("dev/kvm")).ok().as_ref().and_then(tsc_khz);
+    host.tsc_khz = super::kvm::open_kvm(&root.join("dev/kvm")).ok().as_ref().and_then(tsc_khz);
     host
 }
 
