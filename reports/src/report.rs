@@ -212,13 +212,20 @@ fn legend(tables: &[Table]) -> Vec<String> {
     let is_tail = |name: &str| name.starts_with("write_response_") || name.starts_with("write_precopy_p");
     let columns = tables.iter().flat_map(|table| &table.columns);
     let tails: BTreeSet<&str> = columns.filter(|c| is_tail(&c.name)).map(|c| c.label.as_str()).collect();
-    for label in tails {
-        let what = if label.starts_with("longest") {
-            "too few writes in a run for a quantile".to_owned()
-        } else {
-            "the highest quantile for which every run of the table has 10 / (1 - q) writes".to_owned()
-        };
-        legend.push(format!("{label}: of each run, then as any metric; {what}"));
+    let (longest, quantiles): (Vec<&str>, Vec<&str>) =
+        tails.into_iter().partition(|label| label.starts_with("longest"));
+    if !quantiles.is_empty() {
+        legend.push(format!(
+            "{}: of each run, then as any metric; the highest quantile for which every run of the table has \
+             10 / (1 - q) writes",
+            quantiles.join(", ")
+        ));
+    }
+    if !longest.is_empty() {
+        legend.push(format!(
+            "{}: of each run, then as any metric; some run has too few writes for a quantile",
+            longest.join(", ")
+        ));
     }
     let tail_missing = tables.iter().any(|table| {
         let Some(tail) = table.columns.iter().position(|column| column.name.starts_with("write_response"))
