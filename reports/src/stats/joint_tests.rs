@@ -224,7 +224,10 @@ fn family_wise_error_and_power() {
         for change in [0.0, 2.0, 3.0, 4.0, 6.0, 8.0] {
             let (wrong, found) = marked(blocks, change, trials);
             println!("blocks {blocks}, change of {change} deviations: {wrong:.4} wrong, {found:.4} found");
-            assert!(at_most_five_percent(wrong, real(usize::try_from(trials).unwrap())), "blocks {blocks}, change {change}: {wrong}");
+            assert!(
+                at_most_five_percent(wrong, real(usize::try_from(trials).unwrap())),
+                "blocks {blocks}, change {change}: {wrong}"
+            );
         }
     }
 }
