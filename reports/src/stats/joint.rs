@@ -11,6 +11,8 @@ use super::real;
 
 /// What is nearer than this, as a share, counts as equal: sums differ by the order of adding.
 const ROUNDING: f64 = 1e-9;
+/// Scatter within sides, as a share of all squares, below which it is as good as none.
+const LEAST_SCATTER: f64 = 1e-12;
 
 /// What a hypothesis says of the estimate, were it true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,9 @@ impl Prepared {
             return None;
         }
         let within = self.squares - size * mean * mean;
-        let within = if within <= 1e-12 * self.squares { 0.0 } else { within };
+        // Values without scatter are rounding apart, and no further: two cells that are both apart without any can be told from
+        // one, which with an error of zero they could not.
+        let within = within.max(LEAST_SCATTER * self.squares);
         Some(Estimate { mean, squared_error: within / freedom / size, freedom })
     }
 }
@@ -102,11 +106,9 @@ fn deviate<'a>(estimates: impl Iterator<Item = &'a Option<Estimate>>) -> f64 {
         squares += estimate.squared_error;
         freedom += estimate.freedom;
     }
-    if sum == 0.0 {
-        return 0.0;
-    }
+    // All values are zero.
     if squares <= 0.0 {
-        return f64::INFINITY.copysign(sum);
+        return 0.0;
     }
     let t = sum / squares.sqrt();
     let scale = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0);
@@ -170,7 +172,7 @@ impl Family {
 }
 
 fn as_far(statistic: f64, bound: f64) -> bool {
-    statistic >= bound - ROUNDING * bound.abs().min(f64::MAX)
+    statistic >= bound - ROUNDING * bound.abs()
 }
 
 #[cfg(test)]

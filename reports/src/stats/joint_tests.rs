@@ -99,6 +99,15 @@ fn values_without_scatter_are_equal_or_apart() {
         .test(ALPHA, 1);
     assert_eq!((evidence[0].p, evidence[0].adjusted), (1.0, 1.0));
     assert_eq!((evidence[1].p, evidence[1].adjusted), (2.0 / 924.0, 2.0 / 924.0));
+    // Each of four cells could be so far by chance, and all of them together could not.
+    let family = Family {
+        labels: Labels::Swaps(24),
+        values: (0..4).map(|cell| (0..6).map(|block| (6 * cell + block, 0.1)).collect()).collect(),
+        hypotheses: vec![vec![0, 1, 2, 3], vec![0], vec![1], vec![2], vec![3]],
+        against: Against::NotGreater,
+    };
+    let together = family.test(ALPHA, 1);
+    assert!(together[0].adjusted < 0.001 && together[1].adjusted > 0.03, "{together:?}");
     let evidence = paired(&[&[0.0; 6], &[0.2; 6]]).test(ALPHA, 1);
     assert_eq!((evidence[0].adjusted, evidence[1].adjusted), (1.0, 2.0 / 64.0));
 }
