@@ -56,6 +56,12 @@ has_libclang() {
     return 1
 }
 
+# Where only root has them on the path, they are there all the same.
+has_iproute() {
+    local PATH=$PATH:/usr/sbin:/sbin
+    command -v ip && command -v tc
+} >/dev/null
+
 has_qemu() { command -v qemu-system-x86_64 >/dev/null; }
 
 has_latex() {
@@ -91,17 +97,20 @@ packages_for() {
     case $1:$2 in
     apt-get:linker) echo gcc libc6-dev ;;
     apt-get:libclang) echo libclang-dev ;;
+    apt-get:iproute) echo iproute2 ;;
     apt-get:qemu) echo qemu-system-x86 ;;
     apt-get:latex) echo texlive-latex-base texlive-latex-recommended texlive-pictures lmodern ;;
     apt-get:chromium) echo chromium ;;
     apt-get:slurm) echo slurm-wlm munge ;;
     dnf:linker) echo gcc glibc-devel kernel-headers ;;
     dnf:libclang) echo clang-devel ;;
+    dnf:iproute) echo iproute iproute-tc ;;
     dnf:qemu) echo qemu-system-x86-core ;;
     dnf:chromium) echo chromium ;;
     dnf:latex) echo texlive-scheme-basic texlive-booktabs texlive-pgfplots texlive-lm ;;
     pacman:linker) echo gcc linux-api-headers ;;
     pacman:libclang) echo clang ;;
+    pacman:iproute) echo iproute2 ;;
     pacman:qemu) echo qemu-system-x86 ;;
     pacman:chromium) echo chromium ;;
     pacman:latex) echo texlive-basic texlive-latexrecommended texlive-pictures ;;
@@ -112,6 +121,7 @@ describe() {
     case $1 in
     linker) echo "a C compiler and linker with the C and kernel headers" ;;
     libclang) echo "libclang, which generates the userfaultfd bindings" ;;
+    iproute) echo "ip and tc, which make the network namespaces of link.transport = \"netns\"" ;;
     qemu) echo "qemu-system-x86_64, in which the tests boot the guest image a second time" ;;
     latex) echo "pdflatex with booktabs and pgfplots, with which the tests compile a report" ;;
     chromium) echo "Chromium, in which a test opens a report" ;;
@@ -170,7 +180,7 @@ set_up() {
         return 1
     fi
 
-    local -a missing=() needed=(linker libclang)
+    local -a missing=() needed=(linker libclang iproute)
     if [[ $tests == yes ]]; then needed+=(qemu); fi
     if [[ $full == yes ]]; then needed+=(latex chromium); fi
     # Other distributions have no Slurm among their own packages; the check then skips.
@@ -207,6 +217,8 @@ set_up() {
         "has_$thing" && continue
         if [[ $thing == qemu && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
             say "going on without QEMU: the tests that want it skip"
+        elif [[ $thing == iproute && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
+            say "going on without iproute2: links between network namespaces are refused, and tests that want them skip"
         elif [[ $thing == latex ]]; then
             say "going on without LaTeX: the test that wants it skips"
         elif [[ $thing == chromium ]]; then

@@ -14,17 +14,19 @@ use std::time::{Duration, Instant};
 
 use migbench::codec::Page;
 use migbench::dirty::{DirtyTracker, TrackerError};
+use migbench::engine::planted_cost::Planter;
 use migbench::engine::policy::Full;
 use migbench::engine::precopy::{Observer, Precopy, Sent};
+use migbench::engine::round::{Rounds, SentRound};
 use migbench::engine::stop::Stop;
-use migbench::node::intake::Intake;
+use migbench::node::page_receiver::PageReceiver;
 use migbench::node::proof;
 use migbench::sys::clock;
 use migbench::sys::ram::Ram;
 use migbench::vm::page_set::PageSet;
 use migbench::wire::{FrameKind, LinkAddress, Listener};
 use migbench_benches::{Spread, quick, wanted};
-use migbench_scenarios::cell::{Backing, Cell, Engine, Transport};
+use migbench_scenarios::cell::{Backing, Cell, Codec, Engine};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, ReadVolatile as _, WriteVolatile as _};
@@ -109,7 +111,10 @@ impl DirtyTracker for NothingDirty {
 
 struct Silent;
 
-impl Observer for Silent {}
+impl Observer for Silent {
+    fn sent(&mut self, _: &SentRound) {}
+    fn continues(&mut self, _: &SentRound) {}
+}
 
 /// The receiving process: a letter on the control socket says which kind of pass comes.
 fn receive(size: Bytes) -> Outcome<()> {
@@ -126,19 +131,19 @@ fn receive(size: Bytes) -> Outcome<()> {
                 control.write_all(b"\n")?;
             }
             b'e' => {
-                let listener = Listener::bind(Transport::Unix)?;
-                let mut intake = Intake::new(&ram, false);
+                let listener = Listener::bind(&Cell::default_for(Engine::StopAndCopy, "idle")?.link)?;
+                let mut pages = PageReceiver::new(&ram, Codec::None, false);
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;
                 loop {
                     let frame = link.recv()?;
                     match frame.kind {
-                        FrameKind::Pages => intake.pages(&ram, &frame)?,
+                        FrameKind::Pages => pages.pages(&ram, &frame)?,
                         _ => break,
                     }
                 }
                 link.send(FrameKind::Ready, &[])?;
-                writeln!(control, "{}", intake.decode_nanoseconds())?;
+                writeln!(control, "{}", pages.decode_nanoseconds())?;
             }
             _ => {
                 control.write_all(&proof::hash_blocks(&ram)?)?;
@@ -182,13 +187,10 @@ impl Sending {
         let mut link = address.connect(TIMEOUT)?;
         let cell = Cell::default_for(Engine::StopAndCopy, "idle")?;
         let start = Instant::now();
+        let (mut tracker, mut policy) = (NothingDirty, Full::new(true));
         let sent = Precopy {
-            planter: migbench::engine::planted_cost::Planter::default(),
-            ram: &self.ram,
-            tracker: &mut NothingDirty,
+            rounds: Rounds::new(&self.ram, &mut tracker, link.sender_mut(), &mut policy, Planter::default()),
             pause: &mut || Ok(()),
-            link: link.sender_mut(),
-            policy: &mut Full::new(true),
             stop: Stop::new(cell.stop),
             start: clock::now(),
             observer: &mut Silent,
@@ -234,12 +236,12 @@ fn compare() -> Outcome<()> {
 
     // The first pass is the engine's, into zeros, so that the proof is one of what the engine sent.
     let (_, first, _) = sending.engine()?;
-    assert_eq!(first.tally.full, sending.ram.pages(), "not every page was sent whole");
+    assert_eq!(first.rounds[0].tally.full, sending.ram.pages(), "not every page was sent whole");
     sending.proves_equal()?;
     sending.reference()?;
 
     let (mut reference, mut engine) = (Vec::new(), Vec::new());
-    let (mut encode, mut send, mut decode) = (0.0, 0.0, 0.0);
+    let (mut copy, mut encode, mut send, mut decode) = (0.0, 0.0, 0.0, 0.0);
     for pair in 0..pairs {
         // Who comes first takes turns as well.
         let before = if pair % 2 == 0 { Some(sending.reference()?) } else { None };
@@ -249,8 +251,11 @@ fn compare() -> Outcome<()> {
             None => sending.reference()?,
         });
         engine.push(time);
-        encode += sent.rounds[0].encode_time / time.as_secs_f64();
-        send += sent.rounds[0].send_time / time.as_secs_f64();
+        let share = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() / time.as_secs_f64();
+        let stages = sent.rounds[0].stages;
+        copy += share(stages.copy);
+        encode += share(stages.encode);
+        send += share(stages.send);
         decode += decoded / time.as_secs_f64();
     }
     drop(sending);
@@ -269,7 +274,8 @@ fn compare() -> Outcome<()> {
     print("engine, GB/s:          ", Spread::of(engine.iter().map(rate)));
     print("engine over reference: ", Spread::of(ratios));
     println!(
-        "  of the engine's time: source {:.0} % encoding, {:.0} % in checksum and socket; destination {:.0} % applying",
+        "  of the engine's time: source {:.0} % copying, {:.0} % encoding, {:.0} % in checksum and socket; destination {:.0} % applying",
+        100.0 * copy / count,
         100.0 * encode / count,
         100.0 * send / count,
         100.0 * decode / count

@@ -95,19 +95,20 @@ fn framed_pass(memory: &mut Memory, batch_pages: usize) -> Duration {
             there.send(FrameKind::Done, &[]).expect("the word");
         });
         let start = Instant::now();
-        let mut batch = PageBatch::new(batch_pages);
+        let mut batch = PageBatch::new();
+        let mut staged = vec![[0; PAGE]; batch_pages];
         let mut pfn = 0;
         for run in source.chunks(batch_pages) {
-            batch.stage(run.len()).copy_from_slice(run);
-            for _ in run {
-                if is_zero(batch.staged()) {
-                    batch.settle_zero(pfn)
+            staged[..run.len()].copy_from_slice(run);
+            for (slot, page) in staged[..run.len()].iter().enumerate() {
+                if is_zero(page) {
+                    batch.push_zero(pfn)
                 } else {
-                    batch.settle_full(pfn)
+                    batch.push_whole(pfn, 0, slot * PAGE)
                 }
                 pfn += 1;
             }
-            here.send_pages(&batch).expect("a batch");
+            here.send_pages(&batch, &[staged.as_flattened()]).expect("a batch");
             batch.clear();
         }
         here.send(FrameKind::RoundEnd, &[]).expect("the end");

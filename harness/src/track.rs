@@ -96,7 +96,7 @@ impl Passes {
             round,
             dirty_pages: pass.dirty,
             duration: pass.guest,
-            harvest_time: pass.harvest,
+            harvest_time: Some(pass.harvest),
             ..Round::default()
         });
         Ok((metrics, rounds.collect()))

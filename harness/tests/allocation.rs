@@ -1,5 +1,5 @@
-//! No tracker allocates while a migration goes on: neither to harvest nor to arm pages again before they are read. What
-//! this thread allocates is counted, by an allocator that stands in for the usual one in this whole binary.
+//! No tracker allocates while a migration goes on: neither to harvest nor to arm pages again before they are read. Nor does
+//! anything that becomes of a vCPU's state while the guest is paused. What this thread allocates is counted, by an allocator that stands in for the usual one in this whole binary.
 #![allow(clippy::unwrap_used)]
 
 #[path = "all/support/mod.rs"]
@@ -13,7 +13,10 @@ use allocation_counter::measure;
 use migbench::dirty::{available, tracker};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
+use migbench::vm::model::create_vcpu;
+use migbench::vm::msr::StateMsrs;
 use migbench::vm::page_set::PageSet;
+use migbench::vm::state::VcpuState;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern};
@@ -64,4 +67,22 @@ fn no_tracker_allocates_once_it_is_armed() {
         assert_eq!(allocations, 0, "{name} allocates while it works");
         assert!(reported > 100, "{name} found next to nothing: {reported} pages");
     }
+}
+
+#[test]
+fn neither_saving_nor_restoring_a_vcpu_allocates() {
+    require_kvm!();
+    let kvm = migbench::host::kvm::open_kvm(std::path::Path::new("/dev/kvm")).unwrap();
+    let vm = kvm.create_vm().unwrap();
+    let (source, destination) = (create_vcpu(&kvm, &vm, 0).unwrap(), create_vcpu(&kvm, &vm, 1).unwrap());
+    let msrs = StateMsrs::of(&kvm, &source).unwrap();
+    let (mut saved, mut restored) =
+        (VcpuState::new(&vm, &msrs).unwrap(), VcpuState::new(&vm, &msrs).unwrap());
+    assert_eq!(measure(|| saved.save(&source).unwrap()).count_total, 0);
+    let bytes = saved.as_bytes().concat();
+    let restoring = measure(|| {
+        restored.load(&bytes).unwrap();
+        restored.restore(&destination).unwrap();
+    });
+    assert_eq!(restoring.count_total, 0);
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Tool;
 
 /// Version of the file's shape.
-pub const PLAN_SCHEMA: u32 = 1;
+pub const PLAN_SCHEMA: u32 = 2;
 
 /// The content of a plan file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +21,8 @@ pub const PLAN_SCHEMA: u32 = 1;
 pub struct FrozenPlan {
     /// [`PLAN_SCHEMA`].
     pub plan_schema: u32,
-    /// BLAKE3, in hexadecimal, of the compact JSON of `[plan_schema, tool, suite_text, plan]` with all fields in the order of
-    /// this file. It covers prose and repetitions too, unlike the plan's own hash of what is measured.
+    /// BLAKE3, in hexadecimal, of the compact JSON of `[plan_schema, tool, suite_text, plan]`, the plan as
+    /// [`Plan::canonical`]. It covers prose, seeds and repetitions too, unlike the plan's own hash of what is measured.
     pub hash: String,
     /// The build that made the plan, and that must work it off.
     pub tool: Tool,
@@ -115,7 +115,7 @@ impl FrozenPlan {
     #[must_use]
     pub fn hash_of(tool: &Tool, suite_text: &str, plan: &Plan) -> String {
         // Plans have string keys and finite numbers only, which is all that JSON could refuse.
-        let text = serde_json::to_vec(&(PLAN_SCHEMA, tool, suite_text, plan)).unwrap_or_default();
+        let text = serde_json::to_vec(&(PLAN_SCHEMA, tool, suite_text, plan.canonical())).unwrap_or_default();
         blake3::hash(&text).to_hex().to_string()
     }
 
@@ -267,9 +267,9 @@ mod tests {
         assert!(other.is_incomparable(), "{other}");
         let words = "frozen by migbench 0.1.0 of commit fedcba9, and this is 0.1.0 of commit 0123abc";
         assert!(other.to_string().contains(words), "{other}");
-        frozen["plan_schema"] = serde_json::json!(2);
+        frozen["plan_schema"] = serde_json::json!(3);
         let newer = read(&frozen.to_string()).unwrap_err().to_string();
-        assert!(newer.contains("a plan of format 2, and this migbench reads format 1"), "{newer}");
+        assert!(newer.contains("a plan of format 3, and this migbench reads format 2"), "{newer}");
         let none = read("{}").unwrap_err().to_string();
         assert!(none.contains("no plan file") && none.contains("migbench plan SUITE"), "{none}");
     }

@@ -1,4 +1,6 @@
-//! Latency histograms as records keep them: HdrHistogram's V2 encoding in base64, one per operation and phase.
+//! Latency histograms as records keep them: HdrHistogram's compressed V2 encoding in base64, one per operation and phase, which
+//! its ports to other languages read as it stands. Schema 1 has V2 without compression, which some of them refuse.
+//!
 //! Histograms of several runs are merged before a quantile is read, and a quantile is read only where enough
 //! samples stand behind it.
 
@@ -7,7 +9,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 use crate::record::Record;
 
@@ -90,7 +92,7 @@ pub fn parse_key(key: &str) -> Option<(&str, Clock, Phase)> {
 pub enum HistogramError {
     /// It could not be encoded.
     #[error("the histogram can't be encoded: {0:?}")]
-    Encode(hdrhistogram::serialization::V2SerializeError),
+    Encode(hdrhistogram::serialization::V2DeflateSerializeError),
     /// Not base64.
     #[error("not base64: {0}")]
     Base64(#[from] base64::DecodeError),
@@ -108,11 +110,11 @@ pub enum HistogramError {
 /// [`HistogramError::Encode`] for a histogram over 2^32 bytes.
 pub fn encode(histogram: &Latencies) -> Result<String, HistogramError> {
     let mut bytes = Vec::new();
-    V2Serializer::new().serialize(histogram, &mut bytes).map_err(HistogramError::Encode)?;
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).map_err(HistogramError::Encode)?;
     Ok(STANDARD.encode(bytes))
 }
 
-/// From a record.
+/// From a record of any schema.
 ///
 /// # Errors
 /// [`HistogramError::Base64`], [`HistogramError::Decode`].
@@ -211,6 +213,16 @@ mod tests {
     fn refuses_what_is_no_histogram() {
         assert!(matches!(decode("%%%"), Err(HistogramError::Base64(_))));
         assert!(matches!(decode("aGVsbG8gd29ybGQ="), Err(HistogramError::Decode(_))));
+    }
+
+    #[test]
+    fn reads_what_schema_1_wrote() {
+        let mut latencies = empty();
+        latencies.record_n(50_000, 4_000).unwrap();
+        latencies.record(90_000_000).unwrap();
+        let mut bytes = Vec::new();
+        hdrhistogram::serialization::V2Serializer::new().serialize(&latencies, &mut bytes).unwrap();
+        assert_eq!(decode(&STANDARD.encode(bytes)).unwrap(), latencies);
     }
 
     proptest! {

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::export;
 use crate::manifest::{Build, Manifest};
 use crate::quantity::{count, difference, percent};
+use crate::record::SCHEMA;
 use crate::stats::quantile;
+use crate::store::OtherSchema;
 
 /// Name of the file of nights in a history directory.
 pub const NIGHTS: &str = "nights.jsonl";
@@ -29,7 +31,7 @@ pub enum Verdict {
     Alarm,
     /// Not enough evidence, or another host.
     Unsure,
-    /// Builds that could not be compared: the history starts anew with this one.
+    /// Builds that could not be compared: nothing was measured, and the history begins anew with this one as the base.
     Unlike,
     /// The night failed.
     Failed,
@@ -62,6 +64,9 @@ impl Verdict {
 /// One line of [`NIGHTS`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Night {
+    /// The schema of its records; nights of before this field have 1.
+    #[serde(default = "one")]
+    pub schema: u32,
     /// When its suite started, as in the manifest and in the CSV.
     pub started: String,
     /// The suite.
@@ -72,10 +77,15 @@ pub struct Night {
     pub status: u8,
     /// What it was compared with: the last good build, or a pinned one.
     pub against: String,
-    /// The builds: base first.
+    /// The builds: base first. A base that could not say what it is, is left out.
     pub builds: Vec<Build>,
-    /// The run directory.
-    pub directory: PathBuf,
+    /// The run directory; absent where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// Why a history cannot be read or written.
@@ -99,6 +109,17 @@ pub enum HistoryError {
         /// What is wrong.
         why: String,
     },
+    /// Nights of different schemas, without a new beginning between them.
+    #[error(transparent)]
+    Schemas(#[from] OtherSchema),
+}
+
+impl HistoryError {
+    /// Whether nights were put together that do not go together.
+    #[must_use]
+    pub const fn is_incomparable(&self) -> bool {
+        matches!(self, Self::Schemas(_))
+    }
 }
 
 impl Night {
@@ -106,26 +127,64 @@ impl Night {
     #[must_use]
     pub fn of(manifest: &Manifest, directory: &Path, status: u8, against: &str) -> Self {
         Self {
+            schema: manifest.schema,
             started: manifest.started.clone(),
             suite: manifest.suite.clone(),
             verdict: Verdict::of(status),
             status,
             against: against.to_owned(),
             builds: manifest.builds.clone(),
-            directory: directory.to_owned(),
+            directory: Some(directory.to_owned()),
         }
+    }
+
+    /// Of a night that measured nothing, because the last good build can't run beside this one: the history begins anew.
+    #[must_use]
+    pub fn anew(suite: &str, started: String, builds: Vec<Build>) -> Self {
+        Self {
+            schema: SCHEMA,
+            started,
+            suite: suite.to_owned(),
+            verdict: Verdict::Unlike,
+            status: 0,
+            against: "last good".to_owned(),
+            builds,
+            directory: None,
+        }
+    }
+
+    /// Of a new beginning, why.
+    fn beginning(&self) -> String {
+        match &self.builds[..] {
+            _ if self.verdict != Verdict::Unlike => String::new(),
+            [base, new] => format!(
+                ": begins anew, the last good build spoke protocol {} and this one speaks {}",
+                base.protocol, new.protocol
+            ),
+            _ => ": begins anew, the last good build could not run beside this one".to_owned(),
+        }
+    }
+
+    /// Whether nothing was measured.
+    const fn is_empty(&self) -> bool {
+        self.directory.is_none()
     }
 
     /// Adds its line, unless that night is there already.
     ///
     /// # Errors
-    /// [`HistoryError`]
+    /// [`HistoryError`], also where the nights since the history began have another schema.
     pub fn append(&self, history: &Path) -> Result<(), HistoryError> {
         let path = history.join(NIGHTS);
         let file = |source| HistoryError::File { path: path.clone(), source };
         let same = |night: &Self| (&night.started, &night.directory) == (&self.started, &self.directory);
-        if path.exists() && nights(history)?.iter().any(same) {
-            return Ok(());
+        if path.exists() {
+            let mut nights = nights(history)?;
+            if nights.iter().any(same) {
+                return Ok(());
+            }
+            nights.push(self.clone());
+            one_schema(&nights, history)?;
         }
         fs::create_dir_all(history).map_err(file)?;
         let mut line = serde_json::to_string(self).map_err(|error| file(error.into()))?;
@@ -151,6 +210,22 @@ pub fn nights(history: &Path) -> Result<Vec<Night>, HistoryError> {
         })
     });
     parsed.collect()
+}
+
+/// The nights from the last beginning on.
+fn since_beginning(nights: &[Night]) -> &[Night] {
+    let begin = nights.iter().rposition(|night| night.verdict == Verdict::Unlike).unwrap_or(0);
+    &nights[begin..]
+}
+
+/// Refuses nights of different schemas that would be laid beside each other.
+fn one_schema(nights: &[Night], history: &Path) -> Result<(), HistoryError> {
+    let [first, others @ ..] = since_beginning(nights) else { return Ok(()) };
+    let Some(other) = others.iter().find(|night| night.schema != first.schema) else { return Ok(()) };
+    let directory = other.directory.as_deref().unwrap_or(history);
+    let remedy = "keep them in a history directory of their own (scripts/nightly begins anew by itself when it meets a build of \
+                  another protocol)";
+    Ok(OtherSchema::refuse((history, first.schema), (directory, other.schema), remedy)?)
 }
 
 /// One metric of one cell over the nights.
@@ -192,8 +267,14 @@ pub struct Drift {
 pub fn drift(history: &Path) -> Result<Drift, HistoryError> {
     let path = history.join(export::HISTORY);
     let nights: Vec<Night> = nights(history)?.into_iter().filter(|night| night.against != PINNED).collect();
-    let text =
-        fs::read_to_string(&path).map_err(|source| HistoryError::File { path: path.clone(), source })?;
+    one_schema(&nights, history)?;
+    let text = match fs::read_to_string(&path) {
+        // Nothing was measured yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && nights.iter().all(Night::is_empty) => {
+            return Ok(of(nights, &[]));
+        }
+        other => other.map_err(|source| HistoryError::File { path: path.clone(), source })?,
+    };
     let lines = lines(&text, &path)?;
     Ok(of(nights, &lines))
 }
@@ -252,11 +333,9 @@ fn of(nights: Vec<Night>, lines: &[Line]) -> Drift {
     let Some((last, before)) = nights.split_last() else {
         return Drift { nights, baseline: 0, series: Vec::new() };
     };
-    // An alarmed night is no baseline, nor is one of which nobody knows. Neither is anything before a new start.
-    let begin = before.iter().rposition(|night| night.verdict == Verdict::Unlike).map_or(0, |at| at);
-    let counts =
-        |night: &&Night| matches!(night.verdict, Verdict::Good | Verdict::Unlike) && night.suite == suite;
-    let baseline: Vec<&Night> = before[begin..].iter().filter(counts).collect();
+    // An alarmed night is no baseline, nor is one of which nobody knows. Neither is anything before a new beginning.
+    let counts = |night: &&Night| night.verdict == Verdict::Good && night.suite == suite;
+    let baseline: Vec<&Night> = since_beginning(before).iter().filter(counts).collect();
     let series = by_series.iter().filter_map(|(name, values)| {
         let now = *values.get(last.started.as_str())?;
         let past: Vec<f64> =
@@ -293,8 +372,14 @@ impl Drift {
         for night in self.nights.iter().rev().take(LEAST).rev() {
             let commit = night.builds.last().and_then(|build| build.tool.commit.as_deref()).unwrap_or("-");
             let commit = &commit[..commit.len().min(12)];
-            let _ =
-                writeln!(text, "{}  {:<7} {commit:<12} {}", night.started, night.verdict.word(), night.suite);
+            let _ = writeln!(
+                text,
+                "{}  {:<7} {commit:<12} {}{}",
+                night.started,
+                night.verdict.word(),
+                night.suite,
+                night.beginning()
+            );
         }
         let nights = count(self.baseline, "good night");
         let known = self.series.iter().filter(|series| series.threshold.is_some()).count();
@@ -332,13 +417,14 @@ mod tests {
 
     fn night(day: usize, verdict: Verdict) -> Night {
         Night {
+            schema: SCHEMA,
             started: format!("2031-01-{day:02}T00:00:00Z"),
             suite: "nightly".to_owned(),
             verdict,
             status: 0,
             against: "last good".to_owned(),
             builds: Vec::new(),
-            directory: PathBuf::from("nights"),
+            directory: Some(PathBuf::from("nights")),
         }
     }
 
@@ -405,5 +491,45 @@ mod tests {
         assert_eq!(nights(&history).unwrap(), [one]);
         let error = nights(scratch.path()).unwrap_err().to_string();
         assert!(error.contains("nights.jsonl"), "{error}");
+    }
+
+    #[test]
+    fn nights_of_another_schema_are_refused_unless_the_history_began_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let history = scratch.path().join("history");
+        let mut old = crate::sample::manifest();
+        (old.schema, old.started) = (1, "2030-12-01T00:00:00Z".to_owned());
+        Night::of(&old, Path::new("nights/old"), 0, "last good").append(&history).unwrap();
+        // As it was written before nights had a schema.
+        let path = history.join(NIGHTS);
+        let text = fs::read_to_string(&path).unwrap().replace("\"schema\":1,", "");
+        fs::write(&path, text).unwrap();
+        let new = Night::of(&crate::sample::manifest(), Path::new("nights/new"), 0, "last good");
+        let error = new.append(&history).unwrap_err();
+        assert!(error.is_incomparable(), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("history holds records of schema 1 and nights/new of schema 2"), "{error}");
+        assert_eq!(nights(&history).unwrap().len(), 1, "nothing was added");
+
+        let build = |protocol| Build { protocol, ..Build::default() };
+        let began = Night::anew("quick", "2031-01-02T00:00:00Z".to_owned(), vec![build(1), build(2)]);
+        began.append(&history).unwrap();
+        new.append(&history).unwrap();
+        let nights = nights(&history).unwrap();
+        one_schema(&nights, &history).unwrap();
+        let text = of(nights, &[]).text();
+        assert!(
+            text.contains("begins anew, the last good build spoke protocol 1 and this one speaks 2"),
+            "{text}"
+        );
+        assert!(text.contains("0 good nights before the last one"), "{text}");
+    }
+
+    #[test]
+    fn what_was_before_a_new_beginning_is_no_baseline() {
+        let (mut nights, lines) = days(24, 1.2);
+        nights[11].verdict = Verdict::Unlike;
+        nights[11].directory = None;
+        assert_eq!(of(nights, &lines).baseline, 12);
     }
 }

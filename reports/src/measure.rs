@@ -283,9 +283,12 @@ fn writes(run: &Record, clock: Clock, phases: &[Phase]) -> Latencies {
 /// Harvest time over what `count` makes of the rounds that began with a harvest.
 #[expect(clippy::cast_precision_loss, reason = "counts of one run stay under 2^53")]
 fn harvest(record: &Record, count: impl Fn(&Round) -> u64) -> Option<f64> {
-    let harvested = || record.rounds.iter().filter(|round| round.harvest_time > 0.0);
-    let things: u64 = harvested().map(count).sum();
-    (things > 0).then(|| harvested().map(|round| round.harvest_time).sum::<f64>() / things as f64)
+    // Schema 1 has zero for rounds without one.
+    let harvested = || {
+        record.rounds.iter().filter_map(|round| Some((round, round.harvest_time.filter(|time| *time > 0.0)?)))
+    };
+    let things: u64 = harvested().map(|(round, _)| count(round)).sum();
+    (things > 0).then(|| harvested().map(|(_, time)| time).sum::<f64>() / things as f64)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::manifest::{Canary, Comparison, Host, Manifest, Part, PlanSlice};
 use crate::metric::{self, MetricKey};
 use crate::record::{self, Record};
 use crate::stats;
-use crate::store::{Accept, RunData, StoreError};
+use crate::store::{Accept, OtherSchema, RunData, StoreError};
 
 /// Why directories were not merged.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum MergeError {
         /// In the other.
         is: String,
     },
+    /// Records of different schemas.
+    #[error(transparent)]
+    Schemas(#[from] OtherSchema),
     /// The same cells twice.
     #[error(
         "{} and {} both hold slice {slice}, so that its cells would count twice: leave one out",
@@ -74,7 +77,7 @@ impl MergeError {
     /// Whether things were named together that do not go together.
     #[must_use]
     pub const fn is_incomparable(&self) -> bool {
-        matches!(self, Self::Mixed { .. } | Self::Twice { .. } | Self::Stranger { .. })
+        matches!(self, Self::Mixed { .. } | Self::Schemas(_) | Self::Twice { .. } | Self::Stranger { .. })
     }
 
     /// Whether all that was named is good, and it is too little.
@@ -162,6 +165,12 @@ fn sliced(data: &RunData) -> Result<Sliced<'_>, MergeError> {
 }
 
 fn go_together(first: &Sliced, other: &Sliced) -> Result<(), MergeError> {
+    let schema = |sliced: &Sliced| sliced.data.manifest.schema;
+    OtherSchema::refuse(
+        (&first.data.path, schema(first)),
+        (&other.data.path, schema(other)),
+        "run both slices with the build of migbench that froze the plan",
+    )?;
     let of = |sliced: &Sliced| {
         let manifest = &sliced.data.manifest;
         [
@@ -192,7 +201,9 @@ fn plan_of(sliced: &Sliced) -> Result<Plan, MergeError> {
     let refused = |what| MergeError::NoSlice { path: sliced.data.path.clone(), what };
     let plan: Plan = serde_json::from_value(manifest.plan.clone())
         .map_err(|_| refused("the plan in its manifest is not one of this version"))?;
-    if FrozenPlan::hash_of(&manifest.tool, &manifest.suite_text, &plan) != sliced.slice.plan_hash {
+    // Slices of schema 1 were hashed with every key of every cell, which a version that knows more keys can't repeat.
+    let of_now = || FrozenPlan::hash_of(&manifest.tool, &manifest.suite_text, &plan);
+    if manifest.schema > 1 && of_now() != sliced.slice.plan_hash {
         return Err(refused("the plan in its manifest is not the one that its hash names"));
     }
     Ok(plan)

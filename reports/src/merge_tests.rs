@@ -166,6 +166,23 @@ fn mixed_plans_partitions_builds_and_hosts_are_refused() {
 }
 
 #[test]
+fn slices_of_another_schema_are_refused_and_those_of_schema_1_still_go_together() {
+    let plan = plan(2);
+    let mut slices = slices(&plan, 2);
+    let old = |slice: &mut RunData| {
+        slice.manifest.schema = 1;
+        slice.manifest.slice.as_mut().unwrap().plan_hash = "as schema 1 had it".to_owned();
+        slice.records.iter_mut().for_each(|record| record.schema = 1);
+    };
+    old(&mut slices[0]);
+    let words = "slices/1 holds records of schema 1 and slices/2 of schema 2";
+    let error = refused(&slices, words);
+    assert!(error.is_incomparable() && error.to_string().contains("run both slices with"), "{error}");
+    old(&mut slices[1]);
+    assert_eq!(merged(&slices).unwrap().manifest.schema, 1);
+}
+
+#[test]
 fn cells_that_would_count_twice_are_refused() {
     let plan = plan(2);
     let mut slices = slices(&plan, 2);

@@ -160,6 +160,8 @@ metrics! {
         "Guest clock against host clock across the handover; near zero when the guest's clock saw the pause.";
     LinkRateAchieved = "link_rate_achieved", Ratio, Neither, "link rate achieved",
         "Bytes sent while the rate limit was what limited, over what it allowed in that time.";
+    WireIdle = "wire_idle", Seconds, Smaller, "wire idle",
+        "Time in rounds in which the wire had nothing to send although pages were left, summed over rounds: the engine's doing. The host's share, the sender's run delay in that time, is left out. Only of a link with a rate.";
     ThroughputSteady = "throughput_steady", OperationsPerSecond, Larger, "throughput before",
         "Guest operations per second in the steady window before the migration.";
     ThroughputPrecopy = "throughput_precopy", OperationsPerSecond, Larger, "throughput in pre-copy",
@@ -206,6 +208,8 @@ metrics! {
         "Page writes that the guest achieved during pre-copy. An engine that slows a closed-loop guest gets an easier guest; this shows it.";
     DeltaBytesPerPage = "delta_bytes_per_page", Bytes, Smaller, "bytes per delta",
         "Mean encoded size of the pages sent as a delta.";
+    CopyTime = "copy_time", Seconds, Smaller, "copying",
+        "Copying pages out of the guest at the source, summed over the run.";
     EncodeTime = "encode_time", Seconds, Smaller, "encoding",
         "Time in the page policy and the codec at the source, summed over the run.";
     DecodeTime = "decode_time", Seconds, Smaller, "decoding",

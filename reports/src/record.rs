@@ -6,8 +6,9 @@ use migbench_scenarios::cell::Cell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Version of this shape.
-pub const SCHEMA: u32 = 1;
+/// Version of this shape. Since 2 a modelled link behaves like a wire, waiting for it is a stage of its own, and stages that a
+/// run doesn't have are absent; figures of 1 stay readable and are never compared with those of 2.
+pub const SCHEMA: u32 = 2;
 
 /// Whether a run is a sample or a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +81,30 @@ pub struct RunError {
     pub guest: GuestAt,
 }
 
+/// What came of comparing the memory of both sides, where that was to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryProof {
+    /// It was equal.
+    Equal,
+    /// It differed.
+    Different,
+    /// It was not compared, for this reason.
+    NotMade(String),
+}
+
+impl MemoryProof {
+    /// As [`Record::verified`] and [`Record::not_verified`] write it.
+    #[must_use]
+    pub fn into_fields(self) -> (Option<bool>, Option<String>) {
+        match self {
+            Self::Equal => (Some(true), None),
+            Self::Different => (Some(false), None),
+            Self::NotMade(why) => (None, Some(why)),
+        }
+    }
+}
+
 /// A value with its unit. A metric that could not be had is absent, never zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metric {
@@ -101,14 +126,27 @@ pub struct Round {
     pub dirty_pages: u64,
     /// Bytes written to the link.
     pub traffic: u64,
-    /// Seconds from the start of its harvest to its last byte written.
+    /// Seconds from the start of its harvest to its last byte written. The stages that a round has add up to it.
     pub duration: f64,
-    /// Seconds in the harvest.
-    pub harvest_time: f64,
-    /// Seconds in the policy and the codec.
-    pub encode_time: f64,
-    /// Seconds in the link, waiting for the rate limit included.
-    pub send_time: f64,
+    /// Stage: seconds in the harvest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub harvest_time: Option<f64>,
+    /// Stage: seconds in copying pages out of the guest. Not told apart from encoding in schema 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub copy_time: Option<f64>,
+    /// Stage: seconds in the policy and the codec.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub encode_time: Option<f64>,
+    /// Stage: seconds in writing to the link. In schema 1 waiting for the rate limit is in it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub send_time: Option<f64>,
+    /// Stage: seconds of waiting until the queue of the link had room; absent for a link without a rate.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wait_time: Option<f64>,
+    /// Seconds in which the wire had nothing to send although pages were left, without the sender's run delay in that time:
+    /// they lie within the stages. Absent for a link without a rate.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wire_idle: Option<f64>,
     /// Page sends by outcome.
     pub pages_full: u64,
     /// Zero pages sent as marks.
@@ -124,6 +162,20 @@ pub struct Round {
     pub estimate: Option<f64>,
     /// Whether the guest was paused.
     pub paused: bool,
+}
+
+impl Round {
+    /// The stages in order, each with what tables call it and its seconds; absent where the run doesn't have it.
+    #[must_use]
+    pub const fn stages(&self) -> [(&'static str, Option<f64>); 5] {
+        [
+            ("harvest", self.harvest_time),
+            ("copy", self.copy_time),
+            ("encode", self.encode_time),
+            ("send", self.send_time),
+            ("wait", self.wait_time),
+        ]
+    }
 }
 
 /// Guest operations per interval, and what the host did when.
@@ -214,7 +266,7 @@ pub struct Stall {
     pub phase: String,
     /// As in the names of histograms: `read`, `write`, ...
     pub operation: String,
-    /// The host's deed that overlaps it for the longest time.
+    /// What the host did that overlaps it for the longest time.
     pub cause: Cause,
 }
 
@@ -257,8 +309,12 @@ pub struct Record {
     pub status: Status,
     /// Why it failed.
     pub error: Option<RunError>,
-    /// Memory hashed equal: `true`; differed: `false`; not hashed: null.
+    /// Memory hashed equal: `true`; differed: `false`; not compared: null.
     pub verified: Option<bool>,
+    /// Why memory was not compared although it was to be; absent where it was compared, or was not to be. In schema 1 a proof
+    /// that a broken link cut short says that memory differed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_verified: Option<String>,
     /// The guest's own check of its state afterwards: passed, failed, or not made.
     pub guest_checked: Option<bool>,
     /// Conditions that weaken the sample: `not_steady`, `oversubscribed`, `fault_injected`, ...
@@ -277,7 +333,8 @@ pub struct Record {
     pub metrics: BTreeMap<String, Metric>,
     /// In order.
     pub rounds: Vec<Round>,
-    /// HDR V2, base64, by `latency_<op>[_response]/<phase>`; nanoseconds.
+    /// HdrHistogram's compressed V2 encoding in base64, by `latency_<op>[_response]/<phase>`; nanoseconds. In schema 1 it is not
+    /// compressed.
     pub histograms: BTreeMap<String, String>,
     /// Throughput around the migration.
     pub timeline: Timeline,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
     Backing, Cache, Cell, Codec, Engine, Estimate, Link, Proof, StopRule, Tracker, TrackerSettings,
-    Transport, Windows,
+    Transport, Wait, Windows,
 };
 use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
@@ -37,7 +37,12 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         cache: if delta { Cache::Shadow } else { Cache::None },
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,
@@ -58,6 +63,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             warmup_max: Seconds(10.0),
         },
         timing: true,
+        wait: Wait::Spin,
         start_phase: 1,
         binary: None,
         side: None,
@@ -84,6 +90,7 @@ impl Sample {
             status: Status::Ok,
             error: None,
             verified: None,
+            not_verified: None,
             guest_checked: migrates.then_some(true),
             flags: Vec::new(),
             planted: None,
@@ -201,9 +208,12 @@ fn rounds() -> Vec<Round> {
         dirty_pages,
         traffic,
         duration,
-        harvest_time: 0.0012,
-        encode_time: 0.015,
-        send_time: duration - 0.02,
+        harvest_time: Some(0.0012),
+        copy_time: Some(0.0038),
+        encode_time: Some(0.015),
+        send_time: Some(0.01),
+        wait_time: Some(duration - 0.03),
+        wire_idle: Some(0.0002),
         pages_full: dirty_pages,
         estimate: (!paused).then_some(duration / 2.0),
         paused,

@@ -134,7 +134,12 @@ fn head(record: &Record) -> String {
         Some(false) => no,
         None => none,
     };
-    let memory = answer(record.verified, "memory hashed equal", "MEMORY DIFFERED", "memory not hashed");
+    let memory = match &record.not_verified {
+        Some(why) => format!("MEMORY NOT COMPARED: {why}"),
+        None => {
+            answer(record.verified, "memory hashed equal", "MEMORY DIFFERED", "memory not hashed").to_owned()
+        }
+    };
     let state = answer(
         record.guest_checked,
         "guest state checked",
@@ -152,21 +157,25 @@ fn rounds(rounds: &[Round]) -> String {
     if rounds.is_empty() {
         return String::new();
     }
-    let head = [
-        "round", "dirty", "traffic", "duration", "harvest", "encode", "send", "full", "zero", "delta",
-        "same", "overflow", "estimate",
-    ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let stages = Round::default().stages().map(|(name, _)| name);
+    let head = ["round", "dirty", "traffic", "duration"]
+        .into_iter()
+        .chain(stages)
+        .chain(["idle", "full", "zero", "delta", "same", "overflow", "estimate"]);
+    let mut rows = vec![head.map(str::to_owned).collect::<Vec<_>>()];
     for round in rounds {
         let paused = if round.paused { " paused" } else { "" };
         let time = |value| show(Unit::Seconds, value);
+        let some = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), time);
         let mut row = vec![
             format!("{}{paused}", round.round),
             round.dirty_pages.to_string(),
             #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             show(Unit::Bytes, round.traffic as f64),
         ];
-        row.extend([round.duration, round.harvest_time, round.encode_time, round.send_time].map(time));
+        row.push(time(round.duration));
+        row.extend(round.stages().map(|(_, stage)| some(stage)));
+        row.push(some(round.wire_idle));
         row.extend(
             [
                 round.pages_full,
@@ -177,7 +186,7 @@ fn rounds(rounds: &[Round]) -> String {
             ]
             .map(|pages| pages.to_string()),
         );
-        row.push(round.estimate.map_or_else(|| "-".to_owned(), time));
+        row.push(some(round.estimate));
         rows.push(row);
     }
     grid(&rows, 1)

@@ -70,6 +70,22 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// Records of another schema than their manifest.
+    #[error(
+        "{}:{line}: a record of schema {found} in a directory whose manifest has schema {manifest}: their figures do not mean \
+         the same; keep records in the directory that they were made in",
+        .path.display()
+    )]
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// Line in the file, from one.
+        line: usize,
+        /// The schema of the record.
+        found: u32,
+        /// The schema of the manifest.
+        manifest: u32,
+    },
     /// Written by a later version.
     #[error(
         "{}:{line}: this was written by a newer migbench (schema {found}); \
@@ -95,6 +111,50 @@ impl StoreError {
             Self::Newer { .. } | Self::Simulated { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl StoreError {
+    /// Whether things stand together that do not go together.
+    #[must_use]
+    pub const fn is_incomparable(&self) -> bool {
+        matches!(self, Self::Mixed { .. })
+    }
+}
+
+/// Two directories whose records are of different schemas, so that a figure of one means something else in the other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} holds records of schema {was} and {} of schema {is}, in which the same names mean different figures; {remedy}",
+    .first.display(), .other.display()
+)]
+pub struct OtherSchema {
+    /// One of them.
+    pub first: PathBuf,
+    /// Its schema.
+    pub was: u32,
+    /// The other one.
+    pub other: PathBuf,
+    /// Its schema.
+    pub is: u32,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl OtherSchema {
+    /// Of directories that are to be laid beside each other; `remedy` is what to do where they can't be.
+    ///
+    /// # Errors
+    /// Where the schemas differ.
+    pub fn refuse(
+        (first, was): (&Path, u32),
+        (other, is): (&Path, u32),
+        remedy: &'static str,
+    ) -> Result<(), Self> {
+        if was == is {
+            return Ok(());
+        }
+        Err(Self { first: first.to_owned(), was, other: other.to_owned(), is, remedy })
     }
 }
 
@@ -244,7 +304,7 @@ impl RunData {
     /// Reads a run directory, complete or interrupted. One simulated record makes all of it simulated.
     ///
     /// # Errors
-    /// [`StoreError::Unreadable`], [`StoreError::Malformed`], [`StoreError::Newer`], each with file and line;
+    /// [`StoreError::Unreadable`], [`StoreError::Malformed`], [`StoreError::Newer`], [`StoreError::Mixed`], each with file and line;
     /// [`StoreError::Simulated`] where such a directory is not accepted. A last line without its end is not an error;
     /// [`RunData::truncated`] tells.
     pub fn load_as(path: impl Into<PathBuf>, accept: Accept) -> Result<Self, StoreError> {
@@ -252,7 +312,7 @@ impl RunData {
         let file = path.join(MANIFEST);
         let manifest: Manifest = parse(&file, 1, &read(&file)?)?;
         let file = path.join(RUNS);
-        let (records, truncated) = parse_lines(&file, &read(&file)?)?;
+        let (records, truncated) = parse_lines(&file, &read(&file)?, manifest.schema)?;
         let mut backends = std::iter::once(manifest.backend).chain(records.iter().map(|r| r.backend));
         if accept == Accept::Guests && backends.any(|backend| backend == Backend::Simulated) {
             return Err(StoreError::Simulated { path });
@@ -267,13 +327,17 @@ fn read(path: &Path) -> Result<String, StoreError> {
     Ok(String::from_utf8_lossy(&fs::read(path).map_err(unreadable)?).into_owned())
 }
 
-fn parse_lines(path: &Path, text: &str) -> Result<(Vec<Record>, Option<usize>), StoreError> {
-    let mut records = Vec::new();
+fn parse_lines(path: &Path, text: &str, manifest: u32) -> Result<(Vec<Record>, Option<usize>), StoreError> {
+    let mut records: Vec<Record> = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if line.trim().is_empty() {
             continue;
         }
-        match parse(path, index + 1, line) {
+        match parse::<Record>(path, index + 1, line) {
+            Ok(record) if record.schema != manifest => {
+                let (path, line, found) = (path.to_owned(), index + 1, record.schema);
+                return Err(StoreError::Mixed { path, line, found, manifest });
+            }
             Ok(record) => records.push(record),
             Err(StoreError::Malformed { .. }) if !line.ends_with('\n') => {
                 return Ok((records, Some(index + 1)));
@@ -370,9 +434,31 @@ mod tests {
     #[test]
     fn refuses_a_newer_schema_before_anything_else() {
         let (_scratch, path) = filled();
-        fs::write(path.join(MANIFEST), "{\"schema\": 2, \"everything\": \"else\"}").unwrap();
+        fs::write(path.join(MANIFEST), "{\"schema\": 3, \"everything\": \"else\"}").unwrap();
         let error = RunData::load(&path).unwrap_err().to_string();
-        assert!(error.contains("newer migbench (schema 2)"), "{error}");
+        assert!(error.contains("newer migbench (schema 3)"), "{error}");
+    }
+
+    #[test]
+    fn refuses_records_of_another_schema_than_their_manifest() {
+        let (_scratch, path) = filled();
+        let text = fs::read_to_string(path.join(RUNS)).unwrap();
+        let old = Sample::new("write-heavy", "full").repetition(4).with(|record| record.schema = 1).build();
+        fs::write(path.join(RUNS), text + &serde_json::to_string(&old).unwrap() + "\n").unwrap();
+        let error = RunData::load(&path).unwrap_err();
+        assert!(error.is_incomparable(), "{error}");
+        assert!(error.to_string().contains("runs.jsonl:4: a record of schema 1 in"), "{error}");
+    }
+
+    #[test]
+    fn reads_a_whole_directory_of_schema_1() {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/quick");
+        let data = RunData::load(reference).unwrap();
+        assert_eq!(data.manifest.schema, 1);
+        let rounds: Vec<_> = data.records.iter().flat_map(|record| &record.rounds).collect();
+        assert!(rounds.iter().any(|round| round.send_time.is_some_and(|time| time > 0.0)));
+        // What schema 1 could not tell is absent and not zero.
+        assert!(rounds.iter().all(|round| round.copy_time.is_none() && round.wait_time.is_none()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::cells;
+use crate::judge::measurement::same_schema;
 use crate::judge::{Accepted, JudgeError, Measurement, Verdict, judge};
 use crate::manifest::Manifest;
 use crate::metric::{self, MetricKey};
@@ -48,6 +49,18 @@ pub enum StudyError {
     /// The judge's own.
     #[error(transparent)]
     Judge(#[from] JudgeError),
+}
+
+impl StudyError {
+    /// Whether directories were named together that do not go together.
+    #[must_use]
+    pub const fn is_incomparable(&self) -> bool {
+        match self {
+            Self::Unlike { .. } => true,
+            Self::Judge(error) => error.is_incomparable(),
+            Self::Nothing | Self::Few { .. } => false,
+        }
+    }
 }
 
 /// Blocks to draw from, by comparison. A block is a run of each side, one after the other.
@@ -121,6 +134,8 @@ impl Pool {
         };
         let mut blocks: BTreeMap<String, Vec<[Record; 2]>> = BTreeMap::new();
         for data in runs {
+            let of = |data: &RunData| data.manifest.schema;
+            same_schema((&first.path, of(first)), (&data.path, of(data))).map_err(JudgeError::from)?;
             if names(data) != names(first) {
                 return Err(StudyError::Unlike {
                     path: data.path.display().to_string(),

@@ -40,6 +40,16 @@ fn damage(records: &[Record]) -> Vec<String> {
     if !differed.is_empty() {
         alarms.push(format!("MEMORY DIFFERED in {}: {}", count(differed.len(), "run"), runs(differed)));
     }
+    let not_made: Vec<_> =
+        records.iter().filter_map(|record| Some((record, record.not_verified.as_ref()?))).collect();
+    if !not_made.is_empty() {
+        let each: Vec<_> = not_made.iter().map(|(run, why)| format!("{} ({why})", run.run_id)).collect();
+        alarms.push(format!(
+            "NOT VERIFIED: memory was not compared in {}: {}",
+            count(not_made.len(), "run"),
+            each.join(", ")
+        ));
+    }
     let broken: Vec<_> = records.iter().filter(|record| record.guest_checked == Some(false)).collect();
     if !broken.is_empty() {
         alarms.push(format!("GUEST STATE WAS WRONG in {}: {}", count(broken.len(), "run"), runs(broken)));
@@ -73,6 +83,7 @@ fn memory(comparisons: &[ComparisonRuns<'_>], migrated: &[&Record], alarms: &mut
             && record.kind == Kind::Timed
             && record.status != Status::Failed
             && record.verified.is_none()
+            && record.not_verified.is_none()
     };
     let broken_promises = migrated.iter().filter(promised).count();
     if broken_promises > 0 {
@@ -165,6 +176,27 @@ mod tests {
                 "NOT VERIFIED: no run proved the memory of read-heavy/full",
                 "NOT VERIFIED: 1 timed run that should have proven memory did not",
                 "GUEST STATE NOT CHECKED after 1 of 23 migrations",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_proof_that_was_not_made_is_neither_equal_nor_different() {
+        let mut records = sample::records();
+        records[0] = Sample::new("read-heavy", "full")
+            .verification(None)
+            .with(|record| record.not_verified = Some("the link broke".to_owned()))
+            .build();
+        records[1].cell.proof = Proof::Every;
+        records[1].not_verified = Some("the after window was over first".to_owned());
+        let found = of(&records);
+        assert!(found.proven.starts_with("memory hashed equal in 3 verification runs; "), "{}", found.proven);
+        assert_eq!(
+            found.alarms,
+            [
+                "NOT VERIFIED: memory was not compared in 2 runs: read-heavy-full-0 (the link broke), read-heavy-full-1 \
+                 (the after window was over first)",
+                "NOT VERIFIED: no run proved the memory of read-heavy/full",
             ]
         );
     }

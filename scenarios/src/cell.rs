@@ -132,6 +132,28 @@ words! {
         Unix = "unix",
         /// TCP over loopback or a network.
         Tcp = "tcp",
+        /// TCP between two network namespaces of the run, over a pair of veth interfaces that the kernel keeps to the rate.
+        Netns = "netns",
+    }
+}
+
+words! {
+    /// What a vCPU with an open loop does until its next operation is due.
+    Wait {
+        /// It reads its clock again and again.
+        Spin = "spin",
+        /// It tells its host for how long it has nothing to do, which lets its thread sleep.
+        Doorbell = "doorbell",
+    }
+}
+
+impl Wait {
+    const fn is_spin(&self) -> bool {
+        matches!(self, Self::Spin)
+    }
+
+    const fn spin() -> Self {
+        Self::Spin
     }
 }
 
@@ -166,13 +188,49 @@ words! {
 }
 
 /// The connection between the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The kind of socket.
     pub transport: Transport,
     /// The limit in bytes per second; null is no limit.
     pub rate: Option<Rate>,
+    /// Bytes that may stand between the engine and the wire; without it [`Link::QUEUE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Bytes>,
+    /// How long a byte is on its way to the other side, after it has left.
+    #[serde(default, skip_serializing_if = "Seconds::is_zero")]
+    pub delay: Seconds,
+}
+
+impl Link {
+    /// Two batches of 256 KiB of pages with their headers: with less the engine does not get the next one ready before
+    /// the wire is idle.
+    pub const QUEUE: Bytes = Bytes(544 << 10);
+
+    /// A link over that kind of socket, without a limit.
+    #[must_use]
+    pub const fn unlimited(transport: Transport) -> Self {
+        Self { transport, rate: None, queue: None, delay: Seconds(0.0) }
+    }
+
+    /// Bytes that may stand between the engine and the wire.
+    #[must_use]
+    pub fn queue(&self) -> Bytes {
+        self.queue.unwrap_or(Self::QUEUE)
+    }
+
+    /// The rate that the sender itself has to keep to: none where there is no limit, and none where the kernel sees to it.
+    #[must_use]
+    pub fn modelled_rate(&self) -> Option<Rate> {
+        self.rate.filter(|_| self.transport != Transport::Netns)
+    }
+
+    /// The rate that the kernel sees to.
+    #[must_use]
+    pub fn kernel_rate(&self) -> Option<Rate> {
+        self.rate.filter(|_| self.transport == Transport::Netns)
+    }
 }
 
 /// When pre-copy gives way to stop-and-copy.
@@ -281,6 +339,9 @@ pub struct Cell {
     pub windows: Windows,
     /// Whether the guest times its operations; without it there are counters only.
     pub timing: bool,
+    /// How the guest waits for its next operation.
+    #[serde(default = "Wait::spin", skip_serializing_if = "Wait::is_spin")]
+    pub wait: Wait,
     /// Of a workload with phases, the one in which steady windows are measured and the migration starts, from 1.
     #[serde(default = "first")]
     pub start_phase: u32,

@@ -26,7 +26,7 @@ type Broken = (&'static [&'static str], String);
 /// Refuses a cell whose values exclude each other. The error points at the first of the keys in question that
 /// `values` holds, or else at `around`.
 pub(crate) fn cell(cell: &Cell, values: &Layer, around: &Place, id: &str) -> Result<(), SuiteError> {
-    let rules = [engine, memory, tracker, load, rest];
+    let rules = [engine, memory, tracker, link, load, rest];
     let Some((keys, what)) = rules.iter().find_map(|rule| rule(cell)) else {
         return Ok(());
     };
@@ -55,6 +55,25 @@ fn engine(cell: &Cell) -> Option<Broken> {
         return Some((&["cache", "engine"], what));
     }
     None
+}
+
+fn link(cell: &Cell) -> Option<Broken> {
+    let link = &cell.link;
+    if link.delay.is_zero() || link.modelled_rate().is_some() {
+        return None;
+    }
+    let what = if link.rate.is_none() {
+        format!(
+            "link.delay {} over an unlimited link: there is no end to what is on its way; set link.rate",
+            link.delay
+        )
+    } else {
+        format!(
+            "link.delay {} over {}: only the modelled wire has a delay; set link.transport to unix or tcp",
+            link.delay, link.transport
+        )
+    };
+    Some((&["link.delay", "link.rate", "link.transport"], what))
 }
 
 fn memory(cell: &Cell) -> Option<Broken> {

@@ -9,7 +9,7 @@ use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
     Backing, Cache, Cell, Codec, Engine, Estimate, Link, Pinning, Proof, StopRule, Tracker, TrackerSettings,
-    Transport, Windows,
+    Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
 use crate::value::{Reader, shown_cpus, shown_load, shown_pattern, shown_phases, shown_word};
@@ -237,6 +237,35 @@ pub static KEYS: &[Key] = &[
         |cell| cell.link.rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string()),
     ),
     key(
+        "link.queue",
+        "size",
+        "544KiB",
+        "bytes that may stand between the engine and a limited wire, from 64KiB to 256MiB; the default is two batches of pages",
+        reads!(|cell, v| {
+            let queue = v.size()?;
+            if !(64 << 10..=256 << 20).contains(&queue.0) {
+                return Err(v.out_of_range(queue, "a queue holds 64KiB to 256MiB"));
+            }
+            // The default stays out of the cell, whether it is written down or not.
+            cell.link.queue = Some(queue).filter(|&queue| queue != Link::QUEUE);
+        }),
+        |cell| cell.link.queue().to_string(),
+    ),
+    key(
+        "link.delay",
+        "time",
+        "0s",
+        "how long a byte is on its way to the other side (one way), up to 1s; needs a rate",
+        reads!(|cell, v| {
+            let delay = v.time_or_zero()?;
+            if delay.0 > 1.0 {
+                return Err(v.out_of_range(delay, "a byte is on its way for 1s at the most"));
+            }
+            cell.link.delay = delay;
+        }),
+        |cell| if cell.link.delay.is_zero() { "0s".to_owned() } else { cell.link.delay.to_string() },
+    ),
+    key(
         "memory",
         "size",
         "128MiB",
@@ -382,6 +411,14 @@ pub static KEYS: &[Key] = &[
         "whether the guest times its operations; without it there are counters only",
         reads!(|cell, v| cell.timing = v.boolean()?),
         |cell| cell.timing.to_string(),
+    ),
+    key(
+        "wait",
+        "word",
+        "spin",
+        "what a vCPU with an open loop does until its next operation is due: spin, or have its thread sleep",
+        reads!(|cell, v| cell.wait = v.word(Wait::ALL)?),
+        |cell| cell.wait.to_string(),
     ),
     key(
         "start_phase",
@@ -565,7 +602,8 @@ pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<
     nearest(typed, keys().chain(groups).chain(others.iter().copied()))
 }
 
-/// The cell that keys are read into: every default, and placeholders for the two keys that have none.
+/// The cell that keys are read into: every default, and placeholders for the two keys that have none. Hashes of plans leave out
+/// what is as it is here: a new key changes none of them, a default that is changed would give two plans one hash.
 pub(crate) fn blank() -> Cell {
     Cell {
         workload: String::new(),
@@ -575,7 +613,12 @@ pub(crate) fn blank() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,
@@ -596,6 +639,7 @@ pub(crate) fn blank() -> Cell {
             warmup_max: Seconds(5.0),
         },
         timing: true,
+        wait: Wait::Spin,
         start_phase: 1,
         binary: None,
         side: None,

@@ -1,14 +1,19 @@
 //! A plan: the cells of a suite, fully resolved, and the order in which they run. It is what `--dry-run` shows, what
 //! the runner runs, and what a run directory keeps.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use migbench_workloads::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cell::Cell;
 use crate::error::SuiteError;
 use crate::estimate;
 use crate::gate::{self, Gate};
+use crate::key;
 use crate::matrix;
 use crate::order;
 use crate::suite::Suite;
@@ -24,8 +29,9 @@ pub struct Plan {
     pub analysis: String,
     /// About how long it takes, in the words of the suite.
     pub time_budget: String,
-    /// BLAKE3 of what is measured: the suite's name, seed, and every cell with its comparison and baseline. Prose,
-    /// repetitions and `--filter` do not change it, `--set` does.
+    /// BLAKE3 of what is measured: the suite's name and every cell with its comparison and baseline, without the keys that
+    /// are at their default. Seed, prose, repetitions and `--filter` do not change it, nor does a later version that knows
+    /// more keys; `--set` does.
     pub hash: String,
     /// The seed of the order and of the guests.
     pub seed: u64,
@@ -114,7 +120,7 @@ impl Plan {
         if !suite.overridden() {
             gate::check(&suite.gates, &comparisons)?;
         }
-        let hash = hash(&suite.name, suite.seed, &comparisons);
+        let hash = hash(&suite.name, &comparisons);
         if let Some((place, regex)) = &suite.filter {
             let ids: Vec<String> =
                 comparisons.iter().flat_map(|c| c.cells.iter().map(|cell| cell.id.clone())).collect();
@@ -166,7 +172,7 @@ impl Plan {
             description: "one cell, from the command line".to_owned(),
             analysis: String::new(),
             time_budget: String::new(),
-            hash: hash("migrate", seed, &comparisons),
+            hash: hash("migrate", &comparisons),
             seed,
             repetitions,
             comparisons,
@@ -178,19 +184,29 @@ impl Plan {
     /// The same with another seed: other guests, in another order.
     #[must_use]
     pub fn reseeded(&self, seed: u64) -> Self {
-        Self {
-            seed,
-            hash: hash(&self.suite, seed, &self.comparisons),
-            order: order::of(&self.comparisons, self.repetitions, seed),
-            ..self.clone()
-        }
+        Self { seed, order: order::of(&self.comparisons, self.repetitions, seed), ..self.clone() }
     }
 
     /// The same suite with other comparisons.
     pub(crate) fn compare_anew(&mut self, comparisons: Vec<Comparison>) {
-        self.hash = hash(&self.suite, self.seed, &comparisons);
+        self.hash = hash(&self.suite, &comparisons);
         self.order = order::of(&comparisons, self.repetitions, self.seed);
         self.comparisons = comparisons;
+    }
+
+    /// The plan as JSON with sorted keys, without the keys of cells that are at their default: the text to hash it by, which is
+    /// the same in a version that knows more keys.
+    #[must_use]
+    pub fn canonical(&self) -> Value {
+        let mut plan = serde_json::to_value(self).unwrap_or_default();
+        for (index, comparison) in self.comparisons.iter().enumerate() {
+            for (row, planned) in comparison.cells.iter().enumerate() {
+                if let Some(cell) = plan.pointer_mut(&format!("/comparisons/{index}/cells/{row}/cell")) {
+                    *cell = given(&planned.cell).into_iter().collect();
+                }
+            }
+        }
+        plan
     }
 
     /// The cell of a run of this plan.
@@ -224,16 +240,72 @@ impl Comparison {
     }
 }
 
-/// Of the canonical JSON of what is measured: `serde` writes fields in the order of their declaration.
-fn hash(name: &str, seed: u64, comparisons: &[Comparison]) -> String {
+/// Of the JSON of what is measured.
+fn hash(name: &str, comparisons: &[Comparison]) -> String {
     let measured: Vec<_> = comparisons
         .iter()
         .map(|c| {
-            let cells: Vec<_> = c.cells.iter().map(|cell| (&cell.id, &cell.cell)).collect();
+            let cells: Vec<_> = c.cells.iter().map(|cell| (&cell.id, given(&cell.cell))).collect();
             (&c.name, &c.compare, c.baseline, cells)
         })
         .collect();
     // Cells have string keys and finite numbers only, which is all that JSON could refuse.
-    let text = serde_json::to_vec(&(name, seed, measured)).unwrap_or_default();
+    let text = serde_json::to_vec(&(name, measured)).unwrap_or_default();
     blake3::hash(&text).to_hex().to_string()
+}
+
+/// The keys of a cell that are not at their default, sorted by name: all that a hash needs to know of it, and the same in a
+/// version that knows more keys.
+fn given(cell: &Cell) -> BTreeMap<String, Value> {
+    fn differing(path: &str, value: Value, default: Option<&Value>, given: &mut BTreeMap<String, Value>) {
+        match (value, default) {
+            (value, Some(default)) if value == *default => {}
+            (Value::Object(fields), Some(Value::Object(defaults))) => {
+                for (name, value) in fields {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    differing(&path, value, defaults.get(&name), given);
+                }
+            }
+            (value, _) => {
+                given.insert(path.to_owned(), value);
+            }
+        }
+    }
+    static DEFAULTS: LazyLock<Value> =
+        LazyLock::new(|| serde_json::to_value(key::blank()).unwrap_or_default());
+    let mut given = BTreeMap::new();
+    differing("", serde_json::to_value(cell).unwrap_or_default(), Some(&DEFAULTS), &mut given);
+    given
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plan as a version wrote it: it reads back, and its hash is still the one that it was given. Keys that are new since
+    /// then are at their default in it, and defaults that it holds in full must not move.
+    #[test]
+    fn the_hash_of_a_plan_outlives_new_keys() {
+        let plan: Plan = serde_json::from_str(include_str!("../tests/plan.json")).unwrap();
+        assert_eq!(hash(&plan.suite, &plan.comparisons), plan.hash);
+        let cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
+        assert!(cells.clone().any(|planned| planned.cell.link.rate.is_none()));
+    }
+
+    #[test]
+    fn what_is_given_is_what_differs_from_the_default() {
+        assert_eq!(given(&key::blank()), BTreeMap::new());
+        let mut cell = key::blank();
+        cell.link.rate = None;
+        cell.stop.max_rounds = 7;
+        cell.side = Some(crate::cell::Side::New);
+        cell.settings.load = migbench_workloads::settings::Load::Pressure(0.7);
+        cell.pinning = Some(crate::cell::Pinning { vcpus: vec![1], source: vec![], destination: vec![] });
+        let given = serde_json::to_string(&given(&cell)).unwrap();
+        assert_eq!(
+            given,
+            "{\"link.rate\":null,\"pinning\":{\"destination\":[],\"source\":[],\"vcpus\":[1]},\
+             \"settings.load\":{\"pressure\":0.7},\"side\":\"new\",\"stop.max_rounds\":7}"
+        );
+    }
 }

@@ -5,12 +5,13 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::abi::{self, Params, Stage};
-use crate::machine::{Doorbell, exit, now};
+use crate::machine::{Doorbell, exit, now, rest};
 use crate::memory::Memory;
 use crate::pages::{Page, Pages};
 use crate::parts::Parts;
 use crate::programs::{self, Program, Wrong};
 use crate::random::Random;
+use crate::registers;
 use crate::telemetry::Telemetry;
 
 /// Runs the program that the parameters name, until the host ends the machine.
@@ -124,6 +125,9 @@ impl<'a, P: Program> Worker<'a, P> {
     /// Operations until the host says stop.
     fn work(&mut self) {
         let timing = self.params.flags & abi::FLAG_TIMING != 0;
+        let rests = self.params.flags & abi::FLAG_REST != 0;
+        let least = if rests { self.params.ticks(abi::REST_LEAST) } else { u64::MAX };
+        let [spin, most] = [abi::REST_SPIN, abi::REST_MOST].map(|time| self.params.ticks(time));
         let mut stages = Stages::new(self.params);
         let mut stage = stages.current();
         // vCPUs start evenly spread over one interval, so that they do not work in step.
@@ -153,7 +157,12 @@ impl<'a, P: Program> Worker<'a, P> {
                     if self.telemetry.command() != abi::COMMAND_RUN {
                         return self.stopped();
                     }
-                    core::hint::spin_loop();
+                    if due - start > least {
+                        self.telemetry.vcpu.rest.store((due - start - spin).min(most), Relaxed);
+                        rest();
+                    } else {
+                        core::hint::spin_loop();
+                    }
                     start = now();
                     if catching_up {
                         catching_up = false;
@@ -270,6 +279,12 @@ impl<'a, P: Program> Worker<'a, P> {
     }
 
     fn self_test(&mut self) -> ! {
+        match registers::check(self.telemetry) {
+            Ok((xcr0, bytes)) => {
+                let _ = writeln!(Doorbell, "self-test: XCR0 {xcr0:#x}, {bytes} bytes of vector registers hold");
+            }
+            Err(wrong) => crate::fatal(wrong),
+        }
         let mut stages = Stages::new(self.params);
         for _ in 0..self.params.self_test_operations {
             self.operate(stages.current());

@@ -1,5 +1,6 @@
-//! The test of register state: every vector register that the CPU has holds a known value while the vCPU counts,
-//! across whatever the host does meanwhile; when told to stop the values are compared.
+//! The tests of register state. [`run`]: every vector register that the CPU has holds a known value while the vCPU counts,
+//! across whatever the host does meanwhile; when told to stop the values are compared. [`check`]: the boot stub has turned on
+//! what CPUID offers, which a host that runs ring 3 natively does not tell, since vector registers work there in any case.
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
@@ -84,10 +85,9 @@ fn xcr0() -> u64 {
     }
 }
 
-/// Holds, counts, compares.
-pub fn run(telemetry: &Telemetry) -> ! {
+/// The first byte of the vector registers that is wrong, and how many bytes of them were used.
+fn hold(telemetry: &Telemetry) -> (Option<usize>, usize) {
     let mut out = Block([0; 2048]);
-    telemetry.set_state(abi::STATE_RUNNING);
     let enabled = xcr0();
     let used: usize = if enabled & 0xe6 == 0xe6 {
         hold!(telemetry, out, "vmovdqu64", "zmm", 64, 32)
@@ -96,11 +96,47 @@ pub fn run(telemetry: &Telemetry) -> ! {
     } else {
         hold!(telemetry, out, "movdqu", "xmm", 16, 16)
     };
+    ((0..used).find(|&n| out.0[n] != PATTERN.0[n]), used)
+}
+
+/// What the CPU was set up to: XCR0 and bytes of vector registers, all of which hold what they are given.
+///
+/// # Errors
+/// What is not as the stub should have left it.
+pub fn check(telemetry: &Telemetry) -> Result<(u64, usize), &'static str> {
+    // SAFETY: CPUID exists; the x87 and SSE control words exist on every CPU with long mode.
+    let (features, offered, mxcsr, x87) = unsafe {
+        let (mut mxcsr, mut x87) = (0_u32, 0_u16);
+        asm!("stmxcsr [{0}]", "fnstcw [{1}]", in(reg) &raw mut mxcsr, in(reg) &raw mut x87, options(nostack));
+        (__cpuid_count(1, 0).ecx, __cpuid_count(0xd, 0).eax, mxcsr, x87)
+    };
+    let (xsave, osxsave) = (features & 1 << 26 != 0, features & 1 << 27 != 0);
+    if xsave != osxsave {
+        return Err("CPUID has XSAVE and CR4 has not, or the other way round");
+    }
+    let enabled = xcr0();
+    if xsave && enabled != u64::from(offered & 0xe7) {
+        return Err("XCR0 is not what CPUID offers of x87, SSE, AVX and AVX-512");
+    }
+    // The low bits of MXCSR say what has happened since.
+    if (mxcsr & !0x3f, x87) != (0x1f80, 0x37f) {
+        return Err("the control words of SSE or x87 are not those after a reset");
+    }
+    // One turn of the loop.
+    telemetry.control.command.store(abi::COMMAND_STOP, Relaxed);
+    let (wrong, used) = hold(telemetry);
+    telemetry.control.command.store(0, Relaxed);
+    if wrong.is_some() { Err("a vector register does not hold its value") } else { Ok((enabled, used)) }
+}
+
+/// Holds, counts, compares.
+pub fn run(telemetry: &Telemetry) -> ! {
+    telemetry.set_state(abi::STATE_RUNNING);
+    let (wrong, used) = hold(telemetry);
     telemetry.set_state(abi::STATE_STOPPED);
     while telemetry.command() != abi::COMMAND_VALIDATE {
         core::hint::spin_loop();
     }
-    let wrong = (0..used).find(|&n| out.0[n] != PATTERN.0[n]);
     if let Some(at) = wrong {
         telemetry.vcpu.bad_reason.store(abi::BAD_REGISTER, Relaxed);
         telemetry.vcpu.bad_offset.store(at as u64, Relaxed);

@@ -8,11 +8,20 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Version of every layout here.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// First word of [`Params`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"migbench");
 /// The port for text: one byte per `out`, lines end in `\n`.
 pub const DOORBELL_PORT: u16 = 0xe9;
+/// The port by which a vCPU says that it has nothing to do for [`Vcpu::rest`] ticks. A machine without it answers at once.
+pub const REST_PORT: u16 = 0xe8;
+/// The shortest wait, in ns, in which a vCPU rests: the exit, the sleep's own delay and the way back took 60 to 100 us
+/// where exits are slow, and a shorter wait would end late.
+pub const REST_LEAST: u64 = 150_000;
+/// How much before the end of its wait it wants to be back, in ns; what is left it spins.
+pub const REST_SPIN: u64 = 60_000;
+/// The longest rest, in ns: the vCPU looks for commands between two.
+pub const REST_MOST: u64 = 10_000_000;
 /// The port by which a self-test ends a QEMU with `isa-debug-exit`.
 pub const EXIT_PORT: u16 = 0xf4;
 /// Guest-physical addresses under this belong to the guest's own program and tables.
@@ -42,6 +51,9 @@ pub const FLAG_PASSES: u32 = 16;
 pub const FLAG_OVERLAP: u32 = 32;
 /// [`Params::flags`]: in passes, what is written is the number of the pass instead of a constant.
 pub const FLAG_EPOCHS: u32 = 64;
+
+/// [`Params::flags`]: an open loop that waits rests, by [`REST_PORT`], in place of spinning.
+pub const FLAG_REST: u32 = 128;
 
 /// [`Params::pattern`] values.
 pub const PATTERN_SEQUENTIAL: u32 = 0;
@@ -178,6 +190,13 @@ impl Params {
         (first, self.working_set * (part + 1) / parts - first)
     }
 
+    /// That many nanoseconds in ticks of the TSC.
+    #[must_use]
+    pub const fn ticks(&self, nanoseconds: u64) -> u64 {
+        let per_tick = if self.nanoseconds_q32 == 0 { 1 } else { self.nanoseconds_q32 };
+        (((nanoseconds as u128) << 32) / per_tick as u128) as u64
+    }
+
     /// Whether vCPUs share the parts.
     #[must_use]
     pub const fn shared(&self) -> bool {
@@ -297,6 +316,8 @@ pub struct Vcpu {
     pub stage: AtomicU32,
     /// The most operations overdue at once, since the host last wrote 0 here.
     pub backlog_max: AtomicU64,
+    /// TSC ticks for which it has nothing to do, counted from its writing to [`REST_PORT`].
+    pub rest: AtomicU64,
     /// Ticks over the threshold by phase.
     pub stall_ticks: [AtomicU64; PHASES],
     /// Operations over the threshold by phase.

@@ -136,6 +136,16 @@ mod tests {
     }
 
     #[test]
+    fn a_time_in_ticks_is_that_of_the_clock() {
+        let machine =
+            Machine { vcpus: 1, tsc_khz: 2_500_000, seed: 1, link: None, timing: true, telemetry: 0 };
+        let params = Params::new(&Settings::BASE, &machine);
+        for (nanoseconds, ticks) in [(0, 0), (1_000, 2_500), (abi::REST_MOST, 25_000_000)] {
+            assert!(params.ticks(nanoseconds).abs_diff(ticks) <= 1, "{nanoseconds} ns");
+        }
+    }
+
+    #[test]
     fn a_share_of_one_takes_every_draw() {
         assert_eq!(q32(1.0), 1 << 32);
         assert_eq!(q32(0.0), 0);

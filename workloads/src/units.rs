@@ -237,6 +237,12 @@ impl Seconds {
     pub fn duration(self) -> Duration {
         Duration::try_from_secs_f64(self.0.max(0.0)).unwrap_or(Duration::MAX)
     }
+
+    /// Whether it is no time at all: what a setting that is off stays out of a record by.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0 == 0.0
+    }
 }
 
 impl From<Duration> for Seconds {

@@ -35,6 +35,11 @@ fn params(settings: &Settings, flags: u32) -> Params {
 
 /// The doorbell's text and QEMU's exit status; `None` where there is no QEMU.
 fn run(params: &Params) -> Option<(String, Option<i32>)> {
+    run_on("max", params)
+}
+
+/// The same on a CPU of that model.
+fn run_on(cpu: &str, params: &Params) -> Option<(String, Option<i32>)> {
     if Command::new(QEMU).arg("--version").output().is_err() {
         assert!(
             std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(),
@@ -51,7 +56,7 @@ fn run(params: &Params) -> Option<(String, Option<i32>)> {
     let output = Command::new("timeout")
         .args(["60", QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", "microvm,pit=off,pic=off,rtc=off,isa-serial=off"])
-        .args(["-accel", "tcg", "-cpu", "max", "-m", "64"])
+        .args(["-accel", "tcg", "-cpu", cpu, "-m", "64"])
         .args(["-chardev", "stdio,id=doorbell", "-device", "isa-debugcon,iobase=0xe9,chardev=doorbell"])
         .args(["-device", "isa-debug-exit,iobase=0xf4", "-kernel"])
         .arg(&image)
@@ -77,6 +82,19 @@ fn works_and_validates_under_every_pattern_and_content() {
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("self-test: 5000 operations"), "{text}");
         assert!(text.contains("14336 pages valid, a flipped bit found"), "{text}");
+    }
+}
+
+/// The boot stub turns on what the CPU has and no more: XSAVE and AVX, XSAVE alone, not even XSAVE.
+#[test]
+fn vector_registers_are_turned_on_as_the_cpu_has_them() {
+    let no_avx = "max,-avx,-avx2,-f16c,-fma,-vaes,-vpclmulqdq";
+    for (cpu, found) in
+        [("max", "XCR0 0x7, 512 bytes"), (no_avx, "XCR0 0x3, 256 bytes"), ("qemu64", "XCR0 0x0, 256 bytes")]
+    {
+        let Some((text, code)) = run_on(cpu, &params(&settings(), 0)) else { return };
+        assert_eq!(code, Some(1), "{cpu}: {text}");
+        assert!(text.contains(&format!("self-test: {found} of vector registers hold")), "{cpu}: {text}");
     }
 }
 

@@ -147,17 +147,21 @@ fn calibrated(text: &str, data: &[RunData]) -> anyhow::Result<String> {
     let wanted = median(&|run| metric::value(&run.metrics, metric)).ok_or_else(wrong)? * percent / 100.0;
     // Seconds of what the cost is counted in: the paused round's alone where the metric is of the pause.
     let paused = matches!(metric.name(), "downtime" | "blackout");
-    let rounds = |run: &Record, of: &dyn Fn(&migbench_reports::record::Round) -> f64| {
-        run.rounds.iter().filter(|round| !paused || round.paused).map(of).sum::<f64>()
+    let rounds = |run: &Record, of: &dyn Fn(&migbench_reports::record::Round) -> Option<f64>| {
+        run.rounds
+            .iter()
+            .filter(|round| !paused || round.paused)
+            .filter_map(of)
+            .reduce(|sum, time| sum + time)
     };
     #[expect(clippy::cast_precision_loss, reason = "counts of rounds and pages")]
     let cost = match stage {
         "encode" => {
-            let own = median(&|run| Some(rounds(run, &|round| round.encode_time))).ok_or_else(wrong)?;
+            let own = median(&|run| rounds(run, &|round| round.encode_time)).ok_or_else(wrong)?;
             format!("encode+{:.1}%", wanted / own * 100.0)
         }
         "send" => {
-            let own = median(&|run| Some(rounds(run, &|round| round.send_time))).ok_or_else(wrong)?;
+            let own = median(&|run| rounds(run, &|round| round.send_time)).ok_or_else(wrong)?;
             format!("send+{:.1}%", wanted / own * 100.0)
         }
         "harvest" => {

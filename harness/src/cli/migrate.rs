@@ -48,7 +48,7 @@ pub struct Migrate {
     /// Rate of the link, such as 1Gbit/s, or unlimited [default: 1Gbit/s].
     #[arg(long, value_name = "RATE")]
     link: Option<String>,
-    /// Kind of socket between the nodes: unix or tcp [default: unix].
+    /// Kind of link between the nodes: unix, tcp, or, as root, netns [default: unix].
     #[arg(long, value_name = "WORD")]
     transport: Option<String>,
     /// Virtual CPUs [default: 1].

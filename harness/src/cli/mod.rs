@@ -28,10 +28,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use migbench_reports::artifact::ArtifactError;
 use migbench_reports::frozen::PlanFileError;
+use migbench_reports::history::HistoryError;
 use migbench_reports::judge::JudgeError;
 use migbench_reports::judge::accepted::AcceptError;
 use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
+use migbench_reports::study::StudyError;
 use migbench_scenarios::SuiteError;
 
 use crate::runner::admission::Refusal;
@@ -171,6 +173,9 @@ fn status(error: &anyhow::Error) -> Exit {
         || plan.is_some_and(PlanFileError::is_incomparable)
         || merge.is_some_and(MergeError::is_incomparable)
         || judge.is_some_and(JudgeError::is_incomparable)
+        || error.downcast_ref().is_some_and(StoreError::is_incomparable)
+        || error.downcast_ref().is_some_and(HistoryError::is_incomparable)
+        || error.downcast_ref().is_some_and(StudyError::is_incomparable)
     {
         return Exit::NotComparable;
     }

@@ -209,6 +209,7 @@ impl Track {
                 status: if error.is_some() { Status::Failed } else { Status::Ok },
                 error,
                 verified: None,
+                not_verified: None,
                 guest_checked: None,
                 flags: Vec::new(),
                 planted: None,

@@ -2,28 +2,30 @@
 
 use std::path::Path;
 
-use kvm_bindings::KVM_API_VERSION;
+use kvm_bindings::{
+    KVM_API_VERSION, KVM_CAP_DEBUGREGS, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_CAP_EXCEPTION_PAYLOAD,
+    KVM_CAP_GET_TSC_KHZ, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_MP_STATE,
+    KVM_CAP_USER_MEMORY, KVM_CAP_VCPU_EVENTS, KVM_CAP_XCRS, KVM_CAP_XSAVE,
+};
 use kvm_ioctls::Cap;
 
 use super::{Check, Level};
 use crate::host::kvm::open_kvm;
+use crate::vm::model::{Carried, carry_fresh};
+use crate::vm::state::StateError;
 
 /// Capabilities that guests and their state need.
-const NEEDED: [(Cap, &str); 8] = [
-    (Cap::UserMemory, "user memory"),
-    (Cap::ImmediateExit, "immediate exit"),
-    (Cap::Xsave, "xsave"),
-    (Cap::Xcrs, "xcrs"),
-    (Cap::VcpuEvents, "vCPU events"),
-    (Cap::Debugregs, "debug registers"),
-    (Cap::MpState, "MP state"),
-    (Cap::GetTscKhz, "TSC frequency"),
+const NEEDED: [(u32, &str); 9] = [
+    (KVM_CAP_USER_MEMORY, "user memory"),
+    (KVM_CAP_IMMEDIATE_EXIT, "immediate exit"),
+    (KVM_CAP_XSAVE, "xsave"),
+    (KVM_CAP_XCRS, "xcrs"),
+    (KVM_CAP_VCPU_EVENTS, "vCPU events"),
+    (KVM_CAP_DEBUGREGS, "debug registers"),
+    (KVM_CAP_MP_STATE, "MP state"),
+    (KVM_CAP_GET_TSC_KHZ, "TSC frequency"),
+    (KVM_CAP_EXCEPTION_PAYLOAD, "exception payload"),
 ];
-
-/// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`, not in [`Cap`].
-const MANUAL_PROTECT: u64 = 168;
-/// `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`, not in [`Cap`].
-const DIRTY_RING_ACQ_REL: u64 = 223;
 
 /// Whether KVM opens, and what it can do.
 pub(super) fn checks(path: &Path) -> Vec<Check> {
@@ -36,24 +38,19 @@ pub(super) fn checks(path: &Path) -> Vec<Check> {
         Level::Ok,
         format!("{} opens, API version {KVM_API_VERSION}", path.display()),
     )];
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(cap, _)| !kvm.check_extension(*cap)).map(|(_, name)| *name).collect();
+    let lacks = |cap: u32| kvm.check_extension_raw(cap.into()) <= 0;
+    let missing: Vec<_> = NEEDED.iter().filter(|(cap, _)| lacks(*cap)).map(|(_, name)| *name).collect();
     checks.push(capabilities(&missing));
-    // Without it the state is read in the older form, which has no room for AMX.
-    let xsave = kvm.check_extension_int(Cap::Xsave2);
-    checks.push(if xsave > 0 {
-        Check::new("kvm xsave2", Level::Ok, format!("{xsave} bytes of vector state"))
-    } else {
-        Check::new("kvm xsave2", Level::Warn, "missing: vector state over 4096 bytes is not carried")
-            .remedy("use Linux 5.17 or newer")
-    });
+    checks.extend(vcpu_state(carry_fresh(&kvm)));
     checks.push(tracker(
         "manual clear of the dirty bitmap",
-        kvm.check_extension_raw(MANUAL_PROTECT) > 0,
+        !lacks(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2),
         "available",
         "use Linux 5.1 or newer",
     ));
-    let ring = kvm.check_extension_int(Cap::DirtyLogRing).max(kvm.check_extension_raw(DIRTY_RING_ACQ_REL));
+    let ring = kvm
+        .check_extension_int(Cap::DirtyLogRing)
+        .max(kvm.check_extension_raw(KVM_CAP_DIRTY_LOG_RING_ACQ_REL.into()));
     checks.push(tracker(
         "dirty ring",
         ring > 0,
@@ -68,8 +65,33 @@ fn capabilities(missing: &[&str]) -> Check {
         Check::new("kvm capabilities", Level::Ok, "all that guests need")
     } else {
         Check::new("kvm capabilities", Level::Fail, format!("missing: {}", missing.join(", ")))
-            .remedy("use Linux 4.13 or newer")
+            .remedy("use Linux 4.20 or newer")
     }
+}
+
+/// Whether the state of a vCPU arrives whole, which every verification run asks of it, and its clock with it.
+fn vcpu_state(carried: Result<Carried, StateError>) -> Vec<Check> {
+    let carried = match carried {
+        Ok(carried) => carried,
+        Err(error) => {
+            let check = Check::new("kvm vCPU state", Level::Fail, format!("not carried whole: {error}"));
+            return vec![check.remedy("use another kernel, and report this line together with its version")];
+        }
+    };
+    let Carried { msrs, moving, xsave, tsc_offset } = carried;
+    let mut found = format!("{msrs} MSRs and {xsave} bytes of vector registers read back at another vCPU");
+    if !moving.is_empty() {
+        let moving: Vec<_> = moving.iter().map(|index| format!("{index:#x}")).collect();
+        found += &format!("; not compared, since they move by themselves: MSRs {}", moving.join(", "));
+    }
+    let clock = Check::new("kvm clock", Level::Ok, "the offset of a guest's TSC is carried");
+    let no_clock = Check::new(
+        "kvm clock",
+        Level::Warn,
+        "the offset of a guest's TSC is not carried: its clock starts anew, and `blackout` comes from the host's samples",
+    );
+    let clock = if tsc_offset { clock } else { no_clock.remedy("use Linux 5.16 or newer") };
+    vec![Check::new("kvm vCPU state", Level::Ok, found), clock]
 }
 
 /// A dirty tracker that only some cells need.
@@ -97,5 +119,24 @@ mod tests {
         let check = capabilities(&["xcrs", "MP state"]);
         assert_eq!((check.level, check.found.as_str()), (Level::Fail, "missing: xcrs, MP state"));
         assert_eq!(capabilities(&[]).level, Level::Ok);
+    }
+
+    #[test]
+    fn what_is_carried_of_a_vcpu_is_told() {
+        let carried = |moving, tsc_offset| Carried { msrs: 22, moving, xsave: 4096, tsc_offset };
+        let [state, clock] = &vcpu_state(Ok(carried(vec![0x3, 0x7777], true)))[..] else {
+            panic!("two checks")
+        };
+        assert_eq!((state.level, clock.level), (Level::Ok, Level::Ok));
+        assert_eq!(
+            state.found,
+            "22 MSRs and 4096 bytes of vector registers read back at another vCPU; not compared, since they move by \
+             themselves: MSRs 0x3, 0x7777"
+        );
+        let [state, clock] = &vcpu_state(Ok(carried(vec![], false)))[..] else { panic!("two checks") };
+        assert!(state.found.ends_with("at another vCPU"), "{}", state.found);
+        assert_eq!((clock.level, clock.remedy.as_deref()), (Level::Warn, Some("use Linux 5.16 or newer")));
+        let [state] = &vcpu_state(Err(StateError::Differs("XCR0")))[..] else { panic!("one check") };
+        assert_eq!((state.level, state.found.contains("XCR0")), (Level::Fail, true));
     }
 }

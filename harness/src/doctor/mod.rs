@@ -1,7 +1,8 @@
-//! Is this host fit to measure on? [`check`] looks at KVM, userfaultfd and the settings that move results, and
-//! says for each what it found and what would put it right. It never changes a setting.
+//! Is this host fit to measure on? [`check`] looks at KVM, userfaultfd, network namespaces and the settings that move
+//! results, and says for each what it found and what would put it right. It never changes a setting.
 
 mod kvm;
+mod network;
 mod settings;
 mod uffd;
 
@@ -61,13 +62,14 @@ impl Check {
     }
 }
 
-/// Looks at the host whose files lie below `root`: `/`, but in tests. What only ioctls tell about userfaultfd is
-/// asked of the running kernel, so only of `/`.
+/// Looks at the host whose files lie below `root`: `/`, but in tests. What no file tells (userfaultfd, network namespaces)
+/// is asked of the running kernel, so only of `/`.
 #[must_use]
 pub fn check(root: &Path) -> Vec<Check> {
     let mut checks = kvm::checks(&root.join("dev/kvm"));
     if root == Path::new("/") {
         checks.extend(uffd::checks());
+        checks.push(network::check());
         checks.extend(settings::checks(root, &provenance::this_host()));
     } else {
         checks.extend(settings::checks(root, &provenance::collect(root)));
@@ -150,8 +152,18 @@ mod tests {
     #[test]
     fn this_host_can_be_checked() {
         let checks = check(Path::new("/"));
-        for name in ["kvm", "userfaultfd", "governor", "turbo", "SMT", "THP", "KSM", "NUMA balancing", "load"]
-        {
+        for name in [
+            "kvm",
+            "userfaultfd",
+            "network namespaces",
+            "governor",
+            "turbo",
+            "SMT",
+            "THP",
+            "KSM",
+            "NUMA balancing",
+            "load",
+        ] {
             assert!(checks.iter().any(|check| check.name == name), "{name}");
         }
     }

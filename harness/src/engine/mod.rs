@@ -1,11 +1,35 @@
-//! Engines: the pre-copy loop, what it sends of a page, when it stops.
+//! Engines: the pre-copy loop, one round of it, what is sent of a page, when it stops.
 
 pub mod planted_cost;
 pub mod policy;
 pub mod precopy;
+pub mod round;
+pub mod staging;
 pub mod stop;
 
 use std::ops::AddAssign;
+
+use crate::dirty::TrackerError;
+use crate::sys::ram::RamError;
+use crate::vm::vcpu::VcpuError;
+use crate::wire::link::LinkError;
+
+/// Why a migration stopped on the source's side.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The tracker.
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
+    /// Guest memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// A vCPU.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+}
 
 /// Page sends by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,17 +1,31 @@
 //! What is sent of a page: the one difference between the engines.
 //!
-//! A policy works on a private copy of the page, staged in the batch that goes out. What it sends, caches and
-//! compares is that same copy, never the guest's memory, which changes meanwhile.
+//! A policy works on a private copy of the page. What it sends, caches and compares is that same copy, never the guest's
+//! memory, which changes meanwhile.
+
+use migbench_scenarios::cell::{Cache, Cell, Codec};
 
 use super::Tally;
-use crate::codec::{Backend, Outcome};
+use super::staging::Send;
+use crate::codec::{Backend, Outcome, PAGE, Page};
 use crate::vm::page_set::PageSet;
-use crate::wire::pages::PageBatch;
 
 /// Decides about one page after another.
 pub trait PagePolicy {
-    /// Settles the next staged page of `batch`, a copy of guest page `page`.
-    fn settle(&mut self, page: u64, batch: &mut PageBatch, tally: &mut Tally);
+    /// Says what is sent of guest page `page`, of which `content` is a private copy. An encoding goes into `out`.
+    fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut Tally) -> Send;
+}
+
+/// The policy of a cell, for a guest of `pages` pages.
+///
+/// # Panics
+/// When a copy of that many pages does not fit into the address space.
+#[must_use]
+pub fn policy(cell: &Cell, pages: u64) -> Box<dyn PagePolicy> {
+    match (cell.codec, cell.cache) {
+        (Codec::Xbzrle, Cache::Shadow) => Box::new(Delta::new(pages, cell.elide_zero)),
+        (Codec::None, _) | (_, Cache::None) => Box::new(Full::new(cell.elide_zero)),
+    }
 }
 
 /// The baseline: whole pages, zero pages as marks.
@@ -30,13 +44,13 @@ impl Full {
 }
 
 impl PagePolicy for Full {
-    fn settle(&mut self, page: u64, batch: &mut PageBatch, tally: &mut Tally) {
-        if self.elide_zero && self.codec.is_zero(batch.staged()) {
-            batch.settle_zero(page);
+    fn decide(&mut self, _: u64, content: &Page, _: &mut [u8], tally: &mut Tally) -> Send {
+        if self.elide_zero && self.codec.is_zero(content) {
             tally.zero += 1;
+            Send::Zero
         } else {
-            batch.settle_full(page);
             tally.full += 1;
+            Send::Whole
         }
     }
 }
@@ -68,57 +82,56 @@ impl Delta {
     /// When that many pages do not fit into the address space.
     #[must_use]
     pub fn new(pages: u64, elide_zero: bool) -> Self {
-        let bytes = usize::try_from(pages * 4096).expect("a shadow that fits into the address space");
-        let shadow = vec![0_u8; bytes + 4095];
-        let start = shadow.as_ptr().align_offset(4096);
+        let bytes = usize::try_from(pages).ok().and_then(|pages| pages.checked_mul(PAGE));
+        let shadow = vec![0_u8; bytes.expect("a shadow that fits into the address space") + PAGE - 1];
+        let start = shadow.as_ptr().align_offset(PAGE);
         Self { codec: Backend::best(), elide_zero, shadow, start, sent: PageSet::new(pages) }
     }
 }
 
 impl PagePolicy for Delta {
-    fn settle(&mut self, page: u64, batch: &mut PageBatch, tally: &mut Tally) {
+    fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut Tally) -> Send {
         let codec = self.codec;
         // Page numbers come from the guest's own bitmap, of the same length.
         let old =
             &mut self.shadow[self.start..].as_chunks_mut().0[usize::try_from(page).unwrap_or(usize::MAX)];
         let known = self.sent.contains(page);
-        if self.elide_zero && codec.is_zero(batch.staged()) {
+        if self.elide_zero && codec.is_zero(content) {
             if known {
                 if codec.is_zero(old) {
                     tally.unchanged += 1;
-                    batch.settle_skip();
-                    return;
+                    return Send::Nothing;
                 }
                 old.fill(0);
             }
             self.sent.insert(page);
             tally.zero += 1;
-            batch.settle_zero(page);
-            return;
+            return Send::Zero;
         }
         if !known {
-            old.copy_from_slice(batch.staged());
+            old.copy_from_slice(content);
             self.sent.insert(page);
             tally.full += 1;
-            batch.settle_full(page);
-            return;
+            return Send::Whole;
         }
-        let outcome = batch.settle_delta(page, |new, out| {
-            let outcome = codec.encode_xbzrle(old, new, out);
-            if outcome != Outcome::Unchanged {
-                old.copy_from_slice(new);
-            }
-            outcome
-        });
+        let outcome = codec.encode_xbzrle(old, content, out);
+        if outcome != Outcome::Unchanged {
+            old.copy_from_slice(content);
+        }
         match outcome {
-            Outcome::Unchanged => tally.unchanged += 1,
+            Outcome::Unchanged => {
+                tally.unchanged += 1;
+                Send::Nothing
+            }
             Outcome::Delta(bytes) => {
                 tally.delta += 1;
                 tally.delta_bytes += bytes as u64;
+                Send::Encoded(bytes)
             }
             Outcome::Overflow => {
                 tally.overflow += 1;
                 tally.full += 1;
+                Send::Whole
             }
         }
     }
@@ -127,47 +140,46 @@ impl PagePolicy for Delta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Page;
 
-    fn settle(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (Tally, u64) {
-        let mut batch = PageBatch::new(4);
+    fn decide(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (Tally, Send) {
         let mut tally = Tally::default();
-        batch.stage(1)[0] = *content;
-        policy.settle(page, &mut batch, &mut tally);
-        (tally, batch.pages())
+        let send = policy.decide(page, content, &mut [0; PAGE + 64], &mut tally);
+        (tally, send)
     }
 
     #[test]
     fn delta_sends_whole_pages_first_then_changes_then_nothing() {
         let mut policy = Delta::new(8, true);
-        let mut page = [0; 4096];
+        let mut page = [0; PAGE];
         page[5] = 7;
         // A nearly empty page against a zero shadow would make a tiny delta; the first send is whole all the same.
-        assert_eq!(settle(&mut policy, 3, &page), (Tally { full: 1, ..Tally::default() }, 1));
-        assert_eq!(settle(&mut policy, 3, &page), (Tally { unchanged: 1, ..Tally::default() }, 0));
+        let first = Tally { full: 1, ..Tally::default() };
+        assert_eq!(decide(&mut policy, 3, &page), (first, Send::Whole));
+        let same = Tally { unchanged: 1, ..Tally::default() };
+        assert_eq!(decide(&mut policy, 3, &page), (same, Send::Nothing));
         page[9] = 1;
-        let (tally, sent) = settle(&mut policy, 3, &page);
-        assert_eq!((tally.delta, sent), (1, 1));
+        let (tally, send) = decide(&mut policy, 3, &page);
+        assert_eq!((tally.delta, send), (1, Send::Encoded(usize::try_from(tally.delta_bytes).unwrap())));
         assert!(tally.delta_bytes < 16);
     }
 
     #[test]
     fn a_page_that_becomes_zero_is_sent_and_remembered_as_zero() {
         let mut policy = Delta::new(8, true);
-        let mut page = [1; 4096];
-        settle(&mut policy, 0, &page);
+        let mut page = [1; PAGE];
+        decide(&mut policy, 0, &page);
         page.fill(0);
-        assert_eq!(settle(&mut policy, 0, &page).0.zero, 1);
-        assert_eq!(settle(&mut policy, 0, &page).0.unchanged, 1);
+        assert_eq!(decide(&mut policy, 0, &page).1, Send::Zero);
+        assert_eq!(decide(&mut policy, 0, &page).0.unchanged, 1);
         page[0] = 1;
-        assert_eq!(settle(&mut policy, 0, &page).0.delta, 1);
+        assert_eq!(decide(&mut policy, 0, &page).0.delta, 1);
     }
 
     #[test]
     fn zero_pages_are_marks_only_when_asked() {
-        let zero = [0; 4096];
-        assert_eq!(settle(&mut Full::new(true), 0, &zero).0.zero, 1);
-        assert_eq!(settle(&mut Full::new(false), 0, &zero).0.full, 1);
-        assert_eq!(settle(&mut Delta::new(1, false), 0, &zero).0.full, 1);
+        let zero = [0; PAGE];
+        assert_eq!(decide(&mut Full::new(true), 0, &zero).1, Send::Zero);
+        assert_eq!(decide(&mut Full::new(false), 0, &zero).1, Send::Whole);
+        assert_eq!(decide(&mut Delta::new(1, false), 0, &zero).1, Send::Whole);
     }
 }

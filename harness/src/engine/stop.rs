@@ -2,6 +2,8 @@
 
 use migbench_scenarios::cell::{Estimate, StopRule};
 
+use super::round::Stretch;
+
 /// What the loop does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -16,14 +18,6 @@ pub enum Decision {
 /// Sending over at least this long makes a speed.
 const SPEED_SPAN: f64 = 0.010;
 
-/// A stretch of sending.
-#[derive(Debug, Clone, Copy, Default)]
-struct Stretch {
-    seconds: f64,
-    pages: u64,
-    bytes: u64,
-}
-
 /// The rule, and the speeds of late.
 #[derive(Debug)]
 pub struct Stop {
@@ -35,26 +29,27 @@ impl Stop {
     /// A rule at the start of a migration.
     #[must_use]
     pub fn new(rule: StopRule) -> Self {
-        Self { rule, recent: Vec::with_capacity(rule.max_rounds as usize + 2) }
+        Self { rule, recent: Vec::with_capacity(64) }
     }
 
-    /// Longest migration before a forced switchover, in seconds.
+    /// Longest migration before a forced switchover, in nanoseconds.
     #[must_use]
-    pub const fn max_time(&self) -> f64 {
-        self.rule.max_time.0
+    pub fn max_time(&self) -> u64 {
+        u64::try_from(self.rule.max_time.duration().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Tells of a round: `pages` looked at (sent or found unchanged), `bytes` sent, in `seconds`.
-    pub fn observe(&mut self, seconds: f64, pages: u64, bytes: u64) {
-        self.recent.push(Stretch { seconds, pages, bytes });
+    /// Takes note of a round's speed.
+    pub fn observe(&mut self, stretch: Stretch) {
+        self.recent.push(stretch);
     }
 
-    /// Predicted length in seconds of a paused round of `remaining` pages; `None` before any speed is known.
+    /// Predicted length in seconds of a paused round of `remaining` pages, before which `queued` seconds of bytes have to leave
+    /// the link; `None` before any speed is known.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts stay far under 2^53")]
-    pub fn estimate(&self, remaining: u64) -> Option<f64> {
+    pub fn estimate(&self, remaining: u64, queued: f64) -> Option<f64> {
         if remaining == 0 {
-            return Some(0.0);
+            return Some(queued);
         }
         let mut sum = Stretch::default();
         for stretch in self.recent.iter().rev() {
@@ -69,16 +64,15 @@ impl Stop {
             Estimate::Pages => (remaining as f64, sum.pages),
             Estimate::Raw => (remaining as f64 * 4096.0, sum.bytes),
         };
-        (done > 0 && sum.seconds > 0.0).then(|| amount * sum.seconds / done as f64)
+        (done > 0 && sum.seconds > 0.0).then(|| queued + amount * sum.seconds / done as f64)
     }
 
-    /// What to do with `remaining` dirty pages when `next` is the number of the next round and `elapsed` seconds
-    /// have passed.
+    /// What to do after an `estimate`, when `next` is the number of the next round. `late`: the longest time is over.
     #[must_use]
-    pub fn decide(&self, remaining: u64, next: u32, elapsed: f64) -> Decision {
-        if self.estimate(remaining).is_some_and(|seconds| seconds <= self.rule.downtime_limit.0) {
+    pub fn decide(&self, estimate: Option<f64>, next: u32, late: bool) -> Decision {
+        if estimate.is_some_and(|seconds| seconds <= self.rule.downtime_limit.0) {
             Decision::SwitchOver
-        } else if next >= self.rule.max_rounds || elapsed >= self.rule.max_time.0 {
+        } else if next >= self.rule.max_rounds || late {
             Decision::Capped
         } else {
             Decision::Continue
@@ -95,38 +89,61 @@ mod tests {
         Stop::new(StopRule { downtime_limit: Seconds(0.1), max_rounds: 5, max_time: Seconds(10.0), estimate })
     }
 
+    fn stretch(seconds: f64, pages: u64, bytes: u64) -> Stretch {
+        Stretch { seconds, pages, bytes }
+    }
+
     #[test]
     fn pages_see_what_delta_saves_and_raw_does_not() {
         let mut pages = stop(Estimate::Pages);
         let mut raw = stop(Estimate::Raw);
         for s in [&mut pages, &mut raw] {
             // 1000 pages in 0.1 s, as 400 KB of deltas.
-            s.observe(0.1, 1000, 400_000);
+            s.observe(stretch(0.1, 1000, 400_000));
         }
-        assert_eq!(pages.estimate(500), Some(0.05));
-        assert_eq!(raw.estimate(500), Some(500.0 * 4096.0 / 4_000_000.0));
-        assert_eq!(pages.decide(500, 1, 1.0), Decision::SwitchOver);
-        assert_eq!(raw.decide(500, 1, 1.0), Decision::Continue);
+        assert_eq!(pages.estimate(500, 0.0), Some(0.05));
+        assert_eq!(raw.estimate(500, 0.0), Some(500.0 * 4096.0 / 4_000_000.0));
+        assert_eq!(pages.decide(Some(0.05), 1, false), Decision::SwitchOver);
+        assert_eq!(raw.decide(raw.estimate(500, 0.0), 1, false), Decision::Continue);
+    }
+
+    #[test]
+    fn what_is_queued_must_leave_first() {
+        let mut s = stop(Estimate::Pages);
+        s.observe(stretch(0.1, 1000, 4_096_000));
+        assert_eq!(s.estimate(500, 0.0084), Some(0.0584));
+        assert_eq!(s.estimate(0, 0.0084), Some(0.0084));
+        assert_eq!(s.decide(s.estimate(950, 0.0084), 1, false), Decision::Continue);
+        assert_eq!(s.decide(s.estimate(950, 0.0), 1, false), Decision::SwitchOver);
     }
 
     #[test]
     fn a_short_round_is_no_speed_of_its_own() {
         let mut s = stop(Estimate::Pages);
-        s.observe(0.1, 1000, 4_096_000);
-        s.observe(0.001, 1, 4096);
-        let estimate = s.estimate(1000).unwrap();
+        s.observe(stretch(0.1, 1000, 4_096_000));
+        s.observe(stretch(0.001, 1, 4096));
+        let estimate = s.estimate(1000, 0.0).unwrap();
         assert!((estimate - 0.101 * 1000.0 / 1001.0).abs() < 1e-12, "{estimate}");
     }
 
     #[test]
     fn limits_cap() {
-        let mut s = stop(Estimate::Pages);
-        s.observe(0.1, 100, 409_600);
-        assert_eq!(s.decide(1000, 4, 1.0), Decision::Continue);
-        assert_eq!(s.decide(1000, 5, 1.0), Decision::Capped);
-        assert_eq!(s.decide(1000, 2, 10.0), Decision::Capped);
-        assert_eq!(s.decide(50, 5, 11.0), Decision::SwitchOver);
-        assert_eq!(stop(Estimate::Pages).decide(1, 1, 0.0), Decision::Continue);
-        assert_eq!(s.decide(0, 1, 0.0), Decision::SwitchOver);
+        let s = stop(Estimate::Pages);
+        assert_eq!(s.decide(Some(0.2), 4, false), Decision::Continue);
+        assert_eq!(s.decide(Some(0.2), 5, false), Decision::Capped);
+        assert_eq!(s.decide(Some(0.2), 2, true), Decision::Capped);
+        assert_eq!(s.decide(Some(0.1), 5, true), Decision::SwitchOver);
+        assert_eq!(s.decide(None, 1, false), Decision::Continue);
+    }
+
+    #[test]
+    fn no_limit_sizes_memory_or_overflows() {
+        let rule = StopRule {
+            downtime_limit: Seconds(0.1),
+            max_rounds: u32::MAX,
+            max_time: Seconds(1e30),
+            estimate: Estimate::Pages,
+        };
+        assert_eq!(Stop::new(rule).max_time(), u64::MAX);
     }
 }

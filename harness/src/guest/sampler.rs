@@ -53,10 +53,15 @@ impl Sampler {
         Pid::from_raw(self.id.load(Ordering::Acquire))
     }
 
+    /// Has it take no more samples; it ends by itself within an interval.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
     /// Ends it.
     #[must_use]
     pub fn finish(self) -> Samples {
-        self.stop.store(true, Ordering::Release);
+        self.stop();
         self.thread.join().unwrap_or_default()
     }
 }

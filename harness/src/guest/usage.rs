@@ -40,6 +40,8 @@ pub struct Meter {
     steal: Option<Duration>,
     own_memory: Vec<Range<u64>>,
     instruments: u64,
+    /// CPU time of looking at memory.
+    measuring: Duration,
 }
 
 impl Meter {
@@ -58,16 +60,18 @@ impl Meter {
             steal: noise::steal_time(Path::new("/"))?,
             own_memory: guest.own_memory(),
             instruments: guest.instruments(),
+            measuring: Duration::ZERO,
         })
     }
 
-    /// What was used since the start.
+    /// What was used since the start, memory left out.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn finish(&self) -> Result<Usage, NoiseError> {
+    pub fn usage(&self) -> Result<Usage, NoiseError> {
         let now = noise::all_thread_times(Path::new("/"), self.process)?;
-        let cpu = noise::process_cpu_of(self.process)?.saturating_sub(self.cpu);
+        let cpu =
+            noise::process_cpu_of(self.process)?.saturating_sub(self.cpu).saturating_sub(self.measuring);
         let steal = noise::steal_time(Path::new("/"))?;
         let (mut vcpu, mut sampler, mut others) =
             (ThreadTimes::default(), ThreadTimes::default(), ThreadTimes::default());
@@ -81,14 +85,25 @@ impl Meter {
                 others = others + used;
             }
         }
-        let memory = noise::resident_memory(Path::new("/"), self.process, &self.own_memory)?;
         Ok(Usage {
             cpu: cpu.saturating_sub(vcpu.cpu).saturating_sub(sampler.cpu).as_secs_f64(),
             cpu_vcpu: vcpu.cpu.as_secs_f64(),
             vcpu_run_delay: vcpu.run_delay.as_secs_f64(),
             engine_run_delay: others.run_delay.as_secs_f64(),
-            memory: memory.0.saturating_sub(self.instruments),
+            memory: 0,
             steal: steal.zip(self.steal).map(|(a, b)| a.saturating_sub(b).as_secs_f64()),
         })
+    }
+
+    /// Resident bytes that are neither the guest's nor only measure. It walks the page tables of the whole process, so it is
+    /// asked for when no guest feels that; its CPU time counts as nobody's.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn memory(&mut self) -> Result<u64, NoiseError> {
+        let before = noise::process_cpu_of(self.process)?;
+        let memory = noise::resident_memory(Path::new("/"), self.process, &self.own_memory)?;
+        self.measuring += noise::process_cpu_of(self.process)?.saturating_sub(before);
+        Ok(memory.0.saturating_sub(self.instruments))
     }
 }

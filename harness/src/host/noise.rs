@@ -76,6 +76,34 @@ impl std::iter::Sum for ThreadTimes {
     }
 }
 
+/// The run delay of the calling thread, read often: its file stays open.
+#[derive(Debug)]
+pub struct RunDelay {
+    file: fs::File,
+    last: u64,
+}
+
+impl RunDelay {
+    /// Of the thread that calls.
+    ///
+    /// # Errors
+    /// When the kernel keeps no such statistics.
+    pub fn of_this_thread() -> io::Result<Self> {
+        let mut this = Self { file: fs::File::open("/proc/thread-self/schedstat")?, last: 0 };
+        this.since_last().ok_or_else(|| io::Error::other("no schedstat"))?;
+        Ok(this)
+    }
+
+    /// Nanoseconds that it waited for a CPU since the last call.
+    pub fn since_last(&mut self) -> Option<u64> {
+        use std::os::unix::fs::FileExt;
+        let mut text = [0; 64];
+        let length = self.file.read_at(&mut text, 0).ok()?;
+        let now = std::str::from_utf8(&text[..length]).ok()?.split_whitespace().nth(1)?.parse().ok()?;
+        Some(now - std::mem::replace(&mut self.last, now))
+    }
+}
+
 /// Totals of one thread. Absent where the kernel does not keep them (built without scheduler statistics), or the
 /// thread has not run yet.
 ///

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
 /// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The program that this is.
 pub const PROGRAM: &str = "migbench";
@@ -40,6 +40,7 @@ mod tests {
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
+    use migbench_workloads::units::Bytes;
 
     fn assignment() -> Assignment {
         let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
@@ -56,18 +57,29 @@ mod tests {
             fault: "source:kill@connect".parse().ok(),
             planted_cost: "encode+10%".parse().ok(),
             telemetry: 3,
+            network: Some(4),
+            token: serde_json::from_value("0123456789abcdef".repeat(4).into()).unwrap(),
         }
     }
 
     /// The fields of all that is said, in their order.
     #[test]
     fn another_language_has_another_number() {
+        // What may be absent must be there to be seen.
+        let stage = Some(0.0);
+        let round = Round {
+            harvest_time: stage,
+            copy_time: stage,
+            encode_time: stage,
+            send_time: stage,
+            wait_time: stage,
+            wire_idle: stage,
+            estimate: stage,
+            ..Round::default()
+        };
         let source = SourceReport {
             steady: Some(Steady::default()),
-            sending: Some(crate::node::protocol::Sending {
-                rounds: vec![Round::default()],
-                ..Default::default()
-            }),
+            sending: Some(crate::node::protocol::Sending { rounds: vec![round], ..Default::default() }),
             precopy: Some(Default::default()),
             stalled: Some(Default::default()),
             ..SourceReport::default()
@@ -76,7 +88,9 @@ mod tests {
             PROTOCOL,
             Order::Prepare(Box::new(assignment())),
             Order::Migrate { address: None },
+            Order::SourceEnded,
             Message::Listening { address: LinkAddress::Tcp { host: "host".to_owned(), port: 1 } },
+            Message::Listening { address: LinkAddress::Netns { port: 1, queue: Some(Bytes(1)) } },
             Message::Source(Box::new(source)),
             Message::Destination(Box::default()),
         );

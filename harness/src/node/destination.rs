@@ -8,9 +8,11 @@ use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
 use super::fault::{Action, Fault, Point};
-use super::intake::Intake;
+use super::handover::{Committed, Received};
+use super::hello::{Greeting, Hello};
+use super::page_receiver::PageReceiver;
 use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
-use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
+use super::{NodeError, abort, check_guest, expect, link_timeout, printable, proof, with_causes};
 use crate::codec::Page;
 use crate::engine::planted_cost::{CostStage, Planter};
 use crate::guest::sampler::Sampler;
@@ -39,7 +41,6 @@ pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), Proto
         assignment,
         phase: "prepare",
         report: DestinationReport::default(),
-        ready: 0,
         planter: Planter::new(assignment.planted_cost),
     };
     if let Err(error) = destination.run() {
@@ -55,8 +56,6 @@ struct Destination<'a> {
     assignment: &'a Assignment,
     phase: &'static str,
     report: DestinationReport,
-    /// [`clock::now`] when everything was here.
-    ready: u64,
     planter: Planter,
 }
 
@@ -74,29 +73,39 @@ impl Destination<'_> {
             Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
         self.report.prepare = clock::seconds(start, clock::now());
-        let listener = Listener::bind(cell.link.transport)?;
+        let listener = Listener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to settle; a runner that dies takes this process with it.
         self.phase = "connect";
-        let mut link = listener.accept(link_timeout(&cell) + Seconds(waiting(&cell)).duration())?;
-        link.set_timeout(link_timeout(&cell))?;
-        drop(listener);
-        let meter = Meter::start(&vm, None)?;
-        let mut intake = Intake::new(vm.ram(), cell.proof == Proof::Every);
-        let taken = self.take_in(&vm, &mut link, &mut intake);
-        self.report.decode = clock::seconds(0, intake.decode_nanoseconds());
-        if let Err(error) = taken {
-            // The source hears the reason if it still listens; it resumes the guest in any case.
-            let _ = link.send(FrameKind::Abort, &[with_causes(&error).as_bytes()]);
-            return Err(error);
-        }
-        let said = self.run_guest(&cell, &vm, &mut link, &meter)?;
-        if said.is_ok() && cell.proof == Proof::Every && !self.assignment.verify {
-            for part in intake.hashes().chunks(8192) {
-                let bytes: Vec<u8> = part.iter().flat_map(|hash| hash.to_le_bytes()).collect();
-                link.send(FrameKind::Hashes, &[&bytes])?;
+        let greeting = Greeting {
+            token: &self.assignment.token,
+            hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
+            timeout: link_timeout(&cell),
+        };
+        let wait = link_timeout(&cell) + Seconds(waiting(&cell)).duration();
+        let mut shaped = Ok(None);
+        let source = greeting.admit(listener, self.control, wait, &mut |link| {
+            shaped = link.shape(&cell.link);
+        })?;
+        shaped?;
+        let mut meter = Meter::start(&vm, None)?;
+        Fault::strike(self.assignment.fault, Role::Destination, Point::Connect, &source.saboteur());
+        let mut link = source.answer(&greeting)?;
+        let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every);
+        let received = self.receive(&vm, &mut link, &mut pages);
+        self.report.decode = clock::seconds(0, pages.decode_nanoseconds());
+        let committed = match received {
+            Ok(committed) => committed,
+            Err(error) => {
+                // The source hears the reason if it still listens; it resumes the guest in any case.
+                abort(&mut link, &with_causes(&error));
+                return Err(error);
             }
-            link.send(FrameKind::Done, &[])?;
+        };
+        let mut said = self.run_guest(committed, &cell, &vm, &mut link, &meter)?;
+        self.report.usage.memory = meter.memory()?;
+        if said.is_ok() && cell.proof == Proof::Every && !self.assignment.verify {
+            said = send_hashes(&mut link, pages.hashes());
         }
         self.phase = "validate";
         self.report.histograms = telemetry::histograms(vm.telemetry(), cell.settings.program.operations());
@@ -111,30 +120,44 @@ impl Destination<'_> {
     }
 
     /// Everything up to commit.
-    fn take_in(&mut self, vm: &Vm, link: &mut Link, intake: &mut Intake) -> Result<(), NodeError> {
+    fn receive<'a>(
+        &mut self,
+        vm: &'a Vm,
+        link: &mut Link,
+        pages: &mut PageReceiver,
+    ) -> Result<Committed<'a>, NodeError> {
         let fault = self.assignment.fault;
-        let hello = expect(link, FrameKind::Hello, "Hello")?;
-        let due = [&vm.ram().pages().to_le_bytes()[..], &self.assignment.cell.vcpus.to_le_bytes()].concat();
-        if hello != due {
-            return Err(NodeError::Content("the source's guest has other memory or vCPUs than ours".into()));
-        }
-        Fault::strike(fault, Role::Destination, Point::Connect, &link.saboteur());
-        link.send(FrameKind::Hello, &[])?;
+        let model = expect(link, FrameKind::Model, "Model")?;
+        vm.model().check_source(&model)?;
         self.phase = "precopy";
         let mut states = 0;
         let mut rounds = 0;
+        let mut page_of_round = false;
+        let delay = u64::try_from(self.assignment.cell.link.delay.duration().as_nanos()).unwrap_or(0);
         while states < vm.vcpus().len() {
             let frame = link.recv()?;
             match frame.kind {
-                FrameKind::Pages => intake.pages(vm.ram(), &frame)?,
+                FrameKind::Pages => {
+                    pages.pages(vm.ram(), &frame)?;
+                    page_of_round = true;
+                    self.report.last_page = link.receiver().arrival().saturating_sub(delay);
+                }
                 FrameKind::RoundEnd => {
+                    pages.round_ends(vm.ram());
                     rounds += 1;
+                    if rounds > self.assignment.cell.stop.max_rounds.saturating_add(1) {
+                        return Err(NodeError::Content(format!("{rounds} rounds came, which are too many")));
+                    }
+                    // A round without pages ends with its last byte too.
+                    if !std::mem::take(&mut page_of_round) {
+                        self.report.last_page = link.receiver().arrival().saturating_sub(delay);
+                    }
                     if rounds == 1 {
                         let struck =
                             Fault::strike(fault, Role::Destination, Point::Precopy, &link.saboteur());
                         if struck == Some(Action::Flip) {
                             let (page, content) = flip(vm)?;
-                            intake.note(page, &content);
+                            pages.note(page, &content);
                         }
                     }
                 }
@@ -145,7 +168,7 @@ impl Destination<'_> {
                     states += 1;
                 }
                 FrameKind::Abort => {
-                    return Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned()));
+                    return Err(NodeError::Abort(printable(frame.payload)));
                 }
                 found => return Err(NodeError::OutOfOrder { found, expected: "Pages, RoundEnd or State" }),
             }
@@ -161,20 +184,20 @@ impl Destination<'_> {
             link.send(FrameKind::Hashes, &[&hashes])?;
             self.phase = "switchover";
         }
-        link.send(FrameKind::Ready, &[])?;
-        self.ready = clock::now();
+        let ready = Received::all_of(vm).ready(link)?;
         Fault::strike(fault, Role::Destination, Point::BeforeCommit, &link.saboteur());
         self.phase = "handover";
-        expect(link, FrameKind::Commit, "Commit")?;
+        let committed = ready.committed(link)?;
         self.report.took_over = true;
         Fault::strike(fault, Role::Destination, Point::AfterCommit, &link.saboteur());
-        Ok(())
+        Ok(committed)
     }
 
     /// Runs the guest, says so once it works, and watches it for the window after the migration. Gives whether
     /// the source could be told.
     fn run_guest(
         &mut self,
+        guest: Committed<'_>,
         cell: &Cell,
         vm: &Vm,
         link: &mut Link,
@@ -186,8 +209,8 @@ impl Destination<'_> {
         let epoch = control.epoch.load(Acquire) + 1;
         control.epoch.store(epoch, Release);
         control.phase.store(abi::PHASE_CATCHUP, Release);
-        self.planter.spend(CostStage::Resume, self.ready, 1);
-        vm.resume();
+        self.planter.spend(CostStage::Resume, guest.ready(), 1);
+        guest.resume();
         let resumed = clock::now();
         while !before.iter().enumerate().all(|(n, &done)| memory.vcpu(n).operations.load(Acquire) > done) {
             vm.check()?;
@@ -198,13 +221,13 @@ impl Destination<'_> {
         }
         self.report.guest_runs = true;
         // A link that is gone by now changes nothing for the guest: it is here.
-        let said = link.send(FrameKind::Running, &[]);
+        let mut said = link.send(FrameKind::Running, &[]);
         let running = clock::now();
         let sampler = Sampler::start(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
             .map_err(|source| NodeError::System { action: "start the sampler", source })?;
         self.report.entered = vm.vcpus().iter().filter_map(|v| v.entered()).max().unwrap_or(0);
         self.report.traffic = link.traffic().total();
-        self.report.usage = meter.finish()?;
+        self.report.usage = meter.usage()?;
         self.phase = "after";
         let end = running + nanoseconds(cell.windows.after) + MARGIN;
         while clock::now() < end {
@@ -226,8 +249,20 @@ impl Destination<'_> {
             self.report.clocks = stalls::clocks(vm);
         }
         self.report.backwards = telemetry::backwards(memory);
+        if said.is_ok() {
+            said = link.send(FrameKind::WindowEnd, &[]);
+        }
         Ok(said)
     }
+}
+
+/// Hashes of all pages as they were decoded.
+fn send_hashes(link: &mut Link, hashes: &[u64]) -> Result<(), LinkError> {
+    for part in hashes.chunks(8192) {
+        let bytes: Vec<u8> = part.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        link.send(FrameKind::Hashes, &[&bytes])?;
+    }
+    link.send(FrameKind::Done, &[])
 }
 
 fn nanoseconds(time: Seconds) -> u64 {

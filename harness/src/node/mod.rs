@@ -4,7 +4,9 @@
 pub mod about;
 pub mod destination;
 pub mod fault;
-pub mod intake;
+pub mod handover;
+pub mod hello;
+pub mod page_receiver;
 pub mod proof;
 pub mod protocol;
 pub mod source;
@@ -15,10 +17,12 @@ use std::time::Duration;
 use migbench_scenarios::cell::Cell;
 
 use crate::guest;
+use crate::sys::memory::inherited;
 use crate::sys::thread;
 use crate::vm::{Vm, VmError};
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
+use crate::wire::netns;
 use protocol::{Checked, Control, Order, ProtocolError, Role};
 
 /// Serves one migration on the control socket that the runner left open as `descriptor`.
@@ -31,8 +35,12 @@ pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
     let mut control = Control::inherited(descriptor)?;
     let assignment = match control.receive::<Order>()? {
         Order::Prepare(assignment) => *assignment,
-        other @ Order::Migrate { .. } => return Err(ProtocolError::Unexpected(format!("{other:?}"))),
+        other => return Err(ProtocolError::Unexpected(format!("{other:?}"))),
     };
+    // Threads inherit the namespace of the one that starts them, and there is only this one yet.
+    if let Some(network) = assignment.network {
+        netns::enter(inherited(network)?).map_err(std::io::Error::from)?;
+    }
     match assignment.role {
         Role::Source => source::serve(&mut control, &assignment),
         Role::Destination => destination::serve(&mut control, &assignment),
@@ -56,9 +64,12 @@ pub enum NodeError {
     /// The connection.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The greeting.
+    #[error(transparent)]
+    Hello(#[from] hello::HelloError),
     /// The engine.
     #[error(transparent)]
-    Engine(#[from] crate::engine::precopy::EngineError),
+    Engine(#[from] crate::engine::EngineError),
     /// The tracker.
     #[error(transparent)]
     Tracker(#[from] crate::dirty::TrackerError),
@@ -87,6 +98,12 @@ pub enum NodeError {
     /// A greeting, a state or a list of hashes that cannot be right.
     #[error("{0}")]
     Content(String),
+    /// Memory that arrived differs from what was sent.
+    #[error("{0}")]
+    Differs(String),
+    /// A guest of another CPU.
+    #[error(transparent)]
+    Model(#[from] crate::vm::model::ModelError),
     /// Host figures.
     #[error(transparent)]
     Noise(#[from] crate::host::noise::NoiseError),
@@ -122,9 +139,32 @@ fn expect(link: &mut Link, kind: FrameKind, expected: &'static str) -> Result<Ve
     let frame = link.recv()?;
     match frame.kind {
         found if found == kind => Ok(frame.payload.to_vec()),
-        FrameKind::Abort => Err(NodeError::Abort(String::from_utf8_lossy(frame.payload).into_owned())),
+        FrameKind::Abort => Err(NodeError::Abort(printable(frame.payload))),
         found => Err(NodeError::OutOfOrder { found, expected }),
     }
+}
+
+/// The most bytes of a peer's words that are sent or shown.
+const WORDS: usize = 4096;
+
+/// What a peer says, to be shown: cut short, and with everything escaped that would move a terminal's cursor or make text
+/// look like something else.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(WORDS)]);
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// Tells the other side why it is off, if it still listens.
+fn abort(link: &mut Link, why: &str) {
+    let _ = link.send(FrameKind::Abort, &[&why.as_bytes()[..why.floor_char_boundary(WORDS)]]);
 }
 
 /// Lets the guest check itself.
@@ -144,5 +184,27 @@ impl From<crate::sys::ram::RamError> for NodeError {
 impl From<crate::vm::vcpu::VcpuError> for NodeError {
     fn from(error: crate::vm::vcpu::VcpuError) -> Self {
         Self::Vm(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_peer_cannot_do_more_than_be_read() {
+        assert_eq!(printable("no \"memory\", it's \\ über".as_bytes()), "no \"memory\", it's \\ über");
+        let shown = printable(b"\x1b[2J\r\n\x9b0m\0 \xe2\x80\xae");
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        assert!(shown.starts_with("\\u{1b}[2J\\r\\n") && shown.ends_with("\\u{202e}"), "{shown}");
+        assert_eq!(printable(&[b'a'; 2 * WORDS]).len(), WORDS);
+    }
+
+    #[test]
+    fn a_reason_that_is_too_long_is_cut_between_characters() {
+        let (mut here, mut there) = Link::pair(Duration::from_secs(20)).unwrap();
+        abort(&mut here, &"ä".repeat(WORDS));
+        let error = expect(&mut there, FrameKind::Ready, "Ready").unwrap_err();
+        assert_eq!(error.to_string(), format!("the other side gave up: {}", "ä".repeat(WORDS / 2)));
     }
 }

@@ -42,7 +42,7 @@ pub fn compare_blocks(ram: &Ram, here: &[u8], there: &[u8]) -> Result<(), NodeEr
         .collect();
     let Some(first) = differ.first() else { return Ok(()) };
     let address = ram.address(first * BLOCK_PAGES)?;
-    Err(NodeError::Content(format!(
+    Err(NodeError::Differs(format!(
         "memory differs at the destination in {} of {} blocks, first in the 2 MiB from {address} on",
         differ.len(),
         here.len() / BLOCK_HASH
@@ -75,7 +75,8 @@ pub fn hash_pages(ram: &Ram) -> Result<Vec<u64>, NodeError> {
 /// Names the first page that differs.
 pub fn compare_pages(ram: &Ram, here: &[u64], first: usize, there: &[u8]) -> Result<usize, NodeError> {
     let count = there.len() / 8;
-    let due = here.get(first..first + count).filter(|_| there.len().is_multiple_of(8));
+    // A frame without a hash would bring nothing forward, and could come for ever.
+    let due = here.get(first..first + count).filter(|_| count > 0 && there.len().is_multiple_of(8));
     let Some(due) = due else {
         return Err(NodeError::Content(format!("hashes of pages {first}.. do not fit the guest")));
     };
@@ -83,7 +84,7 @@ pub fn compare_pages(ram: &Ram, here: &[u64], first: usize, there: &[u8]) -> Res
         if hash.to_le_bytes() != bytes {
             let page = (first + offset) as u64;
             let address = ram.address(page)?;
-            return Err(NodeError::Content(format!(
+            return Err(NodeError::Differs(format!(
                 "the page at {address} was decoded differently from what the source holds"
             )));
         }
@@ -115,5 +116,6 @@ mod tests {
         assert!(error.contains("0x406000"), "{error}");
         assert!(compare_pages(&ram, &a, 1031, &bytes[1031 * 8..]).is_ok());
         assert!(compare_pages(&ram, &a, 8000, &bytes).is_err());
+        assert!(compare_pages(&ram, &a, 0, &[]).is_err(), "no hash at all");
     }
 }

@@ -2,16 +2,17 @@
 //! host's monotonic clock, which all processes of a host share.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::RawFd;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use migbench_reports::record::Round;
+use migbench_reports::record::{MemoryProof, Round};
 use migbench_scenarios::cell::Cell;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use super::hello::Token;
 use crate::engine::planted_cost::PlantedCost;
 use crate::guest::sampler::Samples;
 use crate::guest::stalls::{GuestClock, Ring};
@@ -61,6 +62,10 @@ pub struct Assignment {
     pub planted_cost: Option<PlantedCost>,
     /// Descriptor of the telemetry memory.
     pub telemetry: RawFd,
+    /// Descriptor of the network namespace that the node enters, where the link is one between namespaces.
+    pub network: Option<RawFd>,
+    /// The run's secret, by which its nodes know each other.
+    pub token: Token,
 }
 
 /// From the runner to a node.
@@ -73,6 +78,8 @@ pub enum Order {
         /// Where to connect to.
         address: Option<LinkAddress>,
     },
+    /// To a destination that may wait for the source: it will not come.
+    SourceEnded,
 }
 
 /// From a node to the runner.
@@ -141,8 +148,10 @@ pub struct Sending {
     pub paused: u64,
     /// Last harvest done.
     pub harvested: u64,
-    /// Last page in the socket.
-    pub sent: u64,
+    /// Room of the queue before the modelled wire, in bytes.
+    pub queue: Option<u64>,
+    /// The harvest that led to the pause, which is no round's, in seconds.
+    pub deciding_harvest: f64,
     /// The destination said that it has everything.
     pub ready: u64,
     /// Commit sent.
@@ -159,6 +168,8 @@ pub struct Sending {
     pub traffic: [u64; 5],
     /// See `link_rate_achieved`.
     pub rate_achieved: Option<f64>,
+    /// See `wire_idle`.
+    pub wire_idle: Option<f64>,
 }
 
 /// The source's half.
@@ -184,8 +195,8 @@ pub struct SourceReport {
     pub rounds: Vec<Round>,
     /// Operations, page writes and stalled ticks between the start and the pause.
     pub precopy: Option<Progress>,
-    /// Whether memory was equal; none where it was not compared.
-    pub verified: Option<bool>,
+    /// What came of comparing memory, where that was to be done.
+    pub proof: Option<MemoryProof>,
     /// The guest's check, where it ended here.
     pub checked: Option<Checked>,
     /// The guest's histograms by name, where it ended here.
@@ -236,6 +247,8 @@ pub struct DestinationReport {
     pub end: u64,
     /// Seconds in decoding.
     pub decode: f64,
+    /// When the last page of the last round was here.
+    pub last_page: u64,
     /// Ticks of the gap between the two operations around the switchover, the largest of all vCPUs.
     pub gap_ticks: Option<u64>,
     /// The clock of each vCPU, here.
@@ -270,6 +283,9 @@ pub enum ProtocolError {
     /// Not JSON of ours.
     #[error("the control socket carried what is no message: {0}")]
     Json(#[from] serde_json::Error),
+    /// A line that no message is as long as.
+    #[error("the control socket carried a line of more than {0} bytes")]
+    Long(usize),
     /// A message at the wrong time.
     #[error("message out of order: {0}")]
     Unexpected(String),
@@ -310,21 +326,67 @@ impl Control {
         Ok(())
     }
 
-    /// Receives a line.
+    /// Receives an order.
     ///
     /// # Errors
     /// When the peer is gone or sends something else.
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, ProtocolError> {
-        let mut line = String::new();
-        if self.reader.read_line(&mut line)? == 0 {
-            return Err(ProtocolError::Closed);
-        }
-        Ok(serde_json::from_str(&line)?)
+        read_line(&mut self.reader, LONGEST_ORDER)
+    }
+
+    /// Whether bytes were read already that were not received yet, which no wait for the socket sees.
+    #[must_use]
+    pub fn has_buffered(&self) -> bool {
+        !self.reader.buffer().is_empty()
     }
 
     /// The two directions, for two threads.
     #[must_use]
     pub fn split(self) -> (BufReader<UnixStream>, UnixStream) {
         (self.reader, self.writer)
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.writer.as_fd()
+    }
+}
+
+/// The most bytes that a line to a node may have. An order holds one cell, which is some KiB.
+const LONGEST_ORDER: usize = 1 << 20;
+
+/// Receives one message in a line of at most `longest` bytes.
+///
+/// # Errors
+/// [`ProtocolError::Closed`] at the end, also in the middle of a line: a node may be killed while it speaks. Else when the
+/// line is none.
+pub fn read_line<T: DeserializeOwned>(reader: &mut impl BufRead, longest: usize) -> Result<T, ProtocolError> {
+    let mut line = Vec::new();
+    reader.take(longest as u64 + 1).read_until(b'\n', &mut line)?;
+    match line.pop() {
+        Some(b'\n') => Ok(serde_json::from_slice(&line)?),
+        Some(_) if line.len() >= longest => Err(ProtocolError::Long(longest)),
+        _ => Err(ProtocolError::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_to_its_end_and_no_further_than_it_may_be_long() {
+        let mut lines: &[u8] = b"[1]\n[2,3]\n[4";
+        let mut next = |longest| read_line::<Vec<u8>>(&mut lines, longest);
+        assert_eq!(next(3).unwrap(), [1]);
+        assert_eq!(next(5).unwrap(), [2, 3]);
+        assert!(matches!(next(5), Err(ProtocolError::Closed)), "killed in the middle");
+        assert!(matches!(next(5), Err(ProtocolError::Closed)));
+        let mut endless = BufReader::new(io::repeat(b'['));
+        let error = read_line::<Vec<u8>>(&mut endless, 1000).unwrap_err();
+        assert_eq!(error.to_string(), "the control socket carried a line of more than 1000 bytes");
+        let mut long: &[u8] = b"[2,3]\n";
+        assert!(matches!(read_line::<Vec<u8>>(&mut long, 4), Err(ProtocolError::Long(4))));
     }
 }

@@ -1,24 +1,28 @@
 //! The source: boots the guest, waits until it is steady, migrates it, and keeps it if that fails before commit.
 
-mod handover;
+mod migrate;
+mod rounds;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
-use migbench_reports::record::{Cause, Round};
-use migbench_scenarios::cell::{Cell, Engine};
+use migbench_reports::record::{Cause, MemoryProof, Round};
+use migbench_scenarios::cell::{Cell, Engine, Proof};
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
 use super::fault::{Fault, Point};
+use super::handover::Owner;
 use super::protocol::{
     Assignment, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport, Stalled,
 };
-use super::{NodeError, check_guest, proof, with_causes};
+use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
 use crate::dirty::{DirtyTracker, Logged, tracker};
+use crate::engine::policy::policy;
 use crate::engine::precopy::Observer;
+use crate::engine::round::SentRound;
 use crate::guest::sampler::Sampler;
-use crate::guest::usage::Meter;
+use crate::guest::usage::{Meter, Usage};
 use crate::guest::{stalls, steady, telemetry};
 use crate::sys::clock;
 use crate::sys::memory::Telemetry;
@@ -28,6 +32,8 @@ use crate::vm::events;
 use crate::vm::page_set::PageSet;
 use crate::vm::vcpu::Vcpu;
 use crate::wire::address::LinkAddress;
+use crate::wire::frame::FrameKind;
+use crate::wire::link::Link;
 use crate::wire::sabotage::Saboteur;
 
 /// Time for a guest that goes on to show it.
@@ -56,19 +62,31 @@ struct Source<'a> {
     paused_from: Option<u64>,
 }
 
-/// Tells the runner of rounds, between them.
-struct Teller<'a> {
+/// Reports rounds to the runner while there is time for that.
+struct Reporter<'a> {
     control: &'a mut Control,
     fault: Option<Fault>,
     link: Saboteur,
+    /// [`clock::now`] when the migration started.
+    start: u64,
+    reported: u64,
 }
 
-impl Observer for Teller<'_> {
-    fn round_ends(&mut self, round: &Round) {
-        // A runner that is gone is noticed at the report.
-        let _ = self.control.send(&Message::Round(round.clone()));
-        if round.round == 0 {
+/// Nanoseconds between reports of rounds. The first comes no earlier either: a short migration is not disturbed.
+const REPORT_EVERY: u64 = 500_000_000;
+
+impl Observer for Reporter<'_> {
+    fn sent(&mut self, round: &SentRound) {
+        if round.number == 0 {
             Fault::strike(self.fault, Role::Source, Point::Precopy, &self.link);
+        }
+    }
+
+    fn continues(&mut self, last: &SentRound) {
+        if last.end.saturating_sub(self.reported) >= REPORT_EVERY {
+            self.reported = last.end;
+            // A runner that is gone is noticed at the end.
+            let _ = self.control.send(&Message::Round(rounds::record(last, self.start)));
         }
     }
 }
@@ -112,7 +130,7 @@ impl Source<'_> {
         };
         self.report.samples = sampler.finish();
         if !self.report.handed_over {
-            self.keep(&vm, outcome.is_err());
+            self.end_here(&vm, outcome.is_err());
         }
         if let Err(error) = &outcome {
             self.fail(error);
@@ -121,7 +139,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// The time of which stalls are told begins.
+    /// The time whose stalls are reported begins.
     fn begin_stalls(&mut self, vm: &Vm) {
         if let Some(stalled) = &mut self.report.stalled {
             stalled.before = stalls::start(vm.telemetry());
@@ -174,7 +192,7 @@ impl Source<'_> {
     /// The controls `none` and `track-only`: the timeline of a migration without one.
     fn control_window(&mut self, vm: &Vm, sampler: &Sampler) -> Result<(), NodeError> {
         self.phase = "precopy";
-        let meter = Meter::start(vm, Some(sampler.thread()))?;
+        let mut meter = Meter::start(vm, Some(sampler.thread()))?;
         let control = vm.telemetry().control();
         telemetry::reset_backlog(vm.telemetry());
         self.begin_stalls(vm);
@@ -195,7 +213,7 @@ impl Source<'_> {
         self.report.precopy = Some(self.progress_since(vm, &before));
         control.phase.store(abi::PHASE_AFTER, Release);
         self.report.control = Some((start, end));
-        self.report.usage = meter.finish()?;
+        self.report.usage = Usage { memory: meter.memory()?, ..meter.usage()? };
         self.phase = "after";
         std::thread::sleep(self.cell().windows.after.duration());
         Ok(())
@@ -235,7 +253,7 @@ impl Source<'_> {
                 round,
                 dirty_pages,
                 duration: clock::seconds(last, after),
-                harvest_time: clock::seconds(before, after),
+                harvest_time: Some(clock::seconds(before, after)),
                 ..Round::default()
             });
             round += 1;
@@ -254,25 +272,46 @@ impl Source<'_> {
         let Some(address) = address else {
             return Err(NodeError::Content("the runner gave no address of the destination".into()));
         };
-        let meter = Meter::start(vm, Some(sampler.thread()))?;
+        let mut meter = Meter::start(vm, Some(sampler.thread()))?;
         let mut tracker = tracker(self.cell(), vm)?;
-        let mut tracker = Logged { tracker: tracker.as_mut(), log: vm.events() };
-        let outcome = self.migrate_with(vm, &mut tracker, &meter, address);
-        if !self.report.handed_over {
+        let mut logged = Logged { tracker: tracker.as_mut(), log: vm.events() };
+        let mut policy = policy(self.cell(), vm.ram().pages());
+        let mut owner = Some(Owner::of(vm));
+        let mut link = None;
+        let outcome = self.migrate_to(address, &mut owner, vm, &mut logged, policy.as_mut(), &mut link);
+        if let Some(owner) = owner {
             vm.telemetry().control().phase.store(abi::PHASE_AFTER, Release);
             // In this order: a guest that goes on unlogged is better than one that waits.
-            vm.resume();
+            owner.resume();
             self.end_switchover(vm);
+            let disarmed = logged.disarm();
+            outcome?;
+            return Ok(disarmed?);
         }
-        // A guest that is elsewhere does not wait for this.
-        let gone = self.report.handed_over;
-        let disarmed = if gone { tracker.tracker.disarm() } else { tracker.disarm() };
+        // The guest is at the destination, on the same cores: this side holds still until its window is over.
+        sampler.stop();
+        let window = outcome.is_ok().then(|| link.as_mut().map(|link| self.wait_for_window(link))).flatten();
+        let memory = meter.memory()?;
+        // Letting go is a cost of the engine as taking was.
+        drop(policy);
+        let disarmed = tracker.disarm();
+        self.report.usage = Usage { memory, ..meter.usage()? };
         outcome?;
+        if self.cell().proof == Proof::Every && !self.assignment.verify {
+            let link = link.as_mut().filter(|_| window.as_ref().is_some_and(Result::is_ok));
+            self.prove_pages(vm, link)?;
+        }
         Ok(disarmed?)
     }
 
+    /// Waits for the end of the window at the destination. A link that is gone changes nothing for the guest.
+    fn wait_for_window(&self, link: &mut Link) -> Result<(), NodeError> {
+        link.set_timeout(link_timeout(self.cell()) + self.cell().windows.after.duration())?;
+        expect(link, FrameKind::WindowEnd, "WindowEnd").map(drop)
+    }
+
     /// The guest ends here: after a control, or because a migration failed before commit.
-    fn keep(&mut self, vm: &Vm, failed: bool) {
+    fn end_here(&mut self, vm: &Vm, failed: bool) {
         let before = telemetry::operations(vm.telemetry());
         let start = clock::now();
         while clock::now() - start < SIGN_OF_LIFE && vm.check().is_ok() {
@@ -292,23 +331,36 @@ impl Source<'_> {
         self.report.checked = Some(check_guest(vm));
     }
 
-    /// Hashes of pages as the destination decoded them, against memory that has been frozen since the pause.
-    fn prove_pages(&mut self, vm: &Vm, link: &mut crate::wire::link::Link) -> Result<(), NodeError> {
-        use crate::wire::frame::FrameKind;
+    /// Hashes of pages as the destination decoded them, against memory that has been frozen since the pause. Without a link
+    /// there is no proof, which is something else than a difference.
+    fn prove_pages(&mut self, vm: &Vm, link: Option<&mut Link>) -> Result<(), NodeError> {
         self.phase = "verification";
-        let here = proof::hash_pages(vm.ram())?;
-        let mut at = 0;
-        self.report.verified = Some(false);
-        loop {
-            let frame = link.recv()?;
-            match frame.kind {
-                FrameKind::Hashes => at += proof::compare_pages(vm.ram(), &here, at, frame.payload)?,
-                FrameKind::Done if at == here.len() => break,
-                found => return Err(NodeError::OutOfOrder { found, expected: "Hashes of all pages" }),
+        let outcome = match link {
+            Some(link) => compare_pages(vm, link),
+            None => Err(NodeError::Content("the link was gone before the hashes came".into())),
+        };
+        self.report.proof = Some(match &outcome {
+            Ok(()) => MemoryProof::Equal,
+            Err(NodeError::Differs(_)) => MemoryProof::Different,
+            Err(error) => MemoryProof::NotMade(with_causes(error)),
+        });
+        // The guest is well at the destination: a proof that could not be made is no failure of the migration.
+        outcome.or_else(|error| if matches!(error, NodeError::Differs(_)) { Err(error) } else { Ok(()) })
+    }
+}
+
+fn compare_pages(vm: &Vm, link: &mut Link) -> Result<(), NodeError> {
+    let here = proof::hash_pages(vm.ram())?;
+    let mut at = 0;
+    loop {
+        let frame = link.recv()?;
+        match frame.kind {
+            FrameKind::Hashes if !frame.payload.is_empty() => {
+                at += proof::compare_pages(vm.ram(), &here, at, frame.payload)?;
             }
+            FrameKind::Done if at == here.len() => return Ok(()),
+            found => return Err(NodeError::OutOfOrder { found, expected: "Hashes of all pages" }),
         }
-        self.report.verified = Some(true);
-        Ok(())
     }
 }
 

@@ -1,12 +1,13 @@
-//! Whether this host can run a cell, asked before any guest starts: its tracker, its huge pages, its memory.
+//! Whether this host can run a cell, asked before any guest starts: its tracker, its link, its huge pages, its memory.
 
 use std::path::Path;
 
-use migbench_scenarios::cell::{Backing, Cache, Cell};
+use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
 use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
 use crate::host::huge::{self, HUGE_PAGE, Pool};
+use crate::wire::netns::{Namespaces, NetnsError};
 
 /// What two nodes take beside guests and shadow: themselves, telemetry, bitmaps.
 const NODES: u64 = 64 << 20;
@@ -20,6 +21,9 @@ pub enum Refusal {
     /// No such tracker.
     #[error(transparent)]
     Tracker(#[from] Unavailable),
+    /// No link between network namespaces.
+    #[error("link.transport netns is not available here: {0}")]
+    Network(#[from] NetnsError),
     /// A kernel without what the backing needs.
     #[error("guest memory of kind {backing} is not available here: {missing}; {remedy}")]
     Backing {
@@ -69,6 +73,7 @@ impl Refusal {
     pub fn reason(&self) -> String {
         match self {
             Self::Tracker(unavailable) => unavailable.reason(),
+            Self::Network(error) => error.to_string(),
             Self::Backing { missing, remedy, .. } => format!("{missing}; {remedy}"),
             Self::HugePages { .. } | Self::Memory { .. } => self.to_string(),
         }
@@ -82,6 +87,10 @@ impl Refusal {
 pub fn admit(cell: &Cell) -> Result<(), Refusal> {
     backing(cell, Path::new("/"))?;
     memory(cell, available_memory())?;
+    if cell.link.transport == Transport::Netns && cell.engine.migrates() {
+        // Nothing but doing it says whether it can be done.
+        Namespaces::new(&cell.link)?;
+    }
     Ok(available(cell.tracker, &cell.tracker_settings, cell.backing)?)
 }
 

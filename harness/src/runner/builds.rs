@@ -152,17 +152,24 @@ impl Builds {
 
 impl Known {
     fn of(binary: Option<&str>, own: &Path) -> Result<Self, BuildError> {
-        let named = binary.map_or(own, Path::new);
+        match binary {
+            None => Self::read(None, own, |_| Ok(About::this())),
+            Some(path) => Self::read(binary, Path::new(path), ask),
+        }
+    }
+
+    fn read(
+        binary: Option<&str>,
+        named: &Path,
+        about: impl Fn(&Path) -> Result<About, BuildError>,
+    ) -> Result<Self, BuildError> {
         let unreadable = |source| BuildError::Unreadable { path: named.to_owned(), source };
         // The path itself: without a slash it would be looked for in PATH.
         let path = fs::canonicalize(named).map_err(unreadable)?;
         let stamp = Stamp::of(&fs::metadata(&path).map_err(unreadable)?);
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(&path).map_err(unreadable)?).map_err(unreadable)?;
-        let about = match binary {
-            None => About::this(),
-            Some(_) => ask(&path)?,
-        };
+        let about = about(&path)?;
         let build = Build {
             binary: binary.unwrap_or(OWN).to_owned(),
             program: about.program,
@@ -174,19 +181,42 @@ impl Known {
     }
 }
 
-/// What the build at `path` says of itself.
+/// This program, whose file is `path`.
+///
+/// # Errors
+/// [`BuildError::Unreadable`]
+pub fn own(path: &Path) -> Result<Build, BuildError> {
+    Known::of(None, path).map(|known| known.build)
+}
+
+/// The build at `path`, which may speak any protocol, and this program, whose file is `own`: what can't run beside each other.
+///
+/// # Errors
+/// See [`BuildError`]; the build may be one that can't say what it is.
+pub fn unlike(path: &Path, own: &Path) -> Result<[Build; 2], BuildError> {
+    let base = Known::read(Some(&path.display().to_string()), path, about)?;
+    Ok([base.build, self::own(own)?])
+}
+
+/// What the build at `path` says of itself, if it can run beside this program.
 fn ask(path: &Path) -> Result<About, BuildError> {
+    let about = about(path)?;
+    if about.protocol != PROTOCOL {
+        let commit = about.tool.commit.as_deref().map_or(String::new(), |commit| format!(" ({commit})"));
+        let version = format!("{PROGRAM} {}{commit}", about.tool.version);
+        return Err(BuildError::Unlike { path: path.to_owned(), version, theirs: about.protocol });
+    }
+    Ok(about)
+}
+
+/// What the build at `path` says of itself.
+fn about(path: &Path) -> Result<About, BuildError> {
     let unknown = |why: String| BuildError::Unknown { path: path.to_owned(), why };
     let text = answer(path).map_err(unknown)?;
     let about: About =
         serde_json::from_str(&text).map_err(|_| unknown("answers something else".to_owned()))?;
     if about.program != PROGRAM {
         return Err(unknown(format!("says that it is {}", about.program)));
-    }
-    if about.protocol != PROTOCOL {
-        let commit = about.tool.commit.as_deref().map_or(String::new(), |commit| format!(" ({commit})"));
-        let version = format!("{PROGRAM} {}{commit}", about.tool.version);
-        return Err(BuildError::Unlike { path: path.to_owned(), version, theirs: about.protocol });
     }
     Ok(about)
 }
@@ -244,8 +274,10 @@ mod tests {
     #[test]
     fn each_build_is_asked_once_and_known_by_its_file() {
         let scratch = tempfile::tempdir().unwrap();
-        let text = "echo x >>$0.asked; echo '{\"program\":\"migbench\",\"protocol\":1,\"version\":\"9\",\"commit\":\"c0ffee\"}'";
-        let other = script(scratch.path(), text);
+        let text = format!(
+            r#"echo x >>$0.asked; echo '{{"program":"migbench","protocol":{PROTOCOL},"version":"9","commit":"c0ffee"}}'"#
+        );
+        let other = script(scratch.path(), &text);
         let own = std::env::current_exe().unwrap();
         let plan = plan(&other);
         let builds = Builds::of(&plan, &own).unwrap();
@@ -274,6 +306,11 @@ mod tests {
         };
         let unlike = refused("echo '{\"program\":\"migbench\",\"protocol\":999,\"version\":\"9\"}'");
         assert!(unlike.is_incomparable() && unlike.to_string().contains("speaks protocol 999"), "{unlike}");
+        // Which of them it is can be told all the same.
+        let there = scratch.path().join("migbench");
+        let [base, new] = super::unlike(&there, Path::new("/proc/self/exe")).unwrap();
+        assert_eq!((base.protocol, base.tool.version.as_str()), (999, "9"));
+        assert_eq!((new.protocol, new.binary.as_str()), (PROTOCOL, "own"));
         for (text, why) in [
             ("exit 7", "ended with exit status: 7"),
             ("echo hello", "answers something else"),

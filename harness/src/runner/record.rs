@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
-use migbench_reports::record::{Backend, GuestAt, Kind, Record, RunError, SCHEMA, Stalls, Status, Timeline};
+use migbench_reports::record::{
+    Backend, GuestAt, Kind, MemoryProof, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
+};
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
 use migbench_workloads::settings::{Load, Pace};
@@ -67,6 +69,8 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         (None, true) => Status::Capped,
         (None, false) => Status::Ok,
     };
+    let (verified, not_verified) =
+        source.and_then(|s| s.proof.clone()).map_or((None, None), MemoryProof::into_fields);
     Record {
         schema: SCHEMA,
         run_id: place.run_id,
@@ -78,7 +82,8 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         kind: place.kind,
         status,
         error,
-        verified: source.and_then(|s| s.verified),
+        verified,
+        not_verified,
         guest_checked: checked.map(|c| c.passed),
         flags: flags(spec, source, destination, &metrics, cores),
         planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
@@ -339,7 +344,7 @@ fn measure(
         set(m, K::ThroughputAfter, throughput(end, last))?;
         let armed = source.control.zip(source.armed).map(|((start, _), armed)| seconds(start, armed));
         set(m, K::SetupTime, armed)?;
-        set(m, K::HarvestTime, Some(source.rounds.iter().map(|r| r.harvest_time).sum()))?;
+        set(m, K::HarvestTime, summed(&source.rounds, |r| r.harvest_time))?;
         set(m, K::DirtyRate, dirty_rate(&source.rounds))?;
     }
     // Where samples end before the span does, silence would pass for a brownout.
@@ -397,7 +402,7 @@ fn measure_sending(
     m.set_whole(K::FirstRoundBytes, first);
     set(m, K::Amplification, (first > 0).then(|| total as f64 / first as f64))?;
     m.set_whole(K::Rounds, (sending.rounds.len() as u64).saturating_sub(1));
-    let sum = |f: fn(&migbench_reports::record::Round) -> u64| sending.rounds.iter().map(f).sum::<u64>();
+    let sum = |f: fn(&Round) -> u64| sending.rounds.iter().map(f).sum::<u64>();
     m.set_whole(K::PagesFull, sum(|r| r.pages_full));
     m.set_whole(K::PagesZero, sum(|r| r.pages_zero));
     if cell.codec != Codec::None {
@@ -409,15 +414,22 @@ fn measure_sending(
         set(m, K::DeltaBytesPerPage, (deltas > 0).then(|| sending.delta_bytes as f64 / deltas as f64))?;
     }
     set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
-    set(m, K::EncodeTime, Some(sending.rounds.iter().map(|r| r.encode_time).sum()))?;
+    let harvest = summed(&sending.rounds, |r| r.harvest_time);
+    set(m, K::HarvestTime, harvest.map(|rounds| rounds + sending.deciding_harvest))?;
+    set(m, K::CopyTime, summed(&sending.rounds, |r| r.copy_time))?;
+    set(m, K::EncodeTime, summed(&sending.rounds, |r| r.encode_time))?;
     set(m, K::DecodeTime, Some(there.decode))?;
-    let harvest: f64 = sending.rounds.iter().map(|r| r.harvest_time).sum();
-    set(m, K::HarvestTime, Some(harvest))
+    set(m, K::WireIdle, summed(&sending.rounds, |r| r.wire_idle))
+}
+
+/// What those rounds have of it together; absent where none has any.
+fn summed(rounds: &[Round], of: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+    rounds.iter().filter_map(of).reduce(|sum, time| sum + time)
 }
 
 /// Unique pages found dirty per second of the time in which they got dirty, the median over rounds.
 #[expect(clippy::cast_precision_loss, reason = "counts of one run stay under 2^53")]
-fn dirty_rate(rounds: &[migbench_reports::record::Round]) -> Option<f64> {
+fn dirty_rate(rounds: &[Round]) -> Option<f64> {
     // What round n finds was written while round n - 1 went out. The paused round adds to pages left over.
     let rates: Vec<f64> = rounds
         .windows(2)
@@ -443,8 +455,8 @@ fn measure_switchover(
         (K::Downtime, sending.pause_ordered, there.entered),
         (K::DowntimePause, sending.pause_ordered, sending.paused),
         (K::DowntimeHarvest, sending.paused, sending.harvested),
-        (K::DowntimeSend, sending.harvested, sending.sent),
-        (K::DowntimeState, sending.sent, sending.ready),
+        (K::DowntimeSend, sending.harvested, there.last_page),
+        (K::DowntimeState, there.last_page, sending.ready),
         (K::DowntimeResume, sending.ready, there.entered),
     ];
     for (key, from, to) in times {

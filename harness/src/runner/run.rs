@@ -2,24 +2,31 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use migbench_reports::record::Round;
-use migbench_scenarios::cell::Cell;
+use migbench_scenarios::cell::{Cell, Transport};
+use migbench_workloads::abi;
 
 use super::interrupt;
 use crate::engine::planted_cost::PlantedCost;
+use crate::guest::sampler;
 use crate::node::fault::Fault;
+use crate::node::hello::Token;
+use crate::node::printable;
 use crate::node::protocol::{
-    Assignment, Control, DestinationReport, Message, Order, ProtocolError, Role, SourceReport,
+    Assignment, Control, DestinationReport, Message, Order, ProtocolError, Role, SourceReport, read_line,
 };
 use crate::sys::memory::leave_open;
+use crate::vm::events;
 use crate::wire::address::LinkAddress;
+use crate::wire::netns::{Namespaces, NetnsError};
 
 /// What is to run.
 #[derive(Debug, Clone)]
@@ -79,6 +86,9 @@ pub enum RunError {
     /// No process, no memory.
     #[error("cannot start a node: {0}")]
     Start(#[source] std::io::Error),
+    /// No link.
+    #[error("cannot make the network namespaces of the link: {0}")]
+    Network(#[from] NetnsError),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -97,6 +107,8 @@ pub enum Event {
     Said(Box<Message>),
     /// The node of that role has closed its socket.
     Closed(Role),
+    /// The node of that role has sent what is no message, for that reason. Nothing more is read from it.
+    Garbled(Role, String),
 }
 
 /// One of the two nodes of a run, as the runner handles it.
@@ -155,8 +167,11 @@ impl Process {
     fn start(
         spec: &RunSpec,
         role: Role,
-        telemetry: std::os::fd::RawFd,
-        events: &Sender<Event>,
+        telemetry: RawFd,
+        network: Option<RawFd>,
+        token: &Token,
+        longest: usize,
+        events: &SyncSender<Event>,
     ) -> Result<Self, RunError> {
         let (ours, theirs) = UnixStream::pair().map_err(RunError::Start)?;
         let number = leave_open(&theirs).map_err(RunError::Start)?;
@@ -180,10 +195,12 @@ impl Process {
             fault: spec.fault,
             planted_cost: spec.planted_cost,
             telemetry,
+            network,
+            token: token.clone(),
         })))?;
         let (reader, writer) = control.split();
         let events = events.clone();
-        std::thread::spawn(move || listen(role, reader, &events));
+        std::thread::spawn(move || listen(role, reader, longest, &events));
         Ok(Self { child, writer })
     }
 }
@@ -230,16 +247,47 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn listen(role: Role, reader: impl BufRead, events: &Sender<Event>) {
-    for line in reader.lines() {
-        let Ok(message) = line.map_err(|_| ()).and_then(|l| serde_json::from_str(&l).map_err(|_| ())) else {
-            break;
+/// Passes on what a node says, in lines of at most `longest` bytes.
+fn listen(role: Role, mut reader: impl BufRead, longest: usize, events: &SyncSender<Event>) {
+    loop {
+        let event = match read_line(&mut reader, longest) {
+            Ok(message) => Event::Said(Box::new(message)),
+            Err(ProtocolError::Closed | ProtocolError::Socket(_)) => Event::Closed(role),
+            Err(error) => Event::Garbled(role, printable(error.to_string().as_bytes())),
         };
-        if events.send(Event::Said(Box::new(message))).is_err() {
+        let last = !matches!(event, Event::Said(_));
+        if events.send(event).is_err() || last {
             return;
         }
     }
-    let _ = events.send(Event::Closed(role));
+}
+
+/// The most bytes that a message of a node may have in a run of `cell` that is given up after `limit`. The source's report
+/// is the longest: what it holds by number, each with the most bytes that it has in JSON.
+fn longest_message(cell: &Cell, limit: Duration) -> usize {
+    /// `[time,operations],` of two numbers of at most 20 digits.
+    const SAMPLE: u64 = 44;
+    /// Some numbers with their names.
+    const STALL: u64 = 160;
+    /// Some twenty numbers with their names.
+    const ROUND: u64 = 2048;
+    /// A count takes at most 9 bytes before it is compressed, and base64 makes 4 characters of 3 bytes.
+    const HISTOGRAM: u64 = abi::HISTOGRAM_COUNTS as u64 * 9 * 4 / 3;
+    /// Everything else, of which the words of errors are the most.
+    const REST: u64 = 1 << 20;
+    let times = |each: Duration| u64::try_from(limit.as_nanos() / each.as_nanos()).unwrap_or(u64::MAX);
+    let samples = times(Duration::from_nanos(sampler::INTERVAL));
+    // Whatever the cap, a round takes a harvest.
+    let rounds = u64::from(cell.stop.max_rounds).saturating_add(2).min(times(Duration::from_micros(10)));
+    let harvests = times(Duration::from_millis(100));
+    let stalls = u64::from(cell.vcpus) * abi::STALL_RING as u64;
+    let histograms = (abi::PHASES * abi::OPERATIONS * abi::CLOCKS) as u64;
+    let bytes = samples * SAMPLE
+        + (events::ROOM as u64 + stalls) * STALL
+        + (rounds + harvests) * ROUND
+        + histograms * HISTOGRAM
+        + REST;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// What the wait for both nodes knows.
@@ -252,6 +300,11 @@ struct Progress {
     destination: Option<Box<DestinationReport>>,
     source_closed: bool,
     destination_closed: bool,
+    /// Why nothing more is read from a node that has not closed its socket.
+    source_garbled: Option<String>,
+    destination_garbled: Option<String>,
+    /// Whether the destination knows that the source will not come.
+    called_off: bool,
 }
 
 /// Does one run in child processes, at most `limit` long; `on_round` hears of each round as it ends.
@@ -282,17 +335,30 @@ pub fn in_processes(
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::empty())
         .map_err(|e| RunError::Start(e.into()))?;
     let telemetry = leave_open(&memfd).map_err(RunError::Start)?;
-    let (sender, events) = channel();
+    let namespaces = match spec.cell.link.transport {
+        Transport::Netns if spec.cell.engine.migrates() => Some(Namespaces::new(&spec.cell.link)?),
+        Transport::Netns | Transport::Unix | Transport::Tcp => None,
+    };
+    let token = Token::random().map_err(RunError::Start)?;
+    let longest = longest_message(&spec.cell, limit);
+    // A node that says more than is listened to waits.
+    let (sender, said) = sync_channel(1024);
     let mut start = |role| {
-        let node = Process::start(spec, role, telemetry, &sender)?;
+        let network = namespaces.as_ref().map(|namespaces| match role {
+            Role::Source => leave_open(&namespaces.source),
+            Role::Destination => leave_open(&namespaces.destination),
+        });
+        let network = network.transpose().map_err(RunError::Start)?;
+        let node = Process::start(spec, role, telemetry, network, &token, longest, &sender)?;
         hear(Moment::Started(role));
         Ok::<_, RunError>(node)
     };
     let mut destination = if spec.cell.engine.migrates() { Some(start(Role::Destination)?) } else { None };
     let mut source = start(Role::Source)?;
-    drop((memfd, sender));
+    // From here on the nodes alone keep the namespaces.
+    drop((memfd, namespaces, sender));
     let destination = destination.as_mut().map(|node| node as &mut dyn Node);
-    conduct(&mut source, destination, &events, limit, &interrupt::requested, hear)
+    conduct(&mut source, destination, &said, limit, &interrupt::requested, hear)
 }
 
 /// Passes messages on between nodes that were started, until both have ended, and gives what came of it.
@@ -324,7 +390,14 @@ pub fn conduct(
             break;
         }
         match events.recv_timeout(Duration::from_millis(50)) {
-            Ok(event) => progress.note(event, hear),
+            Ok(event) => {
+                match (&event, &mut destination) {
+                    (Event::Garbled(Role::Source, _), _) => source.kill(),
+                    (Event::Garbled(Role::Destination, _), Some(node)) => node.kill(),
+                    _ => {}
+                }
+                progress.note(event, hear);
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -336,22 +409,29 @@ pub fn conduct(
             progress.ordered = true;
             hear(Moment::Ordered);
         }
-        // A destination that waits for a source that will never connect.
+        // A destination may wait for a source that will never connect. One that does not listens no more.
         if progress.source_closed
-            && !progress.ordered
+            && !progress.handed_over()
+            && !progress.called_off
             && let Some(node) = &mut destination
         {
-            node.kill();
+            node.order(&Order::SourceEnded);
+            progress.called_off = true;
         }
     }
     Ok(RunOutcome {
-        source: outcome(progress.source, source),
-        destination: destination.map(|node| outcome(progress.destination, node)),
+        source: outcome(progress.source, progress.source_garbled, source),
+        destination: destination
+            .map(|node| outcome(progress.destination, progress.destination_garbled, node)),
         timed_out,
     })
 }
 
 impl Progress {
+    fn handed_over(&self) -> bool {
+        self.source.as_ref().is_some_and(|report| report.handed_over)
+    }
+
     fn note(&mut self, event: Event, hear: &mut dyn FnMut(Moment<'_>)) {
         match event {
             Event::Said(message) => match *message {
@@ -373,18 +453,32 @@ impl Progress {
                     hear(Moment::Reported(Role::Destination));
                 }
             },
-            Event::Closed(role) => {
+            Event::Closed(role) => self.close(role, hear),
+            Event::Garbled(role, why) => {
                 match role {
-                    Role::Source => self.source_closed = true,
-                    Role::Destination => self.destination_closed = true,
+                    Role::Source => self.source_garbled = Some(why),
+                    Role::Destination => self.destination_garbled = Some(why),
                 }
-                hear(Moment::Closed(role));
+                self.close(role, hear);
             }
         }
     }
+
+    fn close(&mut self, role: Role, hear: &mut dyn FnMut(Moment<'_>)) {
+        match role {
+            Role::Source => self.source_closed = true,
+            Role::Destination => self.destination_closed = true,
+        }
+        hear(Moment::Closed(role));
+    }
 }
 
-fn outcome<T>(report: Option<Box<T>>, node: &mut dyn Node) -> NodeOutcome<T> {
+fn outcome<T>(report: Option<Box<T>>, garbled: Option<String>, node: &mut dyn Node) -> NodeOutcome<T> {
     let end = node.reap();
-    report.map_or(NodeOutcome::Died(end), NodeOutcome::Reported)
+    let died = || NodeOutcome::Died(garbled.map_or(end, |why| format!("sent what is no message: {why}")));
+    report.map_or_else(died, NodeOutcome::Reported)
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

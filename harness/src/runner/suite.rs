@@ -8,7 +8,7 @@ use std::time::Duration;
 use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
-use migbench_reports::record::{Backend, Kind, Record, Round, Status};
+use migbench_reports::record::{Backend, Kind, Record, Round, SCHEMA, Status};
 use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
@@ -373,7 +373,8 @@ fn refuse_other(
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap_or_default();
     let named = |plan: &serde_json::Value| {
         let runs = plan.get("order").and_then(|order| order.as_array()).map_or(0, Vec::len);
-        format!("{} of {runs} runs", plan.get("hash").and_then(|hash| hash.as_str()).unwrap_or("-"))
+        let of = |key| plan.get(key).map_or_else(|| "-".to_owned(), |value| value.to_string());
+        format!("{} of {runs} runs with seed {}", of("hash").trim_matches('"'), of("seed"))
     };
     if plan != there.plan {
         let (was, is) = (named(&there.plan), named(&plan));
@@ -400,6 +401,7 @@ fn refuse_other(
     };
     let of_backend = |backend: Backend| backend.word().to_owned();
     let mut pairs = vec![
+        ("schema of its records", there.schema.to_string(), SCHEMA.to_string()),
         ("backend", of_backend(there.backend), of_backend(backend)),
         ("list of cells that are left out", left_out(&there.skipped), left_out(skipped)),
         ("part of the plan", part(&there.slice), part(&job.slice)),
@@ -552,7 +554,7 @@ pub fn manifest(
     let planned_runs =
         job.runs().iter().filter(|(_, run)| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
     Manifest {
-        schema: migbench_reports::record::SCHEMA,
+        schema: SCHEMA,
         backend: Backend::Kvm,
         suite: plan.suite.clone(),
         suite_hash: plan.hash.clone(),

@@ -47,3 +47,14 @@ pub fn sleep_until(deadline: u64) {
         &time,
     );
 }
+
+/// Sleeps until [`now`] is `deadline`, through signals. Gives the nanoseconds that it took; none where that is past.
+pub fn wait_until(deadline: u64) -> u64 {
+    let start = now();
+    let mut here = start;
+    while here < deadline {
+        sleep_until(deadline);
+        here = now();
+    }
+    here - start
+}

@@ -15,13 +15,16 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 mod ioctl {
     #![allow(missing_docs)]
-    use kvm_bindings::{kvm_clear_dirty_log, kvm_device_attr, kvm_dirty_log};
+    use kvm_bindings::{kvm_clear_dirty_log, kvm_device_attr, kvm_dirty_log, kvm_xsave};
 
     nix::ioctl_write_ptr!(get_dirty_log, 0xae, 0x42, kvm_dirty_log);
     nix::ioctl_readwrite!(clear_dirty_log, 0xae, 0xc0, kvm_clear_dirty_log);
     nix::ioctl_none!(reset_dirty_rings, 0xae, 0xc7);
     nix::ioctl_write_ptr!(set_device_attr, 0xae, 0xe1, kvm_device_attr);
     nix::ioctl_write_ptr!(get_device_attr, 0xae, 0xe2, kvm_device_attr);
+    nix::ioctl_read!(get_xsave, 0xae, 0xa4, kvm_xsave);
+    nix::ioctl_write_ptr!(set_xsave, 0xae, 0xa5, kvm_xsave);
+    nix::ioctl_read!(get_xsave2, 0xae, 0xcf, kvm_xsave);
 }
 
 // The kernel's headers: KVM_GET_DIRTY_LOG is _IOW(KVMIO, 0x42, struct kvm_dirty_log).
@@ -30,6 +33,7 @@ const _: () =
     assert!(nix::request_code_readwrite!(0xae, 0xc0, size_of::<kvm_clear_dirty_log>()) == 0xc018_aec0);
 const _: () = assert!(nix::request_code_none!(0xae, 0xc7) == 0xaec7);
 const _: () = assert!(nix::request_code_write!(0xae, 0xe2, size_of::<kvm_device_attr>()) == 0x4018_aee2);
+const _: () = assert!(nix::request_code_read!(0xae, 0xcf, size_of::<kvm_xsave>()) == 0x9000_aecf);
 
 /// Reads and clears the dirty bitmap of `slot`, which has `pages` pages: bit n of word w is page 64 w + n.
 ///
@@ -141,28 +145,65 @@ impl Logging {
     }
 }
 
-/// Sets FPU, SSE, AVX and AVX-512 state.
-///
-/// # Errors
-/// As `KVM_SET_XSAVE`; also when this CPU's state is larger than the 4096 bytes of `kvm_xsave`.
-pub fn set_xsave(vcpu: &VcpuFd, state: &kvm_xsave) -> io::Result<()> {
-    // SAFETY: KVM reads 4096 bytes unless a guest was given features with larger state; check_xsave_size, made
-    // once per VM, refuses such hosts.
-    unsafe { vcpu.set_xsave(state) }.map_err(io::Error::from)
+/// Room for the extended state of a vCPU (x87, SSE, AVX and what follows) in XSAVE's standard format, as large as this
+/// host's KVM asks for: 4096 bytes, or more in a process that may give its guests AMX.
+#[derive(Debug, Clone)]
+pub struct Xsave {
+    words: Box<[u32]>,
+    /// `KVM_GET_XSAVE2`, which knows of sizes over 4096 bytes.
+    sized: bool,
 }
 
-/// Refuses a host whose guests have more extended state than `kvm_xsave` holds.
-///
-/// # Errors
-/// With the size.
-pub fn check_xsave_size(vm: &VmFd) -> io::Result<()> {
-    let size = vm.check_extension_int(Cap::Xsave2);
-    if size > 4096 {
-        return Err(io::Error::other(format!(
-            "this host's vCPUs have {size} bytes of XSAVE state, 4096 are handled"
-        )));
+impl Xsave {
+    /// Room for any vCPU of this process. Nothing in this program asks for permission to give guests more
+    /// (`ARCH_REQ_XCOMP_GUEST_PERM`), on which alone the size depends.
+    #[must_use]
+    pub fn new(vm: &VmFd) -> Self {
+        // 0 before Linux 5.17, where every state fits 4096 bytes.
+        let size = usize::try_from(vm.check_extension_int(Cap::Xsave2)).unwrap_or(0);
+        let words = size.max(size_of::<kvm_xsave>()).div_ceil(size_of::<u32>());
+        Self { words: vec![0; words].into(), sized: size > 0 }
     }
-    Ok(())
+
+    /// The state.
+    #[must_use]
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
+    /// The state, to be changed; its size stays.
+    #[must_use]
+    pub fn words_mut(&mut self) -> &mut [u32] {
+        &mut self.words
+    }
+
+    /// Reads a vCPU's state.
+    ///
+    /// # Errors
+    /// As `KVM_GET_XSAVE2`.
+    pub fn read(&mut self, vcpu: &VcpuFd) -> io::Result<()> {
+        let area: *mut kvm_xsave = self.words.as_mut_ptr().cast();
+        if self.sized {
+            // SAFETY: the kernel writes as many bytes as `KVM_CAP_XSAVE2` said, which `words` has room for; the size is
+            // that of all vCPUs of this process.
+            unsafe { ioctl::get_xsave2(vcpu.as_raw_fd(), area) }?;
+        } else {
+            // SAFETY: the kernel writes a `kvm_xsave`, which `words` has room for.
+            unsafe { ioctl::get_xsave(vcpu.as_raw_fd(), area) }?;
+        }
+        Ok(())
+    }
+
+    /// Sets a vCPU's state.
+    ///
+    /// # Errors
+    /// As `KVM_SET_XSAVE`.
+    pub fn write(&self, vcpu: &VcpuFd) -> io::Result<()> {
+        let area: *const kvm_xsave = self.words.as_ptr().cast();
+        // SAFETY: the kernel reads as many bytes as `KVM_CAP_XSAVE2` said, 4096 where it said nothing; `words` has them.
+        unsafe { ioctl::set_xsave(vcpu.as_raw_fd(), area) }?;
+        Ok(())
+    }
 }
 
 fn tsc_offset_attribute(value: *mut u64) -> kvm_device_attr {

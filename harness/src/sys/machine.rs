@@ -7,7 +7,7 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VmFd};
 use migbench_workloads::units::PAGE_SIZE;
 
-use super::kvm::{self, Logging};
+use super::kvm::Logging;
 use super::memory::Telemetry;
 use super::ram::{HOLE_START, Ram};
 
@@ -33,7 +33,6 @@ impl Machine {
     /// As `KVM_CREATE_VM`, `KVM_ENABLE_CAP` and `KVM_SET_USER_MEMORY_REGION`.
     pub fn new(kvm: Kvm, ram: Arc<Ram>, telemetry: Arc<Telemetry>, logging: Logging) -> io::Result<Self> {
         let vm = kvm.create_vm()?;
-        kvm::check_xsave_size(&vm)?;
         logging.enable(&vm)?;
         let machine = Self { vm, kvm, ram, telemetry, logging };
         machine.set_logging(false)?;

@@ -9,5 +9,6 @@ pub mod memory;
 pub mod pagemap;
 pub mod ram;
 pub mod ring;
+pub mod socket;
 pub mod thread;
 pub mod uffd;

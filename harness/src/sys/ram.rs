@@ -24,8 +24,7 @@ pub const HOLE_END: u64 = 4 << 30;
 /// RAM comes in whole large pages.
 pub const GRANULE: u64 = 2 << 20;
 
-/// Runs of this many bytes are written past the caches, which do not keep them anyway. They come from a first round, long before
-/// the guest runs; what a paused round brings is short, and soon needed.
+/// Runs of this many bytes are long.
 const STREAM: usize = 64 << 10;
 
 /// Why there is no guest memory.
@@ -203,13 +202,25 @@ impl Ram {
     ///
     /// # Errors
     /// [`RamError::Range`].
-    pub fn write(&self, first: u64, mut data: &[u8]) -> Result<(), RamError> {
+    pub fn write(&self, first: u64, data: &[u8]) -> Result<(), RamError> {
+        self.store(first, data, usize::MAX)
+    }
+
+    /// As [`Self::write`], past the caches where runs are long: for what nobody reads before long, and caches would not keep.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_past_caches(&self, first: u64, data: &[u8]) -> Result<(), RamError> {
+        self.store(first, data, STREAM)
+    }
+
+    fn store(&self, first: u64, mut data: &[u8], stream_from: usize) -> Result<(), RamError> {
         let mut page = first;
         while !data.is_empty() {
             let (start, length) = self.span(page, data.len())?;
             let (now, later) = data.split_at(length);
             let slice = self.memory.get_slice(start, length).map_err(|_| self.range(page))?;
-            if length >= STREAM {
+            if length >= stream_from {
                 memory::copy_past_caches(&slice, now);
             } else {
                 slice.copy_from(now);

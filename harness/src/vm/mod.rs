@@ -1,7 +1,10 @@
 //! One KVM guest: memory, boot, vCPU threads, pause, state, telemetry.
 
 pub mod boot;
+pub mod cpuid;
 pub mod events;
+pub mod model;
+pub mod msr;
 pub mod page_set;
 pub mod rings;
 pub mod state;
@@ -13,9 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::VcpuFd;
-use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings};
+use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings, Wait};
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::Machine as MachineParams;
@@ -30,6 +32,8 @@ use crate::sys::ram::{Ram, RamError};
 use crate::sys::thread;
 use boot::BootError;
 use events::EventLog;
+use model::CpuModel;
+use msr::StateMsrs;
 use rings::Rings;
 use state::{StateError, VcpuState};
 use vcpu::{Vcpu, VcpuError};
@@ -76,7 +80,7 @@ pub struct Vm {
     machine: Arc<Machine>,
     events: Arc<EventLog>,
     rings: Option<Arc<Rings>>,
-    tsc_khz: u32,
+    model: CpuModel,
     tsc_offsets: Vec<Option<u64>>,
 }
 
@@ -109,7 +113,7 @@ impl Vm {
                 telemetry: TELEMETRY_ADDRESS,
             };
             let mut params = Params::new(&cell.settings, &machine);
-            params.flags |= flags;
+            params.flags |= flags | if cell.wait == Wait::Doorbell { abi::FLAG_REST } else { 0 };
             let entries = boot::load(ram, GUEST_IMAGE, &params)?;
             for (index, vcpu) in vcpus.iter().enumerate() {
                 boot::set_entry_state(vcpu, index, entries)?;
@@ -142,16 +146,8 @@ impl Vm {
         }
         let machine = Machine::new(kvm, ram, telemetry, logging).map_err(to("create a machine"))?;
         let machine = Arc::new(machine);
-        let cpuid = machine
-            .kvm()
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(|e| to("read the supported CPUID")(e.into()))?;
-        let mut fds = Vec::new();
-        for index in 0..u64::from(cell.vcpus) {
-            let fd = machine.vm().create_vcpu(index).map_err(|e| to("create a vCPU")(e.into()))?;
-            fd.set_cpuid2(&cpuid).map_err(|e| to("set CPUID")(e.into()))?;
-            fds.push(fd);
-        }
+        let create = |index| model::create_vcpu(machine.kvm(), machine.vm(), index);
+        let fds = (0..cell.vcpus).map(create).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = fds.first() else {
             return Err(to("create a guest without vCPUs")(io::Error::from(io::ErrorKind::InvalidInput)));
         };
@@ -163,19 +159,19 @@ impl Vm {
             }
             Logging::Bitmap | Logging::Manual { .. } => None,
         };
-        let tsc_khz = first.get_tsc_khz().map_err(|e| to("read the TSC frequency")(e.into()))?;
         let tsc_offsets = fds.iter().map(sys::kvm::tsc_offset).collect();
-        let msrs = state::restorable_msrs(machine.kvm(), first)?;
-        load(machine.ram(), tsc_khz, &fds)?;
+        let msrs = StateMsrs::of(machine.kvm(), first)?;
+        let state = VcpuState::new(machine.vm(), &msrs)?;
+        let model = CpuModel::of(machine.kvm(), first, &msrs, &state)?;
+        load(machine.ram(), model.tsc_khz(), &fds)?;
         let pins = cell.pinning.as_ref().map_or(&[][..], |p| &p.vcpus);
         let mut vcpus = Vec::new();
         for (index, fd) in fds.into_iter().enumerate() {
-            let state = VcpuState::new(&msrs)?;
             let pin = pins.get(index % pins.len().max(1)).copied();
-            let vcpu = Vcpu::start(&machine, index, fd, state, pin, rings.clone());
+            let vcpu = Vcpu::start(&machine, index, fd, state.clone(), pin, rings.clone());
             vcpus.push(vcpu.map_err(to("start a vCPU thread"))?);
         }
-        Ok(Self { vcpus, machine, events, rings, tsc_khz, tsc_offsets })
+        Ok(Self { vcpus, machine, events, rings, model, tsc_offsets })
     }
 
     /// RAM.
@@ -218,10 +214,16 @@ impl Vm {
         self.machine.telemetry()
     }
 
+    /// What its vCPUs are.
+    #[must_use]
+    pub const fn model(&self) -> &CpuModel {
+        &self.model
+    }
+
     /// Frequency of the guest's TSC.
     #[must_use]
     pub const fn tsc_khz(&self) -> u32 {
-        self.tsc_khz
+        self.model.tsc_khz()
     }
 
     /// Each vCPU's TSC less the host's when it was made, as KVM tells.
@@ -293,17 +295,19 @@ pub(crate) fn wait_state<E>(
     check: impl Fn() -> Result<(), E>,
     reached: impl Fn(u32) -> bool,
 ) -> Result<bool, E> {
-    let start = Instant::now();
+    // The longest that one look counts for: a process that was stopped for long must not take its own delay for the guest's.
+    const LOOK: Duration = Duration::from_millis(10);
+    let (mut waited, mut looked) = (Duration::ZERO, Instant::now());
     loop {
-        // Looked at before the clock: a process that was stopped for long must not take its own delay for the guest's.
-        let late = start.elapsed() > patience;
         check()?;
         if (0..vcpus).all(|n| reached(telemetry.vcpu(n).state.load(Ordering::Acquire))) {
             return Ok(true);
         }
-        if late {
+        if waited > patience {
             return Ok(false);
         }
+        waited += looked.elapsed().min(LOOK);
+        looked = Instant::now();
         std::thread::sleep(Duration::from_micros(500));
     }
 }

@@ -3,6 +3,9 @@
 //! A thread is paused from outside within one exit: the flag `immediate_exit` closes the window between the check
 //! and `KVM_RUN`, the signal takes the thread out of it. Since KVM completes a pending I/O exit before it honours
 //! the flag, the state that is saved is always consistent.
+//!
+//! A guest that has nothing to do may say so ([`abi::REST_PORT`]); the thread then sleeps, outside of `KVM_RUN`, until the
+//! time is over or an order comes. It parks, so that an order given right before it lies down still wakes it.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +21,7 @@ use super::state::{StateError, VcpuState};
 use crate::sys::clock;
 use crate::sys::kvm::ImmediateExit;
 use crate::sys::machine::Machine;
+use crate::sys::memory::Telemetry;
 use crate::sys::thread::{self, Kick};
 
 /// What a thread is asked to do.
@@ -93,6 +97,9 @@ struct Shared {
     thread: AtomicI32,
     /// Where it makes room when its dirty ring is full.
     rings: Option<Arc<Rings>>,
+    /// Where the guest says for how long it has nothing to do.
+    telemetry: Arc<Telemetry>,
+    tsc_khz: u32,
 }
 
 impl Shared {
@@ -116,7 +123,7 @@ impl Vcpu {
     /// Starts the thread of `fd`, which waits paused. `rings` is there when its machine logs to dirty rings.
     ///
     /// # Errors
-    /// As `mmap` and thread creation.
+    /// As `mmap` and thread creation, and when KVM does not tell the TSC's frequency.
     pub fn start(
         machine: &Arc<Machine>,
         index: usize,
@@ -143,6 +150,8 @@ impl Vcpu {
             entered: AtomicU64::new(0),
             thread: AtomicI32::new(0),
             rings,
+            telemetry: Arc::clone(machine.telemetry()),
+            tsc_khz: fd.get_tsc_khz().map_err(std::io::Error::from)?,
         });
         let (of_thread, machine) = (Arc::clone(&shared), Arc::clone(machine));
         let (ready, started) = std::sync::mpsc::channel();
@@ -184,6 +193,14 @@ impl Vcpu {
         drop(inner);
         if let Some(kick) = kick {
             kick.kick();
+        }
+        self.wake();
+    }
+
+    /// Ends its thread's rest, also one that is about to begin.
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 
@@ -264,6 +281,7 @@ impl Drop for Vcpu {
         }
         drop(inner);
         self.shared.changed.notify_all();
+        self.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -330,6 +348,11 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
                 }
             }
             Ok(VcpuExit::IoOut(abi::EXIT_PORT, _)) => continue,
+            Ok(VcpuExit::IoOut(abi::REST_PORT, _)) => {
+                // The way back into the guest completes the exit, and only then heeds an order.
+                rest(shared);
+                continue;
+            }
             // `kvm-ioctls` has no name for this exit.
             Ok(VcpuExit::Unsupported(KVM_EXIT_DIRTY_RING_FULL)) if shared.rings.is_some() => {
                 match shared.rings.as_deref().map_or(Ok(()), Rings::make_room) {
@@ -360,6 +383,22 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest tells ticks and no time of
+/// its clock, since KVM's word on how that clock stands to the host's does not hold on every host.
+fn rest(shared: &Shared) {
+    let start = Instant::now();
+    let ticks = shared.telemetry.vcpu(shared.vcpu).rest.load(Ordering::Relaxed);
+    let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(shared.tsc_khz.max(1));
+    let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+    loop {
+        let left = time.saturating_sub(start.elapsed());
+        if left.is_zero() || shared.lock().order != Order::Run {
+            return;
+        }
+        std::thread::park_timeout(left);
     }
 }
 

@@ -10,11 +10,16 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use migbench_scenarios::cell::Transport;
+use migbench_scenarios::cell::{self, Transport};
+use migbench_workloads::units::Bytes;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, Stream};
+use super::netns;
 
 /// The address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +37,13 @@ pub enum LinkAddress {
         /// The port.
         port: u16,
     },
+    /// A TCP socket at the destination's end of the pair of [`netns::Namespaces`].
+    Netns {
+        /// The port.
+        port: u16,
+        /// Bytes that the sockets of both sides may hold; none leaves that to the kernel.
+        queue: Option<Bytes>,
+    },
 }
 
 impl fmt::Display for LinkAddress {
@@ -39,6 +51,7 @@ impl fmt::Display for LinkAddress {
         match self {
             Self::Unix { name } => write!(f, "unix:@{name}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Netns { port, .. } => write!(f, "netns:{port}"),
         }
     }
 }
@@ -47,11 +60,13 @@ impl LinkAddress {
     /// Connects to a listener, with `timeout` for the connection and for every later wait on the link.
     ///
     /// # Errors
-    /// If nobody listens there or the address means nothing here.
+    /// If nobody listens there, the address means nothing here, or a Unix socket is another user's.
     pub fn connect(&self, timeout: Duration) -> Result<Link, LinkError> {
         let connect = || match self {
             Self::Unix { name } => {
-                Ok(UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?.into())
+                let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+                require_own_user(&stream)?;
+                Ok(stream.into())
             }
             Self::Tcp { host, port } => {
                 let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -63,6 +78,7 @@ impl LinkAddress {
                 }
                 Err(last)
             }
+            Self::Netns { port, queue } => Ok(netns::connect(*port, *queue, timeout)?.into()),
         };
         let stream = connect().map_err(|source| LinkError::Connect { address: self.to_string(), source })?;
         Link::new(stream, timeout)
@@ -84,15 +100,16 @@ enum Socket {
 
 impl Listener {
     /// Listens on a new address of this host: a name of its own in the abstract namespace, or a free port of
-    /// the loopback interface.
+    /// the loopback interface or of the namespace that was entered.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn bind(transport: Transport) -> Result<Self, LinkError> {
-        match transport {
-            Transport::Unix => Self::bind_to(&LinkAddress::Unix { name: fresh_name() }),
-            Transport::Tcp => Self::bind_to(&LinkAddress::Tcp { host: "127.0.0.1".to_owned(), port: 0 }),
-        }
+    pub fn bind(link: &cell::Link) -> Result<Self, LinkError> {
+        Self::bind_to(&match link.transport {
+            Transport::Unix => LinkAddress::Unix { name: fresh_name() },
+            Transport::Tcp => LinkAddress::Tcp { host: "127.0.0.1".to_owned(), port: 0 },
+            Transport::Netns => LinkAddress::Netns { port: 0, queue: link.rate.map(|_| link.queue()) },
+        })
     }
 
     /// Listens on `address`, where port 0 stands for any free one.
@@ -114,6 +131,12 @@ impl Listener {
                     let address = LinkAddress::Tcp { host: host.clone(), port };
                     Self { socket: Socket::Tcp(socket), address }
                 }
+                LinkAddress::Netns { port, queue } => {
+                    let socket = netns::listen(*port, *queue)?;
+                    socket.set_nonblocking(true)?;
+                    let address = LinkAddress::Netns { port: socket.local_addr()?.port(), queue: *queue };
+                    Self { socket: Socket::Tcp(socket), address }
+                }
             })
         };
         bind().map_err(|source| LinkError::Listen { address: address.to_string(), source })
@@ -131,18 +154,9 @@ impl Listener {
     /// If nobody connects in time.
     pub fn accept(&self, timeout: Duration) -> Result<Link, LinkError> {
         let deadline = Instant::now() + timeout;
-        let failed = |source| LinkError::Listen { address: self.address.to_string(), source };
         loop {
-            // The socket does not block, since a peer may be gone again between poll and accept.
-            let accepted = match &self.socket {
-                Socket::Unix(socket) => socket.accept().map(|(stream, _)| stream.into()),
-                Socket::Tcp(socket) => socket.accept().map(|(stream, _)| stream.into()),
-            };
-            match accepted {
-                Ok(stream) => return Link::new(stream, timeout),
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) => return Err(failed(error)),
+            if let Some(link) = self.accept_waiting(timeout)? {
+                return Ok(link);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -152,9 +166,60 @@ impl Listener {
                     offset: 0,
                 });
             }
-            wait_readable(self.as_fd(), left).map_err(failed)?;
+            wait_readable(self.as_fd(), left).map_err(|source| self.failed(source))?;
         }
     }
+
+    /// Accepts a connection that waits already. One that is gone again, or on a Unix socket comes from another user, is
+    /// closed and is none. `timeout` holds for every later wait on the link.
+    ///
+    /// # Errors
+    /// If the listener failed.
+    pub fn accept_waiting(&self, timeout: Duration) -> Result<Option<Link>, LinkError> {
+        let accepted: io::Result<Stream> = match &self.socket {
+            Socket::Unix(socket) => match socket.accept() {
+                Ok((stream, _)) if require_own_user(&stream).is_err() => return Ok(None),
+                accepted => accepted.map(|(stream, _)| stream.into()),
+            },
+            Socket::Tcp(socket) => socket.accept().map(|(stream, _)| stream.into()),
+        };
+        match accepted {
+            Ok(stream) => Ok(Link::new(stream, timeout).ok()),
+            Err(error) if is_of_listener(&error) => Err(self.failed(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> LinkError {
+        LinkError::Listen { address: self.address.to_string(), source }
+    }
+}
+
+/// Whether `accept` failed because of the listener or this process. It also passes on what went wrong with the
+/// connection (`accept(2)`), or has none.
+fn is_of_listener(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+    matches!(
+        errno,
+        Errno::EBADF
+            | Errno::EINVAL
+            | Errno::ENOTSOCK
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOBUFS
+            | Errno::ENOMEM
+            | Errno::UnknownErrno
+    )
+}
+
+/// The kernel knows who made the other end of a Unix socket, or listened for it: nodes of a run have the same user.
+fn require_own_user(stream: &UnixStream) -> io::Result<()> {
+    let (theirs, ours) = (getsockopt(stream, sockopt::PeerCredentials)?.uid(), geteuid().as_raw());
+    if theirs == ours {
+        return Ok(());
+    }
+    let text = format!("the other end belongs to user {theirs}, this one to user {ours}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 impl AsFd for Listener {
@@ -173,7 +238,7 @@ pub(super) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result
     let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
     match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
         Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(Errno::EINTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -13,26 +13,30 @@
 //! | 6..8 | flags, none defined yet |
 //! | 8..12 | bytes of payload |
 //! | 12..20 | sequence number |
-//! | 20..24 | CRC-32C of the payload |
-//! | 24..28 | CRC-32C of bytes 0..24 |
+//! | 20..28 | when the last byte leaves the modelled wire, in ns of the host's monotonic clock; 0 without one |
+//! | 28..32 | CRC-32C of the payload |
+//! | 32..36 | CRC-32C of bytes 0..32 |
 
 use std::fmt;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// Bytes of a frame's header.
-pub const HEADER: usize = 28;
-
-/// The most bytes that a payload may have.
-pub const MAX_PAYLOAD: usize = 64 << 20;
+pub const HEADER: usize = 36;
 
 /// Version of the format. Peers of different versions refuse each other at the first frame.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
+
+/// A batch of 64 whole pages with as many entries as a batch may have takes 270 KiB.
+const MAX_PAGES_PAYLOAD: usize = 512 << 10;
+
+/// Hashes of 2 MiB blocks come in one frame: this is enough for a guest of 1 TiB.
+const MAX_HASHES: usize = 16 << 20;
 
 const MAGIC: [u8; 4] = *b"MIGB";
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $value:literal),+ $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident = $value:literal, at most $most:expr;)+) => {
         /// What a frame is for.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -45,33 +49,43 @@ macro_rules! kinds {
             const fn from_byte(byte: u8) -> Option<Self> {
                 match byte { $($value => Some(Self::$name),)+ _ => None }
             }
+
+            /// The most bytes that a payload of this kind has: nothing is allocated for a peer that claims more.
+            #[must_use]
+            pub const fn max_payload(self) -> usize {
+                match self { $(Self::$name => $most),+ }
+            }
         }
     };
 }
 
 kinds! {
     /// Both sides' greeting: what is about to be migrated.
-    Hello = 1,
+    Hello = 1, at most 4 << 10;
     /// Pages, see [`super::pages`].
-    Pages = 2,
+    Pages = 2, at most MAX_PAGES_PAYLOAD;
     /// The source has sent all of a round.
-    RoundEnd = 3,
+    RoundEnd = 3, at most 4;
     /// State of the virtual CPUs.
-    State = 4,
+    State = 4, at most 1 << 20;
     /// The destination has everything that it needs to run.
-    Ready = 5,
+    Ready = 5, at most 0;
     /// The source asks for hashes of the destination's memory.
-    HashRequest = 6,
+    HashRequest = 6, at most 0;
     /// Hashes of memory.
-    Hashes = 7,
+    Hashes = 7, at most MAX_HASHES;
     /// The source hands the guest over.
-    Commit = 8,
+    Commit = 8, at most 0;
     /// The guest runs at the destination.
-    Running = 9,
+    Running = 9, at most 0;
     /// The migration is off; the payload says why.
-    Abort = 10,
+    Abort = 10, at most 4 << 10;
     /// Nothing more will be sent.
-    Done = 11,
+    Done = 11, at most 0;
+    /// The window after the migration is over at the destination.
+    WindowEnd = 12, at most 0;
+    /// The CPU that the guest was given.
+    Model = 13, at most 64 << 10;
 }
 
 impl fmt::Display for FrameKind {
@@ -127,8 +141,19 @@ pub enum Fault {
     #[error("flags {0:#06x} are not known")]
     Flags(u16),
     /// A payload that no sender makes.
-    #[error("a payload of {0} bytes is over the limit of {MAX_PAYLOAD}")]
-    Length(u64),
+    #[error("a payload of {length} bytes is over its kind's limit of {limit}")]
+    Length {
+        /// Bytes that it has or claims.
+        length: u64,
+        /// The most that its kind has.
+        limit: usize,
+    },
+    /// It would be held for longer than any wait may last.
+    #[error("it leaves the wire only in {seconds} s")]
+    Release {
+        /// From now.
+        seconds: u64,
+    },
     /// A frame was lost or repeated.
     #[error("it has number {found}, the next one is {expected}")]
     Sequence {
@@ -187,6 +212,22 @@ pub enum Fault {
         /// Pages of the guest.
         guest_pages: u64,
     },
+    /// More entries than a batch has.
+    #[error("it has {count} entries, more than a batch may have")]
+    Entries {
+        /// How many it claims.
+        count: usize,
+    },
+    /// Pages named twice, or not in order.
+    #[error("entry {entry} names page {first}, where page {due} or a later one was due")]
+    Order {
+        /// Index of the entry.
+        entry: usize,
+        /// Its first page.
+        first: u64,
+        /// The least number that it may name.
+        due: u64,
+    },
     /// The entries ask for more or fewer bytes than there are.
     #[error("the entries describe {expected} bytes of data, the payload has {found}")]
     DataLength {
@@ -217,14 +258,16 @@ pub struct Header {
     pub kind: FrameKind,
     /// Its number in its direction.
     pub sequence: u64,
-    /// Bytes of payload, at most [`MAX_PAYLOAD`].
+    /// Bytes of payload, at most [`FrameKind::max_payload`].
     pub length: usize,
+    /// When its last byte has left the modelled wire; 0 without one.
+    pub release: u64,
     checksum: u32,
     /// Where the frame starts in the stream.
     offset: u64,
 }
 
-/// The header of a frame whose payload is `parts`, one after the other.
+/// The header of a frame whose payload is `parts`, one after the other. It gets the time of its release by [`stamp`].
 ///
 /// # Errors
 /// [`Fault::Length`] if the payload is too long. `offset` is where the frame would start in the stream.
@@ -235,8 +278,9 @@ pub fn encode_header(
     offset: u64,
 ) -> Result<[u8; HEADER], FrameError> {
     let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
-    let Some(short) = u32::try_from(length).ok().filter(|_| length <= MAX_PAYLOAD as u64) else {
-        return Err(FrameError { offset, kind: Some(kind), fault: Fault::Length(length) });
+    let limit = kind.max_payload();
+    let Some(short) = u32::try_from(length).ok().filter(|_| length <= limit as u64) else {
+        return Err(FrameError { offset, kind: Some(kind), fault: Fault::Length { length, limit } });
     };
     let checksum = crc32c(parts);
     let mut header = [0; HEADER];
@@ -245,10 +289,16 @@ pub fn encode_header(
     header[5] = kind as u8;
     header[8..12].copy_from_slice(&short.to_le_bytes());
     header[12..20].copy_from_slice(&sequence.to_le_bytes());
-    header[20..24].copy_from_slice(&checksum.to_le_bytes());
-    let own = crc32c(&[&header[..24]]);
-    header[24..].copy_from_slice(&own.to_le_bytes());
+    header[28..32].copy_from_slice(&checksum.to_le_bytes());
+    stamp(&mut header, 0);
     Ok(header)
+}
+
+/// Writes into a header when the frame's last byte leaves the modelled wire.
+pub fn stamp(header: &mut [u8; HEADER], release: u64) {
+    header[20..28].copy_from_slice(&release.to_le_bytes());
+    let own = crc32c(&[&header[..32]]);
+    header[32..].copy_from_slice(&own.to_le_bytes());
 }
 
 /// Verifies a header that was read at `offset` of the stream, when frame number `sequence` is due.
@@ -264,9 +314,9 @@ pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result
     if bytes[4] != VERSION {
         return refuse(4, None, Fault::Version(bytes[4]));
     }
-    let (expected, found) = (crc32c(&[&bytes[..24]]), u32::from_le_bytes(field(bytes, 24)));
+    let (expected, found) = (crc32c(&[&bytes[..32]]), u32::from_le_bytes(field(bytes, 32)));
     if expected != found {
-        return refuse(24, None, Fault::HeaderChecksum { expected, found });
+        return refuse(32, None, Fault::HeaderChecksum { expected, found });
     }
     let Some(kind) = FrameKind::from_byte(bytes[5]) else {
         return refuse(5, None, Fault::Kind(bytes[5]));
@@ -275,15 +325,16 @@ pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result
     if flags != 0 {
         return refuse(6, Some(kind), Fault::Flags(flags));
     }
-    let length = u32::from_le_bytes(field(bytes, 8));
-    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= MAX_PAYLOAD) else {
-        return refuse(8, Some(kind), Fault::Length(u64::from(length)));
+    let (length, limit) = (u32::from_le_bytes(field(bytes, 8)), kind.max_payload());
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= limit) else {
+        return refuse(8, Some(kind), Fault::Length { length: u64::from(length), limit });
     };
     let found = u64::from_le_bytes(field(bytes, 12));
     if found != sequence {
         return refuse(12, Some(kind), Fault::Sequence { expected: sequence, found });
     }
-    Ok(Header { kind, sequence, length, checksum: u32::from_le_bytes(field(bytes, 20)), offset })
+    let release = u64::from_le_bytes(field(bytes, 20));
+    Ok(Header { kind, sequence, length, release, checksum: u32::from_le_bytes(field(bytes, 28)), offset })
 }
 
 impl Header {
@@ -292,13 +343,23 @@ impl Header {
     /// # Errors
     /// If the payload is not the one that the header was made for.
     pub fn with_payload(self, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
+        let mut checksum = Checksum::default();
+        checksum.update(payload);
+        self.with_checked_payload(payload, checksum)
+    }
+
+    /// As [`Self::with_payload`], where the payload's checksum was computed while it came.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_checked_payload(self, payload: &[u8], checksum: Checksum) -> Result<Frame<'_>, FrameError> {
         let offset = self.offset + HEADER as u64;
         let refuse = |offset, fault| Err(FrameError { offset, kind: Some(self.kind), fault });
         if payload.len() != self.length {
             let end = offset + payload.len().min(self.length) as u64;
             return refuse(end, Fault::Truncated { needed: self.length, have: payload.len() });
         }
-        let expected = crc32c(&[payload]);
+        let expected = checksum.finish();
         if expected != self.checksum {
             return refuse(offset, Fault::PayloadChecksum { expected, found: self.checksum });
         }
@@ -323,15 +384,35 @@ pub fn decode(bytes: &[u8], offset: u64, sequence: u64) -> Result<Frame<'_>, Fra
     header.with_payload(payload)
 }
 
-/// CRC-32C over all parts, one after the other. This implementation folds with carry-less multiplication where
-/// the CPU has it, at twice the speed of the CRC instruction.
+/// CRC-32C of a payload, part by part. This implementation folds with carry-less multiplication where the CPU has it, at
+/// twice the speed of the CRC instruction.
+#[derive(Debug)]
+pub struct Checksum(Digest);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+}
+
+impl Checksum {
+    /// Adds the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    fn finish(self) -> u32 {
+        // A CRC of 32 bits comes in the low half.
+        #[expect(clippy::cast_possible_truncation, reason = "the high half is zero")]
+        let checksum = self.0.finalize() as u32;
+        checksum
+    }
+}
+
 fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    parts.iter().for_each(|part| digest.update(part));
-    // A CRC of 32 bits comes in the low half.
-    #[expect(clippy::cast_possible_truncation, reason = "the high half is zero")]
-    let checksum = digest.finalize() as u32;
-    checksum
+    let mut checksum = Checksum::default();
+    parts.iter().for_each(|part| checksum.update(part));
+    checksum.finish()
 }
 
 fn field<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {

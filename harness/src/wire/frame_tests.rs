@@ -9,6 +9,11 @@ fn any_kind() -> impl Strategy<Value = FrameKind> {
     prop::sample::select(FrameKind::ALL)
 }
 
+/// A kind, and a payload that it may have.
+fn any_frame(most: usize) -> impl Strategy<Value = (FrameKind, Vec<u8>)> {
+    any_kind().prop_flat_map(move |kind| (Just(kind), vec(any::<u8>(), 0..=most.min(kind.max_payload()))))
+}
+
 fn encode(kind: FrameKind, sequence: u64, parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = encode_header(kind, sequence, parts, 0).unwrap().to_vec();
     parts.iter().for_each(|part| bytes.extend_from_slice(part));
@@ -18,22 +23,25 @@ fn encode(kind: FrameKind, sequence: u64, parts: &[&[u8]]) -> Vec<u8> {
 proptest! {
     #[test]
     fn any_payload_comes_back(
-        kind in any_kind(),
+        (kind, payload) in any_frame(3000),
         sequence: u64,
-        payload in vec(any::<u8>(), 0..3000),
+        release: u64,
         cut in any::<prop::sample::Index>(),
         trailing in vec(any::<u8>(), 0..50),
     ) {
         let (head, tail) = payload.split_at(cut.index(payload.len() + 1));
         let mut bytes = encode(kind, sequence, &[head, tail]);
         bytes.extend(trailing);
+        let header = bytes.first_chunk_mut().unwrap();
+        stamp(header, release);
+        prop_assert_eq!(decode_header(header, 0, sequence).unwrap().release, release);
         let frame = decode(&bytes, 1000, sequence).unwrap();
         prop_assert_eq!(frame, Frame { kind, sequence, offset: 1000 + HEADER as u64, payload: &payload });
     }
 
     #[test]
     fn any_flipped_bit_is_refused(
-        kind in any_kind(), sequence: u64, payload in vec(any::<u8>(), 0..100), bit in any::<prop::sample::Index>(),
+        (kind, payload) in any_frame(100), sequence: u64, bit in any::<prop::sample::Index>(),
     ) {
         let mut bytes = encode(kind, sequence, &[&payload]);
         let bit = bit.index(bytes.len() * 8);
@@ -44,7 +52,7 @@ proptest! {
             4 => prop_assert!(matches!(error.fault, Fault::Version(_)) && error.offset == 504),
             5..HEADER => {
                 let named = matches!(error.fault, Fault::HeaderChecksum { .. });
-                prop_assert!(named && error.offset == 524);
+                prop_assert!(named && error.offset == 532);
             },
             _ => {
                 let named = matches!(error.fault, Fault::PayloadChecksum { .. });
@@ -56,7 +64,7 @@ proptest! {
 
     #[test]
     fn any_truncation_is_refused(
-        kind in any_kind(), payload in vec(any::<u8>(), 0..300), cut in any::<prop::sample::Index>(),
+        (kind, payload) in any_frame(300), cut in any::<prop::sample::Index>(),
     ) {
         let bytes = encode(kind, 3, &[&payload]);
         let cut = cut.index(bytes.len());
@@ -78,8 +86,7 @@ proptest! {
 fn forged(change: impl FnOnce(&mut [u8; HEADER])) -> FrameError {
     let mut header = encode_header(FrameKind::Hello, 7, &[b"x"], 0).unwrap();
     change(&mut header);
-    let own = crc32c(&[&header[..24]]);
-    header[24..].copy_from_slice(&own.to_le_bytes());
+    stamp(&mut header, 0);
     decode_header(&header, 100, 7).unwrap_err()
 }
 
@@ -87,7 +94,7 @@ fn forged(change: impl FnOnce(&mut [u8; HEADER])) -> FrameError {
 fn every_field_is_checked_even_under_a_good_checksum() {
     assert_eq!(forged(|h| h[5] = 99).fault, Fault::Kind(99));
     assert_eq!(forged(|h| h[7] = 1).fault, Fault::Flags(0x100));
-    assert_eq!(forged(|h| h[11] = 0xff).fault, Fault::Length(0xff00_0001));
+    assert_eq!(forged(|h| h[11] = 0xff).fault, Fault::Length { length: 0xff00_0001, limit: 4096 });
     let error = forged(|h| h[12] = 8);
     assert_eq!(error.fault, Fault::Sequence { expected: 7, found: 8 });
     assert_eq!(
@@ -97,10 +104,12 @@ fn every_field_is_checked_even_under_a_good_checksum() {
 }
 
 #[test]
-fn a_payload_over_the_limit_is_not_sent() {
-    let half = vec![0; MAX_PAYLOAD / 2 + 1];
-    let error = encode_header(FrameKind::State, 0, &[&half, &half], 9).unwrap_err();
-    assert_eq!(error.fault, Fault::Length(MAX_PAYLOAD as u64 + 2));
+fn a_payload_over_its_kinds_limit_is_neither_sent_nor_waited_for() {
+    for kind in FrameKind::ALL {
+        let (limit, half) = (kind.max_payload(), vec![0; kind.max_payload() / 2 + 1]);
+        let fault = Fault::Length { length: 2 * half.len() as u64, limit };
+        assert_eq!(encode_header(*kind, 0, &[&half, &half], 9).unwrap_err().fault, fault);
+    }
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! A connection between the two nodes, over a Unix or a TCP socket. Frames enter as lists of slices and are
-//! written with one vectored system call where socket and rate allow it; received frames are verified and lie
+//! written with one vectored system call where the socket allows it; received frames are verified and lie
 //! in the receiver's own buffer until the next one is received. Every wait has a time limit, and a peer that
 //! is gone is an error, never a signal.
+//!
+//! Where the link has a rate, both ends play a wire between them ([`ModelledWire`]): the sender stamps each frame with the
+//! time at which its last byte leaves, writes it at once, and goes on while no more than the queue is ahead; the receiver
+//! reads no byte before it would have come. So what is ahead must fit into the socket.
 
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
@@ -10,17 +14,30 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use migbench_workloads::units::Rate;
+use migbench_scenarios::cell;
+use migbench_workloads::units::{Bytes, Rate};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, sendmsg, setsockopt, sockopt};
 
 use super::address::wait_readable;
-use super::frame::{self, Frame, FrameError, FrameKind, HEADER};
+use super::frame::{self, Checksum, Fault, Frame, FrameError, FrameKind, HEADER, Header};
+use super::modelled::{ModelledWire, wire_time};
+use super::netns::Delivered;
+use super::pages::LARGEST_FRAME;
 use super::sabotage::Saboteur;
-use super::{Pace, PageBatch, Traffic};
+use super::{PageBatch, Traffic};
+use crate::sys::clock;
+use crate::sys::socket::queued;
 
 /// What a socket may hold in each direction.
 const SOCKET_BUFFER: usize = 1 << 20;
+
+/// One batch can be encoded while another leaves.
+const _: () = assert!(cell::Link::QUEUE.0 >= 2 * LARGEST_FRAME);
+/// Under this a queue does not cover a wake-up at 10 Gbit/s.
+const LEAST_QUEUE: u64 = 64 << 10;
+/// A receiver holds what comes over a modelled wire in pieces of this many bytes.
+const PIECE: usize = 64 << 10;
 
 /// The kernel's `IOV_MAX`: more slices in one call are refused.
 const MAX_SLICES: usize = 1024;
@@ -71,6 +88,22 @@ pub enum LinkError {
         /// Bytes that had been sent.
         offset: u64,
     },
+    /// What is ahead of a modelled wire does not fit into the socket.
+    #[error(
+        "link.queue of {queue} and link.delay need a socket that holds {needed}, and this one holds {room}: run as root, or as \
+         root `sysctl net.core.wmem_max={needed}`, or lower link.queue by {}", Bytes(.needed.0.saturating_sub(.room.0))
+    )]
+    Queue {
+        /// The queue that was asked for.
+        queue: Bytes,
+        /// Bytes of the queue, of one frame more, and of what is on its way.
+        needed: Bytes,
+        /// Bytes that the socket takes.
+        room: Bytes,
+    },
+    /// A link that can't be modelled.
+    #[error("link.delay needs a link.rate: without one there is no end to what is on its way")]
+    DelayWithoutRate,
     /// Anything else that the system says.
     #[error("the link failed while {doing}")]
     Io {
@@ -153,6 +186,25 @@ impl Stream {
         }
         Ok(())
     }
+
+    /// Makes room for `bytes` that were written and not read, as far as this user may, and gives what room there is.
+    fn make_room(&self, bytes: u64) -> nix::Result<u64> {
+        // What the kernel keeps beside the bytes counts too; it doubles what is asked for, and gives that in return.
+        let asked = usize::try_from(bytes + bytes / 16).unwrap_or(usize::MAX).min(i32::MAX as usize / 2);
+        let doubled = match self {
+            Self::Unix(stream) => {
+                setsockopt(stream, sockopt::SndBufForce, &asked)
+                    .or_else(|_| setsockopt(stream, sockopt::SndBuf, &asked))?;
+                getsockopt(stream, sockopt::SndBuf)?
+            }
+            Self::Tcp(stream) => {
+                setsockopt(stream, sockopt::SndBufForce, &asked)
+                    .or_else(|_| setsockopt(stream, sockopt::SndBuf, &asked))?;
+                getsockopt(stream, sockopt::SndBuf)?
+            }
+        };
+        Ok(doubled as u64 / 17 * 16)
+    }
 }
 
 /// Both directions of a connection.
@@ -212,9 +264,34 @@ impl Link {
         &self.receiver
     }
 
-    /// Limits what is sent from now on to `rate`.
-    pub fn set_rate(&mut self, rate: Option<Rate>) {
-        self.sender.set_rate(rate);
+    /// Makes this end one of a link as `link` describes it; the other end must be given the same. Gives the room of the
+    /// queue, where the wire is modelled.
+    ///
+    /// # Errors
+    /// [`LinkError::Queue`] where what is ahead does not fit into the socket, [`LinkError::DelayWithoutRate`].
+    pub fn shape(&mut self, link: &cell::Link) -> Result<Option<Bytes>, LinkError> {
+        let delay = u64::try_from(link.delay.duration().as_nanos()).unwrap_or(u64::MAX);
+        let Some(rate) = link.modelled_rate() else {
+            self.sender.delivered = link.kernel_rate().map(Delivered::new);
+            return if delay == 0 { Ok(None) } else { Err(LinkError::DelayWithoutRate) };
+        };
+        let on_its_way = u128::from(rate.0) * u128::from(delay) / 1_000_000_000;
+        let besides = u64::try_from(on_its_way).unwrap_or(u64::MAX).saturating_add(LARGEST_FRAME);
+        let queue = link.queue();
+        let needed = Bytes(besides.saturating_add(queue.0));
+        let room = self.sender.stream.make_room(needed.0);
+        let room = room.map_err(|errno| LinkError::Io { doing: SETTING_UP, source: errno.into() })?;
+        let fits = room.saturating_sub(besides);
+        let queue = if queue.0 <= fits {
+            queue
+        } else if link.queue.is_none() && fits >= LEAST_QUEUE {
+            Bytes(fits)
+        } else {
+            return Err(LinkError::Queue { queue, needed, room: Bytes(room) });
+        };
+        self.sender.wire = Some(ModelledWire::new(rate, queue));
+        self.receiver.wire = Some((rate, delay));
+        Ok(Some(queue))
     }
 
     /// How long a wait may last, in both directions.
@@ -241,8 +318,8 @@ impl Link {
     ///
     /// # Errors
     /// As there.
-    pub fn send_pages(&mut self, batch: &PageBatch) -> Result<(), LinkError> {
-        self.sender.send_pages(batch)
+    pub fn send_pages(&mut self, batch: &PageBatch, data: &[&[u8]]) -> Result<(), LinkError> {
+        self.sender.send_pages(batch, data)
     }
 
     /// See [`Receiver::recv`].
@@ -268,17 +345,26 @@ impl Link {
     }
 }
 
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.stream.as_fd()
+    }
+}
+
 /// The outgoing direction of a link.
 #[derive(Debug)]
 pub struct Sender {
     stream: Arc<Stream>,
     timeout: Duration,
-    pace: Pace,
+    wire: Option<ModelledWire>,
+    /// What the kernel delivered, where it keeps the link to a rate.
+    delivered: Option<Delivered>,
     sequence: u64,
     offset: u64,
     broken: bool,
     traffic: Traffic,
-    in_socket: Duration,
+    /// Nanoseconds that it waited for room in the queue of the wire.
+    waited: u64,
     /// Memory for lists of slices, empty between two frames: frames are sent while the guest is paused.
     parts: Vec<&'static [u8]>,
     piece: Vec<IoSlice<'static>>,
@@ -304,26 +390,23 @@ impl Sender {
         Self {
             stream,
             timeout,
-            pace: Pace::new(None),
+            wire: None,
+            delivered: None,
             sequence: 0,
             offset: 0,
             broken: false,
             traffic: Traffic::default(),
-            in_socket: Duration::ZERO,
+            waited: 0,
             parts: Vec::with_capacity(USUAL_SLICES),
             piece: Vec::with_capacity(USUAL_SLICES),
         }
     }
 
-    /// Limits what is sent from now on to `rate`, and starts the account of it anew.
-    pub fn set_rate(&mut self, rate: Option<Rate>) {
-        self.pace = Pace::new(rate);
-    }
-
-    /// Sends a frame whose payload is `parts`, one after the other. Returns when all of it is in the socket.
+    /// Sends a frame whose payload is `parts`, one after the other. Returns when all of it is in the socket and the queue of a
+    /// modelled wire has room again.
     ///
     /// # Errors
-    /// If the peer is gone or does not read, or the payload is over [`frame::MAX_PAYLOAD`]. After an error in
+    /// If the peer is gone or does not read, or the payload is over [`FrameKind::max_payload`]. After an error in
     /// the middle of a frame nothing more can be sent.
     pub fn send(&mut self, kind: FrameKind, parts: &[&[u8]]) -> Result<(), LinkError> {
         let before = self.offset;
@@ -336,16 +419,16 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends a batch of pages; an empty one is not sent.
+    /// Sends a batch of pages whose extents lie in `data`; an empty one is not sent.
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub fn send_pages(&mut self, batch: &PageBatch) -> Result<(), LinkError> {
+    pub fn send_pages(&mut self, batch: &PageBatch, data: &[&[u8]]) -> Result<(), LinkError> {
         if batch.is_empty() {
             return Ok(());
         }
         let mut parts: Vec<&[u8]> = std::mem::take(&mut self.parts);
-        batch.parts(&mut parts);
+        batch.parts(data, &mut parts);
         let written = self.write_frame(FrameKind::Pages, &parts);
         self.parts = recycled_parts(parts);
         written?;
@@ -357,56 +440,60 @@ impl Sender {
         if self.broken {
             return Err(LinkError::Broken { offset: self.offset });
         }
-        let header = frame::encode_header(kind, self.sequence, parts, self.offset)?;
+        let mut header = frame::encode_header(kind, self.sequence, parts, self.offset)?;
+        let length = HEADER + parts.iter().map(|part| part.len()).sum::<usize>();
+        if let Some(wire) = &mut self.wire {
+            frame::stamp(&mut header, wire.enter(clock::now(), length as u64));
+        }
         let mut piece: Vec<IoSlice<'_>> = std::mem::take(&mut self.piece);
         self.broken = true;
-        let written = self.write_all(&header, parts, &mut piece);
+        let written = self.write_all(&header, parts, length, &mut piece);
         self.piece = recycled_piece(piece);
         written?;
         self.broken = false;
         self.sequence += 1;
+        self.wait_for_room();
         Ok(())
     }
 
-    /// Writes `header` and all of `parts`, in pieces that the rate and the kernel allow.
+    /// Waits until no more than the queue is ahead of the wire.
+    fn wait_for_room(&mut self) {
+        if let Some(wire) = &self.wire {
+            self.waited += clock::wait_until(wire.room_at());
+        }
+    }
+
+    /// Writes `header` and all of `parts`, in pieces that the kernel allows.
     fn write_all<'a>(
         &mut self,
         header: &'a [u8],
         parts: &[&'a [u8]],
+        length: usize,
         piece: &mut Vec<IoSlice<'a>>,
     ) -> Result<(), LinkError> {
-        let all = || std::iter::once(header).chain(parts.iter().copied());
-        let mut left: usize = all().map(<[u8]>::len).sum();
-        let (mut done, mut granted) = (0, 0);
-        self.pace.start_frame();
-        while left > 0 {
-            if granted == 0 {
-                granted = self.pace.wait(left);
-            }
-            let (mut skip, mut room) = (done, granted);
+        let mut done = 0;
+        while done < length {
+            let mut skip = done;
             piece.clear();
-            for part in all() {
+            for part in std::iter::once(header).chain(parts.iter().copied()) {
                 let start = skip.min(part.len());
                 skip -= start;
-                let length = (part.len() - start).min(room);
-                if length > 0 {
-                    piece.push(IoSlice::new(&part[start..start + length]));
-                    room -= length;
+                if start < part.len() {
+                    piece.push(IoSlice::new(&part[start..]));
                 }
-                if room == 0 || piece.len() == MAX_SLICES {
+                if piece.len() == MAX_SLICES {
                     break;
                 }
             }
-            let written = self.write(piece)?;
-            granted -= written;
-            left -= written;
-            done += written;
+            done += self.write(piece)?;
         }
         Ok(())
     }
 
     fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
         let start = Instant::now();
+        let looked = clock::now();
+        let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
         let result = loop {
             let fd = self.stream.as_fd().as_raw_fd();
             match sendmsg::<()>(fd, piece, &[], MsgFlags::MSG_NOSIGNAL, None) {
@@ -416,11 +503,21 @@ impl Sender {
                 other => break other,
             }
         };
-        self.in_socket += start.elapsed();
         let written =
             result.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
         self.offset += written as u64;
+        if let Some(before) = before {
+            let after = self.queued()?;
+            // Of a time that holds both looks at the socket: whoever is held up between them must not seem fast.
+            let (from, to) = (looked, clock::now());
+            self.delivered.iter_mut().for_each(|it| it.note(written as u64, before, after, from, to));
+        }
         Ok(written)
+    }
+
+    /// Bytes that are in the socket and not yet at the peer's.
+    fn queued(&self) -> Result<u64, LinkError> {
+        queued(&self.stream.as_fd()).map_err(|source| LinkError::Io { doing: SENDING, source })
     }
 
     /// Bytes sent, by kind: whole frames only.
@@ -435,16 +532,51 @@ impl Sender {
         self.offset
     }
 
-    /// Time spent in the socket: copying, and waiting for the peer to make room.
+    /// Nanoseconds spent waiting for room in the queue of a modelled wire.
     #[must_use]
-    pub const fn in_socket(&self) -> Duration {
-        self.in_socket
+    pub const fn waited(&self) -> u64 {
+        self.waited
     }
 
-    /// The pace kept so far: time waited for tokens, and the share of the rate that was achieved.
+    /// When all that was sent has left the link, by [`clock::now`]: now, where nobody limits it.
     #[must_use]
-    pub const fn pace(&self) -> &Pace {
-        &self.pace
+    pub fn empty_at(&self) -> u64 {
+        let now = clock::now();
+        match (&self.wire, self.rate()) {
+            (Some(wire), _) => wire.empty_at(now),
+            // A socket that can't say is as good as empty: the next write finds out what it lacks.
+            (None, Some(rate)) => now + wire_time(self.queued().unwrap_or(0), rate),
+            (None, None) => now,
+        }
+    }
+
+    /// Waits until no more than `left` nanoseconds of bytes have not left the link, for as long as any wait may last.
+    pub fn drain(&self, left: u64) {
+        let start = Instant::now();
+        while start.elapsed() < self.timeout {
+            let over = self.empty_at().saturating_sub(left);
+            // Over a wire of the kernel's this is a guess, and looked at again.
+            if clock::wait_until(over) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// What the kernel delivered of the rate to which it keeps the link; none where it doesn't, or was not held up by that.
+    #[must_use]
+    pub fn kernel_rate_achieved(&self) -> Option<f64> {
+        self.delivered.as_ref().and_then(Delivered::rate_achieved)
+    }
+
+    /// The rate to which something keeps the link.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        self.wire.as_ref().map(ModelledWire::rate).or(self.delivered.as_ref().map(Delivered::rate))
+    }
+
+    /// The modelled wire, where the link has one.
+    pub const fn wire(&mut self) -> Option<&mut ModelledWire> {
+        self.wire.as_mut()
     }
 }
 
@@ -453,16 +585,31 @@ impl Sender {
 pub struct Receiver {
     stream: Arc<Stream>,
     timeout: Duration,
+    /// Rate and one-way delay in nanoseconds of a modelled wire.
+    wire: Option<(Rate, u64)>,
     sequence: u64,
     offset: u64,
     buffer: Vec<u8>,
+    /// When the last byte of the frame received last was here, and when it should have been.
+    arrived: u64,
+    due: u64,
     /// Whether data came quickly of late.
     brisk: bool,
 }
 
 impl Receiver {
-    fn new(stream: Arc<Stream>, timeout: Duration) -> Self {
-        Self { stream, timeout, sequence: 0, offset: 0, buffer: Vec::new(), brisk: false }
+    const fn new(stream: Arc<Stream>, timeout: Duration) -> Self {
+        Self {
+            stream,
+            timeout,
+            wire: None,
+            sequence: 0,
+            offset: 0,
+            buffer: Vec::new(),
+            arrived: 0,
+            due: 0,
+            brisk: false,
+        }
     }
 
     /// Receives the next frame. It lies in this receiver's buffer, which grows to the largest frame seen.
@@ -471,17 +618,70 @@ impl Receiver {
     /// If the peer is gone, sends nothing for too long, or sends what is not a sound frame.
     pub fn recv(&mut self) -> Result<Frame<'_>, LinkError> {
         let start = self.offset;
-        let mut header = [0; HEADER];
-        read_exactly(&self.stream, &mut header, &mut self.offset, self.timeout, true, &mut self.brisk)?;
-        let header = frame::decode_header(&header, start, self.sequence)?;
-        if self.buffer.len() < header.length {
-            self.buffer.resize(header.length, 0);
+        let mut bytes = [0; HEADER];
+        self.read(&mut bytes, true)?;
+        let header = frame::decode_header(&bytes, start, self.sequence)?;
+        let held = self.hold(&header, start)?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.len() < header.length {
+            buffer.resize(header.length, 0);
         }
-        let payload = &mut self.buffer[..header.length];
-        read_exactly(&self.stream, payload, &mut self.offset, self.timeout, false, &mut self.brisk)?;
-        let frame = header.with_payload(payload)?;
+        let read = self.read_payload(&mut buffer[..header.length], held);
+        self.buffer = buffer;
+        let checksum = read?;
+        self.arrived = clock::now();
+        let frame = header.with_checked_payload(&self.buffer[..header.length], checksum)?;
         self.sequence += 1;
         Ok(frame)
+    }
+
+    /// When the frame's last byte comes over the modelled wire, and its rate.
+    fn hold(&mut self, header: &Header, start: u64) -> Result<Option<(u64, Rate)>, LinkError> {
+        let Some((rate, delay)) = self.wire.filter(|_| header.release != 0) else { return Ok(None) };
+        self.due = header.release.saturating_add(delay);
+        let away = Duration::from_nanos(self.due.saturating_sub(clock::now()));
+        if away > self.timeout {
+            let fault = Fault::Release { seconds: away.as_secs() };
+            return Err(FrameError { offset: start + 20, kind: Some(header.kind), fault }.into());
+        }
+        Ok(Some((self.due, rate)))
+    }
+
+    /// Reads a payload, piece by piece, none before it would have come.
+    fn read_payload(&mut self, payload: &mut [u8], held: Option<(u64, Rate)>) -> Result<Checksum, LinkError> {
+        let mut checksum = Checksum::default();
+        let mut left = payload.len();
+        let pieces = if held.is_some() { PIECE } else { usize::MAX };
+        for piece in payload.chunks_mut(pieces) {
+            left -= piece.len();
+            if let Some((due, rate)) = held {
+                clock::wait_until(due.saturating_sub(wire_time(left as u64, rate)));
+            }
+            self.read(piece, false)?;
+            checksum.update(piece);
+        }
+        if let Some((due, _)) = held {
+            clock::wait_until(due);
+        }
+        Ok(checksum)
+    }
+
+    fn read(&mut self, buffer: &mut [u8], at_start: bool) -> Result<(), LinkError> {
+        // Over a wire that is slower than memory nothing is gained by looking.
+        self.brisk &= self.wire.is_none();
+        read_exactly(&self.stream, buffer, &mut self.offset, self.timeout, at_start, &mut self.brisk)
+    }
+
+    /// When the last byte of the frame received last was here, by [`clock::now`].
+    #[must_use]
+    pub const fn arrival(&self) -> u64 {
+        self.arrived
+    }
+
+    /// When a modelled wire delivered that byte; 0 without one.
+    #[must_use]
+    pub const fn due(&self) -> u64 {
+        self.due
     }
 
     /// Waits until a frame (or the end of the stream) can be received, for at most `timeout`; a signal may end

@@ -4,26 +4,48 @@
 use std::io::Write;
 use std::thread;
 
-use migbench_scenarios::cell::Transport;
+use migbench_scenarios::cell::{self, Transport};
+use migbench_workloads::units::Seconds;
 
 use super::*;
-use crate::codec::PAGE;
 use crate::wire::frame::{Fault, encode_header};
+use crate::wire::netns::{self, Namespaces};
 use crate::wire::{LinkAddress, Listener, PageRecord, PageRecords};
 
+const PAGE: usize = 4096;
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
 
-fn connected(transport: Transport) -> (Link, Link) {
-    let listener = Listener::bind(transport).unwrap();
-    let address = listener.address().clone();
-    let connecting = thread::spawn(move || address.connect(LONG).unwrap());
-    (listener.accept(LONG).unwrap(), connecting.join().unwrap())
+fn settings(transport: Transport) -> cell::Link {
+    cell::Link::unlimited(transport)
+}
+
+/// The destination's end, then the source's.
+fn connected(link: &cell::Link, namespaces: Option<&Namespaces>) -> (Link, Link) {
+    thread::scope(|scope| {
+        let (bound, address) = std::sync::mpsc::channel();
+        let accepting = scope.spawn(move || {
+            namespaces.map(|both| netns::enter(&both.destination).unwrap());
+            let listener = Listener::bind(link).unwrap();
+            bound.send(listener.address().clone()).unwrap();
+            listener.accept(LONG).unwrap()
+        });
+        let connecting = scope.spawn(move || {
+            namespaces.map(|both| netns::enter(&both.source).unwrap());
+            address.recv().unwrap().connect(LONG).unwrap()
+        });
+        (accepting.join().unwrap(), connecting.join().unwrap())
+    })
 }
 
 fn each_transport(test: impl Fn(Link, Link)) {
-    for (_, transport) in Transport::ALL {
-        let (here, there) = connected(*transport);
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let (here, there) = connected(&settings(transport), None);
+        test(here, there);
+    }
+    // Only root has them.
+    if let Ok(namespaces) = Namespaces::new(&settings(Transport::Netns)) {
+        let (here, there) = connected(&settings(Transport::Netns), Some(&namespaces));
         test(here, there);
     }
 }
@@ -57,12 +79,15 @@ fn frames_of_every_size_arrive_in_order_and_are_counted() {
 fn batches_of_scattered_extents_arrive_whole() {
     each_transport(|mut here, mut there| {
         let sending = thread::spawn(move || {
-            let mut batch = PageBatch::new(1024);
-            for pfn in 0..500 {
-                batch.push_full(2 * pfn, &[u8::try_from(pfn % 251).unwrap(); PAGE]).unwrap();
-                batch.push_delta(2 * pfn + 1, &[1, 1, 7]).unwrap();
+            let mut batch = PageBatch::new();
+            let whole: Vec<u8> = (0..500).flat_map(|n| [u8::try_from(n % 251).unwrap(); PAGE]).collect();
+            for n in 0..50 {
+                batch.push_whole(2 * n, 0, usize::try_from(n).unwrap() * PAGE);
+                // Other bytes each time, so that extents don't join.
+                let start = usize::try_from(n % 2).unwrap();
+                batch.push_encoded(2 * n + 1, 1, start..start + 3);
             }
-            here.send_pages(&batch).unwrap();
+            here.send_pages(&batch, &[&whole, &[1, 1, 1, 1]]).unwrap();
             assert_eq!(here.traffic(), batch.traffic());
             assert_eq!(here.traffic().total(), here.sender().offset());
         });
@@ -74,12 +99,12 @@ fn batches_of_scattered_extents_arrive_whole() {
                     assert_eq!(first, next);
                     assert_eq!(data, vec![u8::try_from(next / 2 % 251).unwrap(); PAGE]);
                 }
-                PageRecord::Delta { pfn, data } => assert_eq!((pfn, data), (next, &[1u8, 1, 7][..])),
+                PageRecord::Delta { pfn, data } => assert_eq!((pfn, data), (next, &[1u8, 1, 1][..])),
                 PageRecord::Zero { .. } => panic!("no zero page was sent"),
             }
             next += 1;
         }
-        assert_eq!(next, 1000);
+        assert_eq!(next, 100);
         sending.join().unwrap();
     });
 }
@@ -91,7 +116,7 @@ fn a_peer_that_closes_is_an_error_at_each_place() {
         let error = there.recv().unwrap_err();
         assert!(matches!(error, LinkError::Closed { doing: AT_A_HEADER, offset: 0 }), "{error}");
         // Writes fail once the socket has noticed, and no signal arrives.
-        let error = (0..1000).find_map(|_| there.send(FrameKind::Done, &[&[0; 4096]]).err()).unwrap();
+        let error = (0..1000).find_map(|_| there.send(FrameKind::State, &[&[0; 4096]]).err()).unwrap();
         assert!(matches!(error, LinkError::Closed { doing: SENDING, .. }), "{error}");
     });
 }
@@ -112,7 +137,7 @@ fn a_peer_that_closes_in_the_middle_is_named_with_the_place() {
         raw(&here, &payload[..700]);
         drop(here);
         let error = there.recv().unwrap_err();
-        assert!(matches!(error, LinkError::Closed { doing: IN_A_FRAME, offset: 728 }), "{error}");
+        assert!(matches!(error, LinkError::Closed { doing: IN_A_FRAME, offset: 736 }), "{error}");
     });
     each_transport(|here, mut there| {
         raw(&here, &encode_header(FrameKind::State, 0, &[&[]], 0).unwrap()[..11]);
@@ -137,7 +162,7 @@ fn damaged_and_repeated_frames_are_refused() {
         raw(&here, &encode_header(FrameKind::Hello, 0, &[], 0).unwrap());
         let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
         assert_eq!(error.fault, Fault::Sequence { expected: 1, found: 0 });
-        assert_eq!(error.offset, 32 + 12);
+        assert_eq!(error.offset, HEADER as u64 + 4 + 12);
     });
 }
 
@@ -162,8 +187,8 @@ fn a_silent_peer_runs_into_the_time_limit() {
 fn a_peer_that_does_not_read_runs_into_the_time_limit_and_breaks_the_link() {
     each_transport(|mut here, there| {
         here.set_timeout(SHORT).unwrap();
-        let much = vec![0; 60 << 20];
-        let error = here.send(FrameKind::State, &[&much]).unwrap_err();
+        let much = vec![0; 16 << 20];
+        let error = here.send(FrameKind::Hashes, &[&much]).unwrap_err();
         assert!(matches!(error, LinkError::Timeout { doing: SENDING, .. }), "{error}");
         let error = here.send(FrameKind::Abort, &[]).unwrap_err();
         assert!(matches!(error, LinkError::Broken { offset } if offset > 0), "{error}");
@@ -171,34 +196,83 @@ fn a_peer_that_does_not_read_runs_into_the_time_limit_and_breaks_the_link() {
     });
 }
 
+fn link(rate: u64, delay: f64) -> cell::Link {
+    let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
+    let link = plan.comparisons[0].cells[0].cell.link.clone();
+    cell::Link { rate: Some(Rate(rate)), queue: None, delay: Seconds(delay), ..link }
+}
+
 #[test]
-fn a_paced_link_is_no_faster_than_its_rate() {
+fn no_byte_comes_before_a_wire_would_have_delivered_it() {
     each_transport(|mut here, mut there| {
-        here.set_rate(Some(Rate(20_000_000)));
-        let start = Instant::now();
+        let shape = link(20_000_000, 0.002);
+        let queue = here.shape(&shape).unwrap().unwrap();
+        assert_eq!(there.shape(&shape).unwrap(), Some(queue));
         let sending = thread::spawn(move || {
             let payload = vec![1; 250_000];
-            (0..4).for_each(|_| here.send(FrameKind::Hashes, &[&payload]).unwrap());
-            here
+            let mut started = Vec::new();
+            for pause in [0, 30, 0, 0] {
+                thread::sleep(Duration::from_millis(pause));
+                started.push(clock::now());
+                here.send(FrameKind::Hashes, &[&payload]).unwrap();
+                // It went on with no more than the queue ahead.
+                assert!(here.sender().empty_at() <= clock::now() + wire_time(queue.0, Rate(20_000_000)));
+            }
+            here.sender().drain(1_000_000);
+            assert!(here.sender().empty_at() <= clock::now() + 1_000_000);
+            (started, here.sender().waited())
         });
-        (0..4).for_each(|_| assert_eq!(there.recv().unwrap().payload.len(), 250_000));
-        // A megabyte at 20 MB/s, of which the bucket had earned two quanta before it started.
-        assert!(start.elapsed() >= Duration::from_millis(48));
-        let here = sending.join().unwrap();
-        assert!(here.sender().pace().waited() > Duration::ZERO);
-        assert!(here.sender().pace().rate_achieved().is_some());
+        let length = wire_time(250_000 + HEADER as u64, Rate(20_000_000));
+        let mut dues = Vec::new();
+        for _ in 0..4 {
+            assert_eq!(there.recv().unwrap().payload.len(), 250_000);
+            let (arrived, due) = (there.receiver().arrival(), there.receiver().due());
+            assert!(arrived >= due, "a frame was early by {} ns", due - arrived);
+            dues.push(due);
+        }
+        let (started, waited) = sending.join().unwrap();
+        let mut free = 0;
+        for (started, due) in started.iter().zip(dues) {
+            // An idle wire has earned nothing, and a busy one sends one frame after the other.
+            assert!(due >= (*started).max(free) + length + 2_000_000);
+            free = due - 2_000_000;
+        }
+        assert!(waited > 0, "a megabyte does not fit into the queue");
     });
 }
 
 #[test]
+fn what_is_ahead_of_the_wire_must_fit_into_the_socket() {
+    let (mut here, _there) = Link::pair(LONG).unwrap();
+    let mut wanted = cell::Link { queue: Some(Bytes(1 << 40)), ..link(125_000_000, 0.0) };
+    let error = here.shape(&wanted).unwrap_err().to_string();
+    assert!(error.contains("link.queue") && error.contains("net.core.wmem_max"), "{error}");
+    wanted = cell::Link { rate: None, queue: None, ..link(1, 0.001) };
+    assert!(matches!(here.shape(&wanted), Err(LinkError::DelayWithoutRate)));
+    wanted.delay = Seconds(0.0);
+    assert_eq!(here.shape(&wanted).unwrap(), None, "an unlimited link has no queue");
+}
+
+#[test]
+fn a_frame_from_the_far_future_is_refused() {
+    let (here, mut there) = Link::pair(LONG).unwrap();
+    there.shape(&link(125_000_000, 0.0)).unwrap();
+    let mut header = encode_header(FrameKind::Hello, 0, &[], 0).unwrap();
+    frame::stamp(&mut header, u64::MAX);
+    raw(&here, &header);
+    let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
+    assert!(matches!(error.fault, Fault::Release { seconds } if seconds > 20), "{error}");
+}
+
+#[test]
 fn nobody_to_connect_to_and_nobody_who_connects() {
-    let gone = Listener::bind(Transport::Tcp).unwrap().address().clone();
+    let gone = Listener::bind(&settings(Transport::Tcp)).unwrap().address().clone();
     let error = gone.connect(LONG).unwrap_err();
     assert!(matches!(&error, LinkError::Connect { address, .. } if *address == gone.to_string()), "{error}");
     let unix = LinkAddress::Unix { name: "migbench-nobody-listens-here".to_owned() };
     assert!(matches!(unix.connect(LONG), Err(LinkError::Connect { .. })));
-    for (_, transport) in Transport::ALL {
-        let listener = Listener::bind(*transport).unwrap();
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let listener = Listener::bind(&settings(transport)).unwrap();
         assert!(matches!(listener.accept(SHORT), Err(LinkError::Timeout { .. })));
         let json = serde_json::to_string(listener.address()).unwrap();
         assert_eq!(serde_json::from_str::<LinkAddress>(&json).unwrap(), *listener.address());

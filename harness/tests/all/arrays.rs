@@ -228,6 +228,18 @@ fn slices_of_unlike_hosts_or_other_plans_are_not_merged() {
         assert_refused(&["merge", "--simulated", "-o", &merged, &simulated.path("1"), &with], 5, words);
         assert!(!Path::new(&merged).exists());
     }
+    // What an older version left.
+    assert_eq!(simulated.run("2/2", "old", "").status, 0);
+    for file in ["manifest.json", "runs.jsonl"] {
+        let path = Path::new(&simulated.path("old")).join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let old = text.replace("\"schema\":2,", "\"schema\":1,").replace("\"schema\": 2,", "\"schema\": 1,");
+        assert_ne!(text, old);
+        std::fs::write(path, old).unwrap();
+    }
+    let (merged, old) = (simulated.path("merged"), simulated.path("old"));
+    let words = "run both slices with the build of migbench that froze the plan";
+    assert_refused(&["merge", "--simulated", "-o", &merged, &simulated.path("1"), &old], 5, words);
 }
 
 #[test]
@@ -279,7 +291,7 @@ fn plans_are_not_edited_nor_overwritten() {
     let whole = std::fs::read_to_string(&plan).unwrap();
     for (was, is, status, words) in [
         ("\"repetitions\": 1", "\"repetitions\": 2", 2, "changed since it was frozen"),
-        ("\"plan_schema\": 1", "\"plan_schema\": 9", 2, "a plan of format 9"),
+        ("\"plan_schema\": 2", "\"plan_schema\": 9", 2, "a plan of format 9"),
         ("\"version\": \"", "\"version\": \"9", 5, "machines that share a plan use one build"),
     ] {
         let changed = whole.replacen(was, is, 1);

@@ -1,5 +1,5 @@
-//! What other programs make of the files that we write: TeX of a report, HdrHistogram's Python port of our logs. From the
-//! reference run, without KVM. Both programs are large, and come from the network where they are missing.
+//! What other programs make of the files that we write: TeX of a report, HdrHistogram's Python port of our logs and records.
+//! From the reference run, or a simulated one, without KVM. Both programs are large, and come from the network where they are missing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use migbench_reports::histogram::{self, Latencies};
 use migbench_reports::render::latex::PREAMBLE;
-use migbench_reports::store::RunData;
+use migbench_reports::store::{Accept, RunData};
 
 use crate::support::{Migbench, skip};
 
@@ -115,18 +115,72 @@ fn values(latencies: &Latencies) -> Values {
         .collect()
 }
 
+/// A Python in `scratch` that has PyPI's hdrhistogram; without one, the test that asks is skipped.
+fn python(scratch: &Path) -> Option<PathBuf> {
+    let environment = scratch.join("venv");
+    let python = environment.join("bin/python");
+    let made = run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
+        .and_then(|_| run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "hdrhistogram"])));
+    made.map_err(|why| skip(&why)).is_ok().then_some(python)
+}
+
+const RECORDS: &str = r#"
+import json, sys
+from hdrh.histogram import HdrHistogram
+for line in open(sys.argv[1]):
+    record = json.loads(line)
+    for key, text in record["histograms"].items():
+        one = HdrHistogram.decode(text)
+        highest = one.get_highest_equivalent_value
+        values = [[highest(v.value_iterated_to), v.count_at_value_iterated_to] for v in one.get_recorded_iterator()]
+        quantiles = [one.get_value_at_percentile(p) for p in (50, 90, 99, 99.9, 100)]
+        print(json.dumps([record["run_id"], key, one.get_total_count(), values, quantiles]))
+"#;
+
+/// The value with `percent` of all at or below it, to the nearest count, as the Python port has it.
+fn at_percentile(values: &Values, percent: f64) -> u64 {
+    let all: u64 = values.iter().map(|(_, count)| count).sum();
+    let wanted = ((percent * all as f64 / 100.0 + 0.5) as u64).max(1);
+    let mut counted = 0;
+    let reaches = |(_, count): &&(u64, u64)| {
+        counted += count;
+        counted >= wanted
+    };
+    values.iter().find(reaches).unwrap().0
+}
+
+#[test]
+#[ignore = "installs a package from PyPI"]
+fn hdrhistogram_of_pypi_decodes_our_records_as_they_stand() {
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(python) = python(scratch.path()) else { return };
+    let directory = scratch.path().join("run");
+    migbench(&["run", "quick", "--repeat", "1", "--simulate", "-o", directory.to_str().unwrap()]);
+    let data = RunData::load_as(&directory, Accept::Simulated).unwrap();
+    let said = run(Command::new(&python).args(["-c", RECORDS]).arg(directory.join("runs.jsonl"))).unwrap();
+    let mut read = 0;
+    for line in said.lines() {
+        let (run_id, key, count, values, quantiles): (String, String, u64, Values, Vec<u64>) =
+            serde_json::from_str(line).unwrap();
+        let record = data.records.iter().find(|record| record.run_id == run_id).unwrap();
+        let ours = histogram::decode(&record.histograms[&key]).unwrap();
+        assert_eq!((count, &values), (ours.len(), &self::values(&ours)), "{run_id} {key}");
+        let expected = [50.0, 90.0, 99.0, 99.9, 100.0].map(|percent| at_percentile(&values, percent));
+        assert_eq!(quantiles, expected, "{run_id} {key}");
+        assert_eq!(quantiles[4], ours.value_at_quantile(1.0));
+        read += 1;
+    }
+    let written: usize = data.records.iter().map(|record| record.histograms.len()).sum();
+    assert_eq!(read, written);
+    assert!(read >= 8, "{said}");
+}
+
 #[test]
 #[ignore = "installs a package from PyPI"]
 fn hdrhistogram_of_pypi_reads_what_we_counted() {
     let scratch = tempfile::tempdir().unwrap();
-    let (environment, into) = (scratch.path().join("venv"), scratch.path().join("out"));
-    let python = environment.join("bin/python");
-    let made = run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-        .and_then(|_| run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "hdrhistogram"])));
-    if let Err(why) = made {
-        skip(&why);
-        return;
-    }
+    let into = scratch.path().join("out");
+    let Some(python) = python(scratch.path()) else { return };
     let data = RunData::load(reference()).unwrap();
     let printed = migbench(&[
         "export",

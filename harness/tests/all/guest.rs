@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::{cell, require_kvm, telemetry_file};
+use migbench::guest::telemetry;
 use migbench::sys::memory::Telemetry;
-use migbench::vm::{Vm, VmError, telemetry};
+use migbench::vm::{Vm, VmError};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::programs::parametric;

@@ -150,6 +150,49 @@ fn other_plans_and_other_hosts_are_not_comparable() {
 }
 
 #[test]
+fn schemas_are_not_mixed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let now = |mut reference: Reference| {
+        reference.manifest["schema"] = json!(2);
+        reference.records.iter_mut().for_each(|record| record["schema"] = json!(2));
+        reference
+    };
+    Reference::read().write(scratch.path().join("old"));
+    now(Reference::read()).write(scratch.path().join("new"));
+    Reference::read().sides(1.1).write(scratch.path().join("old-ab"));
+    now(Reference::read().sides(1.1)).later().write(scratch.path().join("new-ab"));
+    let words =
+        ["old holds records of schema 1 and new of schema 2", "measure both with one build of migbench"];
+    for command in [&["compare", "old", "new"][..], &["gate", "old", "new"]] {
+        assert_says(&migbench(scratch.path(), command), 5, &words);
+    }
+    let allowed = ["compare", "old", "new", "--different-plans", "--different-hosts"];
+    assert_says(&migbench(scratch.path(), &allowed), 5, &words);
+    let confirm = migbench(scratch.path(), &["gate", "old-ab", "--confirm", "new-ab"]);
+    assert_says(&confirm, 5, &["old-ab holds records of schema 1 and new-ab of schema 2"]);
+    // A history of nights of schema 1, as it was written before nights named theirs.
+    let night = json!({
+        "started": "2030-01-01T00:00:00Z", "suite": "quick", "verdict": "good", "status": 0, "against": "last good",
+        "builds": [], "directory": "old-ab"
+    });
+    std::fs::create_dir(scratch.path().join("history")).unwrap();
+    std::fs::write(scratch.path().join("history/nights.jsonl"), format!("{night}\n")).unwrap();
+    let add = |run: &str| migbench(scratch.path(), &["history", "history", "--add", run, "--status", "0"]);
+    assert_says(
+        &add("new-ab"),
+        5,
+        &["history holds records of schema 1 and new-ab of schema 2", "history directory"],
+    );
+    assert_says(&add("old-ab"), 0, &[]);
+    // Nor are records of two schemas in one directory.
+    let mut mixed = now(Reference::read());
+    mixed.records[3]["schema"] = json!(1);
+    mixed.write(scratch.path().join("mixed"));
+    assert_says(&migbench(scratch.path(), &["report", "mixed"]), 5, &["runs.jsonl:4: a record of schema 1"]);
+    assert_says(&migbench(scratch.path(), &["report", "old"]), 0, &[]);
+}
+
+#[test]
 fn the_gate_passes_what_is_alike() {
     let scratch = tempfile::tempdir().unwrap();
     Reference::read().sides(1.0).write(scratch.path().join("ab"));

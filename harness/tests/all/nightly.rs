@@ -125,6 +125,55 @@ fn a_night_is_judged_against_the_last_good_build_and_an_alarm_keeps_it() {
     assert_eq!(nights.kept(), kept, "nor is a build of which nobody knows");
 }
 
+/// Puts a build in place of the last good one that answers to `node --about` with `answer`.
+fn replace_good(nights: &Nights, which: &str, answer: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = nights.history().join(which).join("migbench");
+    std::fs::write(&path, format!("#!/bin/sh\n{answer}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_base_of_another_protocol_is_replaced_as_on_a_first_night_and_that_is_recorded() {
+    const OLD: &str =
+        "echo '{\"program\":\"migbench\",\"protocol\":999,\"version\":\"9.9\",\"commit\":\"c0ffee\"}'";
+    let ours = std::fs::read(assert_cmd::cargo::cargo_bin!("migbench")).unwrap();
+    let nights = Nights::new();
+    nights.night(&[], 0, &[]);
+    let simulated = ["--pinned-every", "1", "--", "--simulate=noise=0.01"];
+    nights.night(&simulated, 0, &["good: this build is the next night's base"]);
+    let before = nights.lines("nights.jsonl").len();
+    for (build, recorded) in [(OLD, "\"protocol\":999"), ("exit 7", "\"binary\":\"own\"")] {
+        replace_good(&nights, "good", build);
+        replace_good(&nights, "pinned", build);
+        let words = [
+            "as on a first night",
+            "the pinned build speaks another protocol",
+            "the next night measures against it",
+        ];
+        nights.night(&simulated, 0, &words);
+        for which in ["good", "pinned"] {
+            let kept = std::fs::read(nights.history().join(which).join("migbench")).unwrap();
+            assert!(kept == ours, "{which} is tonight's build");
+        }
+        let last = nights.lines("nights.jsonl").pop().unwrap();
+        assert!(last.contains("\"verdict\":\"unlike\"") && last.contains(recorded), "{last}");
+        assert!(last.contains("\"suite\":\"tiny\""), "{last}");
+    }
+    assert_eq!(
+        (nights.nights().len(), nights.lines("nights.jsonl").len()),
+        (1, before + 2),
+        "nothing was measured"
+    );
+    // From then on nights go on, and those of before the beginning are no baseline.
+    nights.night(
+        &simulated,
+        0,
+        &["good against the pinned build too", "begins anew, the last good build spoke protocol 999"],
+    );
+    nights.night(&simulated, 0, &["drift: 1 good night before the last one"]);
+}
+
 #[test]
 fn a_pinned_build_is_measured_against_every_few_nights() {
     let nights = Nights::new();

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use crate::support::{cell, metric, migrate, require_kvm, telemetry_file};
+use migbench::guest::telemetry;
 use migbench::sys::memory::Telemetry;
-use migbench::vm::{Vm, telemetry};
+use migbench::vm::Vm;
 use migbench_reports::record::Status;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;

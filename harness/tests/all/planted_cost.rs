@@ -16,7 +16,7 @@ fn planted(planted_cost: &str) -> Record {
 
 /// Seconds in encoding over seconds in sending.
 fn encode_over_send(record: &Record) -> f64 {
-    let sending: f64 = record.rounds.iter().map(|round| round.send_time).sum();
+    let sending: f64 = record.rounds.iter().filter_map(|round| round.send_time).sum();
     metric(record, "encode_time") / sending
 }
 
@@ -27,19 +27,19 @@ fn a_cost_shows_where_it_was_planted() {
     let encode = planted("encode+20us");
     for round in &encode.rounds {
         let pages = round.pages_full + round.pages_zero + round.pages_delta + round.pages_unchanged;
-        assert!(round.encode_time >= pages as f64 * 20e-6 - 5e-6, "{round:?}");
+        assert!(round.encode_time.unwrap() >= pages as f64 * 20e-6 - 5e-6, "{round:?}");
     }
     let send = planted("send+20us");
     for round in &send.rounds {
         let pages = round.pages_full + round.pages_zero + round.pages_delta;
-        assert!(round.send_time >= pages as f64 * 20e-6 - 5e-6, "{round:?}");
+        assert!(round.send_time.unwrap() >= pages as f64 * 20e-6 - 5e-6, "{round:?}");
     }
     let (encoding, sending) = (encode_over_send(&encode), encode_over_send(&send));
     assert!(encoding > 1.0 && sending < 1.0, "encoding over sending: {encoding}, {sending}");
 
     let harvest = planted("harvest+3ms");
     for round in harvest.rounds.iter().filter(|round| round.round > 0) {
-        assert!(round.harvest_time >= 3e-3, "{round:?}");
+        assert!(round.harvest_time.unwrap() >= 3e-3, "{round:?}");
     }
     assert!(metric(&harvest, "downtime_harvest") >= 3e-3);
     let resume = planted("resume+40ms");

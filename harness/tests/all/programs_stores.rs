@@ -81,7 +81,7 @@ fn plant(vm: &Vm, page: u64, bytes: &[u8]) -> String {
     vm.ram().write(page, bytes).unwrap();
     vm.telemetry().control().command.store(abi::COMMAND_STOP, Ordering::Release);
     vm.resume();
-    migbench::guest::validate(&vm).unwrap_err().to_string()
+    migbench::guest::validate(vm).unwrap_err().to_string()
 }
 
 #[test]

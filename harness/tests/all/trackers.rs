@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::{cell, require_huge_pages, require_kvm, telemetry_file};
 use migbench::dirty::{DirtyTracker, UffdAsync, UffdWp, available, tracker};
+use migbench::guest::telemetry;
 use migbench::sys::memory::Telemetry;
 use migbench::sys::ram::Ram;
+use migbench::vm::Vm;
 use migbench::vm::page_set::PageSet;
-use migbench::vm::{Vm, telemetry};
 use migbench_scenarios::cell::{Backing, Cell, Tracker, TrackerSettings};
 use migbench_workloads::abi;
 use migbench_workloads::settings::{Load, Pattern};
@@ -159,7 +160,7 @@ impl<'a> Oracle<'a> {
 
     fn finish(mut self, what: &str) -> u64 {
         self.tracker.disarm().unwrap();
-        migbench::guest::validate(&self.vm).unwrap();
+        migbench::guest::validate(self.vm).unwrap();
         eprintln!("{what}: {} harvests, {} pages reported", self.harvests, self.reported);
         assert!(self.reported > self.vm.ram().pages() + 100, "the guest wrote next to nothing");
         self.harvests

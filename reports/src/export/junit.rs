@@ -33,11 +33,15 @@ fn case(suite: &str, id: &str, record: &Record) -> TestCase {
     let mut status = TestCaseStatus::success();
     if record.status == Status::Failed
         || record.verified == Some(false)
+        || record.not_verified.is_some()
         || record.guest_checked == Some(false)
     {
         status = TestCaseStatus::non_success(NonSuccessKind::Failure);
         let message = record.error.as_ref().map_or_else(
-            || "what it was to prove was not proven".to_owned(),
+            || match &record.not_verified {
+                Some(why) => format!("memory was not compared: {why}"),
+                None => "what it was to prove was not proven".to_owned(),
+            },
             |error| format!("{}: {}", error.phase, error.message),
         );
         status.set_type(if record.status == Status::Failed { "failed" } else { "unproven" });
@@ -78,5 +82,15 @@ mod tests {
             [sample::Sample::new("write-heavy", "full").with(|r| r.guest_checked = Some(false)).build()];
         let text = text(&Source::new(&manifest, &records)).unwrap();
         assert_eq!(Report::deserialize_from_str(&text).unwrap().failures, 1);
+    }
+
+    #[test]
+    fn a_proof_that_was_not_made_fails_the_case_and_says_why() {
+        let manifest = sample::manifest();
+        let unproven = sample::Sample::new("write-heavy", "full")
+            .with(|r| r.not_verified = Some("the link broke".to_owned()));
+        let text = text(&Source::new(&manifest, &[unproven.build()])).unwrap();
+        assert_eq!(Report::deserialize_from_str(&text).unwrap().failures, 1);
+        assert!(text.contains("memory was not compared: the link broke"), "{text}");
     }
 }

@@ -12,7 +12,7 @@
 use migbench_scenarios::gate::Gate;
 
 use super::accepted::Accepted;
-use super::measurement::{CellPair, JudgeError, Measurement};
+use super::measurement::{CellPair, JudgeError, Measurement, same_schema};
 use super::samples::{Samples, Units};
 use super::stage::{self, Moved};
 use crate::metric::{self, Better, MetricKey};
@@ -174,6 +174,11 @@ pub fn judge(
 ) -> Result<Judgement, JudgeError> {
     if first.gates.is_empty() {
         return Err(JudgeError::NoGates { suite: first.suite.clone() });
+    }
+    if let Some(fresh) = fresh {
+        let of = |measurement: &Measurement<'_>| (measurement.base.path.clone(), measurement.base.schema);
+        let ((path, schema), (fresh, is)) = (of(first), of(fresh));
+        same_schema((&path, schema), (&fresh, is))?;
     }
     let everything: Vec<Asked<'_>> = first.gates.iter().map(|gate| Asked { gate, only: None }).collect();
     let mut gates = results(first, &everything, accepted);

@@ -450,7 +450,11 @@ fn the_stage_that_moved_is_named() {
     let noise = noise(2.0, 8);
     for record in data.records.iter_mut().filter(|record| record.cell.side == Some(Side::New)) {
         scaled(record, 1.06);
-        record.rounds.iter_mut().for_each(|round| round.encode_time += 0.01 * noise());
+        record
+            .rounds
+            .iter_mut()
+            .flat_map(|round| &mut round.encode_time)
+            .for_each(|time| *time += 0.01 * noise());
     }
     let judgement = verdict(&data, None);
     let stages: Vec<_> = judgement.gates[0].stages.iter().map(|moved| moved.stage).collect();

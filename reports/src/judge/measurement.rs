@@ -1,7 +1,7 @@
 //! Which runs stand against which. Two run directories of one plan on one class of host, or one directory that
 //! `migbench ab` made, become cells with a base and a new side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use migbench_scenarios::Plan;
 use migbench_scenarios::cell::{Cell, Side};
@@ -12,7 +12,7 @@ use crate::cells::{self, CellRuns};
 use crate::manifest::{Manifest, Tool};
 use crate::measure::Measure;
 use crate::record::{Record, Status};
-use crate::store::RunData;
+use crate::store::{OtherSchema, RunData};
 use crate::verification::Verification;
 
 /// Where one side comes from.
@@ -20,6 +20,8 @@ use crate::verification::Verification;
 pub struct Origin {
     /// The run directory.
     pub path: PathBuf,
+    /// The schema of its records.
+    pub schema: u32,
     /// The build whose nodes ran, where the manifest knows it, else the program that ran the suite.
     pub tool: Tool,
     /// The program whose nodes ran, where that is another one.
@@ -133,6 +135,9 @@ pub struct Allowed {
 /// Why two sides can't be laid beside each other.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum JudgeError {
+    /// Records of different schemas.
+    #[error(transparent)]
+    Schemas(#[from] OtherSchema),
     /// Other cells were measured.
     #[error(
         "{} and {} were made by different plans: {what}; measure both with the same suite and the same --set{}",
@@ -192,7 +197,7 @@ impl JudgeError {
     /// Whether what was named exists and does not go together.
     #[must_use]
     pub const fn is_incomparable(&self) -> bool {
-        matches!(self, Self::Plans { .. } | Self::Hosts { .. })
+        matches!(self, Self::Schemas(_) | Self::Plans { .. } | Self::Hosts { .. })
     }
 }
 
@@ -204,13 +209,16 @@ impl<'a> Measurement<'a> {
     /// Of two run directories.
     ///
     /// # Errors
-    /// [`JudgeError::Plans`], [`JudgeError::Hosts`], and [`JudgeError::HasSides`] for what `migbench ab` made.
+    /// [`JudgeError::Schemas`], [`JudgeError::Plans`], [`JudgeError::Hosts`], and [`JudgeError::HasSides`] for what `migbench ab`
+    /// made.
     pub fn of_two(base: &'a RunData, new: &'a RunData, allowed: Allowed) -> Result<Self, JudgeError> {
         for data in [base, new] {
             if sided(&data.manifest) {
                 return Err(JudgeError::HasSides { path: data.path.clone() });
             }
         }
+        // Nothing allows this: a new cell would at least be seen, and another meaning of a figure would not.
+        same_schema((&base.path, base.manifest.schema), (&new.path, new.manifest.schema))?;
         let mut notes = Vec::new();
         if let Some(difference) = plans(base, new, allowed.different_plans) {
             if !allowed.different_plans {
@@ -317,6 +325,11 @@ impl<'a> Measurement<'a> {
     }
 }
 
+/// Refuses directories of different schemas.
+pub(crate) fn same_schema(first: (&Path, u32), other: (&Path, u32)) -> Result<(), OtherSchema> {
+    OtherSchema::refuse(first, other, "measure both with one build of migbench (`migbench ab` does)")
+}
+
 fn sided(manifest: &Manifest) -> bool {
     manifest.comparisons.iter().flat_map(|c| &c.cells).any(|planned| planned.cell.side.is_some())
 }
@@ -338,6 +351,7 @@ fn origin(data: &RunData, side: Option<Side>) -> Origin {
     let binary = cells().find(|cell| cell.side == side).and_then(|cell| cell.binary.clone());
     Origin {
         path: data.path.clone(),
+        schema: data.manifest.schema,
         tool: data.manifest.tool_of(binary.as_deref()).clone(),
         binary,
         command: data.manifest.command_line(),

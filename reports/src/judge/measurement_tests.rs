@@ -36,6 +36,36 @@ fn other_plans_and_hosts_are_refused_unless_told() {
 }
 
 #[test]
+fn other_schemas_are_refused_whatever_is_allowed() {
+    let (mut base, new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+    base.manifest.schema = 1;
+    base.path = "old".into();
+    let allowed = Allowed { different_plans: true, different_hosts: true };
+    let error = Measurement::of_two(&base, &new, allowed).unwrap_err();
+    assert!(error.is_incomparable(), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("old holds records of schema 1 and "), "{error}");
+    assert!(error.contains(" of schema 2") && error.contains("measure both with one build"), "{error}");
+}
+
+#[test]
+fn fresh_samples_of_another_schema_confirm_nothing() {
+    let (slow, mut old) = (ab(6, |side, _| if side == Side::New { 1.1 } else { 1.0 }), ab(6, |_, _| 1.0));
+    old.manifest.schema = 1;
+    let (first, fresh) = (Measurement::of_one(&slow).unwrap(), Measurement::of_one(&old).unwrap());
+    let error = crate::judge::judge(&first, Some(&fresh), &crate::judge::Accepted::default()).unwrap_err();
+    assert!(matches!(error, JudgeError::Schemas(_)), "{error}");
+}
+
+#[test]
+fn another_seed_is_no_other_plan() {
+    let (base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+    new.manifest.seed = 9;
+    new.records.iter_mut().for_each(|record| record.seed = 9);
+    assert_eq!(Measurement::of_two(&base, &new, Allowed::default()).unwrap().notes, [""; 0]);
+}
+
+#[test]
 fn another_build_is_no_other_plan() {
     let (base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
     for planned in new.manifest.comparisons.iter_mut().flat_map(|c| &mut c.cells) {

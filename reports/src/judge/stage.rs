@@ -21,12 +21,14 @@ pub struct Moved {
 type Stage = (&'static str, fn(&Record) -> Option<f64>);
 
 /// Of a whole migration. They do not overlap, but for what waits for another: over a limited link time spent on encoding is
-/// taken from waiting for the link, and so from sending.
+/// taken from waiting for the link (in schema 1, from sending).
 const WHOLE: &[Stage] = &[
     ("arm", |run| metric::value(&run.metrics, MetricKey::SetupTime)),
     ("harvest", |run| rounds(run, |_| true, |round| round.harvest_time)),
+    ("copy", |run| rounds(run, |_| true, |round| round.copy_time)),
     ("encode", |run| rounds(run, |_| true, |round| round.encode_time)),
     ("send", |run| rounds(run, |_| true, |round| round.send_time)),
+    ("wait for the link", |run| rounds(run, |_| true, |round| round.wait_time)),
     ("decode", |run| metric::value(&run.metrics, MetricKey::DecodeTime)),
     ("pause", |run| metric::value(&run.metrics, MetricKey::DowntimePause)),
     ("state", |run| metric::value(&run.metrics, MetricKey::DowntimeState)),
@@ -37,14 +39,17 @@ const WHOLE: &[Stage] = &[
 const PAUSED: &[Stage] = &[
     ("pause", |run| metric::value(&run.metrics, MetricKey::DowntimePause)),
     ("last harvest", |run| metric::value(&run.metrics, MetricKey::DowntimeHarvest)),
+    ("copy in the last round", |run| rounds(run, |round| round.paused, |round| round.copy_time)),
     ("encode in the last round", |run| rounds(run, |round| round.paused, |round| round.encode_time)),
     ("send in the last round", |run| rounds(run, |round| round.paused, |round| round.send_time)),
+    ("wait for the link in the last round", |run| rounds(run, |round| round.paused, |round| round.wait_time)),
     ("state", |run| metric::value(&run.metrics, MetricKey::DowntimeState)),
     ("resume", |run| metric::value(&run.metrics, MetricKey::DowntimeResume)),
 ];
 
-fn rounds(run: &Record, wanted: fn(&Round) -> bool, part: fn(&Round) -> f64) -> Option<f64> {
-    (!run.rounds.is_empty()).then(|| run.rounds.iter().filter(|round| wanted(round)).map(part).sum())
+/// Absent for a run that has no such stage in any of these rounds.
+fn rounds(run: &Record, wanted: fn(&Round) -> bool, part: fn(&Round) -> Option<f64>) -> Option<f64> {
+    run.rounds.iter().filter(|round| wanted(round)).filter_map(part).reduce(|sum, time| sum + time)
 }
 
 /// Fewer standard errors than this are no movement.

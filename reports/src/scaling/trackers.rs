@@ -213,7 +213,9 @@ fn points(comparisons: &[ComparisonRuns<'_>]) -> Points {
         let dirty: Vec<f64> = cell
             .ok
             .iter()
-            .flat_map(|run| run.rounds.iter().filter(|round| round.harvest_time > 0.0))
+            .flat_map(|run| {
+                run.rounds.iter().filter(|round| round.harvest_time.is_some_and(|time| time > 0.0))
+            })
             .map(|round| round.dirty_pages as f64)
             .collect();
         let Some(dirty) = median(&dirty) else { continue };
@@ -356,8 +358,11 @@ mod tests {
             sample
                 .with(|record| {
                     record.cell = planned.cell.clone();
-                    let round =
-                        crate::record::Round { dirty_pages: 100, harvest_time: 1e-3, ..Default::default() };
+                    let round = crate::record::Round {
+                        dirty_pages: 100,
+                        harvest_time: Some(1e-3),
+                        ..Default::default()
+                    };
                     record.rounds = vec![round];
                 })
                 .build()

@@ -1,7 +1,7 @@
 //! `FORMAT.md` says what the code does: every key and word stands in it, and its examples are accepted or refused as
 //! it claims.
 
-use migbench_scenarios::cell::{Backing, Cache, Codec, Engine, Estimate, Proof, Tracker, Transport};
+use migbench_scenarios::cell::{Backing, Cache, Codec, Engine, Estimate, Proof, Tracker, Transport, Wait};
 use migbench_scenarios::gate::{GATE_KEYS, METRICS};
 use migbench_scenarios::key::KEYS;
 use migbench_scenarios::{COMPARISON_KEYS, SUITE_KEYS, Suite, WORKLOAD_KEYS, shipped};
@@ -60,6 +60,7 @@ fn every_word_is_documented() {
         words(Tracker::ALL),
         words(Backing::ALL),
         words(Transport::ALL),
+        words(Wait::ALL),
         words(Estimate::ALL),
         words(Proof::ALL),
         words(METRICS),

@@ -190,6 +190,40 @@ fn set_changes_the_hash() {
 }
 
 #[test]
+fn the_seed_and_prose_are_no_part_of_what_makes_two_plans_the_same() {
+    let with = |seed| overridden(MATRIX, &Overrides { seed: Some(seed), ..Overrides::default() });
+    assert_ne!(with(1).order, with(2).order);
+    assert_eq!(with(1).hash, with(2).hash);
+    assert_eq!(with(1).reseeded(9).hash, with(1).hash);
+    let told = format!("analysis = \"another\"\nrepetitions = 7\n{MATRIX}");
+    assert_eq!(plan(&told).hash, plan(MATRIX).hash);
+}
+
+#[test]
+fn a_key_that_is_set_to_its_default_changes_no_hash() {
+    let same = [
+        "vcpus=1",
+        "stop.max_rounds=30",
+        "link.transport=unix",
+        "link.queue=544KiB",
+        "link.delay=0s",
+        "wait=spin",
+        "tracker_settings.ring_entries=4096",
+    ];
+    assert_eq!(plan(MATRIX).hash, overridden(MATRIX, &set(&same)).hash);
+    for other in [
+        "vcpus=2",
+        "link.queue=1MiB",
+        "link.delay=5ms",
+        "wait=doorbell",
+        "link.transport=netns",
+        "settings.load=pressure(0.71)",
+    ] {
+        assert_ne!(plan(MATRIX).hash, overridden(MATRIX, &set(&[other])).hash, "{other}");
+    }
+}
+
+#[test]
 fn plans_survive_json() {
     let plan = plan(MATRIX);
     let text = serde_json::to_string(&plan).unwrap();

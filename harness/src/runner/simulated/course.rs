@@ -10,6 +10,7 @@ use migbench_workloads::settings::{Content, Pace};
 
 use super::draw::Draws;
 use super::spec::{Simulation, Stage};
+use crate::engine::round::Stretch;
 use crate::engine::stop::{Decision, Stop};
 
 /// Bytes per second of a link without a limit.
@@ -278,14 +279,19 @@ impl Model<'_> {
             elapsed += lasted;
             let seen = leg.round.dirty_pages - left;
             let sent = bytes(&leg.round, course.delta).iter().sum();
-            stop.observe(leg.times.encode + leg.times.send, seen - leg.round.pages_zero, sent);
+            stop.observe(Stretch {
+                seconds: leg.times.encode + leg.times.send,
+                pages: seen - leg.round.pages_zero,
+                bytes: sent,
+            });
             let dirty = (left + count(self.dirtied(lasted))).min(self.cell.memory.0 / 4096);
             number += 1;
-            leg.round.estimate = stop.estimate(dirty);
+            let estimate = stop.estimate(dirty, 0.0);
+            leg.round.estimate = estimate;
             course.legs.push(leg);
             let harvest = self.harvest(float(dirty));
             elapsed += harvest;
-            let decision = stop.decide(dirty, number, elapsed);
+            let decision = stop.decide(estimate, number, elapsed >= self.cell.stop.max_time.0);
             let cap = number >= self.cell.stop.max_rounds || elapsed >= self.cell.stop.max_time.0;
             if decision == Decision::Continue || (forced && !cap) {
                 elapsed -= harvest;
@@ -433,9 +439,9 @@ fn settle(course: &mut Course, weight: f64) {
         round.traffic = bytes.iter().sum();
         round.start = at;
         round.duration = times.all();
-        round.harvest_time = times.harvest + if round.paused { decided } else { 0.0 };
-        round.encode_time = times.encode;
-        round.send_time = times.send;
+        round.harvest_time = Some(times.harvest);
+        round.encode_time = Some(times.encode);
+        round.send_time = Some(times.send);
         at += round.duration;
     }
 }

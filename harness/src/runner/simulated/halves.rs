@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use migbench_reports::record::MemoryProof;
 use migbench_reports::record::{Cause, Round};
 use migbench_scenarios::cell::{Cell, Engine, Proof};
 use migbench_workloads::abi;
@@ -101,7 +102,7 @@ impl Halves {
             destination = abandoned("precopy", "the source gave up", &destination);
         } else if meets(Mishap::Differ) && spec.verify {
             source = kept(&source, "verification", "memory differs in the 2 MiB at 0x0", &destination);
-            source.verified = Some(false);
+            source.proof = Some(MemoryProof::Different);
             destination = abandoned("verification", "the source found other memory", &destination);
         }
         if died.is_none() {
@@ -127,7 +128,7 @@ fn kept(source: &SourceReport, phase: &str, message: &str, there: &DestinationRe
         checked: there.checked.clone(),
         histograms: there.histograms.clone(),
         backlog_max: Some(there.backlog_max),
-        verified: None,
+        proof: None,
         ..source.clone()
     }
 }
@@ -188,7 +189,7 @@ impl Run<'_> {
             steady: Some(self.steady(at, steady_end, &guest)),
             huge_page_share: self.cell().backing.is_huge().then_some(1.0),
             precopy: Some(progress(&guest, at.start, sending.pause_ordered, stall_ticks)),
-            verified: (self.spec.verify || self.cell().proof == Proof::Every).then_some(true),
+            proof: (self.spec.verify || self.cell().proof == Proof::Every).then_some(MemoryProof::Equal),
             usage,
             samples: Samples { operations: guest.samples(at.steady, at.paused) },
             tsc_khz: TSC_KHZ,
@@ -204,6 +205,7 @@ impl Run<'_> {
             caught_up: Some(guest.caught_up.max(running)).filter(|&time| time < at.end),
             end: at.end,
             decode: course.decode,
+            last_page: last_page(course, at.start),
             gap_ticks: self.cell().timing.then_some(gap),
             clocks: if self.cell().timing { vec![Some(CLOCK); vcpus] } else { Vec::new() },
             ring: stalled.ring,
@@ -312,7 +314,7 @@ impl Run<'_> {
         let guest = self.guest(at, tracked);
         let operations = guest.between(at.start, at.paused);
         let rounds = if tracked { self.harvests(&guest) } else { Vec::new() };
-        let harvested: f64 = rounds.iter().map(|round| round.harvest_time).sum();
+        let harvested: f64 = rounds.iter().filter_map(|round| round.harvest_time).sum();
         let armed = ns(2e-3 * self.factor(Stage::Arm) * self.noise());
         let kept = Ring { counted: 20, kept: Vec::new() };
         let stalled = Stalled {
@@ -372,7 +374,7 @@ impl Run<'_> {
             round,
             dirty_pages: whole(dirty),
             duration: PACE + harvest,
-            harvest_time: harvest,
+            harvest_time: Some(harvest),
             ..Round::default()
         };
         (0..u32::try_from(count).unwrap_or(u32::MAX)).map(round).collect()
@@ -407,8 +409,7 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
     let paused = start + ns(paused_leg.round.start);
     let pause_ordered = paused - ns(course.pause);
     let harvested = paused + ns(paused_leg.times.harvest);
-    let sent = harvested + ns(paused_leg.times.encode + paused_leg.times.send);
-    let ready = sent + ns(course.state);
+    let ready = last_page(course, start) + ns(course.state);
     let entered = ready + ns(course.resume);
     let deltas: u64 = course.legs.iter().map(|leg| leg.round.pages_delta).sum();
     Sending {
@@ -417,7 +418,6 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         pause_ordered,
         paused,
         harvested,
-        sent,
         ready,
         committed: ready + ns(course.resume) / 4,
         running: entered + ns(course.word),
@@ -426,5 +426,14 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         delta_bytes: deltas * course.delta,
         traffic,
         rate_achieved: cell.link.rate.map(|_| 0.998),
+        queue: cell.link.modelled_rate().map(|_| cell.link.queue().0),
+        wire_idle: None,
+        deciding_harvest: course.decided,
     }
+}
+
+/// When the last page of the paused round was at the destination.
+fn last_page(course: &Course, start: u64) -> u64 {
+    let paused = course.legs.last().cloned().unwrap_or_default();
+    start + ns(paused.round.start) + ns(paused.times.harvest) + ns(paused.times.encode + paused.times.send)
 }

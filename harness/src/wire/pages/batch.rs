@@ -1,41 +1,24 @@
-//! Collects pages at the source. The engine copies a run of guest pages straight into the batch's slots
-//! ([`PageBatch::stage`]), looks at these private copies, and settles each one: sent whole, as zero, as an
-//! encoding, or not at all. A page that is sent whole stays in its slot until the socket takes it from there,
-//! so it is copied once; what a batch sends is the list of its extents, not one stretch of memory.
+//! Describes pages at the source: a list of entries, and where the bytes of each lie in the sender's own memory. The bytes stay
+//! there until the socket takes them, so a page is copied once; what a batch sends is the list of its extents, not one stretch
+//! of memory.
 
 use std::ops::Range;
 
-use super::{ENTRY, Entry, EntryKind, HEAD, MAX_COUNT, PFN_END};
-use crate::codec::{Outcome, PAGE, Page, xbzrle};
+use super::{ENTRY, Entry, EntryKind, HEAD, MAX_COUNT, MAX_ENTRIES, PAGE, PFN_END};
 use crate::wire::Traffic;
 use crate::wire::frame::HEADER;
 
-/// Entries of a batch at most, so that a batch of small encodings still goes out before long.
-const MAX_ENTRIES: usize = 1024;
-
-/// Room behind the largest encoding that keeps the encoder on its fast path.
-const SLACK: usize = 64;
-
-/// The batch has no room: send it, clear it, and push again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the batch of pages is full")]
-pub struct BatchFull;
-
-/// A stretch of data that goes out as it lies.
-enum Extent {
-    Slots(Range<usize>),
-    Deltas(Range<usize>),
+/// Bytes that go out as they lie.
+#[derive(Debug)]
+struct Extent {
+    /// Which of the slices that are given when the batch is sent.
+    place: usize,
+    bytes: Range<usize>,
 }
 
-/// A reusable batch of pages, and afterwards the payload of one frame.
+/// A reusable batch of pages: what will be the payload of one frame.
+#[derive(Debug)]
 pub struct PageBatch {
-    slots: Box<[Page]>,
-    /// Slots before this hold pages to be sent.
-    kept: usize,
-    /// Slots in this range are staged and not settled.
-    staged: Range<usize>,
-    deltas: Box<[u8]>,
-    deltas_used: usize,
     /// Head and entries, as they go out.
     meta: Vec<u8>,
     /// The last entry, which may still grow.
@@ -46,43 +29,40 @@ pub struct PageBatch {
 }
 
 impl PageBatch {
-    /// Pages that suit a batch: 256 KiB stay in a core's second-level cache between the copy into the batch,
+    /// Whole pages of a batch at most: 256 KiB stay in a core's second-level cache between the copy out of the guest,
     /// the checksum and the copy into the socket, and cost four system calls a mebibyte.
     pub const PAGES: usize = 64;
 
-    /// A batch with room for `pages` whole pages (at least one).
+    /// An empty batch.
     #[must_use]
-    pub fn new(pages: usize) -> Self {
-        let pages = pages.max(1);
-        Self {
-            slots: vec![[0; PAGE]; pages].into_boxed_slice(),
-            kept: 0,
-            staged: 0..0,
-            deltas: vec![0; pages * PAGE + SLACK].into_boxed_slice(),
-            deltas_used: 0,
-            meta: vec![0; HEAD],
+    pub fn new() -> Self {
+        let mut batch = Self {
+            meta: Vec::with_capacity(HEAD + MAX_ENTRIES * ENTRY),
             last: None,
-            extents: Vec::with_capacity(pages),
+            extents: Vec::with_capacity(Self::PAGES),
             pages: 0,
-            traffic: Traffic { control: (HEADER + HEAD) as u64, ..Traffic::default() },
-        }
+            traffic: Traffic::default(),
+        };
+        batch.clear();
+        batch
     }
 
-    /// Pages that can be staged now. Send and clear the batch when it is zero.
+    /// Entries that it still has room for. A page needs one at most.
     #[must_use]
     pub fn room(&self) -> usize {
-        let start = if self.staged.is_empty() { self.kept } else { self.staged.end };
-        let slots = self.slots.len() - start;
-        let entries = MAX_ENTRIES - (self.meta.len() - HEAD) / ENTRY;
-        let deltas = (self.deltas.len() - SLACK - self.deltas_used) / PAGE;
-        // Each staged page may still need an entry and the room of an encoding.
-        slots.min(entries.min(deltas).saturating_sub(self.staged.len()))
+        MAX_ENTRIES - (self.meta.len() - HEAD) / ENTRY
     }
 
     /// Whether there is nothing to send.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.last.is_none()
+    }
+
+    /// Whether it has pages that are not zero.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        !self.extents.is_empty()
     }
 
     /// Pages that the batch will send, of any kind.
@@ -97,11 +77,8 @@ impl PageBatch {
         self.traffic
     }
 
-    /// Forgets all pages, settled or not. Memory is kept.
+    /// Forgets all pages. Memory is kept.
     pub fn clear(&mut self) {
-        self.kept = 0;
-        self.staged = 0..0;
-        self.deltas_used = 0;
         self.meta.clear();
         self.meta.resize(HEAD, 0);
         self.last = None;
@@ -110,152 +87,60 @@ impl PageBatch {
         self.traffic = Traffic { control: (HEADER + HEAD) as u64, ..Traffic::default() };
     }
 
-    /// Slots for the next `count` pages, or for as many as there is [room](Self::room) for: copy guest memory
-    /// into them, then settle each one in order. Their contents before that are unspecified.
+    /// Adds a zero page. Its number must be larger than that of every page before, as for all that is added.
     ///
     /// # Panics
-    /// If pages staged before are not settled.
-    pub fn stage(&mut self, count: usize) -> &mut [Page] {
-        assert!(self.staged.is_empty(), "staged pages must be settled before more are staged");
-        let count = count.min(self.room());
-        self.staged = self.kept..self.kept + count;
-        &mut self.slots[self.staged.clone()]
-    }
-
-    /// Pages that are staged and not settled.
-    #[must_use]
-    pub fn unsettled(&self) -> usize {
-        self.staged.len()
-    }
-
-    /// The staged page that is to be settled next.
-    ///
-    /// # Panics
-    /// If no page is staged; the same holds for everything that settles one.
-    #[must_use]
-    pub fn staged(&self) -> &Page {
-        assert!(!self.staged.is_empty(), "no page is staged");
-        &self.slots[self.staged.start]
-    }
-
-    /// Settles the next staged page: nothing is sent of it.
-    pub fn settle_skip(&mut self) {
-        self.settle();
-    }
-
-    /// Settles the next staged page: it is zero, and is page `pfn` of the guest.
-    pub fn settle_zero(&mut self, pfn: u64) {
-        self.settle();
-        self.add_zero(pfn);
-    }
-
-    /// Settles the next staged page: it is sent as it is.
-    pub fn settle_full(&mut self, pfn: u64) {
-        let slot = self.settle();
-        self.kept = slot + 1;
-        self.add_run(EntryKind::Full, pfn);
-        self.traffic.full += PAGE as u64;
-        match self.extents.last_mut() {
-            Some(Extent::Slots(range)) if range.end == slot => range.end += 1,
-            _ => self.extents.push(Extent::Slots(slot..slot + 1)),
-        }
-        self.set_head();
-    }
-
-    /// Settles the next staged page by what `encode` makes of it. `encode` gets the page and room for its
-    /// encoding; [`Outcome::Overflow`] sends the page whole, [`Outcome::Unchanged`] sends nothing.
-    pub fn settle_delta(&mut self, pfn: u64, encode: impl FnOnce(&Page, &mut [u8]) -> Outcome) -> Outcome {
-        assert!(!self.staged.is_empty(), "no page is staged");
-        let outcome = encode(&self.slots[self.staged.start], &mut self.deltas[self.deltas_used..]);
-        match outcome {
-            Outcome::Unchanged => self.settle_skip(),
-            Outcome::Overflow => self.settle_full(pfn),
-            Outcome::Delta(length) => {
-                self.settle();
-                self.add_delta(pfn, length);
-            }
-        }
-        outcome
-    }
-
-    /// Adds a zero page.
-    ///
-    /// # Errors
-    /// If the batch is full.
-    pub fn push_zero(&mut self, pfn: u64) -> Result<(), BatchFull> {
-        if self.room() == 0 {
-            return Err(BatchFull);
-        }
-        self.add_zero(pfn);
-        Ok(())
-    }
-
-    /// Adds a copy of a page.
-    ///
-    /// # Errors
-    /// If the batch is full.
-    pub fn push_full(&mut self, pfn: u64, page: &Page) -> Result<(), BatchFull> {
-        self.stage(1).first_mut().ok_or(BatchFull)?.copy_from_slice(page);
-        self.settle_full(pfn);
-        Ok(())
-    }
-
-    /// Adds a copy of an encoded page.
-    ///
-    /// # Errors
-    /// If the batch is full.
-    ///
-    /// # Panics
-    /// If the encoding is empty or longer than [`xbzrle::MAX_ENCODED`].
-    pub fn push_delta(&mut self, pfn: u64, delta: &[u8]) -> Result<(), BatchFull> {
-        if self.room() == 0 {
-            return Err(BatchFull);
-        }
-        self.deltas[self.deltas_used..][..delta.len()].copy_from_slice(delta);
-        self.add_delta(pfn, delta.len());
-        Ok(())
-    }
-
-    /// The payload, part by part. `buffer` is only where the list is kept.
-    pub(in crate::wire) fn parts<'a>(&'a self, buffer: &mut Vec<&'a [u8]>) {
-        debug_assert!(self.staged.is_empty(), "a batch is sent with pages that are not settled");
-        buffer.clear();
-        buffer.push(&self.meta);
-        buffer.extend(self.extents.iter().map(|extent| match extent {
-            Extent::Slots(range) => self.slots[range.clone()].as_flattened(),
-            Extent::Deltas(range) => &self.deltas[range.clone()],
-        }));
-    }
-
-    /// The payload in one piece, for tests and benches of the decoder.
-    #[must_use]
-    pub fn to_payload(&self) -> Vec<u8> {
-        let mut parts = Vec::new();
-        self.parts(&mut parts);
-        parts.concat()
-    }
-
-    fn settle(&mut self) -> usize {
-        assert!(!self.staged.is_empty(), "no page is staged");
-        self.staged.start += 1;
-        self.staged.start - 1
-    }
-
-    fn add_zero(&mut self, pfn: u64) {
+    /// If there is no [room](Self::room), or the number has more than 44 bits, as for all that is added.
+    pub fn push_zero(&mut self, pfn: u64) {
         self.add_run(EntryKind::Zero, pfn);
         self.set_head();
     }
 
-    fn add_delta(&mut self, pfn: u64, length: usize) {
-        assert!((1..=xbzrle::MAX_ENCODED).contains(&length), "an encoded page of {length} bytes");
+    /// Adds a whole page, which lies in slice `place` from byte `start` on.
+    ///
+    /// # Panics
+    /// As [`Self::push_zero`].
+    pub fn push_whole(&mut self, pfn: u64, place: usize, start: usize) {
+        self.add_run(EntryKind::Full, pfn);
+        self.traffic.full += PAGE as u64;
+        self.add_extent(place, start..start + PAGE);
+    }
+
+    /// Adds an encoded page, which lies in slice `place`.
+    ///
+    /// # Panics
+    /// As [`Self::push_zero`]; also if the encoding is empty or no shorter than a page.
+    pub fn push_encoded(&mut self, pfn: u64, place: usize, bytes: Range<usize>) {
+        let length = bytes.len();
+        assert!((1..PAGE).contains(&length), "an encoded page of {length} bytes");
         self.add_entry(Entry { kind: EntryKind::Delta, first: pfn, count: length as u64 });
         self.pages += 1;
         self.traffic.delta += length as u64;
-        let start = self.deltas_used;
-        self.deltas_used += length;
+        self.add_extent(place, bytes);
+    }
+
+    /// The payload, part by part, whose extents lie in `data`. `buffer` is only where the list is kept.
+    ///
+    /// # Panics
+    /// If an extent lies in none of `data`.
+    pub(in crate::wire) fn parts<'a>(&'a self, data: &[&'a [u8]], buffer: &mut Vec<&'a [u8]>) {
+        buffer.clear();
+        buffer.push(&self.meta);
+        buffer.extend(self.extents.iter().map(|extent| &data[extent.place][extent.bytes.clone()]));
+    }
+
+    /// The payload in one piece, for tests and benches of the decoder.
+    #[must_use]
+    pub fn to_payload(&self, data: &[&[u8]]) -> Vec<u8> {
+        let mut parts = Vec::new();
+        self.parts(data, &mut parts);
+        parts.concat()
+    }
+
+    fn add_extent(&mut self, place: usize, bytes: Range<usize>) {
         match self.extents.last_mut() {
-            Some(Extent::Deltas(range)) => range.end += length,
-            _ => self.extents.push(Extent::Deltas(start..start + length)),
+            Some(last) if last.place == place && last.bytes.end == bytes.start => last.bytes.end = bytes.end,
+            _ => self.extents.push(Extent { place, bytes }),
         }
         self.set_head();
     }
@@ -275,6 +160,8 @@ impl PageBatch {
 
     fn add_entry(&mut self, entry: Entry) {
         assert!(entry.first < PFN_END, "page number {} has more than 44 bits", entry.first);
+        assert!(self.room() > 0, "a batch has at most {MAX_ENTRIES} entries");
+        debug_assert!(self.last.is_none_or(|last| last.end() <= entry.first), "page numbers must ascend");
         self.meta.extend_from_slice(&entry.to_bytes());
         self.last = Some(entry);
         let bytes = match entry.kind {
@@ -289,7 +176,7 @@ impl PageBatch {
     fn set_head(&mut self) {
         let entries = (self.meta.len() - HEAD) / ENTRY;
         let data = self.traffic.total() - self.traffic.control - (entries * ENTRY) as u64;
-        // Both are bounded by the batch's own memory, which is far below 4 GiB.
+        // Both are bounded by entries and their counts, far below 4 GiB.
         let word = entries as u64 | data << 32;
         self.meta[..HEAD].copy_from_slice(&word.to_le_bytes());
     }
@@ -297,6 +184,6 @@ impl PageBatch {
 
 impl Default for PageBatch {
     fn default() -> Self {
-        Self::new(Self::PAGES)
+        Self::new()
     }
 }

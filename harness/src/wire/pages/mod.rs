@@ -11,13 +11,24 @@
 //! An entry is one little-endian word: page number in bits 0..44, a count in bits 44..60, the kind in bits
 //! 60..64. A run of zero pages (kind 1, the count is pages) has no data, a run of whole pages (kind 2) has
 //! 4,096 bytes for each, an encoded page (kind 3, the count is bytes) has its encoding. Runs keep the
-//! entries few: memory that was never touched costs eight bytes for each 65,535 pages.
+//! entries few: memory that was never touched costs eight bytes for each 65,535 pages. Page numbers ascend within a batch, so
+//! that no batch names more pages than the guest has.
 
 mod batch;
 mod records;
 
-pub use batch::{BatchFull, PageBatch};
+pub use batch::PageBatch;
 pub use records::{PageRecord, PageRecords};
+
+/// Bytes of one guest page.
+const PAGE: usize = 4096;
+
+/// The most entries of a batch: it goes out before long, and a receiver does no more work for one frame.
+const MAX_ENTRIES: usize = 1024;
+
+/// Bytes of the largest frame of pages that a [`PageBatch`] makes, header included.
+pub const LARGEST_FRAME: u64 =
+    (super::frame::HEADER + HEAD + MAX_ENTRIES * ENTRY + PageBatch::PAGES * PAGE) as u64;
 
 /// Bytes in front of the entries.
 const HEAD: usize = 8;
@@ -48,6 +59,14 @@ struct Entry {
 }
 
 impl Entry {
+    /// One more than the last page that it names.
+    const fn end(self) -> u64 {
+        match self.kind {
+            EntryKind::Zero | EntryKind::Full => self.first + self.count,
+            EntryKind::Delta => self.first + 1,
+        }
+    }
+
     fn to_bytes(self) -> [u8; ENTRY] {
         debug_assert!(self.first < PFN_END && self.count <= MAX_COUNT);
         let word =

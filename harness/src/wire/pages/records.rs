@@ -1,8 +1,7 @@
 //! Takes a batch of pages apart at the destination. A payload enters as bytes that nothing is known about;
 //! only when all of it was found sound does the first record come out.
 
-use super::{ENTRY, Entry, EntryKind, HEAD};
-use crate::codec::{PAGE, xbzrle};
+use super::{ENTRY, Entry, EntryKind, HEAD, MAX_ENTRIES, PAGE};
 use crate::wire::frame::{Fault, Frame, FrameError, FrameKind};
 
 /// What a batch says about one page or a run of them. All page numbers are inside the guest.
@@ -63,15 +62,18 @@ impl<'a> PageRecords<'a> {
                 truncated(usize::try_from(entry_count).unwrap_or(usize::MAX).saturating_mul(ENTRY)),
             );
         };
+        if entry_count > MAX_ENTRIES {
+            return refuse(0, Fault::Entries { count: entry_count });
+        }
         let (entries, data) = rest.split_at(entry_count * ENTRY);
         if data.len() as u64 != data_length {
             return refuse(4, Fault::DataLength { expected: data_length, found: data.len() as u64 });
         }
         let (entries, _) = entries.as_chunks::<ENTRY>();
-        let mut needed = 0;
+        let (mut needed, mut due) = (0, 0);
         for (index, bytes) in entries.iter().enumerate() {
-            match check(*bytes, index, guest_pages) {
-                Ok(length) => needed += length,
+            match check(*bytes, index, due, guest_pages) {
+                Ok((length, end)) => (needed, due) = (needed + length, end),
                 Err(fault) => return refuse(HEAD + index * ENTRY, fault),
             }
         }
@@ -82,26 +84,29 @@ impl<'a> PageRecords<'a> {
     }
 }
 
-/// Verifies one entry and gives the bytes of data that belong to it.
-fn check(bytes: [u8; ENTRY], index: usize, guest_pages: u64) -> Result<u64, Fault> {
+/// Verifies one entry, whose first page may be `due` at the earliest. Gives the bytes of data that belong to it, and the
+/// number of the page behind it.
+fn check(bytes: [u8; ENTRY], index: usize, due: u64, guest_pages: u64) -> Result<(u64, u64), Fault> {
     let entry = Entry::from_bytes(bytes).map_err(|found| Fault::EntryKind { entry: index, found })?;
-    if entry.count == 0 {
+    let Entry { kind, first, count } = entry;
+    if count == 0 {
         return Err(Fault::EmptyEntry { entry: index });
     }
-    let (pages, length) = match entry.kind {
-        EntryKind::Zero => (entry.count, 0),
-        EntryKind::Full => (entry.count, entry.count * PAGE as u64),
-        EntryKind::Delta => (1, entry.count),
-    };
     // Neither sum nor product can overflow: a page number has 44 bits, a count 16.
-    if entry.first + pages > guest_pages {
-        return Err(Fault::OutsideGuest { entry: index, first: entry.first, count: pages, guest_pages });
+    let end = entry.end();
+    if end > guest_pages {
+        return Err(Fault::OutsideGuest { entry: index, first, count: end - first, guest_pages });
     }
-    match usize::try_from(length) {
-        Ok(length) if entry.kind == EntryKind::Delta && length > xbzrle::MAX_ENCODED => {
-            Err(Fault::DeltaLength { entry: index, length })
+    if first < due {
+        return Err(Fault::Order { entry: index, first, due });
+    }
+    match kind {
+        EntryKind::Zero => Ok((0, end)),
+        EntryKind::Full => Ok((count * PAGE as u64, end)),
+        EntryKind::Delta if count < PAGE as u64 => Ok((count, end)),
+        EntryKind::Delta => {
+            Err(Fault::DeltaLength { entry: index, length: usize::try_from(count).unwrap_or(usize::MAX) })
         }
-        _ => Ok(length),
     }
 }
 

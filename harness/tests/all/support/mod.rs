@@ -45,6 +45,26 @@ pub fn skip(reason: &str) {
     }
 }
 
+/// Ends the test with a printed reason where links between network namespaces cannot be made, or fails it where KVM is
+/// required.
+macro_rules! require_netns {
+    () => {
+        if !crate::support::netns_or_skip() {
+            return;
+        }
+    };
+}
+pub(crate) use require_netns;
+
+/// Whether there are network namespaces to be had; the test is skipped where there are none.
+pub fn netns_or_skip() -> bool {
+    let link = Link { transport: Transport::Netns, ..cell().link };
+    let Err(error) = migbench::wire::netns::Namespaces::new(&link) else { return true };
+    assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
+    skip(&error.to_string());
+    false
+}
+
 /// Gives reserved 2 MiB pages for that many bytes until the guard is dropped, or ends the test with a printed reason
 /// where they cannot be had; fails it where KVM is required, unless the kernel itself has no such pages.
 macro_rules! require_huge_pages {
@@ -128,7 +148,12 @@ pub fn cell() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link { transport: Transport::Unix, rate: Some(Rate(125_000_000)) },
+        link: Link {
+            transport: Transport::Unix,
+            rate: Some(Rate(125_000_000)),
+            queue: None,
+            delay: Seconds(0.0),
+        },
         memory: Bytes(32 << 20),
         backing: Backing::Anonymous,
         vcpus: 1,
@@ -149,6 +174,7 @@ pub fn cell() -> Cell {
             warmup_max: Seconds(1.0),
         },
         timing: true,
+        wait: Wait::Spin,
         start_phase: 1,
         binary: None,
         side: None,

@@ -1,0 +1,133 @@
+//! The modelled link against one that the kernel shapes: whole migrations of real guests, over either in turn, whose
+//! total time, downtime and `downtime_send` should be the same. The guest leaves the CPU while it waits, since the kernel's
+//! link takes its share of it. Pairs in which the kernel fell short of the rate say nothing of the model, and are left out.
+
+use std::process::ExitCode;
+
+use migbench::wire::netns::Namespaces;
+use migbench_benches::{Spread, have_kvm, migrate, node, quick, wanted};
+use migbench_reports::record::Record;
+use migbench_scenarios::cell::{Cell, Engine, Transport, Wait};
+use migbench_workloads::settings::Load;
+use migbench_workloads::units::{Bytes, Seconds};
+
+/// Pairs that count, of each engine.
+const PAIRS: usize = 7;
+/// Pairs that are made at most.
+const ATTEMPTS: usize = 3 * PAIRS;
+/// Of its rate the kernel must have reached this in a pair that counts.
+const REACHED: f64 = 0.98;
+
+/// How far the medians may be apart: a share, and seconds besides.
+const SHARE: f64 = 0.03;
+const BESIDES: f64 = 0.0003;
+
+const METRICS: [&str; 3] = ["total_time", "downtime", "downtime_send"];
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    if let Some(exit) = node() {
+        return exit;
+    }
+    if !wanted("link") || !have_kvm() {
+        return ExitCode::SUCCESS;
+    }
+    match compare() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A guest whose operations are a millisecond and more apart, each of many page writes.
+fn cell(engine: Engine, transport: Transport) -> Outcome<Cell> {
+    let mut cell = Cell::default_for(engine, "write-heavy")?;
+    cell.link.transport = transport;
+    cell.memory = Bytes(64 << 20);
+    cell.settings.working_set = Bytes(32 << 20);
+    cell.settings.reads = 0.0;
+    cell.settings.writes = 16;
+    cell.settings.load = Load::Pages(10_000.0);
+    cell.wait = Wait::Doorbell;
+    cell.stop.downtime_limit = Seconds(0.1);
+    cell.windows.steady = Seconds(0.2);
+    cell.windows.after = Seconds(0.2);
+    cell.windows.warmup_max = Seconds(1.0);
+    Ok(cell)
+}
+
+fn value(record: &Record, name: &str) -> Outcome<f64> {
+    Ok(record.metrics.get(name).ok_or_else(|| format!("the record has no {name}"))?.value)
+}
+
+fn compare() -> Outcome<()> {
+    let rate = cell(Engine::Full, Transport::Netns)?.link;
+    if let Err(error) = Namespaces::new(&rate) {
+        println!("skipped: {error}");
+        return Ok(());
+    }
+    let (pairs, attempts) = if quick() { (1, 1) } else { (PAIRS, ATTEMPTS) };
+    println!(
+        "link: a guest of 64MiB over a link of 1Gbit/s, modelled against shaped by the kernel; {pairs} pairs of each engine \
+         in turn in which the kernel reached {:.0} % of that, in ms",
+        100.0 * REACHED
+    );
+    for engine in [Engine::Full, Engine::Delta] {
+        let cells = [cell(engine, Transport::Unix)?, cell(engine, Transport::Netns)?];
+        let (mut records, mut short) = (Vec::new(), Vec::new());
+        for attempt in 0..attempts {
+            // The same guest over both; who comes first takes turns as well.
+            let seed = attempt as u64;
+            let pair = if attempt % 2 == 0 {
+                [migrate(&cells[0], seed)?, migrate(&cells[1], seed)?]
+            } else {
+                let second = migrate(&cells[1], seed)?;
+                [migrate(&cells[0], seed)?, second]
+            };
+            let reached = value(&pair[1], "link_rate_achieved")?;
+            if reached < REACHED {
+                short.push(reached);
+            }
+            // Where only one pair is made, it is shown whatever it is.
+            if reached >= REACHED || quick() {
+                records.push(pair);
+            }
+            if records.len() == pairs {
+                break;
+            }
+        }
+        print(engine, &records, &short)?;
+    }
+    println!(
+        "  (median and range of each; target: medians within {:.0} % plus {:.1} ms of each other)",
+        100.0 * SHARE,
+        1e3 * BESIDES
+    );
+    Ok(())
+}
+
+fn print(engine: Engine, records: &[[Record; 2]], short: &[f64]) -> Outcome<()> {
+    println!("  {engine}: {} pairs", records.len());
+    if let Some(reached) = Spread::of(short.iter().map(|share| 100.0 * share)) {
+        println!("    the kernel fell short of it in {} pairs: {reached:.1} % of the rate", short.len());
+    }
+    for name in METRICS {
+        let side = |side: usize| -> Outcome<Option<Spread>> {
+            let values =
+                records.iter().map(|pair| value(&pair[side], name)).collect::<Outcome<Vec<f64>>>()?;
+            Ok(Spread::of(values.into_iter().map(|seconds| seconds * 1e3)))
+        };
+        let (Some(modelled), Some(kernel)) = (side(0)?, side(1)?) else { continue };
+        let apart = (modelled.median - kernel.median).abs();
+        let allowed = SHARE * kernel.median + 1e3 * BESIDES;
+        println!(
+            "    {name:13} modelled {modelled:.2}, kernel {kernel:.2}, ratio {:.3}: {}",
+            modelled.median / kernel.median,
+            if apart <= allowed { "within" } else { "NOT WITHIN" }
+        );
+    }
+    Ok(())
+}

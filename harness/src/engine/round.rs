@@ -1,0 +1,247 @@
+//! One round: the pages that are dirty leave in batches, each copied, encoded and sent. Every moment of a round belongs to a
+//! stage, and what comes out is plain data; whoever wants a record makes one of it.
+
+use super::planted_cost::{CostStage, Planter};
+use super::policy::PagePolicy;
+use super::staging::Staging;
+use super::{EngineError, Tally};
+use crate::dirty::{DirtyTracker, TrackerError};
+use crate::host::noise::RunDelay;
+use crate::sys::clock;
+use crate::sys::ram::Ram;
+use crate::vm::page_set::PageSet;
+use crate::wire::frame::FrameKind;
+use crate::wire::link::Sender;
+use crate::wire::modelled::wire_time;
+
+/// A look at the tracker: when it started, and nanoseconds that it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Harvest {
+    /// [`clock::now`].
+    pub start: u64,
+    /// Nanoseconds.
+    pub took: u64,
+}
+
+/// Nanoseconds by stage. They add up to the round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// The look at the tracker, and re-arming pages before they are read.
+    pub harvest: u64,
+    /// Copying pages out of the guest.
+    pub copy: u64,
+    /// The policy and the codec.
+    pub encode: u64,
+    /// Writing to the link.
+    pub send: u64,
+    /// Waiting for room in the queue of the link.
+    pub wait: u64,
+}
+
+/// What a round's sending says about the speed of the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Stretch {
+    /// Seconds until the round's bytes had left the link, without those spent on zero pages: they cost next to nothing, pages
+    /// that are written are seldom zero, and counted they would promise a speed that no later round has.
+    pub seconds: f64,
+    /// Pages looked at, without zero pages.
+    pub pages: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A round that was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentRound {
+    /// Counted from 0.
+    pub number: u32,
+    /// [`clock::now`] at the start of its harvest.
+    pub start: u64,
+    /// When its last byte was written.
+    pub end: u64,
+    /// Pages that were dirty at its start.
+    pub dirty_pages: u64,
+    /// Bytes written to the link.
+    pub traffic: u64,
+    /// Where its time went.
+    pub stages: Stages,
+    /// Nanoseconds in which the wire had nothing to send although pages were left, and those of them in which the sender waited
+    /// for a CPU, where that is known. None without a modelled wire.
+    pub wire_idle: Option<(u64, Option<u64>)>,
+    /// Pages by outcome.
+    pub tally: Tally,
+    /// Its speed.
+    pub stretch: Stretch,
+    /// Predicted seconds of a paused round after this one, where a speed was known.
+    pub estimate: Option<f64>,
+    /// Whether the guest was paused.
+    pub paused: bool,
+}
+
+/// What every round of a migration works with.
+pub struct Rounds<'a> {
+    ram: &'a Ram,
+    tracker: &'a mut dyn DirtyTracker,
+    link: &'a mut Sender,
+    policy: &'a mut dyn PagePolicy,
+    planter: Planter,
+    staging: Staging,
+    dirty: PageSet,
+    run_delay: Option<RunDelay>,
+    number: u32,
+}
+
+impl<'a> Rounds<'a> {
+    /// The rounds of a guest with memory `ram`, of which every page is still to be sent. `tracker` is armed already, `link`
+    /// connected; `planter` spends what tests plant.
+    #[must_use]
+    pub fn new(
+        ram: &'a Ram,
+        tracker: &'a mut dyn DirtyTracker,
+        link: &'a mut Sender,
+        policy: &'a mut dyn PagePolicy,
+        planter: Planter,
+    ) -> Self {
+        let mut dirty = PageSet::new(ram.pages());
+        dirty.fill();
+        let run_delay = link.wire().and_then(|_| RunDelay::of_this_thread().ok());
+        Self { ram, tracker, link, policy, planter, staging: Staging::new(), dirty, run_delay, number: 0 }
+    }
+
+    /// Pages that are still to be sent.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.dirty.len()
+    }
+
+    /// The link.
+    #[must_use]
+    pub const fn link(&self) -> &Sender {
+        self.link
+    }
+
+    /// Number of the next round.
+    #[must_use]
+    pub const fn next(&self) -> u32 {
+        self.number
+    }
+
+    /// Adds newly dirty pages to those that are still to be sent.
+    ///
+    /// # Errors
+    /// See [`TrackerError`].
+    pub fn harvest(&mut self) -> Result<Harvest, TrackerError> {
+        let start = clock::now();
+        self.tracker.harvest(&mut self.dirty)?;
+        self.planter.spend(CostStage::Harvest, start, 1);
+        Ok(Harvest { start, took: clock::now() - start })
+    }
+
+    /// Sends what is dirty since `harvest`. At `until` (by [`clock::now`]) it stops between two batches, and the rest stays for
+    /// the next round. A paused round sends everything: nothing is written any more, and no harvest follows.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn send(&mut self, harvest: Harvest, until: Option<u64>) -> Result<SentRound, EngineError> {
+        let paused = until.is_none();
+        let (dirty_pages, sent_before) = (self.dirty.len(), self.link.traffic().total());
+        let waited_before = self.link.waited();
+        let wire_from = self.link.empty_at();
+        let rearms = !paused && self.tracker.re_arms_lazily();
+        let mut stages = Stages { harvest: harvest.took, ..Stages::default() };
+        let mut tally = Tally::default();
+        // Nothing of /proc is read while the guest waits, so nobody knows whose doing it is then.
+        let (mut zero_time, mut idle_in_host) = (0, (!paused).then_some(0));
+        if let Some(wire) = self.link.wire() {
+            wire.round_starts(harvest.start);
+        }
+        let mut idle_before = 0;
+        let mut watch = Stopwatch(harvest.start + harvest.took);
+        loop {
+            self.staging.take_runs(|room| self.dirty.take_run(room));
+            if rearms {
+                for &(first, count) in self.staging.runs() {
+                    self.tracker.before_read(first, count)?;
+                }
+                self.planter.spend(CostStage::Harvest, watch.0, 0);
+                stages.harvest += watch.lap();
+            }
+            if self.staging.runs().is_empty() {
+                break;
+            }
+            let looked = (watch.0, tally);
+            self.staging.copy(self.ram)?;
+            stages.copy += watch.lap();
+            self.staging.add(|page, content, out| self.policy.decide(page, content, out, &mut tally));
+            self.planter.spend(CostStage::Encode, watch.0, tally.pages() - looked.1.pages());
+            stages.encode += watch.lap();
+            zero_time +=
+                share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
+            if self.staging.must_leave() {
+                self.staging.send(self.link)?;
+                self.planter.spend(CostStage::Send, watch.0, tally.pages() - looked.1.pages());
+                stages.send += watch.lap();
+                if let (Some(sum), Some(wire)) = (&mut idle_in_host, self.link.wire()) {
+                    let idle = wire.idle() - idle_before;
+                    idle_before += idle;
+                    match self.run_delay.as_mut().and_then(RunDelay::since_last) {
+                        Some(delayed) => *sum += idle.min(delayed),
+                        None => idle_in_host = None,
+                    }
+                }
+            }
+            if until.is_some_and(|until| watch.0 >= until) {
+                break;
+            }
+        }
+        self.staging.send(self.link)?;
+        self.link.send(FrameKind::RoundEnd, &[&self.number.to_le_bytes()])?;
+        self.planter.spend(CostStage::Send, watch.0, 0);
+        stages.send += watch.lap();
+        stages.wait = self.link.waited() - waited_before;
+        stages.send = stages.send.saturating_sub(stages.wait);
+        let wire_idle = self.link.wire().map(|wire| (wire.round_ends(), idle_in_host));
+        let traffic = self.link.traffic().total() - sent_before;
+        let stretch = self.stretch(wire_from.max(harvest.start + harvest.took), zero_time, traffic, tally);
+        let (number, start, end) = (self.number, harvest.start, watch.0);
+        self.number += 1;
+        Ok(SentRound {
+            number,
+            start,
+            end,
+            dirty_pages,
+            traffic,
+            stages,
+            wire_idle,
+            tally,
+            stretch,
+            estimate: None,
+            paused,
+        })
+    }
+
+    /// The speed of a round whose first byte could leave at `from`.
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a round stay under 2^53")]
+    fn stretch(&self, from: u64, zero_time: u64, bytes: u64, tally: Tally) -> Stretch {
+        let took = self.link.empty_at().saturating_sub(from);
+        let least = self.link.rate().map_or(0, |rate| wire_time(bytes, rate));
+        let nanoseconds = took.saturating_sub(zero_time).max(least);
+        Stretch { seconds: nanoseconds as f64 / 1e9, pages: tally.pages() - tally.zero, bytes }
+    }
+}
+
+/// `part / whole` of `time`.
+fn share(time: u64, part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(time) * u128::from(part) / u128::from(whole.max(1))).unwrap_or(time)
+}
+
+/// The end of the last stage, by [`clock::now`].
+struct Stopwatch(u64);
+
+impl Stopwatch {
+    /// Ends a stage: the nanoseconds since the last one ended.
+    fn lap(&mut self) -> u64 {
+        let now = clock::now();
+        now - std::mem::replace(&mut self.0, now)
+    }
+}

@@ -1,0 +1,169 @@
+//! Takes frames of pages apart and into the destination's memory. A frame enters whole and verified; nothing of it
+//! is applied before all its entries were found sound.
+
+use migbench_scenarios::cell::Codec;
+use migbench_workloads::units::{Gpa, PAGE_SIZE};
+
+use super::{NodeError, proof};
+use crate::codec::Page;
+use crate::codec::xbzrle;
+use crate::sys::clock;
+use crate::sys::ram::Ram;
+use crate::vm::page_set::PageSet;
+use crate::wire::frame::Frame;
+use crate::wire::pages::{PageRecord, PageRecords};
+
+/// What the destination knows about the pages that it took in.
+#[derive(Debug)]
+pub struct PageReceiver {
+    /// Pages that may hold something else than zeros.
+    written: PageSet,
+    codec: Codec,
+    /// Hash of each page as it was decoded; empty unless asked for.
+    hashes: Vec<u64>,
+    /// Whether the first round is still coming: long before the guest runs here, so its pages go past the caches. What later
+    /// rounds bring the guest needs soon.
+    first_round: bool,
+    /// Nanoseconds in decoding.
+    decode: u64,
+    /// Pages that this round may still bring: each comes at most once.
+    left: u64,
+    page: Box<Page>,
+}
+
+impl PageReceiver {
+    /// For `ram` full of zeros, of whose pages some may come as `codec` encodes them. `hashed` keeps the hash of each page as it was decoded.
+    #[must_use]
+    pub fn new(ram: &Ram, codec: Codec, hashed: bool) -> Self {
+        let mut hashes = Vec::new();
+        if hashed {
+            hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
+        }
+        let (pages, page) = (ram.pages(), Box::new([0; 4096]));
+        let written = PageSet::new(pages);
+        Self { written, codec, hashes, first_round: true, decode: 0, left: pages, page }
+    }
+
+    /// Hash of each page as it was decoded; empty unless asked for.
+    #[must_use]
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// Time spent in [`Self::pages`].
+    #[must_use]
+    pub const fn decode_nanoseconds(&self) -> u64 {
+        self.decode
+    }
+
+    /// Applies a frame of pages.
+    ///
+    /// # Errors
+    /// When an entry is not sound, or a delta does not fit its page.
+    pub fn pages(&mut self, ram: &Ram, frame: &Frame<'_>) -> Result<(), NodeError> {
+        let start = clock::now();
+        let left = self.left;
+        for record in PageRecords::parse(frame, ram.pages())? {
+            let pages = match record {
+                PageRecord::Zero { count, .. } => count,
+                PageRecord::Full { data, .. } => data.len() as u64 / PAGE_SIZE,
+                PageRecord::Delta { .. } => 1,
+            };
+            let more = || NodeError::Content("more pages came in a round than the guest has".into());
+            self.left = self.left.checked_sub(pages).ok_or_else(more)?;
+            match record {
+                PageRecord::Zero { first, count } => {
+                    for page in first..first + count {
+                        // Memory starts as zeros: most marks need no write.
+                        if self.written.contains(page) {
+                            ram.write(page, &[0; 4096])?;
+                        }
+                        self.note(page, &[0; 4096]);
+                    }
+                }
+                PageRecord::Full { first, data } => {
+                    if self.first_round {
+                        ram.write_past_caches(first, data)?;
+                    } else {
+                        ram.write(first, data)?;
+                    }
+                    for (page, content) in (first..).zip(data.as_chunks::<4096>().0) {
+                        self.written.insert(page);
+                        self.note(page, content);
+                    }
+                }
+                PageRecord::Delta { pfn, data } => {
+                    ram.read(pfn, &mut self.page[..])?;
+                    match self.codec {
+                        Codec::Xbzrle => xbzrle::decode(data, &mut self.page)
+                            .map_err(|source| NodeError::Delta { page: Gpa(pfn * PAGE_SIZE), source })?,
+                        Codec::None => {
+                            return Err(NodeError::Content(
+                                "an encoded page came, and the codec is none".into(),
+                            ));
+                        }
+                    }
+                    ram.write(pfn, &self.page[..])?;
+                    self.written.insert(pfn);
+                    if !self.hashes.is_empty() {
+                        let page = self.page.clone();
+                        self.note(pfn, &page);
+                    }
+                }
+            }
+        }
+        if self.left == left {
+            return Err(NodeError::Content("a Pages frame without a page came".into()));
+        }
+        self.decode += clock::now() - start;
+        Ok(())
+    }
+
+    /// The source has sent all of a round: the next one may bring every page again.
+    pub fn round_ends(&mut self, ram: &Ram) {
+        self.first_round = false;
+        self.left = ram.pages();
+    }
+
+    /// Takes note of what page `page` holds now.
+    pub(super) fn note(&mut self, page: u64, content: &Page) {
+        if let Some(hash) = usize::try_from(page).ok().and_then(|at| self.hashes.get_mut(at)) {
+            *hash = proof::hash_page(content);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::FrameKind;
+    use migbench_scenarios::cell::Backing;
+    use migbench_workloads::units::Bytes;
+
+    /// The payload of a frame of pages with these runs of zero pages.
+    fn zeros(runs: &[(u64, u64)]) -> Vec<u8> {
+        let head = (runs.len() as u64).to_le_bytes();
+        let entries = runs.iter().map(|(first, count)| first | count << 44 | 1 << 60);
+        head.into_iter().chain(entries.flat_map(u64::to_le_bytes)).collect()
+    }
+
+    /// What a peer could send for ever without bringing the migration forward.
+    #[test]
+    fn a_round_brings_each_page_once_and_every_frame_brings_some() {
+        let ram = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
+        let pages = ram.pages();
+        let mut pages_in = PageReceiver::new(&ram, Codec::None, false);
+        let take = |pages_in: &mut PageReceiver, runs: &[(u64, u64)]| {
+            let payload = zeros(runs);
+            let frame = Frame { kind: FrameKind::Pages, sequence: 0, offset: 0, payload: &payload };
+            pages_in.pages(&ram, &frame).map_err(|error| error.to_string())
+        };
+        take(&mut pages_in, &[(0, pages / 2)]).unwrap();
+        take(&mut pages_in, &[(pages / 2, pages / 2)]).unwrap();
+        let error = take(&mut pages_in, &[(0, 1)]).unwrap_err();
+        assert_eq!(error, "more pages came in a round than the guest has");
+        pages_in.round_ends(&ram);
+        take(&mut pages_in, &[(7, 1)]).unwrap();
+        assert_eq!(take(&mut pages_in, &[]).unwrap_err(), "a Pages frame without a page came");
+    }
+}

@@ -1,0 +1,148 @@
+//! What the runner makes of nodes that say too much, nonsense, or nothing more.
+
+use std::io::BufReader;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// What is heard of a node that says this.
+fn heard(said: impl std::io::Read, longest: usize) -> Vec<Event> {
+    let (sender, events) = sync_channel(16);
+    listen(Role::Source, BufReader::new(said), longest, &sender);
+    drop(sender);
+    events.iter().collect()
+}
+
+#[test]
+fn what_is_no_message_is_named_and_nothing_is_read_after_it() {
+    let events = heard(&b"\"Steady\"\n\"Steady\"\n"[..], 100);
+    assert!(
+        matches!(&events[..], [Event::Said(_), Event::Said(_), Event::Closed(Role::Source)]),
+        "{events:?}"
+    );
+
+    let events = heard(&b"\"Steady\"\n{\"Un\x1bknown\":1}\n\"Steady\"\n"[..], 100);
+    let [Event::Said(_), Event::Garbled(Role::Source, why)] = &events[..] else { panic!("{events:?}") };
+    assert!(why.starts_with("the control socket carried what is no message: "), "{why}");
+    assert!(!why.contains('\x1b'), "{why:?}");
+
+    let events = heard(std::io::repeat(b' '), 1000);
+    let [Event::Garbled(Role::Source, why)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(why, "the control socket carried a line of more than 1000 bytes");
+
+    // Killed while it reported.
+    let events = heard(&b"{\"Source\":{\"fail"[..], 1000);
+    assert!(matches!(&events[..], [Event::Closed(Role::Source)]), "{events:?}");
+}
+
+/// A whole report of samples, stalls, rounds and histograms fits.
+#[test]
+fn the_longest_report_is_let_through() {
+    let cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+    let limit = Duration::from_secs(20);
+    let longest = longest_message(&cell, limit);
+    let mut report = SourceReport::default();
+    report.samples.operations = vec![(u64::MAX, u64::MAX); 20_000];
+    let event = events::Event {
+        start: u64::MAX,
+        end: u64::MAX,
+        cause: migbench_reports::record::Cause::ALL[0],
+        vcpu: Some(u32::MAX),
+    };
+    let stalled = crate::node::protocol::Stalled { events: vec![event; events::ROOM], ..Default::default() };
+    report.stalled = Some(stalled);
+    let number = -f64::MAX / 3.0;
+    let round = Round {
+        round: u32::MAX,
+        start: number,
+        dirty_pages: u64::MAX,
+        traffic: u64::MAX,
+        pages_full: u64::MAX,
+        pages_zero: u64::MAX,
+        pages_delta: u64::MAX,
+        pages_unchanged: u64::MAX,
+        pages_overflow: u64::MAX,
+        estimate: Some(number),
+        ..Round::default()
+    };
+    assert!(serde_json::to_string(&round).unwrap().len() < 2048 / 2, "the bound of a round");
+    report.rounds = vec![round; cell.stop.max_rounds as usize + 1];
+    let all = 5 * 4 * 2;
+    report.histograms = (0..all).map(|n| (n.to_string(), "A".repeat(31 * 1024 * 12))).collect();
+    let line = serde_json::to_vec(&Message::Source(Box::new(report))).unwrap();
+    assert!(line.len() <= longest, "{} of {longest} bytes", line.len());
+    assert!(longest < 2 * line.len(), "{longest} bytes for a line of {}", line.len());
+    // Without an end to rounds, what bounds them is time.
+    let mut endless = cell;
+    endless.stop.max_rounds = u32::MAX;
+    assert!(longest_message(&endless, limit) < usize::MAX / 2);
+}
+
+/// A node that does as the test says.
+#[derive(Default)]
+struct Played {
+    orders: Vec<String>,
+    killed: bool,
+}
+
+impl Node for Played {
+    fn order(&mut self, order: &Order) {
+        self.orders.push(serde_json::to_string(order).unwrap());
+    }
+
+    fn kill(&mut self) {
+        self.killed = true;
+    }
+
+    fn reap(&mut self) -> String {
+        if self.killed { "was killed by signal 9".into() } else { "ended with status 0".into() }
+    }
+}
+
+/// Plays these events; gives the outcome and both nodes.
+fn played(events: Vec<Event>) -> (RunOutcome, Played, Played) {
+    let (sender, said) = sync_channel(events.len());
+    events.into_iter().for_each(|event| sender.send(event).unwrap());
+    let (mut source, mut destination) = (Played::default(), Played::default());
+    let outcome = conduct(&mut source, Some(&mut destination), &said, LONG, &|| false, &mut |_| {}).unwrap();
+    (outcome, source, destination)
+}
+
+fn said(message: Message) -> Event {
+    Event::Said(Box::new(message))
+}
+
+/// Before it was ordered to migrate, while it tried to connect, or killed at any time: nobody waits for it.
+#[test]
+fn a_destination_hears_that_the_source_will_not_come() {
+    let listening = || said(Message::Listening { address: LinkAddress::Unix { name: "a".into() } });
+    let report = |handed_over| {
+        said(Message::Source(Box::new(SourceReport { handed_over, ..SourceReport::default() })))
+    };
+    let ends = || [Event::Closed(Role::Source), said(Message::Steady), Event::Closed(Role::Destination)];
+    let called_off = |before: Vec<Event>| {
+        let (_, _, destination) = played(before.into_iter().chain(ends()).collect());
+        assert!(!destination.killed);
+        destination.orders
+    };
+    assert_eq!(called_off(vec![]), ["\"SourceEnded\""], "killed as it booted");
+    assert_eq!(called_off(vec![listening(), report(false)]), ["\"SourceEnded\""]);
+    assert_eq!(called_off(vec![listening(), said(Message::Steady), report(false)]), ["\"SourceEnded\""]);
+    let handed_over = vec![listening(), said(Message::Steady), report(true)];
+    assert!(called_off(handed_over).is_empty(), "the guest is there");
+}
+
+#[test]
+fn a_node_that_cannot_be_understood_is_ended_and_the_outcome_says_why() {
+    let events = vec![
+        Event::Garbled(Role::Destination, "nonsense".into()),
+        said(Message::Source(Box::default())),
+        Event::Closed(Role::Source),
+    ];
+    let (outcome, source, destination) = played(events);
+    assert!(destination.killed && !source.killed);
+    let Some(NodeOutcome::Died(how)) = outcome.destination else { panic!("{outcome:?}") };
+    assert_eq!(how, "sent what is no message: nonsense");
+    assert!(outcome.source.report().is_some());
+}
