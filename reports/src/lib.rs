@@ -42,6 +42,5 @@ pub mod stats;
 pub mod store;
 pub mod study;
 pub mod table;
-pub mod tail;
 pub mod verification;
 pub mod warning;

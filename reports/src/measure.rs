@@ -6,9 +6,9 @@ use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
 use crate::quantity;
 use crate::record::{Record, Round};
+use crate::stats::tail::Tail;
 use crate::stats::{self, Spread, Summary};
 use crate::table::NOT_SIGNIFICANT;
-use crate::tail::Tail;
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +17,10 @@ pub enum Measure {
     Metric(MetricKey),
     /// Two metrics added in each run, under one label.
     Sum(&'static str, MetricKey, MetricKey),
-    /// The 99.9th percentile of write response times around the migration, over all runs of a cell together: one run
-    /// rarely has the 10 000 operations that it takes.
-    WriteTail,
-    /// The 99.9th percentile of the time that writes took in pre-copy, over all runs of a cell together.
-    PrecopyWriteTail,
+    /// The tail of write response times around the migration.
+    WriteTail(Tail),
+    /// The tail of the time that writes took in pre-copy.
+    PrecopyWriteTail(Tail),
     /// The longest write in pre-copy, of one run.
     PrecopyWriteMax,
     /// `harvest_time` over the harvests of a run.
@@ -51,27 +50,39 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// In percent, with a mark where it may be chance.
+    /// In percent, or as a factor where an end is ten or more, with a mark where it may be chance.
     #[must_use]
     pub fn show(self) -> String {
-        let text = quantity::difference(self.ratio);
+        let text =
+            if self.is_factor() { quantity::factor(self.ratio) } else { quantity::difference(self.ratio) };
         if self.significant == Some(false) { format!("{text} {NOT_SIGNIFICANT}") } else { text }
+    }
+
+    /// An end of its interval or range, in the unit of [`Difference::show`], which is not repeated.
+    #[must_use]
+    pub fn show_end(self, end: f64) -> String {
+        if self.is_factor() { quantity::digits(end) } else { quantity::difference_end(end) }
+    }
+
+    /// One unit for all of a difference.
+    fn is_factor(self) -> bool {
+        self.ratio.max(self.spread.map_or(0.0, |spread| spread.ends().1)) >= 10.0
     }
 }
 
-/// The columns of a table that compares engines.
+/// The columns of a table that compares engines, but for which quantile its tail is.
 const MIGRATION: &[Measure] = &[
     Measure::Metric(MetricKey::TotalTime),
     Measure::Metric(MetricKey::Downtime),
     Measure::Metric(MetricKey::Blackout),
     Measure::Metric(MetricKey::Traffic),
     Measure::Metric(MetricKey::Rounds),
-    Measure::WriteTail,
+    Measure::WriteTail(Tail::P999),
     CPU,
     MEMORY,
 ];
 
-/// The columns of a table that compares trackers.
+/// The columns of a table that compares trackers, but for which quantile its tail is.
 const TRACKERS: &[Measure] = &[
     Measure::Metric(MetricKey::SetupTime),
     Measure::HarvestPerRound,
@@ -80,7 +91,7 @@ const TRACKERS: &[Measure] = &[
     Measure::Metric(MetricKey::SlowdownPrecopy),
     Measure::Metric(MetricKey::VcpuRunDelay),
     Measure::Metric(MetricKey::EngineRunDelay),
-    Measure::PrecopyWriteTail,
+    Measure::PrecopyWriteTail(Tail::P999),
     Measure::PrecopyWriteMax,
     Measure::Metric(MetricKey::Downtime),
     Measure::Metric(MetricKey::TotalTime),
@@ -98,35 +109,60 @@ const PASSES: &[Measure] = &[
     Measure::Metric(MetricKey::DisarmTime),
 ];
 
-/// The columns for a comparison: those of what it compares.
+/// Whether a comparison is of dirty logging alone, which has no pre-copy.
 #[must_use]
-pub fn columns(comparison: &ComparisonRuns<'_>) -> &'static [Measure] {
+pub fn logs_alone(comparison: &ComparisonRuns<'_>) -> bool {
     let mut runs = comparison.cells.iter().flat_map(|cell| &cell.ok);
-    if comparison.plan.compare != "tracker" {
-        MIGRATION
-    } else if runs.any(|run| run.metrics.contains_key(MetricKey::PassTime.name())) {
-        PASSES
-    } else {
-        TRACKERS
+    comparison.plan.compare == "tracker"
+        && runs.any(|run| run.metrics.contains_key(MetricKey::PassTime.name()))
+}
+
+/// The columns for comparisons that are laid beside each other: those of what they compare.
+#[must_use]
+pub fn columns(comparisons: &[&ComparisonRuns<'_>]) -> Vec<Measure> {
+    let known = match comparisons.first() {
+        Some(first) if logs_alone(first) => PASSES,
+        Some(first) if first.plan.compare == "tracker" => TRACKERS,
+        _ => MIGRATION,
+    };
+    let mut columns: Vec<_> = known.iter().map(|measure| measure.supported(comparisons)).collect();
+    if columns.contains(&Measure::PrecopyWriteMax) {
+        columns.retain(|measure| *measure != Measure::PrecopyWriteTail(Tail::Longest));
     }
+    columns
 }
 
 const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
 
 impl Measure {
-    /// Every metric, then what is derived from several.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// The same, with the tail that all runs of these comparisons support where it is one.
+    fn supported(self, comparisons: &[&ComparisonRuns<'_>]) -> Self {
+        let tail = |clock, phases: &[Phase]| {
+            let cells = comparisons.iter().flat_map(|comparison| &comparison.cells);
+            let runs = cells.flat_map(|cell| cell.ok.iter().chain(&cell.capped));
+            Tail::supported(runs.map(|run| writes(run, clock, phases).len()))
+        };
+        match self {
+            Self::WriteTail(_) => Self::WriteTail(tail(Clock::Response, &TAIL_PHASES)),
+            Self::PrecopyWriteTail(_) => Self::PrecopyWriteTail(tail(Clock::Service, &[Phase::Precopy])),
+            other => other,
+        }
+    }
+
+    /// Every metric, then what is derived from several, as a comparison's runs support it.
+    pub fn all(comparison: &ComparisonRuns<'_>) -> Vec<Self> {
         let derived = [
             CPU,
             MEMORY,
             Self::LaterTraffic,
             Self::HarvestPerRound,
             Self::HarvestPerPage,
-            Self::WriteTail,
-            Self::PrecopyWriteTail,
+            Self::WriteTail(Tail::P999),
+            Self::PrecopyWriteTail(Tail::P999),
             Self::PrecopyWriteMax,
         ];
-        MetricKey::ALL.iter().copied().map(Self::Metric).chain(derived)
+        let all = MetricKey::ALL.iter().copied().map(Self::Metric).chain(derived);
+        all.map(|measure| measure.supported(&[comparison])).collect()
     }
 
     /// What programs call it.
@@ -135,8 +171,9 @@ impl Measure {
         match self {
             Self::Metric(key) => key.name().to_owned(),
             Self::Sum(label, ..) => label.to_lowercase(),
-            Self::WriteTail => "write_response_p99.9".to_owned(),
-            Self::PrecopyWriteTail => "write_precopy_p99.9".to_owned(),
+            Self::WriteTail(tail) => format!("write_response_{}", tail.word()),
+            // The longest write in pre-copy has that name already, and is the same.
+            Self::PrecopyWriteTail(tail) => format!("write_precopy_{}", tail.word()),
             Self::PrecopyWriteMax => "write_precopy_max".to_owned(),
             Self::HarvestPerRound => "harvest_time_per_round".to_owned(),
             Self::HarvestPerPage => "harvest_time_per_page".to_owned(),
@@ -150,8 +187,14 @@ impl Measure {
         match self {
             Self::Metric(key) => key.definition().label,
             Self::Sum(label, ..) => label,
-            Self::WriteTail => "p99.9 write response",
-            Self::PrecopyWriteTail => "p99.9 write",
+            Self::WriteTail(Tail::P999) => "p99.9 write response",
+            Self::WriteTail(Tail::P99) => "p99 write response",
+            Self::WriteTail(Tail::P90) => "p90 write response",
+            Self::WriteTail(Tail::Longest) => "longest write response",
+            Self::PrecopyWriteTail(Tail::P999) => "p99.9 write",
+            Self::PrecopyWriteTail(Tail::P99) => "p99 write",
+            Self::PrecopyWriteTail(Tail::P90) => "p90 write",
+            Self::PrecopyWriteTail(Tail::Longest) => "longest write",
             Self::PrecopyWriteMax => "longest write",
             Self::HarvestPerRound => "harvest a round",
             Self::HarvestPerPage => "harvest a page",
@@ -169,7 +212,7 @@ impl Measure {
         }
     }
 
-    /// Of one run; `None` where it was not measured, or where one run alone can't have it.
+    /// Of one run; `None` where it was not measured.
     #[must_use]
     pub fn sample(self, record: &Record) -> Option<f64> {
         match self {
@@ -181,7 +224,8 @@ impl Measure {
                 let first = metric::value(&record.metrics, MetricKey::FirstRoundBytes)?;
                 Some(metric::value(&record.metrics, MetricKey::Traffic)? - first)
             }
-            Self::WriteTail | Self::PrecopyWriteTail => None,
+            Self::WriteTail(tail) => tail.of(&writes(record, Clock::Response, &TAIL_PHASES)),
+            Self::PrecopyWriteTail(tail) => tail.of(&writes(record, Clock::Service, &[Phase::Precopy])),
             Self::PrecopyWriteMax => {
                 let longest = writes(record, Clock::Service, &[Phase::Precopy]).max();
                 (longest > 0).then(|| histogram::seconds(longest))
@@ -191,37 +235,19 @@ impl Measure {
         }
     }
 
-    /// For tails that one run rarely has the samples for: over all runs of a cell together.
-    fn tail(self, runs: &[&Record]) -> Option<Tail> {
-        let of = |clock, phases| {
-            let each: Vec<_> = runs.iter().map(|run| writes(run, clock, phases)).collect();
-            Some(Tail::of(&each))
-        };
-        match self {
-            Self::WriteTail => of(Clock::Response, &TAIL_PHASES),
-            Self::PrecopyWriteTail => of(Clock::Service, &[Phase::Precopy]),
-            _ => None,
-        }
-    }
-
     /// Of these runs.
     #[must_use]
     pub fn summary(self, runs: &[&Record]) -> Option<Summary> {
-        if let Some(tail) = self.tail(runs) {
-            return Some(Summary { samples: runs.len(), median: tail.seconds()?, spread: tail.spread() });
-        }
         let samples: Vec<f64> = runs.iter().filter_map(|run| self.sample(run)).collect();
         Summary::of(&samples)
     }
 
-    /// Runs of a cell over those of the baseline: paired by block, and for the tail the ratio of both quantiles, whose
-    /// interval gives its mark.
+    /// Runs of a cell over those of the baseline, paired by block. None where a run of either was capped: those that were
+    /// not are no fair sample, and a difference of them would flatter who was capped.
     #[must_use]
     pub fn difference(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Difference> {
-        if let (Some(base), Some(new)) = (self.tail(&baseline.ok), self.tail(&cell.ok)) {
-            let (ratio, spread) = new.ratio(&base)?;
-            let apart = spread.map(Spread::ends).is_some_and(|(low, high)| low > 1.0 || high < 1.0);
-            return Some(Difference { ratio, spread, significant: Some(apart), p: None });
+        if !baseline.capped.is_empty() || !cell.capped.is_empty() {
+            return None;
         }
         let of_block = |block: u32| {
             baseline.ok.iter().find(|run| run.repetition == block).and_then(|run| self.sample(run))
@@ -271,14 +297,84 @@ mod tests {
     use crate::cells;
     use crate::sample::{self, Sample};
 
+    /// Write responses of 1 ms, and one in `late` of them of `tail` ms.
+    fn with_tail(engine: &str, repetition: u32, operations: u64, late: u64, tail: u64) -> Record {
+        let mut latencies = histogram::empty();
+        latencies.record_n(1_000_000, operations - operations / late).unwrap();
+        latencies.record_n(tail * 1_000_000, operations / late).unwrap();
+        let key = histogram::key("write", Clock::Response, Phase::Switchover);
+        let text = histogram::encode(&latencies).unwrap();
+        let mut run = Sample::new("write-heavy", engine).repetition(repetition).build();
+        run.histograms.insert(key, text);
+        run
+    }
+
+    /// Six runs, of which one was unlucky: pooled, the tail would be its 900 ms.
     #[test]
-    fn the_tail_needs_several_runs() {
-        let runs: Vec<_> =
-            (1..=3).map(|r| Sample::new("write-heavy", "full").repetition(r).build()).collect();
-        let runs: Vec<_> = runs.iter().collect();
-        assert_eq!(Measure::WriteTail.summary(&runs[..2]), None);
-        let tail = Measure::WriteTail.summary(&runs).unwrap().median;
-        assert!((0.0899..0.0911).contains(&tail), "{tail}");
+    fn the_tail_is_one_value_of_each_run() {
+        let manifest = sample::manifest();
+        let tails = [50, 52, 51, 900, 49, 53];
+        let mut records: Vec<_> =
+            (1..).zip(tails).map(|(n, tail)| with_tail("full", n, 20_000, 200, tail)).collect();
+        records.extend((1..).zip(tails).map(|(n, tail)| with_tail("delta", n, 12_000, 200, tail / 2)));
+        let (sorted, _) = cells::sort(&manifest, &records);
+        let tail = columns(&[&sorted[1]])[5];
+        assert_eq!((tail, tail.label()), (Measure::WriteTail(Tail::P999), "p99.9 write response"));
+        let (full, delta) = (&sorted[1].cells[0], &sorted[1].cells[1]);
+        let summary = tail.summary(&full.ok).unwrap();
+        assert_eq!(summary.samples, 6);
+        assert!((summary.median - 0.0515).abs() < 1e-3, "{summary:?}");
+        assert!(matches!(summary.spread, Some(Spread::Interval { confidence, .. }) if confidence > 0.95));
+        // Tested as any metric: by pairs of runs.
+        let difference = tail.difference(full, delta).unwrap();
+        assert_eq!((difference.significant, difference.p), (Some(true), Some(2.0 / 64.0)));
+        assert!((difference.ratio - 0.5).abs() < 0.01, "{difference:?}");
+        // One run of the table with fewer operations: another quantile for all of them.
+        records[8] = with_tail("delta", 3, 9_000, 200, 25);
+        let (sorted, _) = cells::sort(&manifest, &records);
+        let tail = columns(&[&sorted[1]])[5];
+        assert_eq!((tail, tail.name()), (Measure::WriteTail(Tail::P99), "write_response_p99".to_owned()));
+        assert!(Measure::all(&sorted[1]).contains(&tail));
+    }
+
+    /// Runs of both sides from one population, whose tails scatter by a factor: the bootstrap of pooled operations, which
+    /// this replaced, called 15 to 19 % of them different.
+    #[test]
+    fn tails_that_do_not_differ_are_told_apart_in_one_of_twenty_at_most() {
+        use rand::{RngExt, SeedableRng};
+        const TAILS: [u64; 10] = [10, 15, 20, 30, 40, 60, 90, 140, 250, 500];
+        let mut random = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(1);
+        let manifest = sample::manifest();
+        let mut apart = 0;
+        for _ in 0..100 {
+            let mut of = |engine| -> Vec<Record> {
+                let mut tail = || TAILS[random.random_range(0..TAILS.len())];
+                (1..=6).map(|n| with_tail(engine, n, 12_000, 200, tail())).collect()
+            };
+            let records = [of("full"), of("delta")].concat();
+            let (sorted, _) = cells::sort(&manifest, &records);
+            let tail = Measure::WriteTail(Tail::P999);
+            let difference = tail.difference(&sorted[1].cells[0], &sorted[1].cells[1]).unwrap();
+            apart += usize::from(difference.significant == Some(true));
+        }
+        // 3.1 are expected; four standard deviations are 7.
+        assert!(apart <= 10, "{apart} of 100");
+    }
+
+    #[test]
+    fn survivors_of_a_cap_have_no_difference() {
+        let manifest = sample::manifest();
+        for capped in ["full", "delta"] {
+            let run = |engine: &str, n: u32| {
+                let sample = Sample::new("write-heavy", engine).repetition(n);
+                if engine == capped && n == 6 { sample.capped().build() } else { sample.build() }
+            };
+            let records: Vec<_> =
+                ["full", "delta"].iter().flat_map(|engine| (1..=6).map(move |n| run(engine, n))).collect();
+            let (sorted, _) = cells::sort(&manifest, &records);
+            let (full, delta) = (&sorted[1].cells[0], &sorted[1].cells[1]);
+            assert_eq!(Measure::Metric(MetricKey::TotalTime).difference(full, delta), None);
+        }
     }
 
     #[test]

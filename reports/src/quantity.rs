@@ -78,7 +78,8 @@ impl Scale {
 }
 
 /// Three significant digits; whole numbers keep theirs.
-fn digits(value: f64) -> String {
+#[must_use]
+pub fn digits(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -145,19 +146,21 @@ pub fn percent(share: f64) -> String {
 #[must_use]
 pub fn difference(ratio: f64) -> String {
     if ratio >= 10.0 {
-        return format!("x {}", digits(ratio));
+        return factor(ratio);
     }
     let text = format!("{:+.1} %", (ratio - 1.0) * 100.0);
     if text == "-0.0 %" || text == "+0.0 %" { "0.0 %".to_owned() } else { text }
 }
 
-/// An end of a difference's interval: `-54`, `-8.4`, and from ten times on `x 12.3`; the difference beside it has the
-/// sign of percent.
+/// A ratio to the baseline as a factor: `x 12.3`.
+#[must_use]
+pub fn factor(ratio: f64) -> String {
+    format!("x {}", digits(ratio))
+}
+
+/// An end of a difference's interval in percent: `-54`, `-8.4`; the difference beside it has the sign of percent.
 #[must_use]
 pub fn difference_end(ratio: f64) -> String {
-    if ratio >= 10.0 {
-        return difference(ratio);
-    }
     let percent = (ratio - 1.0) * 100.0;
     let decimals = if percent.abs() >= 9.95 && percent > -98.95 { 0 } else { 1 };
     let text = format!("{percent:+.decimals$}");

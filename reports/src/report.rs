@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use crate::cells;
 use crate::figure::Figures;
 use crate::manifest::Manifest;
-use crate::measure::Measure;
 use crate::quantity::{count, rate, size};
 use crate::record::{Backend, Status};
 use crate::render::{html, markdown, terminal};
@@ -205,13 +204,31 @@ fn legend(tables: &[Table]) -> Vec<String> {
     }
     if rows().any(|row| row.kind == RowKind::Capped) {
         legend.push(
-            "\u{2020} did not converge: a limit forced the switchover; these runs stay out of the other rows \
-             and of all differences"
+            "\u{2020} did not converge: a limit forced the switchover; these runs stay out of the other rows, \
+             and a cell with such runs has no difference: its other runs were the lucky ones"
                 .to_owned(),
         );
     }
+    let is_tail = |name: &str| name.starts_with("write_response_") || name.starts_with("write_precopy_p");
+    let columns = tables.iter().flat_map(|table| &table.columns);
+    let tails: BTreeSet<&str> = columns.filter(|c| is_tail(&c.name)).map(|c| c.label.as_str()).collect();
+    let (longest, quantiles): (Vec<&str>, Vec<&str>) =
+        tails.into_iter().partition(|label| label.starts_with("longest"));
+    if !quantiles.is_empty() {
+        legend.push(format!(
+            "{}: of each run, then as any metric; the highest quantile for which every run of the table has \
+             10 / (1 - q) writes",
+            quantiles.join(", ")
+        ));
+    }
+    if !longest.is_empty() {
+        legend.push(format!(
+            "{}: of each run, then as any metric; some run has too few writes for a quantile",
+            longest.join(", ")
+        ));
+    }
     let tail_missing = tables.iter().any(|table| {
-        let Some(tail) = table.columns.iter().position(|column| column.name == Measure::WriteTail.name())
+        let Some(tail) = table.columns.iter().position(|column| column.name.starts_with("write_response"))
         else {
             return false;
         };
@@ -221,7 +238,7 @@ fn legend(tables: &[Table]) -> Vec<String> {
         })
     });
     if tail_missing {
-        legend.push("p99.9 is shown where at least 10000 open-loop writes stand behind it".to_owned());
+        legend.push("no write response: these guests have no schedule from which it could count, or wrote nothing meanwhile".to_owned());
     }
     legend
 }

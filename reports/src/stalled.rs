@@ -1,55 +1,62 @@
 //! Where the guests of a comparison stalled: the listed stalls of pre-copy and switchover by what the host did, one row
-//! per cell.
+//! per cell. Figures are of one vCPU in one run, so that the stall of the switchover reads like the blackout beside it.
 
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::Phase;
 use crate::metric::Unit;
+use crate::quantity;
 use crate::record::{Cause, Record, Stall};
+use crate::stats;
 use crate::table::{Column, Figure, Row, RowKind, Subject, Table};
 
 /// A table; none where no run of the comparison lists a stall of these phases.
 #[must_use]
 pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
-    let of_cell = |runs: &[&Record]| -> Vec<Stall> {
-        let lists = runs.iter().filter_map(|run| run.stalls.as_ref()).flat_map(|stalls| &stalls.list);
-        lists.filter(|stall| counts(stall)).cloned().collect()
-    };
-    let cells: Vec<_> = comparison.cells.iter().map(|cell| (cell, of_cell(&cell.ok))).collect();
-    let causes: Vec<Cause> = Cause::ALL
-        .into_iter()
-        .filter(|cause| cells.iter().any(|(_, stalls)| stalls.iter().any(|stall| stall.cause == *cause)))
-        .collect();
+    let listing = |cell: &&CellRuns<'_>| cell.ok.iter().any(|run| run.stalls.is_some());
+    let cells: Vec<&CellRuns<'_>> = comparison.cells.iter().filter(listing).collect();
+    let lists = |cause: Cause| cells.iter().flat_map(|cell| &cell.ok).any(|run| of(run, cause).1 > 0.0);
+    let causes: Vec<Cause> = Cause::ALL.into_iter().filter(|cause| lists(*cause)).collect();
     if causes.is_empty() {
         return None;
     }
-    let row = |cell: &CellRuns<'_>, stalls: &[Stall]| {
+    let row = |cell: &CellRuns<'_>| {
+        let runs: Vec<&Record> = cell.ok.iter().copied().filter(|run| run.stalls.is_some()).collect();
         let figure = |cause: &Cause| {
-            let of_cause = || stalls.iter().filter(|stall| stall.cause == *cause);
-            let time = of_cause().map(|stall| stall.duration).sum();
-            let number = of_cause().count();
-            let samples = u64::try_from(number).unwrap_or(u64::MAX);
+            // A guest that waits for its schedule through the pause has no operation that stalled.
+            let stalled = runs.iter().map(|run| of(run, *cause)).filter(|(_, number)| *number > 0.0);
+            let (times, numbers): (Vec<f64>, Vec<f64>) = stalled.unzip();
+            let (time, number) = (stats::median(&times)?, stats::median(&numbers)?);
+            let samples = u64::try_from(times.len()).unwrap_or(u64::MAX);
             let figure = Figure::plain(Unit::Seconds, samples, time);
-            (number > 0).then(|| Figure { spread: Some(number.to_string()), ..figure })
+            let number = format!("{} in {}", quantity::show(Unit::Count, number), times.len());
+            Some(Figure { spread: Some(number), ..figure })
         };
         Row {
             kind: RowKind::Compared,
             label: cell.label.clone(),
             subject: Subject::of(cell),
             converged: None,
-            samples: Some(format!("stalls, n = {}", cell.ok.len())),
+            samples: Some(format!("how many, in runs of n = {}", runs.len())),
             figures: causes.iter().map(figure).collect(),
             text: None,
         }
     };
-    let listing = |cell: &CellRuns<'_>| cell.ok.iter().any(|run| run.stalls.is_some());
-    let rows = cells.iter().filter(|(cell, _)| listing(cell));
     let column =
         |cause: &Cause| Column::new(format!("stalled_{}", cause.word()), cause.word(), Unit::Seconds);
     Some(Table {
         title: comparison.plan.name.clone(),
-        rows: rows.map(|(cell, stalls)| row(cell, stalls)).collect(),
+        rows: cells.iter().map(|cell| row(cell)).collect(),
         ..Table::empty(comparison, causes.iter().map(column).collect())
     })
+}
+
+/// Seconds and number of the stalls of a run with that cause, for one vCPU.
+fn of(run: &Record, cause: Cause) -> (f64, f64) {
+    let list = run.stalls.iter().flat_map(|stalls| &stalls.list);
+    let stalls: Vec<f64> =
+        list.filter(|stall| counts(stall) && stall.cause == cause).map(|stall| stall.duration).collect();
+    let vcpus = f64::from(run.cell.vcpus.max(1));
+    (stalls.iter().sum::<f64>() / vcpus, stats::real(stalls.len()) / vcpus)
 }
 
 fn counts(stall: &Stall) -> bool {
@@ -57,8 +64,8 @@ fn counts(stall: &Stall) -> bool {
 }
 
 /// What the tables are, in a sentence.
-pub const HEADING: &str = "the longest operations of each run in pre-copy and switchover, by what the host did at the time; how \
-                           long together, and how many";
+pub const HEADING: &str = "the longest operations in pre-copy and switchover, by what the host did at the time: how long together \
+                           for one vCPU in one run, and how many, medians over the runs that had any";
 
 #[cfg(test)]
 mod tests {
@@ -72,8 +79,9 @@ mod tests {
         Stall { start: Some(0.1), duration, vcpu: 0, phase, operation, cause }
     }
 
+    /// As the blackout beside it: 90 ms, whether two runs list it or four, on two vCPUs or one.
     #[test]
-    fn a_row_adds_up_what_its_runs_list() {
+    fn a_row_is_of_one_vcpu_in_one_run() {
         let manifest = sample::manifest();
         let list = vec![
             stall(0.002, "precopy", Cause::Harvest),
@@ -81,19 +89,43 @@ mod tests {
             stall(0.090, "switchover", Cause::Switchover),
             stall(0.5, "after", Cause::None),
         ];
-        let stalls = Some(Stalls { threshold: 1e-5, clock_error: None, dropped: 0, list });
-        let run = |n| {
-            Sample::new("write-heavy", "full").repetition(n).with(|r| r.stalls.clone_from(&stalls)).build()
+        let stalls = |list| Some(Stalls { threshold: 1e-5, clock_error: None, dropped: 0, list });
+        let run = |n, list: &Vec<Stall>| {
+            let stalls = stalls(list.clone());
+            Sample::new("write-heavy", "full").repetition(n).with(|r| r.stalls = stalls).build()
         };
-        let records = vec![run(1), run(2), Sample::new("write-heavy", "delta").build()];
+        // This one waited through the pause.
+        let quieter = list[1..2].to_vec();
+        let records = [
+            run(1, &list),
+            run(2, &list),
+            run(3, &quieter),
+            Sample::new("write-heavy", "full").repetition(4).build(),
+            Sample::new("write-heavy", "delta").build(),
+        ];
         let (sorted, _) = cells::sort(&manifest, &records);
         assert_eq!(table(&sorted[0]), None, "no run of the other comparison");
-        let table = table(&sorted[1]).unwrap();
-        let columns: Vec<_> = table.columns.iter().map(|column| column.label.as_str()).collect();
+        let of_one = table(&sorted[1]).unwrap();
+        let columns: Vec<_> = of_one.columns.iter().map(|column| column.label.as_str()).collect();
         assert_eq!(columns, ["harvest", "switchover"], "nothing of the time after");
-        assert_eq!(table.rows.len(), 1, "delta lists no stalls");
-        let figures: Vec<_> =
-            table.rows[0].figures.iter().flatten().map(|f| (f.value.as_str(), f.spread.as_deref())).collect();
-        assert_eq!(figures, [("6.00 ms", Some("4")), ("180 ms", Some("2"))]);
+        assert_eq!(of_one.rows.len(), 1, "delta lists no stalls");
+        let figures = |table: &Table| -> Vec<(String, Option<String>)> {
+            table.rows[0].figures.iter().flatten().map(|f| (f.value.clone(), f.spread.clone())).collect()
+        };
+        let told = |value: &str, number: &str| (value.to_owned(), Some(number.to_owned()));
+        assert_eq!(figures(&of_one), [told("3.00 ms", "2 in 3"), told("90.0 ms", "1 in 2")]);
+        assert_eq!(of_one.rows[0].samples.as_deref(), Some("how many, in runs of n = 3"));
+
+        let mut manifest = manifest;
+        manifest.comparisons[1].cells[0].cell.vcpus = 2;
+        let twice: Vec<Stall> = list.iter().chain(&list).cloned().collect();
+        let mut both = run(1, &twice);
+        both.cell.vcpus = 2;
+        let records = [both];
+        let (sorted, _) = cells::sort(&manifest, &records);
+        assert_eq!(
+            figures(&table(&sorted[1]).unwrap()),
+            [told("3.00 ms", "2 in 1"), told("90.0 ms", "1 in 1")]
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! anything is measured, because a cell that cannot mean what it says would still give a number.
 
 use migbench_workloads::abi::MAX_PARTS;
-use migbench_workloads::settings::{Fill, Load, Settings, Sharing};
+use migbench_workloads::settings::{Fill, Load, Phase, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
 use crate::cell::{Cache, Cell, Codec, Engine, Tracker};
@@ -143,6 +143,18 @@ fn load(cell: &Cell) -> Option<Broken> {
             whole.program.word()
         );
         return Some((PHASES, what));
+    }
+    let own = |phase: &Phase| {
+        [("reads", phase.reads.is_some()), ("writes", phase.writes.is_some())]
+            .into_iter()
+            .find(|(setting, given)| *given && !whole.program.reads(setting))
+    };
+    if let Some((setting, _)) = whole.phases.iter().find_map(own) {
+        let program = whole.program.word();
+        return Some((
+            PHASES,
+            format!("a phase with {setting} of its own: program {program} does not read it"),
+        ));
     }
     let stages = whole.phases.iter().map(|phase| whole.within(phase));
     std::iter::once(whole.clone()).chain(stages).find_map(|settings| load_of(&settings, cell))

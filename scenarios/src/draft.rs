@@ -109,9 +109,12 @@ impl Draft {
     /// The cell.
     ///
     /// # Errors
-    /// When `workload` or `engine` is not set, or values contradict each other.
+    /// When `workload` or `engine` is not set, when values contradict each other, and for settings that the workload's program
+    /// does not read.
     pub fn build(&self) -> Result<Cell, SuiteError> {
-        self.0.valid_cell(&Workloads::default(), &Place::argument("migrate"), "")
+        let cell = self.0.valid_cell(&Workloads::default(), &Place::argument("migrate"), "")?;
+        self.0.all_read(&cell)?;
+        Ok(cell)
     }
 }
 

@@ -18,7 +18,7 @@ pub const GATE_KEYS: &[(&str, &str)] = &[
     ("metric", "required: the name of a metric; its definition says which direction is worse"),
     (
         "floor",
-        "required: the mean change over cells below which nothing counts, with its unit (or a bare number)",
+        "required: the change, of the mean over cells or of one cell, below which nothing counts, with its unit (or a bare number)",
     ),
     ("cells", "regular expression over ids of cells; all cells without it"),
 ];
@@ -64,7 +64,7 @@ pub const METRICS: &[(&str, Unit)] = &[
 pub struct Gate {
     /// Its name.
     pub metric: String,
-    /// The mean change over cells below which nothing counts, in the unit of the metric.
+    /// The change, of the mean over cells or of one cell, below which nothing counts, in the unit of the metric.
     pub floor: f64,
     /// A regular expression over ids of cells; all cells without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use migbench_workloads::catalogue;
+use migbench_workloads::settings::Program;
 
 use crate::cell::Cell;
 use crate::check;
@@ -43,6 +44,32 @@ pub(crate) struct Entry {
 impl Entry {
     pub fn key(&self) -> &'static Key {
         &KEYS[self.index]
+    }
+
+    /// Why this value means nothing to the cell, if its program does not read it.
+    pub fn unread(&self, cell: &Cell, id: &str) -> Option<SuiteError> {
+        let program = cell.settings.program;
+        if self.is_read(program) {
+            return None;
+        }
+        let read = match program.particular() {
+            [] => "nothing".to_owned(),
+            some => listed(some.iter().copied()),
+        };
+        let what = format!(
+            "{}: the program of {} ({}) does not read it, so that nothing would change; of what only some programs \
+             read it reads {read}",
+            self.key().name,
+            cell.workload,
+            program.word()
+        );
+        let cell = if id.is_empty() { String::new() } else { format!("{id}: ") };
+        Some(SuiteError::new(&self.key_place, Problem::Contradiction { cell, what }))
+    }
+
+    /// Whether the program has a use for this key.
+    pub fn is_read(&self, program: Program) -> bool {
+        self.key().name.strip_prefix("settings.").is_none_or(|setting| program.reads(setting))
     }
 
     fn read_into(&self, cell: &mut Cell) -> Result<(), SuiteError> {
@@ -108,7 +135,8 @@ impl Layer {
     }
 
     /// The cell that these values make, without a look at what contradicts what. `around` is the place to name
-    /// when a value that must be there is not.
+    /// when a value that must be there is not. Settings that its program does not read stay the workload's own, so that
+    /// no two cells differ in them alone.
     pub fn cell(&self, own: &Workloads, around: &Place) -> Result<(Cell, Layer), SuiteError> {
         for (name, about) in
             [("workload", "the name of what the guest does"), ("engine", "the name of what moves it")]
@@ -127,6 +155,8 @@ impl Layer {
                 full.lay(settings);
             }
             full.lay(self);
+            let program = full.program(own, &name)?;
+            full.0.retain(|_, entry| entry.is_read(program));
             for entry in full.entries() {
                 // The base of the suite's own workload was laid down as `workload`; its settings stay and its
                 // name gives way.
@@ -139,6 +169,20 @@ impl Layer {
             }
         }
         Ok((cell, full))
+    }
+
+    /// What the guest runs.
+    fn program(&self, own: &Workloads, workload: &str) -> Result<Program, SuiteError> {
+        let base = own.base(workload).or_else(|| catalogue::lookup(workload));
+        let mut cell = key::blank();
+        cell.settings.program = base.map_or_else(Program::default, |named| named.settings.program);
+        self.get("settings.program").map_or(Ok(()), |entry| entry.read_into(&mut cell))?;
+        Ok(cell.settings.program)
+    }
+
+    /// Refuses values that the cell's program does not read.
+    pub fn all_read(&self, cell: &Cell) -> Result<(), SuiteError> {
+        self.entries().find_map(|entry| entry.unread(cell, "")).map_or(Ok(()), Err)
     }
 
     /// The cell that these values make, refused where they exclude each other.

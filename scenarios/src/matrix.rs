@@ -40,10 +40,18 @@ struct Row {
     cell: Cell,
     optional: bool,
     place: Place,
+    /// What was varied or set by hand that the cell's program does not read.
+    unread: Option<Entry>,
+}
+
+/// A comparison, and which of its cells would not be what they are called, by id, with the reason.
+pub(crate) struct Expanded {
+    pub comparison: Comparison,
+    pub unread: Vec<(String, SuiteError)>,
 }
 
 /// The comparisons of one `[[comparison]]`, each with its cells.
-pub(crate) fn expand(suite: &Suite, spec: &Spec) -> Result<Vec<Comparison>, SuiteError> {
+pub(crate) fn expand(suite: &Suite, spec: &Spec) -> Result<Vec<Expanded>, SuiteError> {
     let mut used = vec![false; spec.exclude.len()];
     let mut groups: Vec<Group> = Vec::new();
     for point in product(spec, None) {
@@ -113,7 +121,10 @@ fn row(suite: &Suite, spec: &Spec, point: &Point<'_>) -> Result<Row, SuiteError>
         label.push_str(&beside(&point.beside));
     }
     let plain = !point.of_row || point.beside.is_empty();
-    Ok(Row { label, plain, layer, cell, optional: point.optional, place: point.place.clone() })
+    let set = spec.fixed.entries().filter(|entry| suite.set.contains(&entry.index));
+    let named = point.on_axes.iter().chain(&point.beside).copied().chain(set);
+    let unread = named.into_iter().find(|entry| !entry.is_read(cell.settings.program)).cloned();
+    Ok(Row { label, plain, layer, cell, optional: point.optional, place: point.place.clone(), unread })
 }
 
 /// ` key=value` for each.
@@ -194,7 +205,7 @@ fn no_effect<'a>(
     what: &str,
 ) -> Result<(), SuiteError> {
     match used.find(|(_, used)| !**used) {
-        Some((pick, _)) if !suite.overridden => {
+        Some((pick, _)) if !suite.overridden() => {
             Err(SuiteError::no_match(&pick.place, format!("this entry {what}")))
         }
         _ => Ok(()),
@@ -202,7 +213,7 @@ fn no_effect<'a>(
 }
 
 /// Names the groups, finds their baselines and checks their cells.
-fn name(suite: &Suite, spec: &Spec, groups: Vec<Group>) -> Result<Vec<Comparison>, SuiteError> {
+fn name(suite: &Suite, spec: &Spec, groups: Vec<Group>) -> Result<Vec<Expanded>, SuiteError> {
     let varies: Vec<usize> = (spec.axes.iter().map(|axis| axis.index))
         .filter(|index| *index != spec.compare)
         .filter(|index| {
@@ -210,13 +221,13 @@ fn name(suite: &Suite, spec: &Spec, groups: Vec<Group>) -> Result<Vec<Comparison
             groups.iter().any(|group| of(group) != of(&groups[0]))
         })
         .collect();
-    let mut comparisons: Vec<Comparison> = Vec::new();
+    let mut comparisons: Vec<Expanded> = Vec::new();
     for group in groups {
         let name = match &spec.name {
             Some((place, template)) => fill(template, place, &group.rows[0].cell)?,
             None => derived_name(suite, spec, &group, &varies),
         };
-        if comparisons.iter().any(|other| other.name == name) {
+        if comparisons.iter().any(|other| other.comparison.name == name) {
             let place = spec.name.as_ref().map_or(&spec.place, |(place, _)| place);
             let what = format!(
                 "two comparisons are called {name}; put the keys that vary into `name`, such as {{memory}}"
@@ -260,7 +271,7 @@ fn fill(template: &str, place: &Place, cell: &Cell) -> Result<String, SuiteError
     Ok(name + rest)
 }
 
-fn comparison(suite: &Suite, spec: &Spec, name: String, group: Group) -> Result<Comparison, SuiteError> {
+fn comparison(suite: &Suite, spec: &Spec, name: String, group: Group) -> Result<Expanded, SuiteError> {
     let baseline = spec.baseline.label();
     let compare = KEYS[spec.compare].name;
     let index = group.rows.iter().position(|row| row.plain && row.label == baseline);
@@ -269,20 +280,19 @@ fn comparison(suite: &Suite, spec: &Spec, name: String, group: Group) -> Result<
         return Err(SuiteError::new(&group.rows[0].place, Problem::Baseline { what, nearest: None }));
     }
     let mut cells: Vec<PlannedCell> = Vec::new();
+    let mut unread = Vec::new();
     for row in group.rows {
         let id = format!("{name}/{}", row.label);
         let cell = row.layer.valid_cell(&suite.own, &row.place, &id)?;
-        if let Some(same) = cells.iter().find(|other| other.cell == cell) {
+        let error = row.unread.and_then(|entry| entry.unread(&cell, &id));
+        if let Some(error) = error {
+            unread.push((id.clone(), error));
+        } else if let Some(same) = cells.iter().find(|other| other.cell == cell) {
             let what = format!("{id} and {} are the same cell", same.id);
             return Err(SuiteError::duplicate(&row.place, what));
         }
         cells.push(PlannedCell { id, label: row.label, cell, optional: row.optional });
     }
-    Ok(Comparison {
-        name,
-        compare: compare.to_owned(),
-        baseline: index,
-        analysis: spec.analysis.clone(),
-        cells,
-    })
+    let (compare, analysis) = (compare.to_owned(), spec.analysis.clone());
+    Ok(Expanded { comparison: Comparison { name, compare, baseline: index, analysis, cells }, unread })
 }

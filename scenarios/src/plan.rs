@@ -105,17 +105,19 @@ pub struct PlannedRun {
 impl Plan {
     pub(crate) fn of(suite: &Suite) -> Result<Self, SuiteError> {
         let mut comparisons: Vec<Comparison> = Vec::new();
+        let mut unread = Vec::new();
         for spec in &suite.specs {
-            for comparison in matrix::expand(suite, spec)? {
+            for matrix::Expanded { comparison, unread: named } in matrix::expand(suite, spec)? {
                 if comparisons.iter().any(|other| other.name == comparison.name) {
                     let what = format!("a second comparison is called {}; give it a `name`", comparison.name);
                     return Err(SuiteError::duplicate(&spec.place, what));
                 }
                 comparisons.push(comparison);
+                unread.extend(named);
             }
         }
         // What the command line sets may rename the cells of a gate, which then has nothing to say.
-        if !suite.overridden {
+        if !suite.overridden() {
             gate::check(&suite.gates, &comparisons)?;
         }
         let hash = hash(&suite.name, &comparisons);
@@ -130,6 +132,12 @@ impl Plan {
                     format!("matches no cell; there are {}", ids.join(", ")),
                 ));
             }
+        }
+        let runs = |id: &String| comparisons.iter().any(|c| c.cells.iter().any(|cell| cell.id == *id));
+        if suite.refuse_unread
+            && let Some((_, error)) = unread.into_iter().find(|(id, _)| runs(id))
+        {
+            return Err(error);
         }
         Ok(Self {
             suite: suite.name.clone(),

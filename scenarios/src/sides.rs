@@ -10,11 +10,11 @@ use crate::suite::{Overrides, Suite};
 
 impl Suite {
     /// The plan of `migbench ab`: every cell of this suite twice, with the settings of `base` and with those of `new`. Both may
-    /// be empty, which compares the suite with itself.
+    /// be empty, which compares the suite with itself. Cells whose programs do not read what a side sets are left out.
     ///
     /// # Errors
     /// As [`Suite::apply`] and [`Suite::expand`]; where a side has several values for one key; and where the sides have not the
-    /// same number of cells.
+    /// same number of cells; and where no cell reads what a side sets.
     pub fn sides(&self, base: &[Assignment], new: &[Assignment]) -> Result<Plan, SuiteError> {
         let mut plan = self.side(base)?;
         let other = self.side(new)?;
@@ -25,12 +25,25 @@ impl Suite {
                     .to_owned();
             return Err(SuiteError::empty(&Place::argument("ab"), what));
         }
-        let of_both = plan.comparisons.iter().zip(&other.comparisons);
-        let pairs = of_both
-            .flat_map(|(base, new)| {
-                base.cells.iter().zip(&new.cells).map(|(base_cell, new_cell)| pair(base, base_cell, new_cell))
-            })
-            .collect();
+        let set = base.iter().chain(new).map(Assignment::entries).collect::<Result<Vec<_>, _>>()?.concat();
+        let mut unread = None;
+        let mut pairs = Vec::new();
+        for (base, new) in plan.comparisons.iter().zip(&other.comparisons) {
+            for (base_cell, new_cell) in base.cells.iter().zip(&new.cells) {
+                // Both halves of a pair whose program does not read what was set would be the same cell.
+                let both = [base_cell, new_cell];
+                let why = both
+                    .iter()
+                    .find_map(|cell| set.iter().find_map(|entry| entry.unread(&cell.cell, &cell.id)));
+                match why {
+                    Some(why) => unread = unread.or(Some(why)),
+                    None => pairs.push(pair(base, base_cell, new_cell)),
+                }
+            }
+        }
+        if let Some(why) = unread.filter(|_| pairs.is_empty()) {
+            return Err(why);
+        }
         plan.compare_anew(pairs);
         Ok(plan)
     }
@@ -48,6 +61,7 @@ impl Suite {
             }
         }
         suite.apply(&Overrides { set: set.to_vec(), ..Overrides::default() })?;
+        suite.refuse_unread = false;
         suite.expand()
     }
 }
@@ -124,6 +138,27 @@ mod tests {
         let plan = plan(&["engine=full"], &["engine=delta"]).unwrap();
         let names: Vec<_> = plan.comparisons.iter().map(|comparison| comparison.name.as_str()).collect();
         assert_eq!(names, ["read-heavy/full and delta", "write-heavy/full and delta"]);
+    }
+
+    #[test]
+    fn only_cells_that_read_a_setting_are_compared_by_it() {
+        let suite = "name = \"mixed\"\ndescription = \"d\"\n[[comparison]]\n\
+                     axes = { workload = [\"kv-a\", \"write-heavy\"], engine = [\"full\", \"delta\"] }\n\
+                     compare = \"engine\"\nbaseline = \"full\"\nlink.rate = \"1Gbit/s\"\n";
+        let suite = Suite::parse(suite, "mixed.toml").unwrap();
+        let sides = |key: &str| suite.sides(&[], &[Assignment::parse(key).unwrap()]);
+        let names = |key: &str| -> Vec<String> {
+            sides(key).unwrap().comparisons.iter().map(|comparison| comparison.name.clone()).collect()
+        };
+        assert_eq!(names("settings.change.bytes=64"), ["write-heavy/full", "write-heavy/delta"]);
+        assert_eq!(names("settings.accesses=16").len(), 4);
+        let kv = "name = \"kv\"\ndescription = \"d\"\n[[comparison]]\nworkload = \"kv-a\"\n\
+                  axes = { engine = [\"full\"] }\nlink.rate = \"1Gbit/s\"\n";
+        let error = Suite::parse(kv, "kv.toml")
+            .unwrap()
+            .sides(&[], &[Assignment::parse("settings.writes=4").unwrap()]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("the program of kv-a (kv) does not read it"), "{error}");
     }
 
     #[test]

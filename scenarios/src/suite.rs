@@ -56,8 +56,10 @@ pub struct Suite {
     pub(crate) specs: Vec<Spec>,
     pub(crate) gates: Vec<(Place, Gate)>,
     pub(crate) filter: Option<(Place, Regex)>,
-    /// Whether values were set by the command line: then parts of the file may be without effect.
-    pub(crate) overridden: bool,
+    /// Keys that the command line set; where there are any, parts of the file may be without effect.
+    pub(crate) set: Vec<usize>,
+    /// Whether cells whose programs do not read what was set are refused, or left as they are.
+    pub(crate) refuse_unread: bool,
 }
 
 /// What the command line changes of a suite.
@@ -144,7 +146,8 @@ impl Suite {
                 gate::read(field.node.list("gate", "tables, written [[gate]]")?)
             })?,
             filter: None,
-            overridden: false,
+            set: Vec::new(),
+            refuse_unread: true,
         })
     }
 
@@ -230,8 +233,13 @@ impl Suite {
             }
             spec.set(entries);
         }
-        self.overridden = true;
+        self.set.extend(entries.first().map(|entry| entry.index));
         Ok(())
+    }
+
+    /// Whether the command line set anything.
+    pub(crate) fn overridden(&self) -> bool {
+        !self.set.is_empty()
     }
 
     /// Expands every matrix, checks every cell, and puts the runs in order.
@@ -285,6 +293,12 @@ fn workload(name: &str, place: &Place, node: &Node) -> Result<Layer, SuiteError>
     entry.check()?;
     Workloads::default().check(&entry)?;
     layer.set(entry);
+    let mut cell = Layer::default();
+    cell.lay(&layer);
+    let engine = Assignment::flag("--engine", "engine", "full").entries()?;
+    engine.into_iter().for_each(|entry| cell.set(entry));
+    let (cell, _) = cell.cell(&Workloads::default(), place)?;
+    layer.all_read(&cell)?;
     Ok(layer)
 }
 

@@ -116,7 +116,36 @@ pub enum Program {
     Guestperf,
 }
 
+/// Settings that some programs read and others have no use for, by the names of their keys without `settings.`. Every program
+/// has all other settings.
+pub const PARTICULAR: [&str; 8] =
+    ["reads", "pattern", "accesses", "writes", "change.bytes", "change.pieces", "change.moves", "content"];
+
 impl Program {
+    /// Which of [`PARTICULAR`] it reads.
+    #[must_use]
+    pub const fn particular(self) -> &'static [&'static str] {
+        match self {
+            Self::Parametric => &PARTICULAR,
+            Self::Kv | Self::KvModify => &["reads", "pattern", "accesses", "content"],
+            Self::PageCache => &["pattern", "accesses", "content"],
+            Self::Log | Self::Gc => &["accesses", "content"],
+            Self::Analytics
+            | Self::Sort
+            | Self::Matmul
+            | Self::Stream
+            | Self::Memstress
+            | Self::XbzrleDoc
+            | Self::Guestperf => &[],
+        }
+    }
+
+    /// Whether a setting of that name, without `settings.`, means something to it.
+    #[must_use]
+    pub fn reads(self, setting: &str) -> bool {
+        !PARTICULAR.contains(&setting) || self.particular().contains(&setting)
+    }
+
     /// Every word with its value.
     pub const ALL: &'static [(&'static str, Self)] = &[
         ("parametric", Self::Parametric),

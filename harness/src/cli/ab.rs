@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use migbench_reports::judge::compare::Comparison;
+use migbench_reports::judge::compare::Changes;
 use migbench_reports::judge::{Accepted, JudgeError, Measurement, Verdict, judge};
 use migbench_scenarios::{Assignment, SuiteError};
 
-use super::gate::{ACCEPTED, today};
+use super::gate::{accepted_by_default, today};
 use super::run::{Planting, Task, default_directory, work_off};
 use super::selection::Selection;
 use super::{Exit, keep, print};
@@ -56,7 +56,7 @@ pub struct Ab {
     #[arg(long)]
     no_confirm: bool,
     /// The file of accepted changes, see `migbench gate accept`.
-    #[arg(long, value_name = "FILE", default_value = ACCEPTED)]
+    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
     accepted: PathBuf,
     /// Seed of the order and of the guests, in place of the suite's.
     #[arg(long, value_name = "N")]
@@ -89,7 +89,7 @@ impl Ab {
             print(&format!("a cost was planted ({planted}): these are not the builds' own figures"))?;
         }
         let first = Measurement::of_one(&first)?;
-        print(&Comparison::of(&first, &[]).text(&first))?;
+        print(&Changes::of(&first, &[]).text(&first))?;
         let mut judgement = match judge(&first, None, &accepted) {
             Err(JudgeError::NoGates { suite }) => {
                 print(&format!("\nsuite {suite} declares no [[gate]]: nothing is decided"))?;

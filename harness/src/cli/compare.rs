@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
-use migbench_reports::judge::compare::Comparison;
+use migbench_reports::judge::compare::Changes;
 use migbench_reports::judge::{Allowed, Measurement};
 use migbench_reports::metric::MetricKey;
 
 use super::reading::Reading;
 use super::{Exit, UsageError, print};
 
-/// Compares two run directories cell by cell: ratio, interval and mark of every metric.
+/// Compares two run directories cell by cell: ratio, interval and change of every metric.
 ///
-/// The interval comes from the rank test that gives the mark, at the level of Holm's correction over all that is shown, so
-/// that the two never disagree. Marks inform and do not decide; `migbench gate` does. Directories of different plans or
-/// classes of hosts are refused (exit status 5), unless you allow it.
+/// Each ratio has an interval of its own, which is not adjusted for the others. Whether it changed is said by one permutation
+/// test of all ratios together, adjusted for each other: of those that did not change, one is called changed in 5 % of
+/// comparisons at most. That informs and does not decide; `migbench gate` does. Directories of different plans or classes
+/// of hosts are refused (exit status 5), unless you allow it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   migbench compare results/monday results/tuesday
@@ -44,7 +45,7 @@ impl Compare {
         let allowed =
             Allowed { different_plans: self.different_plans, different_hosts: self.different_hosts };
         let measurement = Measurement::of_two(&base, &new, allowed)?;
-        print(&Comparison::of(&measurement, &metrics).text(&measurement))?;
+        print(&Changes::of(&measurement, &metrics).text(&measurement))?;
         Ok(Exit::Success)
     }
 }

@@ -1,27 +1,37 @@
 //! `migbench gate`: did a gated metric become worse?
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use migbench_reports::judge::{Acceptance, Accepted, Allowed, Measurement, Verdict, judge};
+use migbench_reports::judge::accepted::AcceptError;
+use migbench_reports::judge::{Acceptance, Accepted, Allowed, Measurement, Size, Verdict, judge};
 use migbench_reports::store::RunData;
 
 use super::reading::Reading;
 use super::{Exit, UsageError, print};
 use crate::runner::now_utc;
 
-/// Where accepted changes are kept, unless something else is said.
-pub(super) const ACCEPTED: &str = "results/history/accepted.toml";
+/// Where accepted changes are kept, unless something else is said: where scripts/nightly keeps its history, so that they are
+/// read where they are written.
+pub(super) fn accepted_by_default() -> PathBuf {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let history = set("MIGBENCH_HISTORY")
+        .or_else(|| Some(set("XDG_STATE_HOME")?.join("migbench")))
+        .or_else(|| Some(set("HOME")?.join(".local/state/migbench")));
+    history.unwrap_or_else(|| PathBuf::from("results/history")).join("accepted.toml")
+}
 
 /// Decides whether a gated metric became worse: exit status 0 no, 4 yes, 3 not enough evidence.
 ///
 /// Names two run directories, BASE and NEW, or one that `migbench ab` made. The suite declares what is judged in [[gate]]
-/// tables. One test joins all cells of a metric; several metrics are adjusted for (Holm). A change under 2.5 % or under the
-/// gate's floor is no regression, and 0 is said only where 5 % can be excluded.
+/// tables. One joint test has the mean over cells of each metric and each cell, adjusted for each other. A change under 2.5 %
+/// or under the gate's floor is no regression, and 0 is said only where 5 % in the mean and 10 % in every cell can be
+/// excluded.
 ///
 /// An alarm stands only if fresh samples alone confirm it: without --confirm it ends with status 3 and the command to
 /// measure again. Status 3 is also given where the host changed between the two, or was disturbed, and for too few or too
-/// noisy runs, with how many would do; 1 where the new side failed runs or proofs; 5 for different plans or hosts.
+/// noisy runs, with how many would do; 1 where runs or proofs failed or are missing; 5 for different plans or hosts.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -30,7 +40,7 @@ pub(super) const ACCEPTED: &str = "results/history/accepted.toml";
   migbench gate results/ab --confirm results/ab-again  an alarm, and whether fresh samples confirm it
   migbench gate results/base results/new
   migbench gate results/base results/new --confirm results/base2,results/new2
-  migbench gate accept --metric encode_time --reason 'checksums' --until 2031-02-28"
+  migbench gate accept --metric encode_time --size 10% --reason 'checksums' --until 2031-02-28"
 )]
 pub struct Gate {
     /// BASE and NEW, or one directory with both sides.
@@ -40,7 +50,7 @@ pub struct Gate {
     #[arg(long, value_name = "DIR[,DIR]", value_delimiter = ',', num_args = 1)]
     confirm: Vec<PathBuf>,
     /// The file of accepted changes.
-    #[arg(long, value_name = "FILE", default_value = ACCEPTED)]
+    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
     accepted: PathBuf,
     #[command(flatten)]
     reading: Reading,
@@ -53,7 +63,7 @@ enum Command {
     Accept(Accept),
 }
 
-/// Silences a known change until a day. Each run of the gate prints it while it lasts.
+/// Accepts a known change up to a size, until a day. What is beyond it is judged, and each run of the gate prints it meanwhile.
 #[derive(Debug, clap::Args)]
 struct Accept {
     /// The metric, one of those that a suite can gate.
@@ -62,6 +72,9 @@ struct Accept {
     /// The id of one cell; without it the whole metric.
     #[arg(long, value_name = "ID")]
     cell: Option<String>,
+    /// By how much it may be worse, in percent of the base.
+    #[arg(long, value_name = "PERCENT")]
+    size: String,
     /// Why: whoever reads it each night must know.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -69,7 +82,7 @@ struct Accept {
     #[arg(long, value_name = "DATE")]
     until: String,
     /// The file of accepted changes.
-    #[arg(long, value_name = "FILE", default_value = ACCEPTED)]
+    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
     accepted: PathBuf,
 }
 
@@ -160,8 +173,9 @@ fn without_output(command: &str) -> String {
 
 impl Accept {
     fn execute(self) -> anyhow::Result<Exit> {
-        let Self { metric, cell, reason, until, accepted } = self;
-        let acceptance = Acceptance { metric, cell, reason, until };
+        let Self { metric, cell, size, reason, until, accepted } = self;
+        let size: Size = size.parse().map_err(|error: AcceptError| UsageError(error.to_string()))?;
+        let acceptance = Acceptance { metric, cell, size, reason, until };
         let told = acceptance.to_string();
         Accepted::add(&accepted, acceptance, &today()).map_err(|error| UsageError(error.to_string()))?;
         print(&format!("accepted in {}: {told}", accepted.display()))?;

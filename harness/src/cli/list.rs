@@ -59,7 +59,13 @@ impl List {
             for named in catalogue::ALL.iter() {
                 writeln!(text, "  {:<14} {}", named.name, named.summary)?;
                 if self.what == Some(What::Workloads) {
-                    for line in named.about.lines() {
+                    let program = named.settings.program;
+                    let read = match program.particular() {
+                        [] => String::new(),
+                        some => format!(", and of the settings that not all read {}", some.join(", ")),
+                    };
+                    let head = format!("program {}; reads what every program does{read}", program.word());
+                    for line in std::iter::once(head.as_str()).chain(named.about.lines()) {
                         writeln!(text, "  {:<14} {line}", "")?;
                     }
                 }

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../reports/reference/quick");
 
 fn migbench(directory: &Path, arguments: &[&str]) -> Outcome {
-    Migbench::new().current_dir(directory).args(arguments).run()
+    Migbench::new()
+        .env("MIGBENCH_HISTORY", directory.join("history").to_str().unwrap())
+        .current_dir(directory)
+        .args(arguments)
+        .run()
 }
 
 /// The reference run, with what bears a name of its own set.
@@ -114,7 +118,7 @@ fn two_directories_are_compared_cell_by_cell() {
     Reference::read().write(scratch.path().join("a"));
     Reference::read().slower("delta", 1.5).write(scratch.path().join("b"));
     let outcome = migbench(scratch.path(), &["compare", "a", "b"]);
-    assert_says(&outcome, 0, &["write-heavy/delta", "total time", "1.500", "too few", "Holm"]);
+    assert_says(&outcome, 0, &["write-heavy/delta", "total time", "1.500", "worse", "none found"]);
     assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 100), "{}", outcome.stdout);
     let one = migbench(scratch.path(), &["compare", "a", "b", "--metric", "encode_time"]);
     assert_says(&one, 0, &["encoding"]);
@@ -229,22 +233,47 @@ fn an_alarm_needs_fresh_samples_to_stand() {
 }
 
 #[test]
-fn a_known_change_is_silenced_until_its_day_and_printed_meanwhile() {
+fn a_known_change_is_accepted_up_to_its_size_until_its_day_and_printed_meanwhile() {
     let scratch = tempfile::tempdir().unwrap();
     Reference::read().sides(1.1).write(scratch.path().join("ab"));
     let accept = |metric: &str, until: &str| {
         migbench(
             scratch.path(),
-            &["gate", "accept", "--metric", metric, "--reason", "checksums", "--until", until],
+            &[
+                "gate",
+                "accept",
+                "--metric",
+                metric,
+                "--size",
+                "10%",
+                "--reason",
+                "checksums",
+                "--until",
+                until,
+            ],
         )
     };
-    assert_says(&accept("total_time", "2999-12-31"), 0, &["accepted in results/history/accepted.toml"]);
+    assert_says(&accept("total_time", "2999-12-31"), 0, &["history/accepted.toml: total_time"]);
     assert_says(&accept("downtime", "2999-12-31"), 0, &[]);
     let gate = || migbench(scratch.path(), &["gate", "ab"]);
-    assert_says(&gate(), 0, &["accepted: total_time until 2999-12-31: checksums", "accepted   total_time"]);
+    let told = "accepted: total_time may be worse by 10 % until 2999-12-31: checksums";
+    assert_says(&gate(), 0, &[told, "fine       total_time: +10.0 %", "beyond the change that is accepted"]);
+    let size = [
+        "gate",
+        "accept",
+        "--metric",
+        "total_time",
+        "--size",
+        "ten",
+        "--reason",
+        "r",
+        "--until",
+        "2999-12-31",
+    ];
+    assert_says(&migbench(scratch.path(), &size), 2, &["write it in percent, such as 10%"]);
     assert_says(&accept("total_tim", "2999-12-31"), 2, &["is not a metric that a suite can gate"]);
     assert_says(&accept("total_time", "2001-01-01"), 2, &["has passed"]);
-    let file = scratch.path().join("results/history/accepted.toml");
+    let file = scratch.path().join("history/accepted.toml");
     let text = std::fs::read_to_string(&file).unwrap().replace("2999-12-31", "2001-01-01");
     std::fs::write(&file, text).unwrap();
     assert_says(&gate(), 3, &["expired and is ignored: total_time", "ALARM      total_time"]);
@@ -302,5 +331,5 @@ fn suites_that_ran_are_judged() {
         ],
     );
     let compared = migbench(scratch.path(), &["compare", "base", "slow", "--simulated"]);
-    assert_says(&compared, 0, &["worse", "two independent samples"]);
+    assert_says(&compared, 0, &["worse", "one permutation of repetitions"]);
 }

@@ -19,8 +19,9 @@ struct Row<'a> {
 /// The table's metrics, and all others: a panel for each that any row has a figure in; none without figures.
 pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
     let name = &comparison.plan.name;
-    let shown = columns(comparison);
-    let further: Vec<_> = Measure::all().filter(|measure| !shown.contains(measure)).collect();
+    let shown = columns(&[comparison]);
+    let further: Vec<_> =
+        Measure::all(comparison).into_iter().filter(|measure| !shown.contains(measure)).collect();
     let of = |kind, word: &str, title: &str, measures: &[Measure]| {
         let (mut panels, caption) = panels(comparison, measures);
         if kind == PlotKind::FurtherBars {
@@ -36,7 +37,7 @@ pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
             panels,
         })
     };
-    let table = of(PlotKind::Bars, "bars", "metrics", shown);
+    let table = of(PlotKind::Bars, "bars", "metrics", &shown);
     let further = of(PlotKind::FurtherBars, "further-bars", "all other metrics", &further);
     table.into_iter().chain(further).collect()
 }

@@ -89,8 +89,8 @@ fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
         id: format!("over-{}", slug(path)),
         title: format!("Cost over {path}"),
         caption: "Medians over runs, joined by straight lines for the eye alone: nothing was measured between them. Whiskers \
-                  reach over the range of the runs (from six runs on the 95 % interval of the median). A shaded span is where \
-                  two curves cross, from the last value on one side to the first on the other."
+                  reach over the range of the runs (from six runs on the 95 % interval of the median). In a shaded \
+                  span two curves cross: at both of its ends their whiskers lie apart, and change sides."
             .to_owned(),
         size: Size::Half,
         panels,
@@ -189,7 +189,8 @@ fn style(families: &Families<'_, '_>, number: usize) -> Style {
     Style::Compared(if full[number] { before(true) } else { baselines + before(false) })
 }
 
-/// Where the medians of two families that differ in their engine alone change places.
+/// Where two families that differ in their engine alone change places, from a value at which the spreads of both lie apart to
+/// the next at which they lie apart the other way round. A single run has no spread, and shows no crossing.
 fn crossovers(
     families: &Families<'_, '_>,
     curves: &[Vec<(f64, crate::stats::Summary)>],
@@ -216,7 +217,8 @@ fn crossovers(
                 .filter_map(|(at, one)| {
                     let (_, other) =
                         curves[second].iter().find(|(place, _)| place.to_bits() == at.to_bits())?;
-                    Some((*at, one.median - other.median))
+                    let ((low, high), (low_other, high_other)) = (one.spread?.ends(), other.spread?.ends());
+                    (low > high_other || high < low_other).then_some((*at, one.median - other.median))
                 })
                 .collect();
             for pair in shared.windows(2) {

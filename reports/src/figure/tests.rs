@@ -218,6 +218,22 @@ pub fn grown() -> (Manifest, Vec<Record>) {
 }
 
 #[test]
+fn single_runs_and_runs_that_overlap_show_no_crossing() {
+    let note = |records: &[Record]| {
+        let figures = figures(&grown().0, records);
+        figures.suite.iter().find(|plot| plot.kind == PlotKind::Scaling).unwrap().panels[0].note.clone()
+    };
+    let (_, mut records) = grown();
+    let single: Vec<_> = records.iter().filter(|record| record.repetition == 1).cloned().collect();
+    assert_eq!(note(&single), None);
+    // At 2 GiB the runs of both overlap: it may be anywhere between 1 and 4.
+    for record in records.iter_mut().filter(|record| record.run_id == "full-2-3") {
+        record.metrics.get_mut("total_time").unwrap().value = 3.0;
+    }
+    assert_eq!(note(&records).as_deref(), Some("full and delta cross between 1 GiB and 4 GiB"));
+}
+
+#[test]
 fn cost_over_memory_shows_where_engines_cross() {
     let (manifest, records) = grown();
     let figures = figures(&manifest, &records);

@@ -1,13 +1,15 @@
-//! Changes that are known and wanted: `accepted.toml`, a few lines that a person wrote with a reason and a date. While one
-//! lasts, its metric (or one cell of it) is left out of the gate, and every run says so.
+//! Changes that are known and wanted: `accepted.toml`, a few lines that a person wrote with a size, a reason and a date. While
+//! one lasts, its metric (or one cell of it) may be worse by so much, and every run says so; what is beyond it is judged.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::metric::{Better, MetricKey};
+
 /// One accepted change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
     /// The metric.
@@ -15,22 +17,83 @@ pub struct Acceptance {
     /// The id of the cell; all cells without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell: Option<String>,
+    /// By how much it may be worse.
+    pub size: Size,
     /// Why it is wanted.
     pub reason: String,
     /// The last day on which it holds, as `2031-02-28`.
     pub until: String,
 }
 
+impl Acceptance {
+    /// Refuses a day that is none, and a size that leaves nothing.
+    fn possible(&self) -> Result<(), AcceptError> {
+        let key = MetricKey::find(&self.metric);
+        let larger = key.is_some_and(|key| key.definition().better == Better::Larger);
+        if larger && self.size.share() >= 1.0 {
+            return Err(AcceptError::All { size: self.size, metric: self.metric.clone() });
+        }
+        if is_day(&self.until) { Ok(()) } else { Err(AcceptError::Day(self.until.clone())) }
+    }
+}
+
 impl std::fmt::Display for Acceptance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { metric, cell, reason, until } = self;
+        let Self { metric, cell, size, reason, until } = self;
         let cell = cell.as_ref().map_or_else(String::new, |cell| format!(" of {cell}"));
-        write!(f, "{metric}{cell} until {until}: {reason}")
+        write!(f, "{metric}{cell} may be worse by {size} until {until}: {reason}")
+    }
+}
+
+/// A share of the base, written in percent: `10 %`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Size(f64);
+
+impl Size {
+    /// As a share.
+    #[must_use]
+    pub const fn share(self) -> f64 {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Size {
+    type Err = AcceptError;
+
+    fn from_str(text: &str) -> Result<Self, AcceptError> {
+        let percent =
+            text.trim().strip_suffix('%').map(str::trim_end).and_then(|text| text.parse::<f64>().ok());
+        percent
+            .filter(|percent| *percent > 0.0 && *percent <= 1000.0)
+            .map(|percent| Self(percent / 100.0))
+            .ok_or_else(|| AcceptError::Size(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = AcceptError;
+
+    fn try_from(text: String) -> Result<Self, AcceptError> {
+        text.parse()
+    }
+}
+
+impl From<Size> for String {
+    fn from(size: Size) -> Self {
+        size.to_string()
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Rounded, since 0.07 is not 7 %.
+        write!(f, "{} %", (self.0 * 1e8).round() / 1e6)
     }
 }
 
 /// All of them, on some day.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Accepted {
     /// Those that hold.
     pub current: Vec<Acceptance>,
@@ -67,6 +130,19 @@ pub enum AcceptError {
     /// Not a day.
     #[error("`{0}` is no day: write it as 2031-02-28")]
     Day(String),
+    /// No size.
+    #[error("`{0}` is no size of a change: write it in percent, such as 10%")]
+    Size(String),
+    /// More than there is.
+    #[error(
+        "{size} less of `{metric}` is all of it or more: more is better of this metric, and a size under 100 % leaves some"
+    )]
+    All {
+        /// As given.
+        size: Size,
+        /// The metric.
+        metric: String,
+    },
     /// A day that has passed.
     #[error("{until} has passed (today is {today}): nothing would be accepted")]
     Past {
@@ -109,9 +185,7 @@ impl Accepted {
             let known = METRICS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
             return Err(AcceptError::Metric { metric: acceptance.metric, known });
         }
-        if !is_day(&acceptance.until) {
-            return Err(AcceptError::Day(acceptance.until));
-        }
+        acceptance.possible()?;
         if *acceptance.until < *today {
             return Err(AcceptError::Past { until: acceptance.until, today: today.to_owned() });
         }
@@ -131,12 +205,14 @@ impl Accepted {
         std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path)).map_err(failed)
     }
 
-    /// Whether the metric is accepted as a whole, or in this cell.
+    /// By how much the metric may be worse in this cell, as a share; what is accepted of the cell goes before what is of all.
     #[must_use]
-    pub fn covers(&self, metric: &str, cell: Option<&str>) -> bool {
-        self.current
-            .iter()
-            .any(|acceptance| acceptance.metric == metric && acceptance.cell.as_deref() == cell)
+    pub fn size(&self, metric: &str, cell: &str) -> Option<f64> {
+        let of = |wanted: Option<&str>| {
+            let mut all = self.current.iter();
+            all.find(|acceptance| acceptance.metric == metric && acceptance.cell.as_deref() == wanted)
+        };
+        of(Some(cell)).or_else(|| of(None)).map(|acceptance| acceptance.size.share())
     }
 }
 
@@ -148,10 +224,11 @@ fn read(path: &Path) -> Result<File, AcceptError> {
     };
     let malformed = |what| AcceptError::Malformed { path: path.to_owned(), what };
     let file: File = toml::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-    match file.accepted.iter().find(|acceptance| !is_day(&acceptance.until)) {
-        Some(wrong) => Err(malformed(AcceptError::Day(wrong.until.clone()).to_string())),
-        None => Ok(file),
-    }
+    file.accepted
+        .iter()
+        .try_for_each(Acceptance::possible)
+        .map_err(|error| malformed(error.to_string()))
+        .map(|()| file)
 }
 
 /// `2031-02-28`: such days sort as text. That February has no 30th is nobody's harm here.
@@ -176,6 +253,7 @@ mod tests {
         Acceptance {
             metric: metric.to_owned(),
             cell: cell.map(str::to_owned),
+            size: "12.5%".parse().unwrap(),
             reason: "the price of checksums".to_owned(),
             until: until.to_owned(),
         }
@@ -189,11 +267,16 @@ mod tests {
         Accepted::add(&path, acceptance("total_time", None, "2031-01-31"), "2031-01-01").unwrap();
         Accepted::add(&path, acceptance("downtime", Some("idle/full"), "2031-03-31"), "2031-01-01").unwrap();
         let last = Accepted::load(&path, "2031-01-31").unwrap();
-        assert!(last.covers("total_time", None) && last.covers("downtime", Some("idle/full")));
-        assert!(!last.covers("downtime", None) && !last.covers("downtime", Some("idle/delta")));
+        let size = |accepted: &Accepted, metric, cell| accepted.size(metric, cell);
+        assert_eq!(size(&last, "total_time", "any"), Some(0.125));
+        assert_eq!(size(&last, "downtime", "idle/full"), Some(0.125));
+        assert_eq!(size(&last, "downtime", "idle/delta"), None);
         let after = Accepted::load(&path, "2031-02-01").unwrap();
-        assert!(!after.covers("total_time", None));
-        assert_eq!(after.expired[0].to_string(), "total_time until 2031-01-31: the price of checksums");
+        assert_eq!(size(&after, "total_time", "any"), None);
+        assert_eq!(
+            after.expired[0].to_string(),
+            "total_time may be worse by 12.5 % until 2031-01-31: the price of checksums"
+        );
     }
 
     #[test]
@@ -219,9 +302,22 @@ mod tests {
         );
         assert!(refused(acceptance("traffic", None, "2031-13-01")).contains("is no day"));
         assert!(refused(acceptance("traffic", None, "2030-12-31")).contains("has passed"));
+        let most = Acceptance {
+            size: "100%".parse().unwrap(),
+            ..acceptance("throughput_after", None, "2031-01-31")
+        };
+        assert!(refused(most).contains("is all of it or more"));
         let silent = Acceptance { reason: " ".to_owned(), ..acceptance("traffic", None, "2031-01-31") };
         assert!(refused(silent).contains("--reason is empty"));
-        std::fs::write(&path, "[[accepted]]\nmetric = 5\n").unwrap();
-        assert!(Accepted::load(&path, "2031-01-01").is_err());
+        for text in ["10", "-5%", "0 %", "all", "10 %%"] {
+            let error = text.parse::<Size>().unwrap_err().to_string();
+            assert!(error.contains("write it in percent, such as 10%"), "{error}");
+        }
+        let whole = "metric = \"traffic\"\nreason = \"r\"\nuntil = \"2031-01-31\"\n";
+        for wrong in ["metric = 5\n", whole, &format!("{whole}size = \"much\"\n")] {
+            std::fs::write(&path, format!("[[accepted]]\n{wrong}")).unwrap();
+            let error = Accepted::load(&path, "2031-01-01").unwrap_err().to_string();
+            assert!(error.contains("accepted.toml") && error.contains("line"), "{error}");
+        }
     }
 }

@@ -1,54 +1,61 @@
-//! Two run directories, cell by cell and metric by metric: each a rank test of its own, Holm-adjusted over all that are
-//! shown. For people who look around; what decides is the gate.
+//! Two sides, cell by cell and metric by metric: the ratio of each with its own interval, and one joint test of all that
+//! are shown, adjusted for each other. For people who look around; what decides is the gate.
 
-use super::measurement::{Measurement, Runs};
+use super::measurement::Measurement;
+use super::samples::{Samples, Units};
 use crate::measure::Measure;
 use crate::metric::{Better, MetricKey, Unit};
-use crate::stats::{ALPHA, Mark, RatioTest, Spread, holm, independent, median, paired};
+use crate::stats::{
+    ALPHA, Against, Evidence, Family, Labels, Significance, Spread, Stratified, Values, median,
+};
+
+/// Seed of the permutations.
+const SEED: u64 = 1;
 
 /// One metric of one cell.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct MetricChange {
     /// What is compared.
     pub measure: Measure,
-    /// Medians of the first and the second directory.
+    /// Medians of base and new.
     pub medians: (f64, f64),
     /// Samples of each.
     pub samples: (usize, usize),
-    /// The ratio and its test; absent where values are not positive.
-    pub test: Option<RatioTest>,
-    /// The level at which its own test says what the adjusted one says.
-    pub level: f64,
+    /// New over base; absent where values are not positive.
+    pub ratio: Option<RatioOfMeans>,
 }
 
-impl Line {
-    /// What the Holm-adjusted test says.
-    #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
-        self.test.as_ref().map(|test| test.mark(self.level))
-    }
+/// The ratio of geometric means, which is the exponentiated mean log ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RatioOfMeans {
+    /// New over base.
+    pub value: f64,
+    /// By itself, not adjusted for others: the interval of 95 %, or where so few samples have none the range of ratios.
+    pub spread: Spread,
+    /// Adjusted for all others that are shown.
+    pub significance: Significance,
+}
 
-    /// The interval that agrees with the mark: of 95 % at least.
-    #[must_use]
-    pub fn spread(&self) -> Option<Spread> {
-        self.test.as_ref().map(|test| test.spread(self.level))
-    }
-
-    /// The mark in a word.
+impl MetricChange {
+    /// What the joint test says, in a word. That nothing could have been found and that nothing was are not the same.
     #[must_use]
     pub fn word(&self) -> &'static str {
         let better = match self.measure {
             Measure::Metric(key) | Measure::Sum(_, key, _) => key.definition().better,
             _ => Better::Smaller,
         };
-        match (self.mark(), better) {
+        match (self.ratio.map(|ratio| ratio.significance), better) {
             (None, _) => "no ratio",
-            (Some(Mark::TooFew), _) => "too few",
-            (Some(Mark::NotSignificant), _) => "-",
-            (Some(Mark::Larger), Better::Neither) => "larger",
-            (Some(Mark::Smaller), Better::Neither) => "smaller",
-            (Some(Mark::Larger), Better::Smaller) | (Some(Mark::Smaller), Better::Larger) => "worse",
-            (Some(Mark::Smaller), Better::Smaller) | (Some(Mark::Larger), Better::Larger) => "better",
+            (Some(Significance::TooFew), _) => "untestable",
+            (Some(Significance::NotSignificant), _) => "none found",
+            (Some(Significance::Larger), Better::Neither) => "larger",
+            (Some(Significance::Smaller), Better::Neither) => "smaller",
+            (Some(Significance::Larger), Better::Smaller) | (Some(Significance::Smaller), Better::Larger) => {
+                "worse"
+            }
+            (Some(Significance::Smaller), Better::Smaller) | (Some(Significance::Larger), Better::Larger) => {
+                "better"
+            }
         }
     }
 
@@ -59,74 +66,88 @@ impl Line {
     }
 }
 
-/// A cell that both directories have.
+/// A cell that both sides have.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CellComparison {
+pub struct CellChanges {
     /// Its id.
     pub id: String,
-    /// Its metrics.
-    pub lines: Vec<Line>,
-    /// Capped runs of each, which are no samples.
+    /// Its metrics; none where a run was capped, since those that were not are no fair sample.
+    pub metrics: Vec<MetricChange>,
+    /// Capped runs of each.
     pub capped: (usize, usize),
 }
 
 /// All of them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Comparison {
+pub struct Changes {
     /// In the order of the first plan.
-    pub cells: Vec<CellComparison>,
+    pub cells: Vec<CellChanges>,
 }
 
-impl Comparison {
+impl Changes {
     /// Of two sides. `metrics` names what is compared; the columns of each table where it is empty.
     #[must_use]
     pub fn of(measurement: &Measurement<'_>, metrics: &[MetricKey]) -> Self {
-        let mut cells: Vec<CellComparison> = measurement
-            .cells
-            .iter()
-            .map(|cell| {
-                let measures: Vec<Measure> = match metrics {
-                    [] => cell.columns.to_vec(),
-                    keys => keys.iter().map(|key| Measure::Metric(*key)).collect(),
-                };
-                let lines = measures.into_iter().filter_map(|measure| line(measure, &cell.runs)).collect();
-                CellComparison { id: cell.id.clone(), lines, capped: cell.capped }
-            })
-            .collect();
-        let lines = || cells.iter().flat_map(|cell| &cell.lines);
-        let p: Vec<f64> = lines().filter_map(|line| line.test.as_ref()).map(|test| test.p).collect();
-        let mut levels = holm::levels(&p, ALPHA).into_iter();
-        for line in cells.iter_mut().flat_map(|cell| &mut cell.lines) {
-            if line.test.is_some() {
-                line.level = levels.next().unwrap_or(ALPHA);
+        let units = Units::of(&measurement.cells);
+        let mut values: Vec<Values> = Vec::new();
+        let mut cells: Vec<CellChanges> = Vec::new();
+        for (index, cell) in measurement.cells.iter().enumerate() {
+            let measures: Vec<Measure> = match metrics {
+                [] => cell.columns.clone(),
+                keys => keys.iter().map(|key| Measure::Metric(*key)).collect(),
+            };
+            let mut changes = Vec::new();
+            for measure in measures.into_iter().filter(|_| cell.capped == (0, 0)) {
+                let samples = Samples::of(&units, index, cell, |run| measure.sample(run));
+                let (base, new) = samples.sides();
+                let Some(medians) = median(&base).zip(median(&new)) else { continue };
+                let ratio = ratio(&samples, units.labels);
+                values.extend(ratio.and_then(|_| samples.logs()));
+                changes.push(MetricChange { measure, medians, samples: samples.count(), ratio });
             }
+            cells.push(CellChanges { id: cell.id.clone(), metrics: changes, capped: cell.capped });
+        }
+        let family = Family {
+            labels: units.labels,
+            hypotheses: (0..values.len()).map(|index| vec![index]).collect(),
+            values,
+            against: Against::Equal,
+        };
+        let ratios =
+            cells.iter_mut().flat_map(|cell| &mut cell.metrics).filter_map(|change| change.ratio.as_mut());
+        for (ratio, evidence) in ratios.zip(family.test(ALPHA, SEED)) {
+            ratio.significance = significance(ratio, evidence);
         }
         Self { cells }
     }
 
-    /// How many tests were made.
+    /// How many ratios were tested together.
     #[must_use]
     pub fn tests(&self) -> usize {
-        self.cells.iter().flat_map(|cell| &cell.lines).filter(|line| line.test.is_some()).count()
+        let ratios = self.cells.iter().flat_map(|cell| &cell.metrics).filter_map(|change| change.ratio);
+        ratios.filter(|ratio| ratio.significance != Significance::TooFew).count()
     }
 }
 
-/// `None` where a side has no samples of it, as of tails that are pooled over runs.
-fn line(measure: Measure, runs: &Runs<'_>) -> Option<Line> {
-    use crate::stats::Stratum;
-    let (base, new, test) = match runs.stratum(|run| measure.sample(run)) {
-        Stratum::Pairs(pairs) => {
-            let test = paired(&pairs);
-            let (base, new): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-            (base, new, test)
-        }
-        Stratum::Samples { base, new } => {
-            let test = independent(&base, &new);
-            (base, new, test)
-        }
+/// Of which the joint test has yet to say whether it is significant.
+fn ratio(samples: &Samples, labels: Labels) -> Option<RatioOfMeans> {
+    let test = Stratified::of(labels, &[samples.logs()?], SEED)?;
+    let (low, high) = samples.range()?;
+    let spread = match test.lower(ALPHA / 2.0).zip(test.upper(ALPHA / 2.0)) {
+        Some((low, high)) => Spread::Interval { low: low.exp(), high: high.exp(), confidence: 1.0 - ALPHA },
+        None => Spread::Range { low, high },
     };
-    let medians = (median(&base)?, median(&new)?);
-    Some(Line { measure, medians, samples: (base.len(), new.len()), test, level: ALPHA })
+    Some(RatioOfMeans { value: test.estimate.exp(), spread, significance: Significance::TooFew })
+}
+
+/// Never what the interval beside it contradicts, which may happen by a hair with two sides of different size.
+fn significance(ratio: &RatioOfMeans, evidence: Evidence) -> Significance {
+    match ratio.spread {
+        Spread::Range { .. } => Significance::TooFew,
+        Spread::Interval { low, .. } if evidence.adjusted <= ALPHA && low > 1.0 => Significance::Larger,
+        Spread::Interval { high, .. } if evidence.adjusted <= ALPHA && high < 1.0 => Significance::Smaller,
+        _ => Significance::NotSignificant,
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! The decision: did a gated metric become worse?
+//! The decision: did a gated metric become worse, in the mean over its cells or in one of them?
 //!
-//! One stratified permutation test joins all cells of a gate. It is an **alarm** where the mean change over cells is
-//! significant (one-sided, Holm-adjusted over gates), relevant ([`RELEVANT`]) and not below the gate's floor. It is **fine**
-//! where a change of [`EXCLUDED`] or more can be excluded at the same level, or all that can't is below the floor. Anything
-//! else is **not enough evidence**: a noisy host must not pass for a good commit.
+//! One joint permutation test has every gate's mean over cells and every cell of it, each adjusted for all others, one-sided.
+//! It is an **alarm** where a change for the worse is significant, relevant ([`RELEVANT`]) and not below the gate's floor:
+//! of the mean, or of a cell, for which gains elsewhere do not pay. It is **fine** where a change of [`EXCLUDED`] in the mean
+//! and of [`EXCLUDED_IN_CELL`] in every cell can be excluded, or all that can't is below the floor. Anything else is **not
+//! enough evidence**: a noisy host must not pass for a good commit.
 //!
 //! An alarm stands only if fresh samples alone confirm it. Samples are never added to those that raised it: whoever adds
 //! until something turns significant will find something.
@@ -12,34 +13,56 @@ use migbench_scenarios::gate::Gate;
 
 use super::accepted::Accepted;
 use super::measurement::{CellPair, JudgeError, Measurement, same_schema};
+use super::samples::{Samples, Units};
 use super::stage::{self, Moved};
 use crate::metric::{self, Better, MetricKey};
-use crate::stats::{self, ALPHA, Stratified, Stratum, holm, median, power};
+use crate::stats::{self, ALPHA, Against, Family, Labels, Stratified, Values, fisher, median, power};
 
-/// A mean change smaller than this is no regression, however surely it is there.
+/// A change smaller than this is no regression, however surely it is there.
 pub const RELEVANT: f64 = 0.025;
-/// The change that must be excluded before "not worse" is said.
+/// The change of the mean that must be excluded before "not worse" is said.
 pub const EXCLUDED: f64 = 0.05;
+/// The change of any one cell that must be excluded before "not worse" is said.
+pub const EXCLUDED_IN_CELL: f64 = 0.10;
 /// Seed of the permutations.
 const SEED: u64 = 1;
 
-/// What became of one cell.
+/// The change of a gated metric, in the mean over cells or in one cell.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CellChange {
+pub struct Change {
+    /// New over base: of geometric means, and over cells their geometric mean.
+    pub ratio: f64,
+    /// The bounds of the ratio, each by itself missed at most once in twenty times; absent where samples allow none.
+    pub bounds: (Option<f64>, Option<f64>),
+    /// How likely a change for the worse as large would be by chance, adjusted for all that is judged with it.
+    pub p: f64,
+    /// In the metric's unit; positive is worse.
+    pub worse_by: f64,
+    /// The change for the worse that is accepted and not judged, as a share: the rest is what counts.
+    pub accepted: f64,
+    /// Whether it became worse, as far as these samples say.
+    pub alarm: bool,
+    /// Whether a change that would count is excluded.
+    pub excluded: bool,
+}
+
+/// One cell of a gate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgedCell {
     /// Its id.
     pub id: String,
-    /// New over base.
-    pub ratio: f64,
     /// Median of the base, in the metric's unit.
     pub base: f64,
     /// How many samples of each side.
     pub samples: (usize, usize),
+    /// What became of it.
+    pub change: Change,
 }
 
 /// What is said of one gate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It did not become worse by [`EXCLUDED`] or more.
+    /// It did not become worse by [`EXCLUDED`] or more in the mean, nor by [`EXCLUDED_IN_CELL`] in a cell.
     Fine,
     /// It became worse, as far as these samples say; they need to be confirmed.
     Alarm,
@@ -50,8 +73,6 @@ pub enum Outcome {
         /// Timed runs of each cell that would be needed, where that can be estimated.
         runs: Option<usize>,
     },
-    /// The change is known and accepted, as a whole.
-    Accepted,
 }
 
 /// One gate, judged by one measurement.
@@ -61,22 +82,37 @@ pub struct GateResult {
     pub gate: Gate,
     /// What was said.
     pub outcome: Outcome,
-    /// The geometric mean over cells of new over base.
-    pub ratio: f64,
-    /// The bounds of the ratio, each by itself missed at most once in twenty times; absent where samples allow none.
-    pub bounds: (Option<f64>, Option<f64>),
-    /// How likely the change for the worse would be by chance, adjusted for the number of gates.
-    pub p: f64,
-    /// The mean change over cells in the metric's unit; positive is worse.
-    pub worse_by: f64,
-    /// The change that a test of these samples finds nine times in ten, as a share.
+    /// The mean over cells; absent where no cell could be judged.
+    pub mean: Option<Change>,
+    /// The change of the mean that a test of these samples finds nine times in ten, as a share.
     pub detectable: Option<f64>,
     /// Each cell that was judged.
-    pub cells: Vec<CellChange>,
-    /// Cells that could not be judged, or are accepted, with the reason.
+    pub cells: Vec<JudgedCell>,
+    /// Cells that could not be judged, with the reason.
     pub left_out: Vec<(String, String)>,
     /// Of an alarm, the stages that moved, the largest first.
     pub stages: Vec<Moved>,
+}
+
+impl GateResult {
+    /// The cell of which least is excluded: with the largest bound for the worse, or none.
+    #[must_use]
+    pub fn worst(&self) -> Option<&JudgedCell> {
+        let larger =
+            MetricKey::find(&self.gate.metric).is_some_and(|key| key.definition().better == Better::Larger);
+        let open = |cell: &&JudgedCell| {
+            let (low, high) = cell.change.bounds;
+            if larger { low.map(|low| -low.ln()) } else { high.map(f64::ln) }.unwrap_or(f64::INFINITY)
+        };
+        self.cells.iter().max_by(|a, b| open(a).total_cmp(&open(b)))
+    }
+
+    /// What raised the alarm: the mean (`None`) and ids of cells.
+    fn alarmed(&self) -> Vec<Option<&str>> {
+        let mean = self.mean.iter().filter(|mean| mean.alarm).map(|_| None);
+        let cells = self.cells.iter().filter(|cell| cell.change.alarm).map(|cell| Some(cell.id.as_str()));
+        mean.chain(cells).collect()
+    }
 }
 
 /// What is said of the whole.
@@ -144,18 +180,27 @@ pub fn judge(
         let ((path, schema), (fresh, is)) = (of(first), of(fresh));
         same_schema((&path, schema), (&fresh, is))?;
     }
-    let mut gates = results(first, &first.gates, accepted);
+    let everything: Vec<Asked<'_>> = first.gates.iter().map(|gate| Asked { gate, only: None }).collect();
+    let mut gates = results(first, &everything, accepted);
     let is_alarm = |result: &GateResult| result.outcome == Outcome::Alarm;
     let mut first_alarms = Vec::new();
     if let Some(fresh) = fresh {
-        let alarmed: Vec<Gate> = gates.iter().filter(|r| is_alarm(r)).map(|r| r.gate.clone()).collect();
-        let mut again = results(fresh, &alarmed, accepted).into_iter();
-        for result in gates.iter_mut().filter(|result| is_alarm(result)) {
-            let Some(mut confirmed) = again.next() else { break };
-            if is_alarm(&confirmed) {
-                confirmed.outcome = Outcome::Regression;
+        first_alarms = gates.iter().filter(|result| is_alarm(result)).cloned().collect();
+        let asked: Vec<Asked<'_>> = first_alarms
+            .iter()
+            .map(|alarm: &GateResult| Asked { gate: &alarm.gate, only: Some(alarm.alarmed()) })
+            .collect();
+        let again = results(fresh, &asked, accepted);
+        for (result, mut confirmed) in gates.iter_mut().filter(|result| is_alarm(result)).zip(again) {
+            let judged = |id: &str| confirmed.cells.iter().any(|cell| cell.id == id);
+            let lost = result.alarmed().into_iter().flatten().any(|id| !judged(id));
+            match confirmed.outcome {
+                Outcome::Alarm => confirmed.outcome = Outcome::Regression,
+                // What raised the alarm could not be looked at again.
+                Outcome::Fine if lost => confirmed.outcome = Outcome::NotEnough { runs: None },
+                _ => {}
             }
-            first_alarms.push(std::mem::replace(result, confirmed));
+            *result = confirmed;
         }
     }
     // Fresh samples count only where something was to be confirmed.
@@ -178,131 +223,211 @@ pub fn judge(
     Ok(Judgement { verdict, gates, first_alarms })
 }
 
-/// Each gate by one measurement, Holm-adjusted over them.
-fn results(measurement: &Measurement<'_>, gates: &[Gate], accepted: &Accepted) -> Vec<GateResult> {
-    let tests: Vec<_> = gates.iter().map(|gate| Test::of(measurement, gate, accepted)).collect();
-    // A gate without a test is none among those that are adjusted for.
-    let p: Vec<f64> =
-        tests.iter().filter_map(|test| test.test.as_ref()).map(|test| test.p_greater(0.0)).collect();
-    let mut adjusted = holm::adjusted(&p).into_iter();
-    let count = p.len().max(1);
+/// A gate, and what of it may raise an alarm: all of it, or what did before.
+struct Asked<'a> {
+    gate: &'a Gate,
+    only: Option<Vec<Option<&'a str>>>,
+}
+
+impl Asked<'_> {
+    fn about(&self, cell: Option<&str>) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&cell))
+    }
+}
+
+/// Each gate by one measurement, in one joint test.
+fn results(measurement: &Measurement<'_>, asked: &[Asked<'_>], accepted: &Accepted) -> Vec<GateResult> {
+    let units = Units::of(&measurement.cells);
+    let tests: Vec<_> = asked.iter().map(|asked| Test::of(measurement, &units, asked, accepted)).collect();
+    let mut family = Family {
+        labels: units.labels,
+        values: Vec::new(),
+        hypotheses: Vec::new(),
+        against: Against::NotGreater,
+    };
+    // For each test where its hypotheses are: the mean's, then those of its cells.
+    let mut places: Vec<Vec<Option<usize>>> = Vec::new();
+    for (test, asked) in tests.iter().zip(asked) {
+        let first = family.values.len();
+        family.values.extend(test.cells.iter().map(|cell| cell.logs.clone()));
+        let all: Vec<usize> = (first..family.values.len()).collect();
+        let mut ask = |cell: Option<&str>, members: Vec<usize>| {
+            (!members.is_empty() && asked.about(cell)).then(|| {
+                family.hypotheses.push(members);
+                family.hypotheses.len() - 1
+            })
+        };
+        let mean = ask(None, all.clone());
+        // The mean over one cell is that cell.
+        let cell = |(cell, index): (&TestedCell<'_, '_>, &usize)| match all.len() {
+            1 => mean,
+            _ => ask(Some(&cell.pair.id), vec![*index]),
+        };
+        places.push(std::iter::once(mean).chain(test.cells.iter().zip(&all).map(cell)).collect());
+    }
+    let evidence = family.test(ALPHA, SEED);
+    let level = ALPHA / stats::real(family.hypotheses.len().max(1));
     tests
         .into_iter()
-        .map(|test| {
-            let p = if test.test.is_some() { adjusted.next().unwrap_or(1.0) } else { 1.0 };
-            test.result(measurement, p, ALPHA / stats::real(count))
+        .zip(places)
+        .map(|(test, places)| {
+            // What is not asked raises no alarm.
+            let p: Vec<f64> =
+                places.iter().map(|place| place.map_or(1.0, |i| evidence[i].adjusted)).collect();
+            test.result(measurement, units.labels, &p, level)
         })
         .collect()
 }
 
-/// A gate's cells and their test, in which a larger value is a worse one.
+/// A cell of a gate, in which larger values are worse, and what is accepted is taken out of the new side.
+struct TestedCell<'m, 'a> {
+    pair: &'m CellPair<'a>,
+    base: f64,
+    samples: (usize, usize),
+    /// Logarithm of what is accepted; zero where nothing is.
+    accepted: f64,
+    logs: Values,
+    differences: Values,
+}
+
+/// A gate's cells, in which a larger value is a worse one.
 struct Test<'m, 'a> {
     gate: Gate,
     key: Option<MetricKey>,
-    cells: Vec<(&'m CellPair<'a>, Stratum)>,
+    cells: Vec<TestedCell<'m, 'a>>,
     left_out: Vec<(String, String)>,
-    accepted: bool,
-    /// Whether a limit forced more runs of the new side than of the base: worse, in a way that no time tells.
+    /// Whether a limit forced runs of the new side to switch over, which is worse in a way that no time tells.
     diverged: bool,
-    test: Option<Stratified>,
 }
 
 impl<'m, 'a> Test<'m, 'a> {
-    fn of(measurement: &'m Measurement<'a>, gate: &Gate, accepted: &Accepted) -> Self {
+    fn of(measurement: &'m Measurement<'a>, units: &Units, asked: &Asked<'_>, accepted: &Accepted) -> Self {
+        let gate = asked.gate.clone();
         let key = MetricKey::find(&gate.metric);
-        let whole = accepted.covers(&gate.metric, None);
-        let mut test = Self {
-            gate: gate.clone(),
-            key,
-            cells: Vec::new(),
-            left_out: Vec::new(),
-            accepted: whole,
-            diverged: false,
-            test: None,
-        };
-        let Some(key) = key.filter(|_| !whole) else { return test };
-        let covered = |cell: &&'m CellPair<'a>| cell.cell.engine.migrates() && gate.covers(&cell.id);
-        for cell in measurement.cells.iter().filter(covered) {
-            test.diverged |= cell.capped.1 > cell.capped.0 && !accepted.covers(&gate.metric, Some(&cell.id));
-            match stratum(cell, key, accepted) {
-                Ok(stratum) => test.cells.push((cell, stratum)),
+        let mut test = Self { gate, key, cells: Vec::new(), left_out: Vec::new(), diverged: false };
+        let Some(key) = key else { return test };
+        for (index, cell) in measurement.cells.iter().enumerate() {
+            if !cell.cell.engine.migrates() || !test.gate.covers(&cell.id) {
+                continue;
+            }
+            test.diverged |= diverged(cell);
+            match tested(units, index, cell, key, accepted) {
+                Ok(cell) => test.cells.push(cell),
                 Err(why) => test.left_out.push((cell.id.clone(), why)),
             }
         }
-        let strata: Vec<Stratum> = test.cells.iter().map(|(_, stratum)| oriented(stratum, key)).collect();
-        test.test = Stratified::of(&strata, SEED);
         test
     }
 
-    fn result(self, measurement: &Measurement<'_>, p: f64, level: f64) -> GateResult {
+    /// `p` of the mean, then of each cell.
+    fn result(self, measurement: &Measurement<'_>, labels: Labels, p: &[f64], level: f64) -> GateResult {
+        let nothing = Outcome::NotEnough { runs: None };
         let mut result = GateResult {
             gate: self.gate,
-            outcome: if self.accepted { Outcome::Accepted } else { Outcome::NotEnough { runs: None } },
-            ratio: 1.0,
-            bounds: (None, None),
-            p,
-            worse_by: 0.0,
+            outcome: nothing.clone(),
+            mean: None,
             detectable: None,
             cells: Vec::new(),
             left_out: self.left_out,
             stages: Vec::new(),
         };
-        let (Some(test), Some(key)) = (self.test, self.key) else { return result };
-        let sign = if key.definition().better == Better::Larger { -1.0 } else { 1.0 };
-        for ((cell, stratum), worse) in self.cells.iter().zip(&test.cells) {
-            let (base, samples) = base_of(stratum);
-            result.cells.push(CellChange { id: cell.id.clone(), ratio: (sign * worse).exp(), base, samples });
-        }
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / stats::real(values.len().max(1));
-        let bases: Vec<f64> = result.cells.iter().map(|cell| cell.base).collect();
-        let changes: Vec<f64> =
-            result.cells.iter().map(|cell| sign * cell.base * (cell.ratio - 1.0)).collect();
-        result.worse_by = mean(&changes);
-        result.ratio = (sign * test.estimate).exp();
-        let (lower, upper) = (test.lower(ALPHA), test.upper(ALPHA));
-        let ratio = |log: Option<f64>| log.map(|log| (sign * log).exp());
-        result.bounds = if sign > 0.0 { (ratio(lower), ratio(upper)) } else { (ratio(upper), ratio(lower)) };
-        result.detectable =
-            test.error.map(|error| power::minimum_detectable(error, level, power::POWER).exp_m1());
-
-        let relevant = test.estimate >= RELEVANT.ln_1p() && result.worse_by >= result.gate.floor;
-        // The most that these samples leave open, in the metric's own unit.
-        let open = upper.map(|upper| mean(&bases) * upper.exp_m1());
-        result.outcome = if p <= ALPHA && relevant {
-            result.stages = stage::moved(&self.cells.iter().map(|(cell, _)| *cell).collect::<Vec<_>>(), key);
-            Outcome::Alarm
-        } else if self.diverged {
-            Outcome::NotEnough { runs: None }
-        } else if test.p_less(EXCLUDED.ln_1p()) <= ALPHA || open.is_some_and(|open| open < result.gate.floor)
-        {
-            Outcome::Fine
-        } else {
-            Outcome::NotEnough { runs: Some(needed(measurement.repetitions(), &test, level)) }
+        let floor = result.gate.floor;
+        let sign = self.key.map_or(1.0, worse);
+        let judged = |cells: &[TestedCell<'_, '_>], p: f64, exclude: f64| -> Option<(Change, Stratified)> {
+            let of = |values: Vec<Values>| Stratified::of(labels, &values, SEED);
+            let logs = of(cells.iter().map(|cell| cell.logs.clone()).collect())?;
+            let differences = of(cells.iter().map(|cell| cell.differences.clone()).collect())?;
+            let accepted = cells.iter().map(|cell| cell.accepted).sum::<f64>() / stats::real(cells.len());
+            let ratio = |log: f64| (sign * (log + accepted)).exp();
+            let bounds = (logs.lower(ALPHA).map(ratio), logs.upper(ALPHA).map(ratio));
+            let relevant = logs.estimate >= RELEVANT.ln_1p() && differences.estimate >= floor;
+            // In the metric's own unit, whatever sizes the cells have.
+            let under_floor = differences.upper(ALPHA).is_some_and(|open| open < floor);
+            let change = Change {
+                ratio: ratio(logs.estimate),
+                bounds: if sign > 0.0 { bounds } else { (bounds.1, bounds.0) },
+                p,
+                worse_by: differences.estimate,
+                accepted: sign * (sign * accepted).exp_m1(),
+                alarm: p <= ALPHA && relevant,
+                excluded: logs.p_less(exclude.ln_1p()) <= ALPHA || under_floor,
+            };
+            Some((change, logs))
         };
+        let Some((mean, logs)) = judged(&self.cells, p[0], EXCLUDED) else { return result };
+        let mut runs = Vec::new();
+        let repetitions = measurement.repetitions();
+        if !mean.excluded {
+            runs.push(needed(repetitions, &logs, level, EXCLUDED));
+        }
+        for (cell, p) in self.cells.iter().zip(&p[1..]) {
+            let one = std::slice::from_ref(cell);
+            let Some((change, logs)) = judged(one, *p, EXCLUDED_IN_CELL) else { return result };
+            if !change.excluded {
+                runs.push(needed(repetitions, &logs, level, EXCLUDED_IN_CELL));
+            }
+            let (id, base, samples) = (cell.pair.id.clone(), cell.base, cell.samples);
+            result.cells.push(JudgedCell { id, base, samples, change });
+        }
+        result.detectable =
+            logs.error.map(|error| power::minimum_detectable(error, level, power::POWER).exp_m1());
+        let alarmed: Vec<&CellPair<'_>> = self
+            .cells
+            .iter()
+            .zip(&result.cells)
+            .filter(|(_, judged)| mean.alarm || judged.change.alarm)
+            .map(|(cell, _)| cell.pair)
+            .collect();
+        result.outcome = match (self.key, runs.into_iter().max()) {
+            (Some(key), _) if !alarmed.is_empty() => {
+                result.stages = stage::moved(&alarmed, key);
+                Outcome::Alarm
+            }
+            _ if self.diverged => nothing,
+            (_, Some(runs)) => Outcome::NotEnough { runs: Some(runs) },
+            _ => Outcome::Fine,
+        };
+        result.mean = Some(mean);
         result
     }
 }
 
-/// How many runs of each cell would find [`EXCLUDED`] nine times in ten: never fewer than half as many again.
-fn needed(runs: usize, test: &Stratified, level: f64) -> usize {
+/// By what the logarithm of a ratio is multiplied for a larger one to be worse.
+fn worse(key: MetricKey) -> f64 {
+    if key.definition().better == Better::Larger { -1.0 } else { 1.0 }
+}
+
+/// How many runs of each cell would find a change of `change` nine times in ten: never fewer than half as many again.
+fn needed(runs: usize, test: &Stratified, level: f64, change: f64) -> usize {
     let times =
-        test.error.map_or(2.0, |error| power::times_as_many(error, level, power::POWER, EXCLUDED.ln_1p()));
+        test.error.map_or(2.0, |error| power::times_as_many(error, level, power::POWER, change.ln_1p()));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "brought into range")]
     let wanted = (stats::real(runs.max(1)) * times.max(1.5)).ceil().clamp(1.0, 100_000.0) as usize;
     wanted.max(stats::LEAST_FOR_INTERVAL)
 }
 
-/// The samples of a cell, or why there are none.
-fn stratum(cell: &CellPair<'_>, key: MetricKey, accepted: &Accepted) -> Result<Stratum, String> {
-    if accepted.covers(key.name(), Some(&cell.id)) {
-        return Err("accepted".to_owned());
-    }
+/// Whether a limit forced runs of the new side to switch over and none of the base, or so many more that chance does not
+/// explain it.
+fn diverged(cell: &CellPair<'_>) -> bool {
     let (base, new) = cell.capped;
+    let (base_ok, new_ok) = cell.ok;
+    new > 0 && (base == 0 || fisher::more_in_second((base, base_ok), (new, new_ok)) <= ALPHA)
+}
+
+/// The samples of a cell, or why there are none.
+fn tested<'m, 'a>(
+    units: &Units,
+    index: usize,
+    pair: &'m CellPair<'a>,
+    key: MetricKey,
+    accepted: &Accepted,
+) -> Result<TestedCell<'m, 'a>, String> {
+    let (base, new) = pair.capped;
     if base + new > 0 {
         return Err(format!("did not converge in {base} runs of base and {new} of new"));
     }
-    let stratum = cell.runs.stratum(|run| metric::value(&run.metrics, key));
-    let (all, (base, new)) = (cell.runs.count(), base_of(&stratum).1);
+    let samples = Samples::of(units, index, pair, |run| metric::value(&run.metrics, key));
+    let (all, (base, new)) = (pair.runs.count(), samples.count());
     if base == 0 || new == 0 {
         return Err(format!("has {} in no run of a side", key.name()));
     }
@@ -314,30 +439,17 @@ fn stratum(cell: &CellPair<'_>, key: MetricKey, accepted: &Accepted) -> Result<S
             all.1
         ));
     }
-    if Stratified::of(std::slice::from_ref(&stratum), SEED).is_none() {
-        return Err(format!("has values of {} that are not positive", key.name()));
-    }
-    Ok(stratum)
-}
-
-/// Median of the base and how many samples of each side.
-fn base_of(stratum: &Stratum) -> (f64, (usize, usize)) {
-    match stratum {
-        Stratum::Pairs(pairs) => {
-            let base: Vec<f64> = pairs.iter().map(|(base, _)| *base).collect();
-            (median(&base).unwrap_or_default(), (pairs.len(), pairs.len()))
-        }
-        Stratum::Samples { base, new } => (median(base).unwrap_or_default(), (base.len(), new.len())),
-    }
-}
-
-/// With sides swapped where larger is better, so that a larger ratio is always the worse one.
-fn oriented(stratum: &Stratum, key: MetricKey) -> Stratum {
-    if key.definition().better != Better::Larger {
-        return stratum.clone();
-    }
-    match stratum {
-        Stratum::Pairs(pairs) => Stratum::Pairs(pairs.iter().map(|(base, new)| (*new, *base)).collect()),
-        Stratum::Samples { base, new } => Stratum::Samples { base: new.clone(), new: base.clone() },
-    }
+    let sign = worse(key);
+    let accepted = accepted.size(key.name(), &pair.id).map_or(0.0, |size| sign * (sign * size).ln_1p());
+    let judged = samples.scaled((-sign * accepted).exp());
+    let oriented = |values: Values| values.into_iter().map(|(unit, value)| (unit, sign * value)).collect();
+    let not_positive = || format!("has values of {} that are not positive", key.name());
+    Ok(TestedCell {
+        pair,
+        base: median(&samples.sides().0).unwrap_or_default(),
+        samples: samples.count(),
+        accepted,
+        logs: oriented(judged.logs().ok_or_else(not_positive)?),
+        differences: oriented(judged.differences()),
+    })
 }

@@ -158,8 +158,9 @@ mod tests {
             id: "write-heavy/full".to_owned(),
             comparison: "write-heavy".to_owned(),
             cell: &base[0].cell,
-            columns: &[],
+            columns: Vec::new(),
             runs: Runs::Apart { base: base.iter().collect(), new: new.iter().collect() },
+            ok: (base.len(), new.len()),
             capped: (0, 0),
         }
     }

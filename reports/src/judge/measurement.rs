@@ -12,7 +12,6 @@ use crate::cells::{self, CellRuns};
 use crate::manifest::{Manifest, Tool};
 use crate::measure::Measure;
 use crate::record::{Record, Status};
-use crate::stats::Stratum;
 use crate::store::{OtherSchema, RunData};
 use crate::verification::Verification;
 
@@ -80,20 +79,6 @@ impl<'a> Runs<'a> {
         ];
         sides.into_iter().flatten()
     }
-
-    /// A figure of these runs, for a stratified test. Blocks in which a side lacks it are left out.
-    #[must_use]
-    pub fn stratum(&self, figure: impl Fn(&Record) -> Option<f64>) -> Stratum {
-        match self {
-            Self::Blocks(blocks) => Stratum::Pairs(
-                blocks.iter().filter_map(|(base, new)| Some((figure(base)?, figure(new)?))).collect(),
-            ),
-            Self::Apart { base, new } => {
-                let of = |runs: &[&Record]| runs.iter().filter_map(|run| figure(run)).collect();
-                Stratum::Samples { base: of(base), new: of(new) }
-            }
-        }
-    }
 }
 
 /// A cell with both sides.
@@ -106,9 +91,11 @@ pub struct CellPair<'a> {
     /// The base's parameters.
     pub cell: &'a Cell,
     /// The columns that its comparison shows.
-    pub columns: &'static [Measure],
+    pub columns: Vec<Measure>,
     /// The samples.
     pub runs: Runs<'a>,
+    /// Runs of base and new that ended as planned, whether the other side of their block did or not.
+    pub ok: (usize, usize),
     /// Runs of base and new that a limit forced to switch over.
     pub capped: (usize, usize),
 }
@@ -130,7 +117,7 @@ pub struct Measurement<'a> {
     pub interleaved: bool,
     /// Why the hosts of both sides were not the same one, or not quiet.
     pub host: Vec<HostChange>,
-    /// What was not sound on the new side: failed runs, and proofs that failed or are missing.
+    /// What was not sound: runs of either side that failed or are missing, and proofs that failed or are missing.
     pub unsound: Vec<String>,
     /// What else a reader should know.
     pub notes: Vec<String>,
@@ -253,7 +240,7 @@ impl<'a> Measurement<'a> {
             let Some(other) = new_sorted.iter().find(|other| other.plan.name == comparison.plan.name) else {
                 continue;
             };
-            let columns = crate::measure::columns(comparison);
+            let columns = crate::measure::columns(&[comparison, other]);
             for runs in &comparison.cells {
                 let id = id_of(&comparison.plan.cells, runs);
                 let partner = other.cells.iter().find(|partner| id_of(&other.plan.cells, partner) == id);
@@ -265,8 +252,9 @@ impl<'a> Measurement<'a> {
                     id,
                     comparison: comparison.plan.name.clone(),
                     cell: runs.cell,
-                    columns,
+                    columns: columns.clone(),
                     runs: Runs::Apart { base: runs.ok.clone(), new: partner.ok.clone() },
+                    ok: (runs.ok.len(), partner.ok.len()),
                     capped: (runs.capped.len(), partner.capped.len()),
                 });
             }
@@ -279,7 +267,7 @@ impl<'a> Measurement<'a> {
             cells: pairs,
             interleaved: false,
             host: Vec::new(),
-            unsound: unsound(new, None),
+            unsound: [unsound(base, " of base"), unsound(new, " of new")].concat(),
             notes,
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
@@ -309,8 +297,9 @@ impl<'a> Measurement<'a> {
                 id: comparison.plan.name.clone(),
                 comparison: comparison.plan.name.clone(),
                 cell: base.cell,
-                columns: crate::measure::columns(comparison),
+                columns: crate::measure::columns(&[comparison]),
                 runs: Runs::Blocks(base.ok.iter().filter_map(partner).collect()),
+                ok: (base.ok.len(), new.ok.len()),
                 capped: (base.capped.len(), new.capped.len()),
             });
         }
@@ -322,7 +311,7 @@ impl<'a> Measurement<'a> {
             cells: pairs,
             interleaved: true,
             host: Vec::new(),
-            unsound: unsound(data, Some(Side::New)),
+            unsound: unsound(data, ""),
             notes: planted(data).into_iter().collect(),
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
@@ -375,16 +364,27 @@ fn planted(data: &RunData) -> Option<String> {
     Some(format!("a cost was planted in {} to test the judge: {planted}", data.path.display()))
 }
 
-fn unsound(data: &RunData, side: Option<Side>) -> Vec<String> {
+/// What a directory lacks. Whatever is left of it is what was lucky.
+fn unsound(data: &RunData, of: &str) -> Vec<String> {
     let (comparisons, _) = cells::sort(&data.manifest, &data.records);
     let mut unsound = Verification::of(&comparisons, &data.records).alarms;
-    let of_side = |record: &&Record| side.is_none() || record.cell.side == side;
-    let failed: Vec<_> =
-        data.records.iter().filter(of_side).filter(|record| record.status == Status::Failed).collect();
+    let failed: Vec<_> = data.records.iter().filter(|record| record.status == Status::Failed).collect();
     if let Some(first) = failed.first() {
         let why = first.error.as_ref().map_or("", |error| &error.message);
         let number = crate::quantity::count(failed.len(), "run");
-        unsound.push(format!("{number} failed on the new side, the first of them {}: {why}", first.run_id));
+        unsound.push(format!("{number}{of} failed, the first of them {}: {why}", first.run_id));
+    }
+    let planned = usize::try_from(data.manifest.repetitions).unwrap_or(usize::MAX);
+    let cells = || comparisons.iter().flat_map(|comparison| &comparison.cells);
+    let lacking = |cell: &CellRuns<'_>| {
+        let made = cell.ok.len() + cell.capped.len() + cell.failed.len();
+        if cell.skipped.is_some() { 0 } else { planned.saturating_sub(made) }
+    };
+    let missing: usize = cells().map(lacking).sum();
+    if missing > 0 {
+        let number = crate::quantity::count(missing, "planned run");
+        let verb = if missing == 1 { "is" } else { "are" };
+        unsound.push(format!("{number}{of} {verb} missing: finish the directory with --resume"));
     }
     unsound
 }

@@ -98,11 +98,23 @@ fn sides_and_directories_are_not_mixed() {
 }
 
 #[test]
-fn a_new_side_that_fails_is_not_sound() {
-    let (base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
-    assert_eq!(Measurement::of_two(&base, &new, Allowed::default()).unwrap().unsound, Vec::<String>::new());
-    new.records
-        .push(sample::Sample::new("write-heavy", "full").repetition(9).failed("precopy", "gone").build());
-    let unsound = Measurement::of_two(&base, &new, Allowed::default()).unwrap().unsound;
-    assert_eq!(unsound, ["1 run failed on the new side, the first of them write-heavy-full-9: gone"]);
+fn a_side_that_failed_or_lacks_runs_is_not_sound() {
+    let unsound = |change: fn(&mut RunData), of_new: bool| {
+        let (mut base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+        change(if of_new { &mut new } else { &mut base });
+        Measurement::of_two(&base, &new, Allowed::default()).unwrap().unsound
+    };
+    assert_eq!(unsound(|_| {}, true), Vec::<String>::new());
+    let fail = |data: &mut RunData| {
+        let gone = sample::Sample::new("write-heavy", "full").repetition(6).failed("precopy", "gone").build();
+        let place = data.records.iter().position(|run| run.run_id == gone.run_id).unwrap();
+        data.records[place] = gone;
+    };
+    assert_eq!(unsound(fail, true), ["1 run of new failed, the first of them write-heavy-full-6: gone"]);
+    assert_eq!(unsound(fail, false), ["1 run of base failed, the first of them write-heavy-full-6: gone"]);
+    let interrupt = |data: &mut RunData| data.records.truncate(25);
+    assert_eq!(
+        unsound(interrupt, true),
+        ["3 planned runs of new are missing: finish the directory with --resume"]
+    );
 }

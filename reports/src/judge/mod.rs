@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! two RunData, or one with sides -> measurement (which runs stand against which, and what the host did meanwhile)
-//!     -> compare: every cell and metric by itself, for people
-//!     -> gate:    the suite's gated metrics, one test each, for CI; accepted changes are left out
+//!     -> samples (a figure of the runs of a cell, and which of them are relabelled together)
+//!     -> compare: every cell and metric in one joint test, for people
+//!     -> gate:    the suite's gated metrics, in the mean over cells and in each cell, for CI
 //!     -> text
 //! ```
 
@@ -15,10 +16,11 @@ pub mod gate;
 pub(crate) mod gate_tests;
 pub mod host;
 pub mod measurement;
+pub mod samples;
 pub mod stage;
 mod text;
 
-pub use accepted::{Acceptance, Accepted};
+pub use accepted::{Acceptance, Accepted, Size};
 pub use gate::{GateResult, Judgement, Outcome, Verdict, judge};
 pub use host::{HostChange, Sides};
 pub use measurement::{Allowed, CellPair, JudgeError, Measurement, Origin, Runs};

@@ -67,7 +67,7 @@ pub struct Directory {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Table {
     /// `metrics`: every metric of each cell. `summary`: geometric means of ratios over workloads. `latency`: quantiles of
-    /// merged histograms. `delta`: traffic saved, and its ceiling. `stalls`: summed stalls by cause.
+    /// merged histograms. `delta`: traffic saved, and its ceiling. `stalls`: time by cause of one vCPU in one run.
     pub table: String,
     /// What people read above it.
     pub title: String,
@@ -123,9 +123,9 @@ pub struct Runs {
 pub struct Figure {
     /// `s`, `B`, `count`, `ratio`, `op/s`, `page/s`, `op`, `s/s`, `B/s`.
     pub unit: String,
-    /// Samples behind it: runs; of latencies, operations; of stalls, stalls; of geometric means, comparisons.
+    /// Samples behind it: runs; of latencies, operations; of geometric means, comparisons.
     pub n: u64,
-    /// The median of runs; of `latency` the quantile; of `stalls` the sum; of `summary` the geometric mean.
+    /// The median of runs; of `latency` the quantile; of `summary` the geometric mean.
     pub value: f64,
     /// Of the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use migbench_workloads::catalogue;
 use serde::Serialize;
 
 use super::evidence::{Evidence, ceiling, ids, reduction};
-use super::{Estimate, Verdict, metric};
+use super::{Estimate, Reach, metric};
 use crate::cells::CellRuns;
 use crate::metric::{MetricKey, Unit, value};
 use crate::quantity::{self, Scale, percent};
@@ -35,7 +35,7 @@ pub struct Finding {
     /// Runs that ended by themselves, and all that reached the destination.
     pub converged: (usize, usize),
     /// How the published figure lies to what can be reached.
-    pub verdict: Verdict,
+    pub verdict: Reach,
     /// What must be known to read it, a sentence each.
     pub remarks: Vec<String>,
     /// The run directory of the evidence.
@@ -85,7 +85,7 @@ impl Finding {
             ours: None,
             reachable: None,
             converged: (0, 0),
-            verdict: Verdict::NoEvidence,
+            verdict: Reach::NoEvidence,
             remarks: Vec::new(),
             directory: None,
             runs: Vec::new(),
@@ -131,7 +131,7 @@ impl Finding {
                 let (low, high) = (scale.number(range.low), scale.show(range.high));
                 Some(if scale.show(range.low) == high { high } else { format!("{low} to {high}") })
             }
-            (Figure::Share, None) if self.verdict == Verdict::NoBound => Some("no bound".to_owned()),
+            (Figure::Share, None) if self.verdict == Reach::NoBound => Some("no bound".to_owned()),
             _ => None,
         }
     }
@@ -237,7 +237,7 @@ fn test_reduction(
     }
     finding.ours = reduction(baseline, cell, key);
     finding.reachable = ceiling(baseline, cell, key);
-    finding.verdict = Verdict::of_reduction(published, finding.reachable.as_ref());
+    finding.verdict = Reach::of_reduction(published, finding.reachable.as_ref());
 }
 
 fn test_value(
@@ -284,7 +284,7 @@ fn test_value(
         ));
     }
     finding.reachable = Some(Estimate { low: least, high: greatest, interval: false, ..ours });
-    finding.verdict = Verdict::of_value(published, least, greatest);
+    finding.verdict = Reach::of_value(published, least, greatest);
 }
 
 fn show(key: MetricKey, value: f64) -> String {
@@ -301,7 +301,7 @@ fn test_convergence(finding: &mut Finding, rows: &[&CellRuns<'_>], published: bo
         return;
     }
     let all = if published { converged == ended } else { converged == 0 };
-    finding.verdict = if all { Verdict::Same } else { Verdict::Different };
+    finding.verdict = if all { Reach::Same } else { Reach::Different };
 }
 
 /// What the cells of the claims change of the workloads that they name, a sentence per comparison: the catalogue's

@@ -1,16 +1,16 @@
 //! A publication's figures laid beside ours. Claims and run directories go in, findings come out: what was published, what
 //! we measured, what could be reached at most, and a verdict with the runs behind it. Where a publication does not tell its
-//! set-up, no verdict can say that it was reproduced; the words are in [`Verdict`].
+//! set-up, no verdict can say that it was reproduced; the words are in [`Reach`].
 
 mod estimate;
 mod evidence;
 mod finding;
 mod page;
+mod reach;
 mod sensitivity;
 mod sources;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
 use migbench_scenarios::Claims;
 use serde::Serialize;
@@ -18,9 +18,9 @@ use serde::Serialize;
 pub use estimate::Estimate;
 pub use finding::Finding;
 pub use page::{Block, GridRow, Page, markdown, terminal};
+pub use reach::Reach;
 pub use sensitivity::{Point, Sensitivity};
 pub use sources::{Source, gather};
-pub use verdict::Verdict;
 
 use crate::metric::MetricKey;
 use crate::store::RunData;
@@ -65,7 +65,7 @@ impl Reproduction {
     /// Whether some claim could not be tested for want of runs.
     #[must_use]
     pub fn lacks_evidence(&self) -> bool {
-        self.findings.iter().any(|finding| finding.verdict == Verdict::NoEvidence)
+        self.findings.iter().any(|finding| finding.verdict == Reach::NoEvidence)
     }
 
     /// Whether no run failed and nothing that was to be proven is disproven or missing.

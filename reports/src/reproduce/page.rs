@@ -10,7 +10,7 @@ use migbench_scenarios::claims::Unknown;
 use migbench_scenarios::key::Key;
 
 use super::sensitivity::Varied;
-use super::{Estimate, Finding, Reproduction, Sensitivity, Source, Verdict};
+use super::{Estimate, Finding, Reach, Reproduction, Sensitivity, Source};
 use crate::quantity::{count, percent};
 use crate::render::markdown::escape;
 use crate::render::terminal::wrap;
@@ -101,12 +101,12 @@ impl Page {
             .flat_map(|finding| finding.remarks.iter().map(|remark| format!("{}: {remark}", finding.claim)));
         blocks.extend(items(remarks.collect()));
         blocks.push(Block::Heading(2, "What the words mean".to_owned()));
-        let used = |verdict: &Verdict| {
+        let used = |verdict: &Reach| {
             let points = found.sensitivity.iter().flat_map(|all| &all.metrics).flat_map(|one| &one.points);
             let varied = points.flat_map(|point| &point.verdicts);
             found.findings.iter().map(|finding| &finding.verdict).chain(varied).any(|other| other == verdict)
         };
-        let mut terms: Vec<_> = Verdict::ALL
+        let mut terms: Vec<_> = Reach::ALL
             .into_iter()
             .filter(used)
             .map(|verdict| (verdict.word().to_owned(), verdict.meaning().to_owned()))

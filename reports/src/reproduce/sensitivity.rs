@@ -9,7 +9,7 @@ use migbench_scenarios::plan::{Comparison, Plan};
 use serde::Serialize;
 
 use super::evidence::{Evidence, ceiling, ids, reduction};
-use super::{Estimate, Verdict, metric};
+use super::{Estimate, Reach, metric};
 use crate::quantity::count;
 use crate::settings;
 use crate::store::RunData;
@@ -56,7 +56,7 @@ pub struct Point {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours: Option<Estimate>,
     /// Of each published reduction.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<Reach>,
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
@@ -116,7 +116,7 @@ fn point(
         differs: differs(plan, comparison, wanted),
         most: None,
         ours: None,
-        verdicts: vec![Verdict::NoEvidence; published.len()],
+        verdicts: vec![Reach::NoEvidence; published.len()],
         missing: None,
         runs: Vec::new(),
     };
@@ -143,7 +143,7 @@ fn point(
     if point.missing.is_none() {
         point.ours = reduction(baseline, cell, key);
         point.most = ceiling(baseline, cell, key);
-        let judged = published.iter().map(|figure| Verdict::of_reduction(figure, point.most.as_ref()));
+        let judged = published.iter().map(|figure| Reach::of_reduction(figure, point.most.as_ref()));
         point.verdicts = judged.collect();
     }
     point
@@ -174,20 +174,19 @@ fn differs(
 
 fn summary(published: &[(String, String)], points: &[Point]) -> Vec<String> {
     let sentence = |(index, (claim, figure)): (usize, &(String, String))| {
-        let at = |verdict: Verdict| -> Vec<&str> {
+        let at = |verdict: Reach| -> Vec<&str> {
             let here = points.iter().filter(|point| point.verdicts.get(index) == Some(&verdict));
             here.map(|point| point.name.as_str()).collect()
         };
-        let told =
-            [Verdict::Inside, Verdict::Outside, Verdict::Undecided, Verdict::NoBound, Verdict::NoEvidence]
-                .into_iter()
-                .filter_map(|verdict| match (verdict, at(verdict)) {
-                    (_, names) if names.is_empty() => None,
-                    (Verdict::NoBound, names) => Some(format!("no bound at {}", count(names.len(), "point"))),
-                    (verdict, names) => {
-                        Some(format!("{} at {} ({})", verdict.word(), names.len(), names.join(", ")))
-                    }
-                });
+        let told = [Reach::Inside, Reach::Outside, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
+            .into_iter()
+            .filter_map(|verdict| match (verdict, at(verdict)) {
+                (_, names) if names.is_empty() => None,
+                (Reach::NoBound, names) => Some(format!("no bound at {}", count(names.len(), "point"))),
+                (verdict, names) => {
+                    Some(format!("{} at {} ({})", verdict.word(), names.len(), names.join(", ")))
+                }
+            });
         format!("{claim}, {figure}: {}", told.collect::<Vec<_>>().join("; "))
     };
     published.iter().enumerate().map(sentence).collect()

@@ -158,10 +158,10 @@ fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
     };
     let found = Reproduction::of(&bhardwaj(), &[data(&plan("paper"), capped)]);
     let traffic = &found.findings[5];
-    assert_eq!((traffic.verdict, traffic.ours, traffic.reachable), (Verdict::NoEvidence, None, None));
+    assert_eq!((traffic.verdict, traffic.ours, traffic.reachable), (Reach::NoEvidence, None, None));
     assert!(traffic.remarks[0].contains("5 of 6 runs did"), "{:?}", traffic.remarks);
     assert!(found.lacks_evidence());
-    assert_eq!(found.findings[2].verdict, Verdict::Outside, "the other comparison keeps its verdict");
+    assert_eq!(found.findings[2].verdict, Reach::Outside, "the other comparison keeps its verdict");
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn values_and_convergence_are_judged_by_all_rows() {
 #[test]
 fn without_runs_there_is_no_verdict() {
     let found = Reproduction::of(&bhardwaj(), &[]);
-    assert!(found.findings.iter().all(|finding| finding.verdict == Verdict::NoEvidence));
+    assert!(found.findings.iter().all(|finding| finding.verdict == Reach::NoEvidence));
     assert!(found.lacks_evidence() && found.sensitivity.is_none());
     assert!(found.findings[0].remarks[0].contains("migbench run paper --filter"));
 }

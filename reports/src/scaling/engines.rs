@@ -55,7 +55,9 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
             let points: Vec<_> = cells
                 .iter()
                 .filter_map(|cell| {
-                    Some((gib(cell.cell.memory), Measure::Metric(key).summary(&cell.ok)?.median))
+                    // One run shows no trend.
+                    let summary = Measure::Metric(key).summary(&cell.ok).filter(|of| of.samples > 1)?;
+                    Some((gib(cell.cell.memory), summary.median))
                 })
                 .collect();
             fitted.extend(line(&points).map(|line| (key, family, line, points.len())));
@@ -134,7 +136,7 @@ mod tests {
                 let record = built.build();
                 let id = format!("{engine} {n} {vcpus}");
                 plan.cells.push(crate::manifest::PlannedCell { id, cell: record.cell.clone() });
-                records.push(record);
+                records.extend([record.clone(), record]);
             }
         }
         let (sorted, strangers) = crate::cells::sort(&manifest, &records);
@@ -148,5 +150,8 @@ mod tests {
                 "downtime delta: 5.00 ms + 15.0 ms per GiB of guest memory (4 sizes, off by at most 0.0 %)",
             ]
         );
+        // One run of each size shows no trend.
+        let singles: Vec<_> = records.into_iter().step_by(2).collect();
+        assert_eq!(sentences(&crate::cells::sort(&manifest, &singles).0), Vec::<String>::new());
     }
 }

@@ -227,7 +227,8 @@ fn points(comparisons: &[ComparisonRuns<'_>]) -> Points {
             if *measure == Measure::Metric(MetricKey::RearmTime) && !lazy {
                 continue;
             }
-            if let Some(summary) = measure.summary(&cell.ok) {
+            // One run shows no trend.
+            if let Some(summary) = measure.summary(&cell.ok).filter(|of| of.samples > 1) {
                 let point = Point { memory, dirty, time: summary.median };
                 points.entry((cost, cell.cell.tracker.word())).or_default().push(point);
             }
@@ -344,7 +345,7 @@ mod tests {
                 let mut planned = plan_cell(&manifest);
                 planned.cell.memory.0 = memory;
                 planned.id = memory.to_string();
-                records.push(tracked(&planned));
+                records.extend([tracked(&planned), tracked(&planned)]);
                 manifest.comparisons[0].cells.push(planned);
             }
             sentences(&cells::sort(&manifest, &records).0)

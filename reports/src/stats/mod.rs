@@ -1,23 +1,33 @@
 //! The statistics behind tables, marks and gates. The unit is one migration: runs go in, never operations or pages, since
 //! those of one migration share its luck.
 //!
-//! None of it assumes a distribution, but for approximations of large samples, and those say so. An interval comes from
-//! inverting the very test that gives the mark beside it, so that the two never disagree. What is drawn at random is
-//! drawn from a seed: the same records give the same report.
+//! What each assumes:
+//!
+//! - all: runs are independent of each other, or pairs are, where runs are paired. Approximations of large samples say so.
+//! - p-values: under the null hypothesis labels could as well have been others. No distribution is assumed.
+//! - the interval of a median: that runs are alike; no distribution.
+//! - intervals of ratios: that the new side is the base times one factor. Those of pairs ([`ratio::paired`],
+//!   [`Stratified`]) need that the scatter of log ratios about it is symmetric, those of two samples that both scatter alike.
+//!
+//! An interval comes from inverting a test, and where a mark stands beside it, that test is the mark's, but for the
+//! adjustment for others. What is drawn at random is drawn from a seed: the same records give the same report.
 //!
 //! ```text
 //! quantile, summary       one cell: median, spread, outliers
+//! tail                    one run: which quantile stands for its slowest operations
 //! rank_sum, signed_rank   two samples, independent or paired: the null distributions
-//! ratio                   two samples as a ratio with interval and mark; holm for many of them
-//! stratified              many cells of one metric as one test
-//! permutation, bootstrap  where neither of these fits
+//! ratio                   two samples as a ratio with interval and mark
+//! stratified              many cells of one metric as one estimate with bounds
+//! joint                   many metrics and cells, each adjusted for all others
+//! fisher                  two shares
 //! power                   what the samples at hand could have found
 //! ```
 
-pub mod bootstrap;
+pub mod fisher;
 pub mod holm;
+pub mod joint;
 pub mod normal;
-pub mod permutation;
+mod permutation;
 pub mod power;
 pub mod quantile;
 pub mod rank_sum;
@@ -25,13 +35,16 @@ pub mod ratio;
 pub mod signed_rank;
 pub mod stratified;
 pub mod summary;
+pub mod tail;
 
 #[cfg(test)]
 mod scipy_tests;
 
+pub use joint::{Against, Evidence, Family};
+pub use permutation::{Labels, Values};
 pub use quantile::{Fences, mad, median, quantile};
-pub use ratio::{Mark, RatioTest, geometric_mean, independent, paired, paired_ratio};
-pub use stratified::{Stratified, Stratum};
+pub use ratio::{RatioTest, Significance, geometric_mean, independent, paired};
+pub use stratified::Stratified;
 pub use summary::{Spread, Summary, spread};
 
 /// Fewer samples than this have a range and no interval: of five, none covers the median with 95 %.

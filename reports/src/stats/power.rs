@@ -49,10 +49,10 @@ mod tests {
         let effect = minimum_detectable(error_of(deviation, runs, runs), alpha, POWER);
         let found = (0..300)
             .filter(|trial| {
-                let mut side = |shift: f64| (0..runs).map(|_| (shift + deviation * normal()).exp()).collect();
-                let (base, new) = (side(0.0), side(effect));
-                let cell = super::super::Stratum::Samples { base, new };
-                super::super::Stratified::of(&[cell], *trial).unwrap().p_greater(0.0) <= alpha
+                let shift = |unit| if unit < runs { 0.0 } else { effect };
+                let cell = (0..2 * runs).map(|unit| (unit, shift(unit) + deviation * normal())).collect();
+                let labels = super::super::Labels::Groups { base: runs, new: runs };
+                super::super::Stratified::of(labels, &[cell], *trial).unwrap().p_greater(0.0) <= alpha
             })
             .count();
         // 270 of 300 are expected; four standard deviations are 21.

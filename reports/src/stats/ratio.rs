@@ -17,7 +17,7 @@ const ROUNDING: f64 = 1e-12;
 
 /// What a test says at a level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub enum Significance {
     /// The new side's values are larger.
     Larger,
     /// The new side's values are smaller.
@@ -28,7 +28,7 @@ pub enum Mark {
     TooFew,
 }
 
-impl Mark {
+impl Significance {
     /// Whether a difference was told from chance.
     #[must_use]
     pub const fn significant(self) -> bool {
@@ -99,12 +99,12 @@ impl RatioTest {
 
     /// What the test says at that level; always what [`RatioTest::spread`] says of the same level.
     #[must_use]
-    pub fn mark(&self, alpha: f64) -> Mark {
+    pub fn mark(&self, alpha: f64) -> Significance {
         match self.spread(alpha) {
-            Spread::Range { .. } => Mark::TooFew,
-            Spread::Interval { low, .. } if low > 1.0 => Mark::Larger,
-            Spread::Interval { high, .. } if high < 1.0 => Mark::Smaller,
-            Spread::Interval { .. } => Mark::NotSignificant,
+            Spread::Range { .. } => Significance::TooFew,
+            Spread::Interval { low, .. } if low > 1.0 => Significance::Larger,
+            Spread::Interval { high, .. } if high < 1.0 => Significance::Smaller,
+            Spread::Interval { .. } => Significance::NotSignificant,
         }
     }
 
@@ -143,14 +143,6 @@ pub fn independent(base: &[f64], new: &[f64]) -> Option<RatioTest> {
     let seen = (differences.first()?.exp(), differences.last()?.exp());
     let null = Null::Independent(RankSum::of(base.len(), new.len()));
     RatioTest::of((base.len(), new.len()), &differences, seen, null)
-}
-
-/// New over base from pairs: the median of the logarithms of their ratios, exponentiated. `None` as for [`paired`].
-#[must_use]
-pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<f64> {
-    let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
-    let (base, new) = (logarithms(&base)?, logarithms(&new)?);
-    median(&new.iter().zip(&base).map(|(new, base)| new - base).collect::<Vec<_>>()).map(f64::exp)
 }
 
 /// The geometric mean, which is the one that fits ratios: of x and 1/x it is 1. `None` without ratios, and where one is not

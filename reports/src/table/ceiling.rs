@@ -1,15 +1,16 @@
-//! What delta can save at most, and how much of it was saved. Delta sends round 0 in full as the baseline does, and at
+//! What delta can save at most, and how much of that it saved. Delta sends round 0 in full as the baseline does, and at
 //! best saves all of the rest.
 
 use migbench_scenarios::cell::Engine;
 
-use super::partner;
+use super::{Figure, partner};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::MetricKey;
 use crate::quantity;
+use crate::stats::Spread;
 
-/// A ceiling under which no share of it is told: a share of nothing is noise.
+/// A ceiling under which nothing is said of what was saved of it: a share of nothing is noise.
 const NOTHING_TO_SAVE: f64 = 0.01;
 
 /// The ceiling of a comparison.
@@ -29,15 +30,7 @@ impl Ceiling {
         Some(Self { share: (1.0 - 1.0 / amplification).max(0.0) })
     }
 
-    /// The share of it that a cell reached, negative where it sent more than the baseline; none of a ceiling that is as good
-    /// as nothing.
-    #[must_use]
-    pub fn reached(self, comparison: &ComparisonRuns<'_>, cell: &CellRuns<'_>) -> Option<f64> {
-        let ratio = Measure::Metric(MetricKey::Traffic).difference(partner(comparison)?, cell)?.ratio;
-        (self.share >= NOTHING_TO_SAVE).then(|| (1.0 - ratio) / self.share)
-    }
-
-    /// As a sentence.
+    /// As a sentence, with what was saved of the rounds after the first, of which it is the whole.
     #[must_use]
     pub fn note(self, comparison: &ComparisonRuns<'_>) -> String {
         let most = format!("most that delta can save on traffic here: {}", quantity::percent(self.share));
@@ -45,19 +38,48 @@ impl Ceiling {
             return format!("{most}, which is nothing to speak of");
         }
         let several = deltas(comparison).count() > 1;
-        let reached: Vec<_> = deltas(comparison)
+        let saved: Vec<_> = deltas(comparison)
             .filter_map(|cell| {
-                let reached = self.reached(comparison, cell)?;
+                let saved = saved(comparison, cell, Measure::LaterTraffic)?;
                 let by = if several { format!(" by {}", cell.label) } else { String::new() };
-                Some(if reached > 0.0 {
-                    format!("reached {} of it{by}", quantity::percent(reached))
+                let kind = if matches!(saved.numbers.spread, Some(Spread::Range { .. })) {
+                    "range "
                 } else {
-                    format!("reached none of it{by}")
-                })
+                    "95 % "
+                };
+                let spread = saved.spread.map(|ends| format!(" ({kind}{ends})")).unwrap_or_default();
+                Some(format!("{}{spread}{by}", saved.value))
             })
             .collect();
-        if reached.is_empty() { most } else { format!("{most} ({})", reached.join(", ")) }
+        if saved.is_empty() {
+            most
+        } else {
+            format!(
+                "{most}, which is all of the rounds after the first; of those it saved {}",
+                saved.join(", ")
+            )
+        }
     }
+}
+
+/// The share of the baseline's that a cell saved, negative where it has more, marked where it may be chance; of these runs.
+pub(super) fn saved(
+    comparison: &ComparisonRuns<'_>,
+    cell: &CellRuns<'_>,
+    measure: Measure,
+) -> Option<Figure> {
+    let difference = measure.difference(partner(comparison)?, cell)?;
+    let spread = difference.spread.map(|spread| {
+        // The other way round.
+        let (low, high) = spread.ends();
+        let (low, high) = (1.0 - high, 1.0 - low);
+        match spread {
+            Spread::Range { .. } => Spread::Range { low, high },
+            Spread::Interval { confidence, .. } => Spread::Interval { low, high, confidence },
+        }
+    });
+    let figure = Figure::share(cell.ok.len(), 1.0 - difference.ratio, spread);
+    Some(if difference.significant == Some(false) { figure.marked() } else { figure })
 }
 
 /// The cells that send deltas and were not left out.

@@ -7,7 +7,7 @@ use migbench_workloads::settings::Load;
 use super::ceiling::Ceiling;
 use super::{Table, partner, place};
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::measure::{Measure, columns};
+use crate::measure::{Measure, columns, logs_alone};
 use crate::metric::{MetricKey, Unit};
 use crate::quantity;
 use crate::record::Status;
@@ -18,7 +18,7 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Table {
     Table {
         notes: notes(comparison),
         analysis: comparison.plan.analysis.clone(),
-        ..Table::of_measures(comparison, columns(comparison))
+        ..Table::of_measures(comparison, &columns(&[comparison]))
     }
 }
 
@@ -55,9 +55,7 @@ fn writing(comparison: &ComparisonRuns<'_>) -> Option<String> {
 /// Under closed-loop load slow engines get an easier guest; the writes achieved show how much easier.
 fn closed_loop(comparison: &ComparisonRuns<'_>) -> Option<String> {
     let closed = |cell: &&CellRuns<'_>| cell.cell.settings.load == Load::FlatOut;
-    // Passes of `migbench track` have no pre-copy.
-    let passes = columns(comparison).contains(&Measure::Metric(MetricKey::PassTime));
-    comparison.cells.iter().find(closed).filter(|_| !passes)?;
+    comparison.cells.iter().find(closed).filter(|_| !logs_alone(comparison))?;
     let writes: Vec<_> = comparison
         .cells
         .iter()

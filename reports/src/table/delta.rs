@@ -1,12 +1,11 @@
 //! The delta table: what became of the pages that were found dirty, and how much traffic that saved.
 
-use super::ceiling::{Ceiling, deltas};
-use super::{Column, Figure, Row, RowKind, Table, partner, parts, skipped};
+use super::ceiling::{self, Ceiling, deltas};
+use super::{Column, Figure, Row, RowKind, Table, parts, skipped};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::{MetricKey, Unit};
 use crate::record::Record;
-use crate::stats::Spread;
 
 const MEASURES: [Measure; 6] = [
     Measure::Metric(MetricKey::PagesFull),
@@ -21,7 +20,7 @@ const MEASURES: [Measure; 6] = [
 pub const ABOUT: &str = "pages sent by outcome, all rounds together (unchanged: found dirty, equal to what the destination \
                          holds, not sent; overflowed: tried as a delta and sent whole); traffic saved against the \
                          baseline over all rounds, and over the rounds after the first, which are all that delta can \
-                         save on; the ceiling on the former, and the share of it that was reached";
+                         save on; the ceiling on the former, which is all of the latter";
 
 /// Of one comparison; none where no cell sends deltas.
 #[must_use]
@@ -31,7 +30,6 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
         ("traffic_saved", "saved, all rounds"),
         ("traffic_saved_later_rounds", "saved, later rounds"),
         ("delta_ceiling", "ceiling"),
-        ("delta_ceiling_reached", "ceiling reached"),
     ];
     let derived = derived.map(|(name, label)| Column::new(name, label, Unit::Ratio));
     let columns = MEASURES.map(Column::from).into_iter().chain(derived).collect();
@@ -61,31 +59,13 @@ fn figures(
         Some(Figure::of(measure.unit(), &summary, None, runs.len()))
     });
     let saved = |measure: Measure| {
-        let partner = partner(comparison).filter(|_| kind == RowKind::Compared)?;
-        let difference = measure.difference(partner, cell)?;
-        let figure = Figure::share(runs.len(), 1.0 - difference.ratio, difference.spread.map(saving));
-        Some(if difference.significant == Some(false) { figure.marked() } else { figure })
+        (kind == RowKind::Compared).then(|| ceiling::saved(comparison, cell, measure)).flatten()
     };
     let of_delta = ceiling
         .filter(|_| kind == RowKind::Compared && deltas(comparison).any(|delta| delta.label == cell.label));
     counted
         .into_iter()
         .chain([saved(Measure::Metric(MetricKey::Traffic)), saved(Measure::LaterTraffic)])
-        .chain([
-            of_delta.map(|ceiling| Figure::share(runs.len(), ceiling.share, None)),
-            of_delta
-                .and_then(|ceiling| ceiling.reached(comparison, cell))
-                .map(|reached| Figure::share(runs.len(), reached, None)),
-        ])
+        .chain([of_delta.map(|ceiling| Figure::share(runs.len(), ceiling.share, None))])
         .collect()
-}
-
-/// Of a ratio's spread that of what was saved: the other way round.
-fn saving(spread: Spread) -> Spread {
-    let (low, high) = spread.ends();
-    let (low, high) = (1.0 - high, 1.0 - low);
-    match spread {
-        Spread::Range { .. } => Spread::Range { low, high },
-        Spread::Interval { confidence, .. } => Spread::Interval { low, high, confidence },
-    }
 }

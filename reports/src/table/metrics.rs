@@ -13,6 +13,6 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Table {
             .iter()
             .any(|cell| measure.summary(&cell.ok).is_some() || measure.summary(&cell.capped).is_some())
     };
-    let measures: Vec<_> = Measure::all().filter(known).collect();
+    let measures: Vec<_> = Measure::all(comparison).into_iter().filter(known).collect();
     Table::of_measures(comparison, &measures)
 }

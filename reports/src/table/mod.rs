@@ -272,13 +272,14 @@ impl Row {
         runs: usize,
         figures: Vec<Option<Figure>>,
     ) -> Self {
-        let spread = figures.iter().flatten().find_map(|figure: &Figure| figure.numbers.spread);
+        let of_all = |figure: &&Figure| figure.numbers.samples == count(runs);
+        let spread = figures.iter().flatten().filter(of_all).find_map(|figure| figure.numbers.spread);
         let samples = match (runs, spread) {
             (0, _) => None,
             (n, None) => Some(format!("n = {n}")),
-            (n, Some(Spread::Range { .. })) => Some(format!("range, n = {n}")),
-            (n, Some(Spread::Interval { .. })) => Some(format!("95 %, n = {n}")),
+            (n, Some(spread)) => Some(format!("{}, n = {n}", said(spread))),
         };
+        let figures = each_says_what_it_is(figures, runs);
         let converged = (kind == RowKind::Capped).then(|| {
             let (converged, ended) = cell.converged();
             format!("converged {converged}/{ended}")
@@ -289,12 +290,39 @@ impl Row {
     /// Whether the spreads of differences are ranges, intervals, or not there.
     #[must_use]
     pub fn difference_spread(&self) -> Option<&'static str> {
-        let differences = self.figures.iter().flatten().filter_map(|figure| figure.numbers.difference);
-        differences.filter_map(|difference| difference.spread).next().map(|spread| match spread {
-            Spread::Range { .. } => "its range",
-            Spread::Interval { .. } => "its 95 %",
-        })
+        let spread = spread_of_differences(&self.figures)?;
+        Some(if matches!(spread, Spread::Range { .. }) { "its range" } else { "its 95 %" })
     }
+}
+
+/// What a spread is called.
+const fn said(spread: Spread) -> &'static str {
+    if matches!(spread, Spread::Range { .. }) { "range" } else { "95 %" }
+}
+
+/// That of the row's differences of which there are most samples: an interval, where one has that many.
+fn spread_of_differences(figures: &[Option<Figure>]) -> Option<Spread> {
+    let spreads = || figures.iter().flatten().filter_map(|figure| figure.numbers.difference?.spread);
+    spreads().find(|spread| matches!(spread, Spread::Interval { .. })).or_else(|| spreads().next())
+}
+
+/// The row's label speaks of figures that all of its runs have. The others say themselves what stands beside them.
+fn each_says_what_it_is(mut figures: Vec<Option<Figure>>, runs: usize) -> Vec<Option<Figure>> {
+    let interval = matches!(spread_of_differences(&figures), Some(Spread::Interval { .. }));
+    for figure in figures.iter_mut().flatten() {
+        if let (Some(spread), Some(text)) = (figure.numbers.spread, &mut figure.spread)
+            && figure.numbers.samples != count(runs)
+        {
+            *text = format!("{} {text}", said(spread));
+        }
+        let difference = figure.numbers.difference.and_then(|difference| difference.spread);
+        if let (Some(Spread::Range { .. }), Some(text)) = (difference, &mut figure.difference_spread)
+            && interval
+        {
+            *text = format!("range {text}");
+        }
+    }
+    figures
 }
 
 impl Figure {
@@ -311,7 +339,7 @@ impl Figure {
             value: scale.show(summary.median),
             difference: difference.map(|difference| difference.show()),
             difference_spread: difference
-                .and_then(|difference| Some(ends(difference.spread?, quantity::difference_end))),
+                .and_then(|difference| Some(ends(difference.spread?, |end| difference.show_end(end)))),
             spread: spread.map(lacking),
             numbers: Numbers {
                 samples: count(summary.samples),

@@ -572,3 +572,63 @@ fn gates() {
     let message = refused(&format!("{HEAD}{COMPARISON}{seven}"));
     assert!(message.contains("7 gates; a suite has at most 6"), "{message}");
 }
+
+#[test]
+fn settings_that_a_program_does_not_read() {
+    let kv = "workload = \"kv-a\"\nlink.rate = \"1Gbit/s\"\n";
+    assert_snapshot!(bare(&format!("{kv}axes = {{ settings.change.bytes = [64, 256], engine = [\"full\", \"delta\"] }}\ncompare = \"engine\"\nbaseline = \"full\"")), @r#"
+    t.toml:6:26: kv-a/full: settings.change.bytes: the program of kv-a (kv) does not read it, so that nothing would change; of what only some programs read it reads reads, pattern, accesses, content
+    6 | axes = { settings.change.bytes = [64, 256], engine = ["full", "delta"] }
+      |                          ^^^^^
+    "#);
+    let one = format!("{HEAD}[[comparison]]\n{kv}axes.engine = [\"full\", \"delta\"]\n");
+    let set = |set: &[&str], filter: Option<&str>, text: &str| -> Result<usize, String> {
+        let mut suite = Suite::parse(text, "t.toml").map_err(|error| error.to_string())?;
+        let set = set.iter().map(|text| Assignment::parse(text).unwrap()).collect();
+        let overrides = Overrides { set, filter: filter.map(str::to_owned), ..Overrides::default() };
+        suite.apply(&overrides).map_err(|error| error.to_string())?;
+        suite.expand().map(|plan| plan.comparisons.len()).map_err(|error| error.to_string())
+    };
+    assert_snapshot!(set(&["settings.writes=4"], None, &one).unwrap_err(), @"--set settings.writes=4: kv-a/full: settings.writes: the program of kv-a (kv) does not read it, so that nothing would change; of what only some programs read it reads reads, pattern, accesses, content");
+    assert_eq!(set(&["settings.accesses=4"], None, &one), Ok(1));
+    // Of several workloads those that read it can be picked.
+    let two = format!(
+        "{HEAD}[[comparison]]\nlink.rate = \"1Gbit/s\"\naxes = {{ workload = [\"kv-a\", \"write-heavy\"], engine = [\"full\", \"delta\"] }}\ncompare = \"engine\"\nbaseline = \"full\"\n"
+    );
+    assert!(set(&["settings.writes=4"], None, &two).unwrap_err().contains("kv-a/full: settings.writes"));
+    assert_eq!(set(&["settings.writes=4"], Some("write-heavy"), &two), Ok(1));
+    assert_eq!(set(&["settings.writes=4,8"], Some("write-heavy"), &two), Ok(2));
+    assert_snapshot!(refused(&format!("{HEAD}[workload.mine]\nbase = \"sort\"\ncontent = \"text\"\n{COMPARISON}")), @r#"
+    t.toml:5:1: settings.content: the program of sort (sort) does not read it, so that nothing would change; of what only some programs read it reads nothing
+    5 | content = "text"
+      | ^^^^^^^
+    "#);
+    assert_snapshot!(refused(&format!("{HEAD}[workload.mine]\nbase = \"log\"\nphases = \"1s writes=2; 1s\"\n[[comparison]]\nworkload = \"mine\"\nlink.rate = \"1Gbit/s\"\naxes.engine = [\"full\", \"delta\"]\n")), @r#"
+    t.toml:5:1: mine/full: a phase with writes of its own: program log does not read it
+    5 | phases = "1s writes=2; 1s"
+      | ^^^^^^
+    "#);
+    let mut draft = Draft::new();
+    for (flag, key, value) in [("--workload", "workload", "stream"), ("--engine", "engine", "full")] {
+        draft.set(&Assignment::flag(flag, key, value)).unwrap();
+    }
+    draft.set(&Assignment::parse("link.rate=1Gbit/s").unwrap()).unwrap();
+    draft.set(&Assignment::parse("settings.pattern=uniform").unwrap()).unwrap();
+    assert_snapshot!(draft.build().unwrap_err().to_string(), @"--set settings.pattern=uniform: settings.pattern: the program of stream (stream) does not read it, so that nothing would change; of what only some programs read it reads nothing");
+}
+
+/// A default that a program has no use for leaves its cells as they are: no two differ in it alone.
+#[test]
+fn defaults_pass_by_cells_that_do_not_read_them() {
+    let plan = |defaults: &str| {
+        let text = format!(
+            "{HEAD}[defaults]\nlink.rate = \"1Gbit/s\"\n{defaults}\n[[comparison]]\n\
+             axes = {{ workload = [\"kv-a\", \"write-heavy\"], engine = [\"full\"] }}\ncompare = \"engine\"\nbaseline = \"full\"\n"
+        );
+        Suite::parse(&text, "t.toml").unwrap().expand().unwrap()
+    };
+    let (with, without) = (plan("settings.change.bytes = 64"), plan(""));
+    let cell = |plan: &migbench_scenarios::Plan, index: usize| plan.comparisons[index].cells[0].cell.clone();
+    assert_eq!(cell(&with, 0), cell(&without, 0));
+    assert_eq!(cell(&with, 1).settings.change.bytes, 64);
+}

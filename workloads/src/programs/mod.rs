@@ -13,6 +13,8 @@ pub mod log;
 pub mod matmul;
 pub mod page_cache;
 pub mod parametric;
+#[cfg(all(test, not(guest)))]
+mod settings_tests;
 pub mod sort;
 #[cfg(all(test, not(guest)))]
 mod store_trials;

@@ -9,7 +9,7 @@ use super::Estimate;
 /// agree in a figure and in nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Reach {
     /// A reduction no larger than what could be saved in our cell; a value within what our cells have.
     Inside,
     /// A reduction larger than what any engine could save in our cell; a value that none of our cells has.
@@ -26,7 +26,7 @@ pub enum Verdict {
     NoEvidence,
 }
 
-impl Verdict {
+impl Reach {
     /// Every verdict, in the order in which they are explained.
     pub const ALL: [Self; 7] = [
         Self::Inside,
@@ -111,29 +111,29 @@ mod tests {
     #[test]
     fn a_reduction_is_judged_by_the_spread_of_its_ceiling() {
         let published = Published::parse("51.37 %", Dimension::Share).unwrap();
-        let judge = |low, high| Verdict::of_reduction(&published, Some(&most(low, high)));
-        assert_eq!(judge(0.52, 0.55), Verdict::Inside);
-        assert_eq!(judge(0.50, 0.51), Verdict::Outside);
-        assert_eq!(judge(0.50, 0.52), Verdict::Undecided);
+        let judge = |low, high| Reach::of_reduction(&published, Some(&most(low, high)));
+        assert_eq!(judge(0.52, 0.55), Reach::Inside);
+        assert_eq!(judge(0.50, 0.51), Reach::Outside);
+        assert_eq!(judge(0.50, 0.52), Reach::Undecided);
         // A ceiling that reads the same as the figure decides nothing.
-        assert_eq!(judge(0.5137, 0.5137), Verdict::Undecided);
-        assert_eq!(Verdict::of_reduction(&published, None), Verdict::NoBound);
+        assert_eq!(judge(0.5137, 0.5137), Reach::Undecided);
+        assert_eq!(Reach::of_reduction(&published, None), Reach::NoBound);
     }
 
     #[test]
     fn a_value_is_judged_as_exactly_as_it_was_printed() {
         let published = Published::parse("2.50", Dimension::Number).unwrap();
-        assert_eq!(Verdict::of_value(&published, 2.501, 2.6), Verdict::Inside);
-        assert_eq!(Verdict::of_value(&published, 2.506, 2.6), Verdict::Outside);
+        assert_eq!(Reach::of_value(&published, 2.501, 2.6), Reach::Inside);
+        assert_eq!(Reach::of_value(&published, 2.506, 2.6), Reach::Outside);
         let range = Published::parse("165 ms to 210 ms", Dimension::Time).unwrap();
-        assert_eq!(Verdict::of_value(&range, 0.1, 0.3), Verdict::Inside);
-        assert_eq!(Verdict::of_value(&range, 0.18, 0.3), Verdict::Undecided);
-        assert_eq!(Verdict::of_value(&range, 0.22, 0.3), Verdict::Outside);
+        assert_eq!(Reach::of_value(&range, 0.1, 0.3), Reach::Inside);
+        assert_eq!(Reach::of_value(&range, 0.18, 0.3), Reach::Undecided);
+        assert_eq!(Reach::of_value(&range, 0.22, 0.3), Reach::Outside);
     }
 
     #[test]
     fn no_word_claims_too_much() {
-        for verdict in Verdict::ALL {
+        for verdict in Reach::ALL {
             assert!(!verdict.word().contains("reproduced") && !verdict.meaning().contains("reproduced"));
         }
     }
