@@ -143,7 +143,20 @@ fn stalled() -> RunData {
     data(sample::manifest(), records)
 }
 
-fn all() -> [(&'static str, RunData); 7] {
+/// Cells of an engine that another VMM ran: it tells how long it took and what it sent, and nothing more.
+fn peer() -> RunData {
+    const TOLD: [&str; 4] = ["total_time", "downtime", "blackout", "traffic"];
+    let mut records = sample::records();
+    for record in records.iter_mut().filter(|record| record.cell.engine.word() == "delta") {
+        record.metrics.retain(|name, _| TOLD.contains(&name.as_str()));
+        record.rounds.clear();
+        record.histograms.clear();
+        record.timeline = Timeline::default();
+    }
+    data(sample::manifest(), records)
+}
+
+fn all() -> [(&'static str, RunData); 8] {
     [
         ("good", data(sample::manifest(), sample::records())),
         ("capped_baseline", capped_baseline()),
@@ -152,6 +165,7 @@ fn all() -> [(&'static str, RunData); 7] {
         ("damaged", damaged()),
         ("ten_runs", ten_runs()),
         ("stalled", stalled()),
+        ("peer", peer()),
     ]
 }
 
@@ -179,6 +193,32 @@ fn single_runs_look_as_they_did() {
     );
     let missing = show::run(&data, "x").unwrap_err().to_string();
     assert!(missing.starts_with("no run is called `x`; there are read-heavy-full-0, "), "{missing}");
+}
+
+#[test]
+fn what_a_cell_can_not_tell_is_absent_in_every_format_and_never_zero() {
+    let report = Report::of(&peer());
+    for (name, format) in Format::ALL {
+        let text = render(std::slice::from_ref(&report), *format, 100);
+        assert!(text.contains("delta"), "{name}");
+    }
+    let of_peer = |read: BTreeMap<Place, Read>| -> BTreeSet<String> {
+        let cells = read.into_keys().filter(|[comparison, cell, row, ..]| {
+            !comparison.is_empty() && cell.contains("delta") && row == "compared"
+        });
+        cells.map(|[.., metric]| metric).filter(|metric| !metric.starts_with("runs")).collect()
+    };
+    // All that is there comes from what was told.
+    let expected = ["blackout", "downtime", "total_time", "traffic"].map(str::to_owned);
+    let json = of_peer(read_json(&render(std::slice::from_ref(&report), Format::Json, 100)));
+    let csv = of_peer(read_csv(&render(std::slice::from_ref(&report), Format::Csv, 100)));
+    for (name, found) in [("json", json), ("csv", csv)] {
+        let measured: BTreeSet<_> =
+            found.iter().filter(|metric| MetricKey::find(metric).is_some()).cloned().collect();
+        assert_eq!(measured.into_iter().collect::<Vec<_>>(), expected, "{name}: {found:?}");
+    }
+    let shown = show::run(&peer(), "write-heavy-delta-3").unwrap();
+    assert!(!shown.contains("round ") && !shown.contains("latency"), "{shown}");
 }
 
 #[test]

@@ -335,7 +335,8 @@ fn of(nights: Vec<Night>, lines: &[Line]) -> Drift {
     };
     // An alarmed night is no baseline, nor is one of which nobody knows. Neither is anything before a new beginning.
     let counts = |night: &&Night| night.verdict == Verdict::Good && night.suite == suite;
-    let baseline: Vec<&Night> = since_beginning(before).iter().filter(counts).collect();
+    let before = if last.verdict == Verdict::Unlike { &[] } else { since_beginning(before) };
+    let baseline: Vec<&Night> = before.iter().filter(counts).collect();
     let series = by_series.iter().filter_map(|(name, values)| {
         let now = *values.get(last.started.as_str())?;
         let past: Vec<f64> =
@@ -530,6 +531,9 @@ mod tests {
         let (mut nights, lines) = days(24, 1.2);
         nights[11].verdict = Verdict::Unlike;
         nights[11].directory = None;
-        assert_eq!(of(nights, &lines).baseline, 12);
+        assert_eq!(of(nights.clone(), &lines).baseline, 12);
+        // Nor for the night that begins itself.
+        nights[24].verdict = Verdict::Unlike;
+        assert_eq!(of(nights, &lines).baseline, 0);
     }
 }

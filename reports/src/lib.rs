@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod canary;
 pub mod cells;
 pub mod chart;
 pub mod export;

@@ -19,12 +19,12 @@ use crate::record::Backend;
 pub struct Manifest {
     /// [`crate::record::SCHEMA`], shared with the records.
     pub schema: u32,
-    /// What ran the guests, of every record.
+    /// What ran the guests of cells that name no other VMM; each record says what ran its own.
     #[serde(default)]
     pub backend: Backend,
     /// Name of the suite.
     pub suite: String,
-    /// BLAKE3 of the suite's text, in hexadecimal.
+    /// The plan's hash of what is measured: [`plan::Plan::hash`].
     pub suite_hash: String,
     /// The suite file as it was read.
     pub suite_text: String,

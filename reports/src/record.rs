@@ -285,6 +285,15 @@ pub struct Stalls {
     pub list: Vec<Stall>,
 }
 
+/// What the host could do before a block of runs: bytes per second of each pass that was made.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CanarySamples {
+    /// Copied in memory.
+    pub copy: Vec<f64>,
+    /// Through a socket.
+    pub socket: Vec<f64>,
+}
+
 /// One migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
@@ -323,6 +332,10 @@ pub struct Record {
     /// A cost that was planted into a stage to test the judge: these are not the build's own figures.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub planted: Option<String>,
+    /// What the host could do before the block of this run, the same in all of its runs; absent where nobody looked, and in
+    /// schema 1. `canary_copy` and `canary_socket` are the medians.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub canary: Option<CanarySamples>,
     /// When the run started, UTC, RFC 3339.
     pub started: String,
     /// Seed of the guest, shared within a block.

@@ -94,6 +94,7 @@ impl Sample {
             guest_checked: migrates.then_some(true),
             flags: Vec::new(),
             planted: None,
+            canary: None,
             started: "2025-01-31T12:00:00Z".to_owned(),
             seed: 7,
             cell,

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
+use crate::canary::{self, Moved};
 use crate::chart;
 use crate::histogram::{self, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
@@ -14,7 +15,7 @@ use crate::quantity::{self, show};
 use crate::record::{Backend, Cause, Kind, Record, Round, Stall, Stalls, Status};
 use crate::store::RunData;
 use crate::table::place;
-use crate::warning::Warning;
+use crate::warning::{HOST_MOVED, Warning};
 
 const fn kind(kind: Kind) -> &'static str {
     match kind {
@@ -72,14 +73,21 @@ pub fn run(data: &RunData, id: &str) -> Result<String, NoSuchRun> {
             return Err(NoSuchRun { id: id.to_owned(), ambiguous: found.is_some(), near });
         }
     };
-    Ok(self::record(record))
+    let judged = canary::moved(&data.manifest, &data.records);
+    let moved = data.records.iter().zip(judged).find(|(other, _)| std::ptr::eq(*other, record));
+    Ok(full(record, moved.and_then(|(_, moved)| moved)))
 }
 
 /// One run in full.
 #[must_use]
 pub fn record(record: &Record) -> String {
+    full(record, None)
+}
+
+/// `moved` is what the host was like before its block, where that was another one.
+fn full(record: &Record, moved: Option<Moved>) -> String {
     [
-        head(record),
+        head(record, moved),
         rounds(&record.rounds),
         chart::draw(record),
         metrics(record),
@@ -113,7 +121,7 @@ fn choices(near: &[String]) -> String {
     }
 }
 
-fn head(record: &Record) -> String {
+fn head(record: &Record, moved: Option<Moved>) -> String {
     let mut out = format!(
         "{}: {} with {}, {} run, repetition {}, {}\n",
         record.run_id,
@@ -147,8 +155,14 @@ fn head(record: &Record) -> String {
         "guest state not checked",
     );
     let _ = writeln!(out, "{memory}; {state}");
-    if !record.flags.is_empty() {
-        let _ = writeln!(out, "flags: {}", record.flags.join(", "));
+    let own = record.flags.iter().map(String::as_str).filter(|flag| *flag != HOST_MOVED);
+    let flags: Vec<_> = own.chain(moved.map(|_| HOST_MOVED)).collect();
+    if !flags.is_empty() {
+        let _ = writeln!(out, "flags: {}", flags.join(", "));
+    }
+    if let Some(Moved { key, ratio }) = moved {
+        let (label, ratio) = (key.definition().label, quantity::percent(ratio));
+        let _ = writeln!(out, "{label}: {ratio} of the median of all blocks before this one");
     }
     out
 }

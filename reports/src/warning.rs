@@ -5,6 +5,7 @@ use std::fmt;
 
 use migbench_scenarios::cell::Backing;
 
+use crate::canary;
 use crate::cells;
 use crate::histogram;
 use crate::manifest::{Canary, Part};
@@ -20,8 +21,12 @@ const LINK_RATE_TOLERATED: f64 = 0.98;
 /// Below this a cell with transparent huge pages is not what it says.
 const HUGE_PAGES_TOLERATED: f64 = 0.95;
 
-/// Canaries further apart than this are of hosts that are not alike; of one host, such runs are flagged.
+/// Canaries further apart than this are of hosts that are not alike.
 const CANARIES_TOLERATED: f64 = 0.1;
+
+/// The flag of runs in whose block the host was another one: judged here, by [`canary::moved`]. Records of schema 1 carry one of
+/// their own, which compared with the first block and was raised by almost every suite; it counts for nothing.
+pub const HOST_MOVED: &str = "host_moved";
 
 /// More places than this are counted and not named.
 const PLACES: usize = 8;
@@ -147,7 +152,7 @@ impl fmt::Display for Warning {
             Self::LinkRate { runs, of, lowest } => write!(
                 f,
                 "the link delivered less than {} of its rate in {runs} of {} (lowest {}): \
-                 the host was too busy to send at that rate",
+                 the engine left the wire without work (its part is `wire_idle`), or the host was too busy",
                 percent(LINK_RATE_TOLERATED),
                 count(*of, "timed run"),
                 percent(*lowest)
@@ -196,9 +201,9 @@ fn advice(flag: &str) -> &'static str {
         "not_steady" => ": the guest's throughput had not settled when the migration started",
         "overloaded" => ": the guest could not keep up with its open-loop schedule; lower settings.load",
         "oversubscribed" => ": more vCPUs than cores to spare, so threads waited for each other",
-        "host_moved" => {
-            ": the host copied or sent over 10 % faster or slower than at the start of the suite; compare \
-                         within blocks only, and look for other work on the host"
+        HOST_MOVED => {
+            ": before these blocks the host copied or sent faster or slower than its canary scatters around the median of all \
+             blocks; compare within blocks only, and look for other work on the host"
         }
         "cpu_stolen" => ": over 1 % of the time the hypervisor below gave the CPU to others",
         "cpu_throttled" => ": a CPU quota or heat slowed the host during the run",
@@ -231,7 +236,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
         warnings.extend(resumption.disturbances.iter().map(later));
     }
     let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
-    warnings.extend(flags(&timed));
+    warnings.extend(flags(data));
     warnings.extend(link_rate(&timed));
     warnings.extend(huge_pages(&timed));
     for record in &data.records {
@@ -265,10 +270,13 @@ fn outliers(data: &RunData) -> Option<Warning> {
     (!runs.is_empty()).then_some(Warning::Outliers { runs, of })
 }
 
-fn flags(timed: &[&Record]) -> Vec<Warning> {
+fn flags(data: &RunData) -> Vec<Warning> {
     let mut by_flag: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-    for record in timed {
-        for flag in &record.flags {
+    let moved = canary::moved(&data.manifest, &data.records);
+    let timed: Vec<_> = data.records.iter().zip(moved).filter(|(run, _)| run.kind == Kind::Timed).collect();
+    for (record, moved) in &timed {
+        let own = record.flags.iter().map(String::as_str).filter(|flag| *flag != HOST_MOVED);
+        for flag in own.chain(moved.map(|_| HOST_MOVED)) {
             let place = format!("{}/{}", record.comparison, record.cell.engine);
             *by_flag.entry(flag).or_default().entry(place).or_default() += 1;
         }
@@ -330,6 +338,7 @@ mod tests {
     use super::*;
     use crate::manifest::{Host, PlanSlice};
     use crate::metric::Metrics;
+    use crate::record::CanarySamples;
     use crate::sample::{self, Sample};
 
     fn warnings(records: Vec<Record>) -> Vec<String> {
@@ -390,14 +399,31 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_moved_for_a_block_is_told_whatever_was_said_at_the_time() {
+        let run = |repetition, copy: f64| {
+            let sample = Sample::new("write-heavy", "full").repetition(repetition).flag(HOST_MOVED);
+            let samples = CanarySamples { copy: vec![copy; 9], socket: vec![3e9; 9] };
+            sample.with(|record| record.canary = Some(samples)).build()
+        };
+        let runs = |last| (1..=6).map(|r| run(r, if r == 6 { last } else { 8e9 })).collect::<Vec<_>>();
+        assert_eq!(warnings(runs(8e9)), [""; 0]);
+        let found = warnings(runs(4e9));
+        assert!(
+            found[0].starts_with("host_moved in 1 of 6 timed runs (write-heavy/full 1): before"),
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
     fn a_flag_of_many_cells_names_none() {
         let run = |n: usize| {
-            let flagged = Sample::new("write-heavy", "full").flag("host_moved");
+            let flagged = Sample::new("write-heavy", "full").flag("cpu_stolen");
             flagged.with(move |record| record.comparison = format!("case {n}")).build()
         };
         let found = warnings((0..=PLACES).map(run).collect());
         assert!(
-            found.iter().any(|text| text.starts_with("host_moved in 9 of 9 timed runs (in 9 cells; see")),
+            found.iter().any(|text| text.starts_with("cpu_stolen in 9 of 9 timed runs (in 9 cells; see")),
             "{found:?}"
         );
         let found = warnings((0..PLACES).map(run).collect());

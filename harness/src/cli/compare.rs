@@ -14,7 +14,7 @@ use super::{Exit, UsageError, print};
 /// Each ratio has an interval of its own, which is not adjusted for the others. Whether it changed is said by one permutation
 /// test of all ratios together, adjusted for each other: of those that did not change, one is called changed in 5 % of
 /// comparisons at most. That informs and does not decide; `migbench gate` does. Directories of different plans or classes
-/// of hosts are refused (exit status 5), unless you allow it.
+/// of hosts are refused (exit status 5), unless you allow it; of different schemas of records, always.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   migbench compare results/monday results/tuesday

@@ -31,7 +31,8 @@ pub(super) fn accepted_by_default() -> PathBuf {
 ///
 /// An alarm stands only if fresh samples alone confirm it: without --confirm it ends with status 3 and the command to
 /// measure again. Status 3 is also given where the host changed between the two, or was disturbed, and for too few or too
-/// noisy runs, with how many would do; 1 where runs or proofs failed or are missing; 5 for different plans or hosts.
+/// noisy runs, with how many would do; 1 where runs or proofs failed or are missing; 5 for different plans, hosts
+/// or schemas of records.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,

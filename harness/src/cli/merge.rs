@@ -13,8 +13,8 @@ Examples:
   migbench merge slices/* -o results/nightly
   migbench merge slices/1 slices/3 --partial -o results/so-far
 
-Exit status, besides the usual: 3 slices or runs are missing; 5 plans, builds, numbers of slices or classes of hosts differ, or
-cells would count twice.";
+Exit status, besides the usual: 3 slices or runs are missing; 5 plans, builds, schemas of records, numbers of slices or classes
+of hosts differ, or cells would count twice.";
 
 /// Merges the slices of a plan into one run directory.
 ///

@@ -213,6 +213,7 @@ impl Track {
                 guest_checked: None,
                 flags: Vec::new(),
                 planted: None,
+                canary: None,
                 started: place.started,
                 seed: planned.seed,
                 cell: cell.cell.clone(),

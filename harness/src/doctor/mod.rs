@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::host::disturbance::Activity;
 use crate::host::provenance;
 
 /// How bad a finding is, the worst last.
@@ -70,9 +71,9 @@ pub fn check(root: &Path) -> Vec<Check> {
     if root == Path::new("/") {
         checks.extend(uffd::checks());
         checks.push(network::check());
-        checks.extend(settings::checks(root, &provenance::this_host()));
+        checks.extend(settings::checks(root, &provenance::this_host(), &Activity::watch(root)));
     } else {
-        checks.extend(settings::checks(root, &provenance::collect(root)));
+        checks.extend(settings::checks(root, &provenance::collect(root), &Activity::default()));
     }
     checks
 }

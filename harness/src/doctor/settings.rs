@@ -6,6 +6,7 @@ use std::path::Path;
 use migbench_reports::manifest::Host;
 
 use super::{Check, Level};
+use crate::host::disturbance::{Activity, OTHERS};
 use crate::host::huge::{HUGE_PAGE, Pool};
 
 const GIB: u64 = 1 << 30;
@@ -17,11 +18,9 @@ const MEMORY_NEEDED: u64 = 640 * MIB;
 const MEMORY_WANTED: u64 = 2 * GIB;
 /// Reserved pages that both nodes of the suite `quick` (two guests of 128 MiB) take together.
 const QUICK_HUGE_PAGES: u64 = 2 * 128 * MIB / HUGE_PAGE.0;
-/// Load per logical core over which other work surely takes CPU from a run.
-const LOAD_PER_CORE: f64 = 0.25;
 
 /// One check for each setting.
-pub(super) fn checks(root: &Path, host: &Host) -> Vec<Check> {
+pub(super) fn checks(root: &Path, host: &Host, activity: &Activity) -> Vec<Check> {
     vec![
         cores(host),
         nested(host),
@@ -34,7 +33,7 @@ pub(super) fn checks(root: &Path, host: &Host) -> Vec<Check> {
         ksm(host),
         numa_balancing(host),
         memory(host),
-        load(host),
+        load(host, activity),
         clock_source(host),
     ]
 }
@@ -212,17 +211,16 @@ fn memory(host: &Host) -> Check {
     }
 }
 
-fn load(host: &Host) -> Check {
+fn load(host: &Host, activity: &Activity) -> Check {
     let name = "load";
-    let (Some([one, ..]), Some(cores)) = (host.load_average, host.logical_cores) else {
+    let (Some(share), Some(used)) = (activity.others, activity.of_others(host.logical_cores)) else {
         return Check::new(name, Level::Warn, "unknown");
     };
-    let found = format!("{one:.2} over the last minute on {cores} cores");
-    if one > LOAD_PER_CORE * f64::from(cores) {
-        Check::new(name, Level::Warn, found)
-            .remedy("wait until the machine is idle, or stop what runs beside")
+    let used = format!("others use {used}");
+    if share > OTHERS {
+        Check::new(name, Level::Warn, used).remedy("wait until the machine is idle, or stop what runs beside")
     } else {
-        Check::new(name, Level::Ok, found)
+        Check::new(name, Level::Ok, used)
     }
 }
 
@@ -246,9 +244,13 @@ mod tests {
 
     use super::*;
 
+    fn using(share: f64) -> Activity {
+        Activity { others: Some(share), busiest: Some("rustc (7)".to_owned()), ..Activity::default() }
+    }
+
     fn levels(host: &Host) -> Vec<(String, Level)> {
         let root = tempfile::tempdir().expect("a directory");
-        checks(root.path(), host).into_iter().map(|check| (check.name, check.level)).collect()
+        checks(root.path(), host, &using(0.01)).into_iter().map(|check| (check.name, check.level)).collect()
     }
 
     fn quiet() -> Host {
@@ -264,7 +266,8 @@ mod tests {
             smt: Some(false),
             nested: Some(false),
             clock_source: Some("tsc".to_owned()),
-            load_average: Some([0.1, 0.2, 0.3]),
+            // Of what has ended.
+            load_average: Some([9.0, 9.0, 9.0]),
             ..Host::default()
         }
     }
@@ -303,11 +306,10 @@ mod tests {
             nested: Some(true),
             hypervisor: Some("Example".to_owned()),
             clock_source: Some("kvm-clock".to_owned()),
-            load_average: Some([0.6, 0.0, 0.0]),
             ..quiet()
         };
         let root = tempfile::tempdir().expect("a directory");
-        for check in checks(root.path(), &host) {
+        for check in checks(root.path(), &host, &using(0.3)) {
             // What these say comes from files.
             if ["huge pages", "free page reporting"].contains(&check.name.as_str()) {
                 continue;
@@ -315,6 +317,8 @@ mod tests {
             assert_eq!(check.level, Level::Warn, "{}", check.name);
             assert!(check.remedy.is_some(), "{}", check.name);
         }
+        assert_eq!(load(&host, &using(0.3)).found, "others use 0.60 of 2 CPUs, most of it rustc (7)");
+        assert_eq!(load(&host, &Activity::default()).found, "unknown");
         let tight = Host { memory_free: Some(MEMORY_NEEDED - 1), ..quiet() };
         assert_eq!(memory(&tight).level, Level::Fail);
     }

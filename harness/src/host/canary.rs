@@ -3,12 +3,13 @@
 //!
 //! It has to move less by itself than what it is to tell. So its memory is made once, since other pages at each look are
 //! other caches and other huge pages; one thread both writes to and reads from the socket, since where the scheduler puts
-//! two moved the figure by a factor of two; and the median of several passes counts, since any one may be interrupted.
+//! two moved the figure by a factor of two; and several passes are made, of which reports take the median, since any one may be
+//! interrupted.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use migbench_reports::stats::median;
+use migbench_reports::record::CanarySamples;
 
 use crate::sys::clock;
 
@@ -16,17 +17,8 @@ use crate::sys::clock;
 const PASS: usize = 32 << 20;
 /// Bytes of one write to the socket and one read from it: less than a socket takes without a reader.
 const CHUNK: usize = 64 << 10;
-/// Passes, of which the median counts.
+/// Passes of each kind.
 const PASSES: usize = 9;
-
-/// Bytes per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Speeds {
-    /// Of the copy.
-    pub copy: f64,
-    /// Through the socket.
-    pub socket: f64,
-}
 
 /// The memory and the socket.
 #[derive(Debug)]
@@ -53,7 +45,7 @@ impl Canary {
     ///
     /// # Errors
     /// When the socket fails.
-    pub fn measure(&mut self) -> io::Result<Speeds> {
+    pub fn measure(&mut self) -> io::Result<CanarySamples> {
         let copy = passes(|| {
             self.to.copy_from_slice(std::hint::black_box(&self.from));
             std::hint::black_box(&mut self.to);
@@ -66,20 +58,19 @@ impl Canary {
             }
             Ok(())
         })?;
-        Ok(Speeds { copy, socket })
+        Ok(CanarySamples { copy, socket })
     }
 }
 
-/// The median speed of passes.
+/// The speed of each pass.
 #[expect(clippy::cast_precision_loss, reason = "a constant")]
-fn passes(mut pass: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
-    let mut speeds = [0.0; PASSES];
-    for speed in &mut speeds {
+fn passes(mut pass: impl FnMut() -> io::Result<()>) -> io::Result<Vec<f64>> {
+    let one = |_| {
         let start = clock::now();
         pass()?;
-        *speed = PASS as f64 / clock::seconds(start, clock::now());
-    }
-    Ok(median(&speeds).unwrap_or_default())
+        Ok(PASS as f64 / clock::seconds(start, clock::now()))
+    };
+    (0..PASSES).map(one).collect()
 }
 
 #[cfg(test)]
@@ -90,9 +81,9 @@ mod tests {
     fn both_are_speeds() {
         let mut canary = Canary::new().unwrap();
         for _ in 0..2 {
-            let Speeds { copy, socket } = canary.measure().unwrap();
-            assert!(copy > 0.0 && copy.is_finite());
-            assert!(socket > 0.0 && socket.is_finite());
+            let CanarySamples { copy, socket } = canary.measure().unwrap();
+            assert_eq!((copy.len(), socket.len()), (PASSES, PASSES));
+            assert!(copy.iter().chain(&socket).all(|speed| *speed > 0.0 && speed.is_finite()));
         }
         assert!(canary.from == canary.to, "all arrived");
     }

@@ -1,13 +1,19 @@
 //! Is the host quiet enough to measure? Asked once before a suite, and of each run what happened meanwhile. It warns and
 //! never refuses: on many a machine there is nothing better to be had, but nobody should find out afterwards.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use migbench_reports::manifest::Host;
+use procfs::prelude::FromRead;
+use procfs::process::Stat;
 
-/// Load per core over which other work takes CPU from a run.
-const LOAD_PER_CORE: f64 = 0.25;
+/// Share of all CPU time over which other work takes CPU from a run.
+pub const OTHERS: f64 = 0.1;
+/// How long others are watched: 50 ticks of the kernel's clock on each CPU.
+const WATCHED: Duration = Duration::from_millis(500);
 /// Bytes that must stay available, or the page cache is squeezed.
 const MEMORY: u64 = 1 << 30;
 
@@ -77,19 +83,107 @@ fn guests(root: &Path) -> Vec<String> {
     found
 }
 
+/// What all others do with the CPUs at this moment. A load average would count what has ended meanwhile, such as the build of
+/// this very program.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Activity {
+    /// Share of all CPU time that the hypervisor below gives to others; absent where nobody can tell.
+    pub stolen: Option<f64>,
+    /// Share of all CPU time that other processes and the kernel use; absent where nobody can tell.
+    pub others: Option<f64>,
+    /// The process that uses most of it, with its number; absent where none uses a tick.
+    pub busiest: Option<String>,
+}
+
+impl Activity {
+    /// Watches for half a second.
+    #[must_use]
+    pub fn watch(root: &Path) -> Self {
+        let before = Ticks::read(root);
+        std::thread::sleep(WATCHED);
+        before.zip(Ticks::read(root)).map_or_else(Self::default, |(before, after)| after.since(&before))
+    }
+
+    /// The share of others in words, with the number of CPUs where that is known.
+    #[must_use]
+    pub fn of_others(&self, cores: Option<u32>) -> Option<String> {
+        let share = self.others?;
+        let busiest = self.busiest.as_ref().map_or_else(String::new, |name| format!(", most of it {name}"));
+        Some(match cores {
+            Some(cores) => format!("{:.2} of {cores} CPUs{busiest}", share * f64::from(cores)),
+            None => format!("{:.0} % of the CPU time{busiest}", share * 100.0),
+        })
+    }
+}
+
+/// Running totals of CPU time, in ticks of the kernel's clock (proc_stat(5), proc_pid_stat(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Ticks {
+    all: u64,
+    busy: u64,
+    stolen: u64,
+    own: u64,
+    others: BTreeMap<i32, (String, u64)>,
+}
+
+impl Ticks {
+    fn read(root: &Path) -> Option<Self> {
+        let stat = fs::read_to_string(root.join("proc/stat")).ok()?;
+        let line = stat.lines().next()?.strip_prefix("cpu ")?;
+        let fields = line.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+        // Time in guests is in that of users already.
+        let &[user, nice, system, idle, io, interrupt, soft, stolen, ..] = &fields[..] else { return None };
+        let busy = user + nice + system + interrupt + soft;
+        let mut ticks = Self { all: busy + idle + io + stolen, busy, stolen, ..Self::default() };
+        let processes = fs::read_dir(root.join("proc")).ok()?;
+        for process in processes.flatten() {
+            // One that has ended meanwhile, or no process at all.
+            let Ok(text) = fs::read(process.path().join("stat")) else { continue };
+            let Ok(stat) = Stat::from_read(&text[..]) else { continue };
+            let used = stat.utime + stat.stime;
+            if u32::try_from(stat.pid) == Ok(std::process::id()) {
+                ticks.own = used;
+            } else {
+                ticks.others.insert(stat.pid, (stat.comm, used));
+            }
+        }
+        Some(ticks)
+    }
+
+    fn since(&self, earlier: &Self) -> Activity {
+        let added = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
+        #[expect(clippy::cast_precision_loss, reason = "ticks of a moment")]
+        let share = |ticks: u64| match added(|ticks| ticks.all) {
+            0 => None,
+            all => Some(ticks as f64 / all as f64),
+        };
+        // One that was not there before has used all of its time since.
+        let used = |(pid, (name, now)): (&i32, &(String, u64))| {
+            let before =
+                earlier.others.get(pid).filter(|(other, _)| other == name).map_or(0, |(_, ticks)| *ticks);
+            (now.saturating_sub(before), format!("{name} ({pid})"))
+        };
+        let busiest = self.others.iter().map(used).max_by_key(|(ticks, _)| *ticks);
+        Activity {
+            stolen: share(added(|ticks| ticks.stolen)),
+            others: share(added(|ticks| ticks.busy).saturating_sub(added(|ticks| ticks.own))),
+            busiest: busiest.filter(|(ticks, _)| *ticks > 0).map(|(_, name)| name),
+        }
+    }
+}
+
 /// What disturbs a measurement on this host now, each with advice.
 #[must_use]
-pub fn disturbances(root: &Path, host: &Host, stolen_share: Option<f64>) -> Vec<String> {
+pub fn disturbances(root: &Path, host: &Host, activity: &Activity) -> Vec<String> {
     let mut found = Vec::new();
-    if let (Some([load, ..]), Some(cores)) = (host.load_average, host.logical_cores)
-        && load > LOAD_PER_CORE * f64::from(cores)
+    if activity.others.is_some_and(|share| share > OTHERS)
+        && let Some(used) = activity.of_others(host.logical_cores)
     {
         found.push(format!(
-            "the load of the last minute is {load:.2} on {cores} CPUs: other work takes CPU from the runs; \
-             wait until it has ended"
+            "other processes use {used}: they take CPU from the runs; wait until they have ended, or stop them"
         ));
     }
-    if let Some(share) = stolen_share.filter(|share| *share > 0.01) {
+    if let Some(share) = activity.stolen.filter(|share| *share > 0.01) {
         found.push(format!(
             "{:.0} % of the CPU time is stolen by the hypervisor below: measure when its host is quieter, or on \
              bare metal",
@@ -127,7 +221,8 @@ mod tests {
 
     fn quiet() -> Host {
         Host {
-            load_average: Some([0.1, 0.1, 0.1]),
+            // Of what has ended.
+            load_average: Some([9.0, 9.0, 9.0]),
             logical_cores: Some(2),
             memory_free: Some(8 << 30),
             ..Host::default()
@@ -137,9 +232,10 @@ mod tests {
     #[test]
     fn a_quiet_host_is_not_warned_of() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(disturbances(root.path(), &quiet(), Some(0.0)), Vec::<String>::new());
+        let idle = Activity { stolen: Some(0.0), others: Some(0.02), busiest: Some("sshd (1)".to_owned()) };
+        assert_eq!(disturbances(root.path(), &quiet(), &idle), Vec::<String>::new());
         // What nobody can tell is no disturbance either.
-        assert_eq!(disturbances(root.path(), &Host::default(), None), Vec::<String>::new());
+        assert_eq!(disturbances(root.path(), &Host::default(), &Activity::default()), Vec::<String>::new());
     }
 
     #[test]
@@ -154,10 +250,11 @@ mod tests {
         write(root.path(), "proc/4242/comm", "qemu-system-x86\n");
         fs::create_dir_all(root.path().join("proc/4242/fd")).unwrap();
         std::os::unix::fs::symlink("anon_inode:kvm-vm", root.path().join("proc/4242/fd/9")).unwrap();
-        let host = Host { load_average: Some([1.5, 1.0, 1.0]), memory_free: Some(100 << 20), ..quiet() };
-        let found = disturbances(root.path(), &host, Some(0.2));
+        let host = Host { memory_free: Some(100 << 20), ..quiet() };
+        let busy = Activity { stolen: Some(0.2), others: Some(0.7), busiest: Some("rustc (77)".to_owned()) };
+        let found = disturbances(root.path(), &host, &busy);
         for (part, text) in [
-            ("load of the last minute is 1.50", 0),
+            ("other processes use 1.40 of 2 CPUs, most of it rustc (77)", 0),
             ("20 % of the CPU time is stolen", 1),
             ("only 100 MiB of memory", 2),
             ("qemu-system-x86 (4242)", 3),
@@ -167,6 +264,51 @@ mod tests {
         {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    /// As proc_pid_stat(5) has it.
+    fn stat(root: &Path, pid: u32, name: &str, user: u64, system: u64) {
+        let rest = "20 0 1 0 100 4096 10 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let text = format!("{pid} ({name}) S 1 1 1 0 -1 4194304 0 0 0 0 {user} {system} 0 0 {rest}\n");
+        write(root, &format!("proc/{pid}/stat"), &text);
+    }
+
+    #[test]
+    fn others_are_all_but_this_process_and_the_busiest_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, own) = (root.path(), std::process::id());
+        assert_eq!(Ticks::read(path), None, "nobody can tell");
+        let cpu = |user, system, idle, stolen| {
+            write(
+                path,
+                "proc/stat",
+                &format!("cpu  {user} 0 {system} {idle} 5 0 0 {stolen} 400 0\ncpu0 1 2\n"),
+            );
+        };
+        cpu(1000, 500, 9000, 10);
+        stat(path, own, "migbench", 100, 10);
+        stat(path, 70, "a (strange) name", 300, 30);
+        stat(path, 71, "ended", 5000, 0);
+        write(path, "proc/meminfo", "");
+        let before = Ticks::read(path).unwrap();
+        assert_eq!(before.since(&before), Activity { stolen: None, others: None, busiest: None });
+
+        // 100 ticks: of these 20 are ours, 30 of others, 10 stolen; a build that ended between the looks counts too.
+        cpu(1030, 520, 9040, 20);
+        stat(path, own, "migbench", 115, 15);
+        stat(path, 70, "a (strange) name", 304, 32);
+        fs::remove_dir_all(path.join("proc/71")).unwrap();
+        stat(path, 72, "rustc", 13, 0);
+        let activity = Ticks::read(path).unwrap().since(&before);
+        assert_eq!((activity.stolen, activity.others), (Some(0.1), Some(0.3)));
+        assert_eq!(activity.busiest.as_deref(), Some("rustc (72)"));
+        assert_eq!(activity.of_others(Some(2)).unwrap(), "0.60 of 2 CPUs, most of it rustc (72)");
+    }
+
+    #[test]
+    fn this_host_is_watched() {
+        let activity = Activity::watch(Path::new("/"));
+        assert!(activity.others.is_some_and(|share| (0.0..=1.0).contains(&share)), "{activity:?}");
     }
 
     #[test]

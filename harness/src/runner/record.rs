@@ -87,6 +87,7 @@ pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>
         guest_checked: checked.map(|c| c.passed),
         flags: flags(spec, source, destination, &metrics, cores),
         planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
+        canary: None,
         started: place.started,
         seed: spec.seed,
         cell: spec.cell.clone(),

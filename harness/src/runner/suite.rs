@@ -8,7 +8,8 @@ use std::time::Duration;
 use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
-use migbench_reports::record::{Backend, Kind, Record, Round, SCHEMA, Status};
+use migbench_reports::record::{Backend, CanarySamples, Kind, Record, Round, SCHEMA, Status};
+use migbench_reports::stats::median;
 use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
@@ -20,7 +21,6 @@ use super::record::{self, Place};
 use super::run::{Moment, RunError, RunSpec};
 use super::testbed::Testbed;
 use crate::engine::planted_cost::Planted;
-use crate::host::canary::Speeds;
 use crate::host::disturbance::Throttling;
 use crate::host::lock::LockError;
 use crate::host::provenance::this_tool;
@@ -197,7 +197,7 @@ pub enum Step<'a> {
     Created,
     /// A run directory was opened again, with that many records.
     Reopened(usize),
-    /// The canary of a block has sung.
+    /// The canary was measured before a block.
     Canary(u32),
     /// A run starts.
     Run {
@@ -278,7 +278,6 @@ pub fn work(
         refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
         let directory = RunDirectory::reopen(&there)?;
         listener.step(Step::Reopened(there.records.len()));
-        watch.first = there.records.first().and_then(speeds_of);
         let records = u32::try_from(there.records.len()).unwrap_or(u32::MAX);
         if records < there.manifest.planned_runs {
             let mut manifest = there.manifest;
@@ -428,18 +427,11 @@ fn refuse_other(
     }
 }
 
-/// What the host could do before the block of a record.
-fn speeds_of(record: &Record) -> Option<Speeds> {
-    let of = |key| metric::value(&record.metrics, key);
-    Some(Speeds { copy: of(MetricKey::CanaryCopy)?, socket: of(MetricKey::CanarySocket)? })
-}
-
 /// Looks at the host between runs and after each.
 struct Watch {
     cores: f64,
     block: Option<u32>,
-    first: Option<Speeds>,
-    speeds: Option<Speeds>,
+    canary: Option<CanarySamples>,
     throttling: Throttling,
     started: Duration,
 }
@@ -449,8 +441,7 @@ impl Watch {
         Self {
             cores: f64::from(cores.unwrap_or(1)),
             block: None,
-            first: None,
-            speeds: None,
+            canary: None,
             throttling: Throttling::default(),
             started: Duration::ZERO,
         }
@@ -462,8 +453,7 @@ impl Watch {
             return false;
         }
         self.block = Some(block);
-        self.speeds = testbed.speeds(block);
-        self.first = self.first.or(self.speeds);
+        self.canary = testbed.canary(block);
         true
     }
 
@@ -476,18 +466,18 @@ impl Watch {
     fn run_ends(&self, record: &mut Record, testbed: &dyn Testbed) {
         let lasted = testbed.uptime().saturating_sub(self.started).as_secs_f64();
         let stolen = metric::value(&record.metrics, MetricKey::StealTime).unwrap_or(0.0);
-        let mut host = Metrics::new();
-        if let Some(speeds) = self.speeds {
-            // Speeds are finite.
-            let _ = host.set(MetricKey::CanaryCopy, speeds.copy);
-            let _ = host.set(MetricKey::CanarySocket, speeds.socket);
+        if let Some(canary) = &self.canary {
+            let mut host = Metrics::new();
+            for (key, passes) in
+                [(MetricKey::CanaryCopy, &canary.copy), (MetricKey::CanarySocket, &canary.socket)]
+            {
+                // Speeds are finite.
+                let _ = median(passes).map(|speed| host.set(key, speed));
+            }
+            record.metrics.extend(BTreeMap::from(host));
         }
-        record.metrics.extend(BTreeMap::from(host));
-        let moved = self.first.zip(self.speeds).is_some_and(|(first, now)| {
-            [now.copy / first.copy, now.socket / first.socket].iter().any(|ratio| (ratio - 1.0).abs() > MOVED)
-        });
+        record.canary.clone_from(&self.canary);
         let flags = [
-            ("host_moved", moved),
             ("cpu_stolen", stolen > STOLEN * lasted * self.cores),
             ("cpu_throttled", testbed.throttling().since(self.throttling)),
         ];
@@ -495,8 +485,6 @@ impl Watch {
     }
 }
 
-/// A canary this far from the first one is another host, as far as absolute figures go.
-const MOVED: f64 = 0.1;
 /// Share of CPU time, stolen, over which a run is flagged.
 const STOLEN: f64 = 0.01;
 

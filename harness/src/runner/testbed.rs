@@ -5,16 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use migbench_reports::manifest::Host;
-use migbench_reports::record::Backend;
+use migbench_reports::record::{Backend, CanarySamples};
 use migbench_scenarios::cell::Cell;
 
 use super::admission::{Refusal, admit};
 use super::run::{Moment, RunError, RunOutcome, RunSpec, in_processes};
 use super::suite;
-use crate::host::canary::{Canary, Speeds};
-use crate::host::disturbance::{self, Throttling};
+use crate::host::canary::Canary;
+use crate::host::disturbance::{self, Activity, Throttling};
 use crate::host::lock::{HostLock, LockError};
-use crate::host::noise;
 use crate::host::provenance::this_host;
 
 /// What the runner asks of the place where runs happen, in the order in which it asks.
@@ -41,7 +40,7 @@ pub trait Testbed {
     fn disturbances(&self, host: &Host) -> Vec<String>;
 
     /// What the host can do before the block of that number; `None` where nobody can tell.
-    fn speeds(&mut self, block: u32) -> Option<Speeds>;
+    fn canary(&mut self, block: u32) -> Option<CanarySamples>;
 
     /// Running totals of what has slowed it down.
     fn throttling(&self) -> Throttling;
@@ -96,10 +95,10 @@ impl Testbed for Kvm {
     }
 
     fn disturbances(&self, host: &Host) -> Vec<String> {
-        disturbance::disturbances(Path::new("/"), host, stolen_share(host.logical_cores))
+        disturbance::disturbances(Path::new("/"), host, &Activity::watch(Path::new("/")))
     }
 
-    fn speeds(&mut self, _block: u32) -> Option<Speeds> {
+    fn canary(&mut self, _block: u32) -> Option<CanarySamples> {
         self.canary.as_mut().and_then(|canary| canary.measure().ok())
     }
 
@@ -123,14 +122,4 @@ impl Testbed for Kvm {
     ) -> Result<RunOutcome, RunError> {
         in_processes(spec, suite::limit(&spec.cell), hear)
     }
-}
-
-/// The share of CPU time that is stolen now; `None` where nobody can tell.
-fn stolen_share(cores: Option<u32>) -> Option<f64> {
-    const LOOK: Duration = Duration::from_millis(250);
-    let stolen = || noise::steal_time(Path::new("/")).ok().flatten();
-    let before = stolen()?;
-    std::thread::sleep(LOOK);
-    let stolen = stolen()?.saturating_sub(before);
-    Some(stolen.as_secs_f64() / LOOK.as_secs_f64() / f64::from(cores?))
 }

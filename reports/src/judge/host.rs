@@ -4,8 +4,8 @@
 //! - The **canary** is what the host could do before each block. Two directories have it each for themselves: it moved
 //!   where it did by more than [`MOVED`] and by more than its own scatter explains, since on a small virtual machine it
 //!   scatters by a quarter. Sides that ran in the same blocks share it, and what shifts between blocks shifts both.
-//! - **Flags** of single runs count where they speak of the run itself ([`DISTURBING`]). `host_moved` does not: it compares a
-//!   block with the first one, which the pairing (or the canary, between directories) takes care of.
+//! - **Flags** of single runs count where they speak of the run itself ([`DISTURBING`]). A block before which the host was
+//!   another one ([`crate::canary`]) does not: the pairing, or the canary between directories, takes care of it.
 
 use std::collections::BTreeMap;
 
@@ -104,14 +104,14 @@ pub fn changes(cells: &[CellPair<'_>], interleaved: bool) -> Vec<HostChange> {
 }
 
 /// One figure a block: all of its runs carry the same.
-fn songs(key: MetricKey, runs: &[&Record]) -> Vec<f64> {
+fn by_block(key: MetricKey, runs: &[&Record]) -> Vec<f64> {
     let by_block: BTreeMap<u32, f64> =
         runs.iter().filter_map(|run| Some((run.repetition, metric::value(&run.metrics, key)?))).collect();
     by_block.into_values().collect()
 }
 
 fn canary(key: MetricKey, sides: &Sides<'_>) -> Option<HostChange> {
-    let (base, new) = (songs(key, &sides.base), songs(key, &sides.new));
+    let (base, new) = (by_block(key, &sides.base), by_block(key, &sides.new));
     let test = stats::independent(&base, &new)?;
     let spread = test.interval();
     let (low, high) = spread.ends();
@@ -148,7 +148,7 @@ mod tests {
             metrics.set(MetricKey::CanaryCopy, *copy).unwrap();
             metrics.set(MetricKey::CanarySocket, 3e9).unwrap();
             let sample = Sample::new("write-heavy", "full").repetition(repetition);
-            sample.with(|record| record.metrics = metrics.into()).flag("host_moved").build()
+            sample.with(|record| record.metrics = metrics.into()).build()
         };
         (1..).zip(copies).map(of).collect()
     }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn disturbed_runs_count_and_a_moved_host_does_not() {
+    fn disturbed_runs_count() {
         let (base, mut new) = (runs(&NOISY), runs(&NOISY));
         for run in &mut new[..2] {
             run.flags.push("cpu_stolen".to_owned());

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, SystemTime};
 
 use migbench_reports::manifest::Host;
-use migbench_reports::record::Backend;
+use migbench_reports::record::{Backend, CanarySamples};
 use migbench_scenarios::cell::Cell;
 
 use self::draw::Draws;
@@ -29,8 +29,7 @@ use super::run::{Event, Moment, Node, RunError, RunOutcome, RunSpec, conduct};
 use super::suite;
 use super::testbed::Testbed;
 use crate::dirty::Unavailable;
-use crate::host::canary::Speeds;
-use crate::host::disturbance::{self, Throttling};
+use crate::host::disturbance::{self, Activity, Throttling};
 use crate::host::lock::{HostLock, LockError};
 use crate::node::protocol::{Message, Order, Role};
 use crate::wire::address::LinkAddress;
@@ -61,7 +60,8 @@ impl Simulated {
 
     /// How much slower the host is in this block than in the first one.
     fn slower(&self) -> f64 {
-        1.0 + self.simulation.drift * f64::from(self.block)
+        let drifted = 1.0 + self.simulation.drift * f64::from(self.block);
+        if self.simulation.slow_block == Some(self.block) { 2.0 * drifted } else { drifted }
     }
 }
 
@@ -104,15 +104,22 @@ impl Testbed for Simulated {
     }
 
     fn disturbances(&self, host: &Host) -> Vec<String> {
-        disturbance::disturbances(Path::new(NO_HOST), host, Some(self.simulation.steal))
+        let Simulation { steal, load, cores, .. } = self.simulation;
+        let busiest = Some("another program (1)".to_owned());
+        let activity = Activity { stolen: Some(steal), others: Some(load / f64::from(cores)), busiest };
+        disturbance::disturbances(Path::new(NO_HOST), host, &activity)
     }
 
-    fn speeds(&mut self, block: u32) -> Option<Speeds> {
+    fn canary(&mut self, block: u32) -> Option<CanarySamples> {
         self.block = block;
         let mut draws = Draws::of_block(&self.simulation, block);
         // A canary is steadier than a migration.
-        let mut speed = |usual: f64| usual * draws.factor(self.simulation.noise / 4.0) / self.slower();
-        Some(Speeds { copy: speed(8e9), socket: speed(3e9) })
+        let mut factor = || draws.factor(self.simulation.noise / 4.0);
+        let mut passes = |usual: f64| {
+            let usual = usual * factor() / self.slower();
+            (0..9).map(|_| usual * factor()).collect()
+        };
+        Some(CanarySamples { copy: passes(8e9), socket: passes(3e9) })
     }
 
     fn throttling(&self) -> Throttling {

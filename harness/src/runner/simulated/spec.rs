@@ -8,8 +8,8 @@ use migbench_scenarios::cell::{Cell, Engine, Side, Tracker};
 
 /// All that can be set, for `--help` of nobody and for errors.
 const GRAMMAR: &str = "noise=CV, block-noise=CV, seed=N, [SIDE.][ENGINE.]STAGE=FACTOR, fail=RUNS, die=RUNS, hang=RUNS, \
-                       differ=RUNS, cap=RUNS, throttle=RUNS, fail-rate=P, cap-rate=P, drift=SHARE, steal=SHARE, load=N, \
-                       interrupt=N, host=NAME, cpu-name=NAME, cores=N, without=TRACKER; RUNS are numbers joined by +, SIDE is base \
+                       differ=RUNS, cap=RUNS, throttle=RUNS, fail-rate=P, cap-rate=P, drift=SHARE, slow-block=N, steal=SHARE, \
+                       load=N, interrupt=N, host=NAME, cpu-name=NAME, cores=N, without=TRACKER; RUNS are numbers joined by +, SIDE is base \
                        or new";
 
 /// What of a run a factor applies to.
@@ -121,9 +121,11 @@ pub struct Simulation {
     pub cap_rate: f64,
     /// Share by which the host gets slower from block to block.
     pub drift: f64,
+    /// The block in which the host has half of its speed.
+    pub slow_block: Option<u32>,
     /// Share of CPU time that is stolen.
     pub steal: f64,
-    /// Load of the last minute.
+    /// CPUs that other processes keep busy.
     pub load: f64,
     /// Runs after which the runner is interrupted.
     pub interrupt: Option<usize>,
@@ -148,6 +150,7 @@ impl Default for Simulation {
             fail_rate: 0.0,
             cap_rate: 0.0,
             drift: 0.0,
+            slow_block: None,
             steal: 0.0,
             load: 0.0,
             interrupt: None,
@@ -187,6 +190,7 @@ impl Simulation {
             "fail-rate" => self.fail_rate = within(value, 0.0, 1.0)?,
             "cap-rate" => self.cap_rate = within(value, 0.0, 1.0)?,
             "drift" => self.drift = within(value, -0.5, 10.0)?,
+            "slow-block" => self.slow_block = Some(value.parse().ok()?),
             "steal" => self.steal = within(value, 0.0, 1.0)?,
             "load" => self.load = within(value, 0.0, 1e6)?,
             "interrupt" => self.interrupt = Some(value.parse().ok()?),
