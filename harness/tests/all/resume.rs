@@ -173,9 +173,9 @@ fn what_disturbs_the_rest_is_kept_with_it() {
     simulate(&job(plan(1), &directory, true), "load=9").unwrap();
     let resumption = &manifest(&directory).resumptions[0];
     assert_eq!(resumption.records, 2, "the third was cut off");
-    assert!(resumption.disturbances[0].contains("the load of the last minute is 9.00"), "{resumption:?}");
+    assert!(resumption.disturbances[0].contains("other processes use 9.00 of 4 CPUs"), "{resumption:?}");
     let report = migbench_reports::report::Report::load_as(&directory, Accept::Simulated).unwrap();
-    assert!(report.markdown().contains("when the suite was resumed after 2 runs, the load"));
+    assert!(report.markdown().contains("when the suite was resumed after 2 runs, other processes"));
     // Nothing is left to do, and nothing is added.
     let (before, text) = (manifest(&directory), runs(&directory));
     simulate(&job(plan(1), &directory, true), "load=9").unwrap();

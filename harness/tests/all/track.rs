@@ -55,7 +55,7 @@ fn the_command_compares_trackers_and_keeps_records() {
     let run = assert_cmd::Command::cargo_bin("migbench")
         .unwrap()
         .args(["track", "--tracker", "kvm-bitmap,kvm-manual", "--memory", "32MiB,64MiB"])
-        .args(["--working-set", "4MiB,16MiB", "--passes", "2", "--repeat", "1", "-o"])
+        .args(["--working-set", "4MiB,16MiB", "--passes", "2", "--repeat", "2", "-o"])
         .arg(&output)
         .output()
         .unwrap();
@@ -74,7 +74,7 @@ fn the_command_compares_trackers_and_keeps_records() {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
     let data = migbench_reports::store::RunData::load(&output).unwrap();
-    assert_eq!(data.records.len(), 8);
+    assert_eq!(data.records.len(), 16);
     for record in &data.records {
         // Not even the first harvest reports what was not written; the program's own pages are few.
         let most = record.cell.settings.working_set.pages().0 + 64;
