@@ -170,14 +170,16 @@ impl Night {
         self.directory.is_none()
     }
 
-    /// Adds its line, unless that night is there already.
+    /// Adds its line, unless what was measured is there already.
     ///
     /// # Errors
     /// [`HistoryError`], also where the nights since the history began have another schema.
     pub fn append(&self, history: &Path) -> Result<(), HistoryError> {
         let path = history.join(NIGHTS);
         let file = |source| HistoryError::File { path: path.clone(), source };
-        let same = |night: &Self| (&night.started, &night.directory) == (&self.started, &self.directory);
+        let same = |night: &Self| {
+            !self.is_empty() && (&night.started, &night.directory) == (&self.started, &self.directory)
+        };
         if path.exists() {
             let mut nights = nights(history)?;
             if nights.iter().any(same) {
@@ -514,9 +516,12 @@ mod tests {
 
         let build = |protocol| Build { protocol, ..Build::default() };
         let began = Night::anew("quick", "2031-01-02T00:00:00Z".to_owned(), vec![build(1), build(2)]);
+        // Twice within a second, which nothing measured makes the same night.
+        began.append(&history).unwrap();
         began.append(&history).unwrap();
         new.append(&history).unwrap();
         let nights = nights(&history).unwrap();
+        assert_eq!(nights.len(), 4);
         one_schema(&nights, &history).unwrap();
         let text = of(nights, &[]).text();
         assert!(
