@@ -82,6 +82,8 @@ has_chromium() {
 
 has_slurm() { command -v munged && command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null
 
+has_initrd() { command -v cpio && command -v gzip && command -v insmod && command -v modinfo; } >/dev/null
+
 package_manager() {
     local manager
     for manager in apt-get dnf pacman; do
@@ -102,6 +104,7 @@ packages_for() {
     apt-get:latex) echo texlive-latex-base texlive-latex-recommended texlive-pictures lmodern ;;
     apt-get:chromium) echo chromium ;;
     apt-get:slurm) echo slurm-wlm munge ;;
+    *:initrd) echo cpio gzip kmod ;;
     dnf:linker) echo gcc glibc-devel kernel-headers ;;
     dnf:libclang) echo clang-devel ;;
     dnf:iproute) echo iproute iproute-tc ;;
@@ -125,6 +128,7 @@ describe() {
     qemu) echo "qemu-system-x86_64, in which the tests boot the guest image a second time" ;;
     latex) echo "pdflatex with booktabs and pgfplots, with which the tests compile a report" ;;
     chromium) echo "Chromium, in which a test opens a report" ;;
+    initrd) echo "cpio, gzip, insmod and modinfo, which make a host of another kind for scripts/other-host" ;;
     slurm) echo "Slurm and MUNGE, with which a suite runs as an array of jobs" ;;
     esac
 }
@@ -182,7 +186,7 @@ set_up() {
 
     local -a missing=() needed=(linker libclang iproute)
     if [[ $tests == yes ]]; then needed+=(qemu); fi
-    if [[ $full == yes ]]; then needed+=(latex chromium); fi
+    if [[ $full == yes ]]; then needed+=(latex chromium initrd); fi
     # Other distributions have no Slurm among their own packages; the check then skips.
     if [[ $full == yes && $(package_manager) == apt-get ]]; then needed+=(slurm); fi
     local thing
@@ -223,6 +227,8 @@ set_up() {
             say "going on without LaTeX: the test that wants it skips"
         elif [[ $thing == chromium ]]; then
             say "going on without Chromium: the test that wants it skips"
+        elif [[ $thing == initrd && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
+            say "going on without them: tests under another KVM are skipped"
         elif [[ $thing == slurm && -z ${MIGBENCH_REQUIRE_KVM:-} ]]; then
             say "going on without Slurm: the check that wants it skips"
         else
