@@ -83,11 +83,8 @@ impl Destination<'_> {
             timeout: link_timeout(&cell),
         };
         let wait = link_timeout(&cell) + Seconds(waiting(&cell)).duration();
-        let mut shaped = Ok(None);
-        let source = greeting.admit(listener, self.control, wait, &mut |link| {
-            shaped = link.shape(&cell.link);
-        })?;
-        shaped?;
+        let mut shape = |link: &mut Link| link.shape(&cell.link).map(drop);
+        let source = greeting.admit(listener, self.control, wait, &mut shape)?;
         let mut meter = Meter::start(&vm, None)?;
         Fault::strike(self.assignment.fault, Role::Destination, Point::Connect, &source.saboteur());
         let mut link = source.answer(&greeting)?;

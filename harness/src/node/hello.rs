@@ -358,16 +358,17 @@ impl Greeting<'_> {
     }
 
     /// Waits for the source for at most `wait`. Others may connect meanwhile, say anything or nothing: they are closed
-    /// and hold nobody up. From the moment that the source is known nobody listens any more.
+    /// and hold nobody up. From the moment that the source is known nobody listens any more. Each connection is handed to
+    /// `set_up` before anything is sent or received.
     ///
     /// # Errors
-    /// When the source does not come, or the runner says that it will not.
+    /// When the source does not come, the runner says that it will not, or no link can be set up like that.
     pub fn admit(
         &self,
         listener: Listener,
         control: &mut Control,
         wait: Duration,
-        set_up: &mut dyn FnMut(&mut Link),
+        set_up: &mut dyn FnMut(&mut Link) -> Result<(), LinkError>,
     ) -> Result<Caller, HelloError> {
         let deadline = Instant::now() + wait;
         let mut pending: Vec<Pending> = Vec::with_capacity(PENDING);
@@ -393,7 +394,15 @@ impl Greeting<'_> {
             let accepted = if ready.listener { ACCEPTED_AT_ONCE } else { 0 };
             for _ in 0..accepted {
                 let Some(mut link) = listener.accept_waiting(self.timeout)? else { break };
-                set_up(&mut link);
+                match set_up(&mut link) {
+                    Ok(()) => {}
+                    // It is this connection that failed, which may be anybody's.
+                    Err(LinkError::Io { .. }) => {
+                        refused += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
                 if pending.len() == PENDING {
                     pending.remove(0);
                     refused += 1;

@@ -49,7 +49,7 @@ fn destination_of(transport: Transport, token: &Token, hello: Hello, wait: Durat
     let (token, mut control) = (token.clone(), Control::new(node).unwrap());
     let thread = thread::spawn(move || {
         let greeting = Greeting { token: &token, hello, timeout: LONG };
-        greeting.admit(listener, &mut control, wait, &mut |_| {})?.answer(&greeting)
+        greeting.admit(listener, &mut control, wait, &mut |_| Ok(()))?.answer(&greeting)
     });
     Waiting { address, runner: Control::new(runner).unwrap(), thread }
 }
@@ -409,7 +409,7 @@ fn a_source_that_is_closed_for_others_comes_again() {
             drop(listener.accept(LONG).unwrap());
         }
         let greeting = greeting(&token);
-        let caller = greeting.admit(listener, &mut control, LONG, &mut |_| {}).unwrap();
+        let caller = greeting.admit(listener, &mut control, LONG, &mut |_| Ok(())).unwrap();
         caller.answer(&greeting).unwrap();
         coming.join().unwrap().unwrap();
     });
@@ -449,12 +449,39 @@ fn the_wait_ends_when_its_time_is_over_or_the_runner_says_so() {
     let mut control = Control::new(node).unwrap();
     assert!(matches!(control.receive::<Order>().unwrap(), Order::Migrate { .. }));
     let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
-    let admitted = greeting(&token).admit(listener, &mut control, LONG, &mut |_| {});
+    let admitted = greeting(&token).admit(listener, &mut control, LONG, &mut |_| Ok(()));
     assert!(matches!(admitted, Err(HelloError::SourceEnded)));
 
     let waiting = destination(Transport::Unix, &token);
     drop(waiting.runner);
     assert!(matches!(waiting.thread.join().unwrap(), Err(HelloError::Protocol(ProtocolError::Closed))));
+}
+
+#[test]
+fn a_connection_that_cannot_be_set_up_is_closed_and_a_link_that_cannot_be_is_named() {
+    let token = Token::random().unwrap();
+    let admit = |set_up: &mut (dyn FnMut(&mut Link) -> Result<(), LinkError> + Send)| {
+        let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
+        let address = listener.address().clone();
+        let (_runner, node) = UnixStream::pair().unwrap();
+        let mut control = Control::new(node).unwrap();
+        let greeting = greeting(&token);
+        thread::scope(|scope| {
+            let coming = scope.spawn(|| source(&token, &address));
+            let caller = greeting.admit(listener, &mut control, LONG, set_up)?;
+            caller.answer(&greeting)?;
+            coming.join().unwrap().map(drop)
+        })
+    };
+    // The first is a stranger's for all that is known; the source comes again.
+    let mut first = true;
+    admit(&mut |_| match std::mem::take(&mut first) {
+        true => Err(LinkError::Io { doing: "setting up the socket", source: Errno::ECONNRESET.into() }),
+        false => Ok(()),
+    })
+    .unwrap();
+    let error = admit(&mut |_| Err(LinkError::DelayWithoutRate)).unwrap_err();
+    assert!(matches!(error, HelloError::Link(LinkError::DelayWithoutRate)), "{error}");
 }
 
 /// Whatever it says until then.
