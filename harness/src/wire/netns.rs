@@ -138,10 +138,13 @@ impl Namespaces {
             "link", "add", INTERFACE, "mtu", &mtu, "type", "veth", "peer", "name", INTERFACE, "mtu", &mtu,
             "netns", &peer,
         ])?;
-        for (namespace, address) in [(&made.source, SOURCE), (&made.destination, DESTINATION)] {
+        let ends = [(&made.source, SOURCE, DESTINATION), (&made.destination, DESTINATION, SOURCE)];
+        for (namespace, here, there) in ends {
             enter(namespace).map_err(|errno| NetnsError::from_errno(errno, "enter a network namespace"))?;
-            ip(&["address", "add", &format!("{address}/30"), "dev", INTERFACE])?;
+            ip(&["address", "add", &format!("{here}/32"), "dev", INTERFACE])?;
             ip(&["link", "set", INTERFACE, "up"])?;
+            // Otherwise what has arrived may be acknowledged only when it is read, and the sender would take it for unsent.
+            ip(&["route", "add", &there.to_string(), "dev", INTERFACE, "quickack", "1"])?;
             if let Some(Filter { rate, burst, limit }) = shape.filter {
                 // tc's `bps` is bytes a second.
                 let (rate, burst, limit) = (format!("{rate}bps"), burst.to_string(), limit.to_string());
