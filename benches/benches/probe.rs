@@ -29,7 +29,7 @@ const BOOTS: u64 = 5;
 const PAIRS: usize = 24;
 const SLICE: Duration = Duration::from_millis(25);
 /// Before each slice, so that caches belong to the guest that runs, and the sampler has started or ended.
-const SETTLE: Duration = Duration::from_millis(5);
+const WARM: Duration = Duration::from_millis(5);
 
 /// What the guest may lose by the timing of operations of 2 us or more, as a share.
 const TIMING: f64 = 0.03;
@@ -63,7 +63,7 @@ fn guest(seed: u64) -> Outcome<Vm> {
 
 /// Operations per second of one slice of a running guest, in which it also wrote pages.
 fn slice(vm: &Vm) -> Outcome<f64> {
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(WARM);
     let count =
         || (clock::now(), telemetry::operations(vm.telemetry()), telemetry::page_writes(vm.telemetry()));
     let (start, before, writes) = count();

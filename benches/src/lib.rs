@@ -115,7 +115,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// A guest of 512 MiB that makes a pass over its working set when told to.
+/// A guest of 512 MiB that makes a pass over its working set when asked to.
 #[derive(Debug)]
 pub struct Passes {
     /// What it was booted for.

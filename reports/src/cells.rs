@@ -127,7 +127,7 @@ fn empty<'a>(manifest: &'a Manifest, plan: &'a Comparison) -> ComparisonRuns<'a>
     ComparisonRuns { plan, cells }
 }
 
-/// The cell's value on the axis, where cells are of `engine`. Controls beside them are told by their own engine first.
+/// The cell's value on the axis, where cells are of `engine`. Controls beside them are labelled by their own engine first.
 fn label(axis: &str, planned: &PlannedCell, engine: Engine) -> String {
     match planned.cell.engine {
         other if axis == "engine" || other == engine => value(axis, planned),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn controls_among_trackers_are_told_by_their_engine() {
+    fn controls_among_trackers_are_labelled_by_their_engine() {
         let mut manifest = sample::manifest();
         let plan = &mut manifest.comparisons[1];
         plan.compare = "tracker".to_owned();

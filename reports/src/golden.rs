@@ -143,12 +143,12 @@ fn stalled() -> RunData {
     data(sample::manifest(), records)
 }
 
-/// Cells of an engine that another VMM ran: it tells how long it took and what it sent, and nothing more.
+/// Cells of an engine that another VMM ran: it reports how long it took and what it sent, and nothing more.
 fn peer() -> RunData {
-    const TOLD: [&str; 4] = ["total_time", "downtime", "blackout", "traffic"];
+    const REPORTED: [&str; 4] = ["total_time", "downtime", "blackout", "traffic"];
     let mut records = sample::records();
     for record in records.iter_mut().filter(|record| record.cell.engine.word() == "delta") {
-        record.metrics.retain(|name, _| TOLD.contains(&name.as_str()));
+        record.metrics.retain(|name, _| REPORTED.contains(&name.as_str()));
         record.rounds.clear();
         record.histograms.clear();
         record.timeline = Timeline::default();
@@ -196,7 +196,7 @@ fn single_runs_look_as_they_did() {
 }
 
 #[test]
-fn what_a_cell_can_not_tell_is_absent_in_every_format_and_never_zero() {
+fn what_a_cell_does_not_report_is_absent_in_every_format_and_never_zero() {
     let report = Report::of(&peer());
     for (name, format) in Format::ALL {
         let text = render(std::slice::from_ref(&report), *format, 100);
@@ -208,7 +208,7 @@ fn what_a_cell_can_not_tell_is_absent_in_every_format_and_never_zero() {
         });
         cells.map(|[.., metric]| metric).filter(|metric| !metric.starts_with("runs")).collect()
     };
-    // All that is there comes from what was told.
+    // All that is there comes from what was reported.
     let expected = ["blackout", "downtime", "total_time", "traffic"].map(str::to_owned);
     let json = of_peer(read_json(&render(std::slice::from_ref(&report), Format::Json, 100)));
     let csv = of_peer(read_csv(&render(std::slice::from_ref(&report), Format::Csv, 100)));
@@ -581,7 +581,7 @@ fn closed_loops_show_the_writes_achieved() {
 }
 
 #[test]
-fn a_metric_that_some_runs_lack_tells_its_own_number() {
+fn a_metric_that_some_runs_lack_states_its_own_number() {
     let mut records = sample::records();
     let lacking = records.iter_mut().find(|record| record.run_id == "write-heavy-full-2").unwrap();
     lacking.metrics.remove("blackout");

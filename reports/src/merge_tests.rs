@@ -198,7 +198,7 @@ fn cells_that_would_count_twice_are_refused() {
 }
 
 #[test]
-fn missing_slices_and_runs_are_told_and_may_be_allowed() {
+fn missing_slices_and_runs_are_reported_and_may_be_allowed() {
     let plan = plan(2);
     let mut slices = slices(&plan, 3);
     slices.remove(1);
@@ -206,8 +206,8 @@ fn missing_slices_and_runs_are_told_and_may_be_allowed() {
     let (runs, third) = (plan.runs_of(Slice { number: 2, of: 3 }).len(), slices[1].manifest.planned_runs);
     let error = refused(&slices, &format!("slice 2/3 with {runs} runs is missing"));
     assert!(error.is_too_little(), "{error}");
-    let told = format!("slice 3/3 in slices/3 has {} of {third} runs", third - 1);
-    assert!(error.to_string().contains(&told), "{error}");
+    let expected = format!("slice 3/3 in slices/3 has {} of {third} runs", third - 1);
+    assert!(error.to_string().contains(&expected), "{error}");
 
     let part = merge(&slices, true, Vec::new()).unwrap();
     assert_eq!(part.missing.len(), 2);
@@ -215,7 +215,7 @@ fn missing_slices_and_runs_are_told_and_may_be_allowed() {
     assert_eq!(
         usize::try_from(part.manifest.planned_runs).unwrap(),
         plan.order.len(),
-        "reports tell of the rest"
+        "reports speak of the rest"
     );
 }
 

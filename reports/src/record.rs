@@ -131,7 +131,7 @@ pub struct Round {
     /// Stage: seconds in the harvest.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub harvest_time: Option<f64>,
-    /// Stage: seconds in copying pages out of the guest. Not told apart from encoding in schema 1.
+    /// Stage: seconds in copying pages out of the guest. Not separate from encoding in schema 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub copy_time: Option<f64>,
     /// Stage: seconds in the policy and the codec.

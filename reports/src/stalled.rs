@@ -112,8 +112,8 @@ mod tests {
         let figures = |table: &Table| -> Vec<(String, Option<String>)> {
             table.rows[0].figures.iter().flatten().map(|f| (f.value.clone(), f.spread.clone())).collect()
         };
-        let told = |value: &str, number: &str| (value.to_owned(), Some(number.to_owned()));
-        assert_eq!(figures(&of_one), [told("3.00 ms", "2 in 3"), told("90.0 ms", "1 in 2")]);
+        let figure = |value: &str, number: &str| (value.to_owned(), Some(number.to_owned()));
+        assert_eq!(figures(&of_one), [figure("3.00 ms", "2 in 3"), figure("90.0 ms", "1 in 2")]);
         assert_eq!(of_one.rows[0].samples.as_deref(), Some("how many, in runs of n = 3"));
 
         let mut manifest = manifest;
@@ -125,7 +125,7 @@ mod tests {
         let (sorted, _) = cells::sort(&manifest, &records);
         assert_eq!(
             figures(&table(&sorted[1]).unwrap()),
-            [told("3.00 ms", "2 in 1"), told("90.0 ms", "1 in 1")]
+            [figure("3.00 ms", "2 in 1"), figure("90.0 ms", "1 in 1")]
         );
     }
 }

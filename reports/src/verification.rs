@@ -1,4 +1,4 @@
-//! What was proven, told exactly: which runs hashed memory equal, after which migrations the guest's own state was
+//! What was proven, stated exactly: which runs hashed memory equal, after which migrations the guest's own state was
 //! checked, and, loudly, what was not.
 
 use migbench_scenarios::cell::Proof;

@@ -1,5 +1,5 @@
 //! One cell: every parameter of one migration that can differ between runs, in the names of the records.
-//! A cell is what the expansion of a suite produces, what a node is told to do, and what a record repeats.
+//! A cell is what the expansion of a suite produces, what a node is asked to do, and what a record repeats.
 
 use std::fmt;
 
@@ -142,7 +142,7 @@ words! {
     Wait {
         /// It reads its clock again and again.
         Spin = "spin",
-        /// It tells its host for how long it has nothing to do, which lets its thread sleep.
+        /// It reports to its host for how long it has nothing to do, which lets its thread sleep.
         Doorbell = "doorbell",
     }
 }

@@ -59,7 +59,7 @@ fn out(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) }
 }
 
-/// Tells the host that this vCPU has nothing to do, for a time that was written to telemetry before.
+/// Reports to the host that this vCPU has nothing to do, for a time that was written to telemetry before.
 pub fn rest() {
     // SAFETY: as in `out`; without `nomem`, so that what the host is to read is written before.
     unsafe { asm!("out dx, al", in("dx") abi::REST_PORT, in("al") 0_u8, options(nostack)) }

@@ -255,9 +255,9 @@ impl<'a, P: Program> Worker<'a, P> {
             return self.said(abi::BAD_OPERATIONS, 0, self.operations, counted);
         }
         // Telemetry does not migrate, so what it counts is what really happened.
-        let (told, kept) = (self.telemetry.all_page_writes(), self.parts.page_writes());
-        if told != kept {
-            return self.said(abi::BAD_WRITES, 0, kept, told);
+        let (counted, kept) = (self.telemetry.all_page_writes(), self.parts.page_writes());
+        if counted != kept {
+            return self.said(abi::BAD_WRITES, 0, kept, counted);
         }
         true
     }

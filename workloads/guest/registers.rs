@@ -1,6 +1,6 @@
 //! The tests of register state. [`run`]: every vector register that the CPU has holds a known value while the vCPU counts,
-//! across whatever the host does meanwhile; when told to stop the values are compared. [`check`]: the boot stub has turned on
-//! what CPUID offers, which a host that runs ring 3 natively does not tell, since vector registers work there in any case.
+//! across whatever the host does meanwhile; when asked to stop the values are compared. [`check`]: the boot stub has turned on
+//! what CPUID offers, which a host that runs ring 3 natively does not show, since vector registers work there in any case.
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;

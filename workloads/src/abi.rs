@@ -41,9 +41,9 @@ pub const NOTE_AP_ENTRY: u32 = 1;
 pub const FLAG_TIMING: u32 = 1;
 /// [`Params::flags`]: run `self_test_operations`, validate, say the outcome and leave by [`EXIT_PORT`].
 pub const FLAG_SELF_TEST: u32 = 2;
-/// [`Params::flags`]: instead of the kernel, hold known values in every vector register until told to stop.
+/// [`Params::flags`]: instead of the kernel, hold known values in every vector register until asked to stop.
 pub const FLAG_REGISTERS: u32 = 4;
-/// [`Params::flags`]: execute an undefined instruction after the first operation, to test how faults are told.
+/// [`Params::flags`]: execute an undefined instruction after the first operation, to test how faults are reported.
 pub const FLAG_FAULT: u32 = 8;
 /// [`Params::flags`]: instead of the kernel, go over memory in passes, as `memstress` of the kernel's selftests does.
 pub const FLAG_PASSES: u32 = 16;

@@ -4,7 +4,7 @@ use crate::abi::{self, Params, Stage};
 use crate::settings::{Fill, Pace, Pattern, Settings, Sharing};
 use crate::units::Rate;
 
-/// What the guest must be told besides its settings.
+/// What the guest must know besides its settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     /// vCPUs.

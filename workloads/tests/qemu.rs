@@ -135,7 +135,7 @@ fn a_bad_parameter_block_is_named() {
 }
 
 #[test]
-fn a_fault_is_told_with_its_place() {
+fn a_fault_is_reported_with_its_place() {
     let mut params = params(&settings(), abi::FLAG_FAULT);
     params.flags &= !abi::FLAG_SELF_TEST;
     let Some((text, code)) = run(&params) else { return };

@@ -72,7 +72,7 @@ impl Ab {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let asked = self.suite.as_deref().map(|name| self.planned(name)).transpose()?;
         let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
-        if task.told(self.dry_run)? {
+        if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
         // Before any guest: a mistake in the file would spoil the night.

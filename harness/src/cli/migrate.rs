@@ -1,4 +1,4 @@
-//! `migbench migrate`: one migration, told as it happens.
+//! `migbench migrate`: one migration, printed as it happens.
 
 use std::path::{Path, PathBuf};
 

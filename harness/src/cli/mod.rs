@@ -157,7 +157,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", with_causes(&error));
             status(&error).into()
         }
     }
@@ -204,7 +204,7 @@ fn status(error: &anyhow::Error) -> Exit {
 struct UsageError(String);
 
 /// An error with its causes, each once: many a message holds its cause's already.
-fn told(error: &anyhow::Error) -> String {
+fn with_causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
         cause if text.contains(&cause) => text,
         cause => format!("{text}: {cause}"),

@@ -19,7 +19,7 @@ use crate::host::provenance::this_tool;
 use crate::node::fault::Fault;
 use crate::runner::admission::admit;
 use crate::runner::array::{self, Chosen};
-use crate::runner::suite::{Job, work};
+use crate::runner::suite::{Job, run_plan};
 use crate::runner::{interrupt, now_utc};
 
 const EXAMPLES: &str = "\
@@ -108,7 +108,7 @@ impl Run {
             (None, None) => None,
         };
         let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
-        if task.told(self.dry_run)? {
+        if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
         if task.slice.is_some() {
@@ -162,7 +162,7 @@ impl Task {
     }
 
     /// Warns of what cannot end well; says whether that is all, since only the plan was wanted, which is then printed.
-    pub(super) fn told(&self, dry_run: bool) -> anyhow::Result<bool> {
+    pub(super) fn preview(&self, dry_run: bool) -> anyhow::Result<bool> {
         for warning in self.outlasted() {
             eprintln!("warning: {warning}");
         }
@@ -261,7 +261,7 @@ pub fn default_directory(suite: &str) -> PathBuf {
     Path::new("results").join(format!("{time}-{suite}"))
 }
 
-/// Works the plan off and prints the report.
+/// Runs the plan and prints the report.
 pub(super) fn finish(
     task: Task,
     directory: &Path,
@@ -274,7 +274,7 @@ pub(super) fn finish(
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
-/// Works the plan off and writes the report. Gives how many runs failed.
+/// Runs the plan and writes the report. Gives how many runs failed.
 pub(super) fn work_off(
     task: Task,
     directory: &Path,
@@ -295,7 +295,7 @@ pub(super) fn work_off(
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };
     let mut progress = Progress::new(&job);
-    let outcome = work(&job, testbed.as_mut(), planting.simulate.listener(&mut progress)?.as_mut());
+    let outcome = run_plan(&job, testbed.as_mut(), planting.simulate.listener(&mut progress)?.as_mut());
     progress.finish();
     let failed = outcome?;
     let report = planting.simulate.reading().report(directory)?;

@@ -47,7 +47,7 @@ impl Edges {
     #[inline(always)]
     pub(super) fn encode(&self, new: &Page, out: &mut [u8]) -> Outcome {
         let mut encoding = Encoding::new(out);
-        // Each run costs its bytes and two lengths of a byte at least. This settles most pages that overflow,
+        // Each run costs its bytes and two lengths of a byte at least. This decides most pages that overflow,
         // at the price of an unchanged page instead of that of the most expensive one.
         let runs = self.count.div_ceil(2);
         if (self.changed + 2 * runs) as usize > encoding.limit() {

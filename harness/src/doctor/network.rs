@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_with_its_remedy() {
+    fn what_is_missing_is_reported_with_its_remedy() {
         let error = NetnsError { missing: "there is no `tc`".to_owned(), remedy: "install it" };
         let check = describe(Err(error));
         assert_eq!(check.found, "there is no `tc`: cells with link.transport netns cannot run");

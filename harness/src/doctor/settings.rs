@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_balloon_that_reports_free_pages_is_told() {
+    fn a_balloon_that_reports_free_pages_is_reported() {
         let root = tempfile::tempdir().expect("a directory");
         let device = root.path().join("sys/bus/virtio/drivers/virtio_balloon/virtio0");
         fs::create_dir_all(&device).expect("a directory");

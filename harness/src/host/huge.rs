@@ -1,5 +1,5 @@
 //! Pages of 2 MiB: how many the host has reserved and free, and how much of guest memory really lies in them. The
-//! kernel tells in `/sys/kernel/mm` (Documentation/admin-guide/mm/hugetlbpage.rst, transhuge.rst) and in
+//! kernel reports in `/sys/kernel/mm` (Documentation/admin-guide/mm/hugetlbpage.rst, transhuge.rst) and in
 //! `/proc/self/smaps` (proc(5)).
 
 use std::fs;
@@ -53,7 +53,7 @@ pub fn transparent(root: &Path) -> Option<bool> {
 /// nothing is.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// When the kernel does not report it.
 pub fn share(ranges: &[(u64, u64)]) -> io::Result<Option<f64>> {
     let ranges: Vec<_> = ranges.iter().map(|&(start, end)| start..end).collect();
     share_of(&fs::read_to_string("/proc/self/smaps")?, &ranges)

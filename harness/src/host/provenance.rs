@@ -1,5 +1,5 @@
 //! What machine and what program made a record. [`collect`] reads `/proc` and `/sys` below a root directory into
-//! the manifest's [`Host`]; [`this_host`] adds what only instructions and ioctls tell. Nothing is guessed: what
+//! the manifest's [`Host`]; [`this_host`] adds what only instructions and ioctls report. Nothing is guessed: what
 //! the machine does not say is absent.
 
 use std::collections::BTreeMap;

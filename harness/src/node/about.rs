@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_tells_what_it_is() {
+    fn a_build_says_what_it_is() {
         let text = serde_json::to_string(&About::this()).unwrap();
         assert_eq!(serde_json::from_str::<About>(&text).unwrap(), About::this());
         assert!(text.starts_with("{\"program\":\"migbench\",\"protocol\":"), "{text}");

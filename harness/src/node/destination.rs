@@ -28,7 +28,7 @@ use crate::wire::link::{Link, LinkError};
 /// Longest wait for the guest's first operation here, in ns.
 const SIGN_OF_LIFE: u64 = 10_000_000_000;
 
-/// The window after the migration starts when the source hears of it, a little after it is told here.
+/// The window after the migration starts when the source hears of it, a little after it is reported here.
 const MARGIN: u64 = 20_000_000;
 
 /// Serves one run.
@@ -75,7 +75,7 @@ impl Destination<'_> {
         self.report.prepare = clock::seconds(start, clock::now());
         let listener = Listener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
-        // The guest may take long to boot and to settle; a runner that dies takes this process with it.
+        // The guest may take long to boot and to become steady; a runner that dies takes this process with it.
         self.phase = "connect";
         let greeting = Greeting {
             token: &self.assignment.token,
@@ -191,7 +191,7 @@ impl Destination<'_> {
     }
 
     /// Runs the guest, says so once it works, and watches it for the window after the migration. Gives whether
-    /// the source could be told.
+    /// the source could hear of it.
     fn run_guest(
         &mut self,
         guest: Committed<'_>,

@@ -41,7 +41,7 @@ impl Role {
     }
 }
 
-/// What a node is told first.
+/// The first message to a node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {
     /// Its half.

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_samples_are_told() {
+    fn missing_samples_are_reported() {
         let s: Series = [0, 1, 2, 7, 8, 9, 12, 15, 16, 18].map(|ms| (ms * MS, ms)).to_vec();
         assert_eq!(gaps(&s, 0, 18, MS), [(2, 5), (9, 6)]);
         assert_eq!(gaps(&s, 4 * MS, 7, MS), [(0, 3), (5, 2)], "as far as the timeline goes");

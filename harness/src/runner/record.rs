@@ -155,7 +155,7 @@ fn went_backwards(source: Option<&SourceReport>, destination: Option<&Destinatio
     source.is_some_and(|s| s.backwards > 0) || destination.is_some_and(|d| d.backwards > 0)
 }
 
-/// Whether the steady guest did less than its open-loop schedule asks for: its response times then tell of the
+/// Whether the steady guest did less than its open-loop schedule asks for: its response times then show the
 /// backlog, and its load is not what the suite says.
 fn overloaded(spec: &RunSpec, metrics: &Metrics) -> bool {
     let whole = &spec.cell.settings;
@@ -527,7 +527,7 @@ mod tests {
         (source, destination)
     }
 
-    fn told(source: &SourceReport, destination: &DestinationReport) -> (Vec<String>, Metrics) {
+    fn flagged(source: &SourceReport, destination: &DestinationReport) -> (Vec<String>, Metrics) {
         let mut metrics = Metrics::new();
         measure(&spec().cell, source, Some(destination), &mut metrics).unwrap();
         (flags(&spec(), Some(source), Some(destination), &metrics, Some(8)), metrics)
@@ -537,32 +537,32 @@ mod tests {
     fn a_clock_that_went_on_is_believed() {
         let (source, destination) =
             halves(GuestClock { lag: 500, error: 100 }, GuestClock { lag: 400, error: 100 });
-        let (flags, metrics) = told(&source, &destination);
+        let (flags, metrics) = flagged(&source, &destination);
         assert_eq!(flags, Vec::<String>::new());
         assert_eq!(metrics.get(MetricKey::TscJump), Some(1e-7));
         assert_eq!(metrics.get(MetricKey::Blackout), Some(0.0095), "the guest's own gap");
     }
 
     #[test]
-    fn a_clock_that_jumped_or_is_not_known_is_told_and_not_believed() {
+    fn a_clock_that_jumped_or_is_not_known_is_reported_and_not_believed() {
         let moved = halves(GuestClock { lag: 0, error: 0 }, GuestClock { lag: 9_000_000, error: 0 });
-        let (flags, metrics) = told(&moved.0, &moved.1);
+        let (flags, metrics) = flagged(&moved.0, &moved.1);
         assert_eq!(flags, ["tsc_jumped"]);
         assert_eq!(metrics.get(MetricKey::TscJump), Some(-0.009));
         assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01), "the host's sampling");
         let unknown = halves(GuestClock { lag: 0, error: 2_000_000 }, GuestClock { lag: 0, error: 0 });
-        let (flags, metrics) = told(&unknown.0, &unknown.1);
+        let (flags, metrics) = flagged(&unknown.0, &unknown.1);
         assert_eq!((flags, metrics.get(MetricKey::TscJump)), (vec![], None));
         assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01));
     }
 
     #[test]
-    fn a_clock_that_went_backwards_is_told_whoever_saw_it() {
+    fn a_clock_that_went_backwards_is_reported_whoever_saw_it() {
         let clock = GuestClock { lag: 0, error: 0 };
         for (here, there) in [(1, 0), (0, 1)] {
             let (mut source, mut destination) = halves(clock, clock);
             (source.backwards, destination.backwards) = (here, there);
-            assert_eq!(told(&source, &destination).0, ["clock_backwards"]);
+            assert_eq!(flagged(&source, &destination).0, ["clock_backwards"]);
         }
     }
 }

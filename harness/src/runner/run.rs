@@ -130,7 +130,7 @@ pub enum Moment<'a> {
     Listening,
     /// The guest is in steady state.
     Steady,
-    /// The source was told to migrate, or to do what a control does instead.
+    /// The source was ordered to migrate, or to do what a control does instead.
     Ordered,
     /// A round has ended.
     Round(&'a Round),
@@ -323,7 +323,7 @@ pub fn run(
     })
 }
 
-/// The same; `hear` is told of every step.
+/// The same; `hear` is called with every step.
 ///
 /// # Errors
 /// See [`RunError`].

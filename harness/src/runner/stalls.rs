@@ -37,7 +37,7 @@ pub fn of(
     list.truncate(KEPT);
     let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
     let mut list: Vec<Stall> =
-        list.iter().map(|stall| told(stall, &ended, operations, ticks_per_second)).collect();
+        list.iter().map(|stall| listed(stall, &ended, operations, ticks_per_second)).collect();
     list.sort_by(|a, b| a.start.unwrap_or(0.0).total_cmp(&b.start.unwrap_or(0.0)));
     let counted = last.counted.saturating_sub(stalled.before);
     Some(Stalls {
@@ -89,7 +89,7 @@ fn signed(ticks: u64) -> f64 {
     ticks.cast_signed() as f64
 }
 
-fn told(stall: &RawStall, stalled: &Stalled, operations: &[&str], ticks_per_second: f64) -> Stall {
+fn listed(stall: &RawStall, stalled: &Stalled, operations: &[&str], ticks_per_second: f64) -> Stall {
     let clock = stalled.clocks.get(stall.vcpu as usize).copied().flatten();
     let begun = clock.map(|clock| stall.start.wrapping_add(clock.lag));
     let phase = Phase::ALL.get(stall.phase as usize).map_or("unknown", |phase| phase.word());
@@ -234,14 +234,14 @@ mod tests {
         let there =
             DestinationReport { guest_runs: true, ring: Ring { counted: 13, kept }, ..Default::default() };
         let stalls = of(&source, Some(&there), &OPERATIONS, false).unwrap();
-        let told: Vec<_> = stalls.list.iter().map(|s| (s.vcpu, s.phase.as_str(), s.cause)).collect();
+        let listed: Vec<_> = stalls.list.iter().map(|s| (s.vcpu, s.phase.as_str(), s.cause)).collect();
         let due = [
             (0, "precopy", Cause::Arm),
             (0, "precopy", Cause::None),
             (1, "switchover", Cause::Switchover),
             (0, "after", Cause::None),
         ];
-        assert_eq!((told.as_slice(), stalls.dropped), (&due[..], 2), "six were counted, four are listed");
+        assert_eq!((listed.as_slice(), stalls.dropped), (&due[..], 2), "six were counted, four are listed");
         assert_eq!((stalls.list[0].start, stalls.list[0].duration), (Some(10e-9), 60e-9));
         assert_eq!((stalls.threshold, stalls.clock_error), (20e-9, Some(10e-9)));
         assert_eq!(stalls.list[0].operation, "write");

@@ -1,4 +1,4 @@
-//! Works off a plan: one run after the other in its order, each kept before the next one starts.
+//! Runs a plan: one run after the other in its order, each kept before the next one starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -158,7 +158,7 @@ pub trait Listener {
     fn step(&mut self, _step: Step<'_>) {}
     /// A round has ended.
     fn round(&mut self, _round: &Round) {}
-    /// A run is kept.
+    /// A run has ended and its record is on the disk.
     fn run_ends(&mut self, _record: &Record) {}
 }
 
@@ -192,7 +192,7 @@ pub enum Step<'a> {
     /// Every cell of the plan was held against the host.
     Admitted,
     /// The host was looked at: how many disturbances were found.
-    Settled(usize),
+    Disturbances(usize),
     /// The run directory was made, with its manifest.
     Created,
     /// A run directory was opened again, with that many records.
@@ -211,7 +211,7 @@ pub enum Step<'a> {
     /// Its record was made.
     Recorded(&'a Record),
     /// Its record is on the disk.
-    Kept(&'a Record),
+    Written(&'a Record),
     /// The run was broken off.
     Interrupted,
     /// All is done: so many runs failed.
@@ -223,7 +223,7 @@ impl fmt::Display for Step<'_> {
         match self {
             Self::Locked => f.write_str("lock"),
             Self::Admitted => f.write_str("admit"),
-            Self::Settled(found) => write!(f, "settle {found}"),
+            Self::Disturbances(found) => write!(f, "disturbances {found}"),
             Self::Created => f.write_str("create"),
             Self::Reopened(records) => write!(f, "reopen {records}"),
             Self::Canary(block) => write!(f, "canary {block}"),
@@ -242,18 +242,18 @@ impl fmt::Display for Step<'_> {
                 };
                 write!(f, "record {status}{verified}")
             }
-            Self::Kept(record) => write!(f, "keep {}", record.order),
+            Self::Written(record) => write!(f, "write {}", record.order),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Ended(failed) => write!(f, "end {failed}"),
         }
     }
 }
 
-/// Works the plan off, or what is left of it, on `testbed`.
+/// Runs the plan, or what is left of it, on `testbed`.
 ///
 /// # Errors
 /// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those this call made.
-pub fn work(
+pub fn run_plan(
     job: &Job,
     testbed: &mut dyn Testbed,
     listener: &mut dyn Listener,
@@ -270,7 +270,7 @@ pub fn work(
     for text in &disturbances {
         listener.warn(text);
     }
-    listener.step(Step::Settled(disturbances.len()));
+    listener.step(Step::Disturbances(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let mut watch = Watch::new(cores);
     let (mut directory, done) = if job.resume {
@@ -347,7 +347,7 @@ pub fn work(
         listener.step(Step::Recorded(&record));
         directory.append(&record)?;
         kept += 1;
-        listener.step(Step::Kept(&record));
+        listener.step(Step::Written(&record));
         listener.run_ends(&record);
     }
     listener.step(Step::Ended(failed));
@@ -410,9 +410,9 @@ fn refuse_other(
         let of_each = builds.iter().map(|build| format!("{} {}", build.binary, build.blake3));
         of_each.collect::<Vec<_>>().join(", ")
     };
-    // Directories of before had one build, told by its commit alone.
+    // Directories of before had one build, known by its commit alone.
     if !there.builds.is_empty() {
-        pairs.push(("files of builds", files(&there.builds), files(&builds.told())));
+        pairs.push(("files of builds", files(&there.builds), files(&builds.list())));
     }
     let planted = |planted: Option<&String>| planted.map_or_else(|| "nothing".to_owned(), String::clone);
     let here = job.planted.map(|planted| planted.to_string());
@@ -557,7 +557,7 @@ pub fn manifest(
         disturbances,
         resumptions: Vec::new(),
         tool: this_tool(),
-        builds: builds.told(),
+        builds: builds.list(),
         planted: job.planted.map(|planted| planted.to_string()),
         command: job.command.clone(),
         started: super::now_utc(),

@@ -51,7 +51,7 @@ pub trait Testbed {
     /// When run `number` starts, as a date.
     fn date(&self, number: usize) -> SystemTime;
 
-    /// Does run `number`; `hear` is told of every step.
+    /// Does run `number`; `hear` is called with every step.
     ///
     /// # Errors
     /// See [`RunError`]; a migration that fails is an outcome.

@@ -246,7 +246,7 @@ pub fn leave_open(descriptor: &impl AsFd) -> io::Result<RawFd> {
     Ok(std::os::fd::AsRawFd::as_raw_fd(&descriptor.as_fd()))
 }
 
-/// Takes over a descriptor that the parent process left open for us under a number it told us.
+/// Takes over a descriptor that the parent process left open for us under a number it sent us.
 ///
 /// # Errors
 /// When the number is not an open descriptor.

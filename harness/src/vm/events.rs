@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_kept_until_it_is_full_and_that_is_told() {
+    fn entries_are_kept_until_it_is_full_and_that_is_reported() {
         let log = EventLog::default();
         log.make_room(2);
         log.enter(Cause::Fault, 5, Some(77));
@@ -136,8 +136,8 @@ mod tests {
         log.enter(Cause::Clear, 8, None);
         assert_eq!(log.full_since(), Some(7), "the first that was lost");
         let entries = log.entries(&[76, 77]);
-        let told: Vec<_> = entries.iter().map(|e| (e.cause, e.start, e.vcpu)).collect();
-        assert_eq!(told, [(Cause::Fault, 5, Some(1)), (Cause::Harvest, 6, None)]);
+        let summary: Vec<_> = entries.iter().map(|e| (e.cause, e.start, e.vcpu)).collect();
+        assert_eq!(summary, [(Cause::Fault, 5, Some(1)), (Cause::Harvest, 6, None)]);
         assert!(entries.iter().all(|entry| entry.end > entry.start));
     }
 
@@ -151,9 +151,9 @@ mod tests {
                 scope.spawn(move || (0..1000).for_each(|n| log.enter(Cause::Fault, n, Some(thread))));
             }
         });
-        let mut told: Vec<_> = log.entries(&[1, 2, 3, 4]).iter().map(|e| (e.vcpu, e.start)).collect();
-        told.sort_unstable();
-        told.dedup();
-        assert_eq!((told.len(), log.full_since()), (4000, None));
+        let mut entries: Vec<_> = log.entries(&[1, 2, 3, 4]).iter().map(|e| (e.vcpu, e.start)).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        assert_eq!((entries.len(), log.full_since()), (4000, None));
     }
 }

@@ -123,7 +123,7 @@ impl Vcpu {
     /// Starts the thread of `fd`, which waits paused. `rings` is there when its machine logs to dirty rings.
     ///
     /// # Errors
-    /// As `mmap` and thread creation, and when KVM does not tell the TSC's frequency.
+    /// As `mmap` and thread creation, and when KVM does not report the TSC's frequency.
     pub fn start(
         machine: &Arc<Machine>,
         index: usize,
@@ -386,7 +386,7 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
     }
 }
 
-/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest tells ticks and no time of
+/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest states ticks and no time of
 /// its clock, since KVM's word on how that clock stands to the host's does not hold on every host.
 fn rest(shared: &Shared) {
     let start = Instant::now();

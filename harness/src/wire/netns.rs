@@ -36,7 +36,7 @@ const MTU: (u64, u64) = (1500, 9000);
 /// not. With less, wake-ups that are late cost throughput.
 const CREDIT: u64 = 130;
 
-/// What the kernel is told to make of a link.
+/// What the kernel is asked to make of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
     /// Of both interfaces.
@@ -236,7 +236,7 @@ fn fresh_socket(queue: Option<Bytes>) -> io::Result<OwnedFd> {
     setsockopt(&socket, sockopt::TcpCongestion, &OsString::from("reno"))?;
     if let Some(Bytes(queue)) = queue {
         let queue = usize::try_from(queue).unwrap_or(usize::MAX);
-        // Left to itself a socket grows until it holds 25 ms of bytes and more. The kernel doubles what it is told, and
+        // Left to itself a socket grows until it holds 25 ms of bytes and more. The kernel doubles what it is asked for, and
         // the payload of large segments takes nearly all of that.
         setsockopt(&socket, sockopt::SndBufForce, &(queue / 2))?;
         // As much on the other side, so that a destination that is held up for a moment does not make the wire idle.

@@ -65,8 +65,8 @@ fn two_slices_of_real_guests_merge_into_one_run() {
         let partition = format!("slice:{number}/2");
         let outcome = migbench(&["run", "--plan", &plan, "--partition", &partition, "-o", slice]);
         assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-        let told = format!("slice {number}/2 of plan ");
-        assert!(outcome.stderr.contains(&told) && outcome.stderr.contains("chosen by --partition"));
+        let expected = format!("slice {number}/2 of plan ");
+        assert!(outcome.stderr.contains(&expected) && outcome.stderr.contains("chosen by --partition"));
         assert!(outcome.stderr.contains("1 of 2 comparisons, 2 of 4 runs"), "{}", outcome.stderr);
         // Nothing is left to do, and a slice is resumed as itself only.
         assert_eq!(
@@ -198,8 +198,8 @@ fn an_interrupted_slice_is_missed_until_it_is_resumed() {
     assert_eq!(simulated.run("2/2", "2", "interrupt=3").status, 1);
     let merged = simulated.merge(&["1", "2"]);
     assert_eq!(merged.status, 3);
-    let told = format!("slice 2/2 in {} has 3 of 6 runs", simulated.path("2"));
-    assert!(merged.stderr.contains(&told), "{}", merged.stderr);
+    let expected = format!("slice 2/2 in {} has 3 of 6 runs", simulated.path("2"));
+    assert!(merged.stderr.contains(&expected), "{}", merged.stderr);
     let rest = migbench(&["run", "--resume", &simulated.path("2"), "--simulate"]);
     assert_eq!(rest.status, 0, "{}", rest.stderr);
     assert_eq!(simulated.merge(&["2", "1"]).status, 0);

@@ -166,7 +166,7 @@ fn a_shadow_is_as_large_as_the_guest_and_counted() {
 }
 
 #[test]
-fn brownout_is_told_where_samples_cover_its_span() {
+fn brownout_is_reported_where_samples_cover_its_span() {
     require_kvm!();
     for engine in ["full", "none"] {
         let (_, long) = migrate(&["--engine", engine, "--set", "windows.after=1s"]);
@@ -265,7 +265,7 @@ fn a_closed_loop_has_a_slowdown_and_no_backlog() {
 }
 
 #[test]
-fn stalls_are_told_where_enough_operations_stand_behind_them() {
+fn stalls_are_reported_where_enough_operations_stand_behind_them() {
     require_kvm!();
     let (_, record) =
         migrate(&["--engine", "full", "--workload", "idle", "--set", "windows.steady=300ms", "--verify"]);
@@ -294,7 +294,7 @@ const HOT: [&str; 5] =
     ["--verify", "--set", "settings.load=pages(50000)", "--set", "stop.downtime_limit=1ms"];
 
 #[test]
-fn a_cap_on_rounds_forces_the_switchover_and_is_told() {
+fn a_cap_on_rounds_forces_the_switchover_and_is_reported() {
     require_kvm!();
     for engine in ["full", "delta"] {
         // Whole pages change, so that delta converges no better.

@@ -75,8 +75,8 @@ fn a_held_phase_stays_and_phases_follow_when_it_is_let_go() {
         wait_for_stage(&vm, 1);
         let (writes, operations) = progress(&vm);
         // One under way for each vCPU at either end.
-        let told = format!("{writes} writes of {operations} in a phase that writes");
-        assert!(writes > 0 && writes.abs_diff(operations) <= 2 * u64::from(vcpus), "{told}");
+        let expected = format!("{writes} writes of {operations} in a phase that writes");
+        assert!(writes > 0 && writes.abs_diff(operations) <= 2 * u64::from(vcpus), "{expected}");
         control.hold.store(0, Release);
         wait_for_stage(&vm, 2);
         wait_for_stage(&vm, 0);
@@ -130,7 +130,7 @@ fn every_vcpu_writes_everywhere_in_a_shared_working_set() {
 }
 
 #[test]
-fn a_migration_starts_in_the_phase_that_it_is_told() {
+fn a_migration_starts_in_the_phase_that_is_set() {
     require_kvm!();
     const PHASES: &str =
         "settings.phases=300ms reads=1 load=operations(2000); 300ms reads=0 load=pages(8000)";

@@ -143,7 +143,7 @@ fn what_is_simulated_follows_from_the_seeds() {
 }
 
 #[test]
-fn a_disturbed_host_is_told_before_and_flagged_after() {
+fn a_disturbed_host_is_reported_before_and_flagged_after() {
     let scratch = tempfile::tempdir().unwrap();
     let run = scratch.path().join("run");
     let (outcome, records) = simulate("quick", "load=3,steal=0.2,slow-block=3,throttle=5", &run);

@@ -92,7 +92,7 @@ fn state_of_a_running_guest() -> Vec<u8> {
 }
 
 #[test]
-fn a_guest_has_turned_on_the_vector_registers_that_it_is_told_of() {
+fn a_guest_has_turned_on_the_vector_registers_that_it_is_offered() {
     require_kvm!();
     let fresh = Fresh::new();
     let mut state = fresh.state();
@@ -102,8 +102,13 @@ fn a_guest_has_turned_on_the_vector_registers_that_it_is_told_of() {
     assert_eq!(cr4 & (CR4_OSXSAVE | CR4_OSFXSR), CR4_OSXSAVE | CR4_OSFXSR, "CR4 {cr4:#x}");
     let xcr0 = fresh.vcpu.get_xcrs().unwrap().xcrs[0];
     let cpuid = fresh.vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES).unwrap();
-    let told = cpuid.as_slice().iter().find(|e| (e.function, e.index) == (0xd, 0)).unwrap().eax;
-    assert_eq!((xcr0.xcr, xcr0.value, told & 3), (0, u64::from(told & 0xe7), 3), "XCR0 {:#x}", xcr0.value);
+    let reported = cpuid.as_slice().iter().find(|e| (e.function, e.index) == (0xd, 0)).unwrap().eax;
+    assert_eq!(
+        (xcr0.xcr, xcr0.value, reported & 3),
+        (0, u64::from(reported & 0xe7), 3),
+        "XCR0 {:#x}",
+        xcr0.value
+    );
 }
 
 #[test]

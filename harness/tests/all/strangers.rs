@@ -53,7 +53,7 @@ fn closed(mut socket: Box<dyn Socket>) {
     }
 }
 
-/// Where one of these processes listens, and which one: the kernel tells everybody.
+/// Where one of these processes listens, and which one: the kernel shows everybody.
 fn listener(processes: &[u32], transport: Transport) -> Option<(u32, LinkAddress)> {
     match transport {
         // Nobody outside of the run can reach it.

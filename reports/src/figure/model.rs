@@ -22,7 +22,7 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// Every label with its style, in order of first appearance: the legend. Empty where categories on an axis tell all.
+    /// Every label with its style, in order of first appearance: the legend. Empty where categories on an axis name all.
     #[must_use]
     pub fn legend(&self) -> Vec<(&str, Style, Shape)> {
         let mut found: Vec<(&str, Style, Shape)> = Vec::new();

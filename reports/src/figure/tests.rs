@@ -155,7 +155,7 @@ fn a_timeline_marks_rounds_pause_and_end() {
 }
 
 #[test]
-fn controls_lie_under_the_engines_and_are_told_last() {
+fn controls_lie_under_the_engines_and_are_listed_last() {
     let mut manifest = sample::manifest();
     let mut records = sample::records();
     for engine in ["none", "stop-and-copy"] {

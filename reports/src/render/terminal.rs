@@ -113,11 +113,11 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
             match line {
                 Line::Cells(cells) => {
                     // Lines that have nothing in this panel's columns but in another's leave no gap.
-                    let told = |columns: &[usize]| {
+                    let filled = |columns: &[usize]| {
                         columns.iter().any(|&column| column > 0 && !cells[column].is_empty())
                     };
                     let label_alone = index == 0 && cells.iter().skip(1).all(String::is_empty);
-                    out.extend(grid.next().filter(|_| told(panel) || label_alone));
+                    out.extend(grid.next().filter(|_| filled(panel) || label_alone));
                 }
                 Line::Text(text) if last || !text.starts_with("  ") => out.push(text.clone()),
                 Line::Text(_) => {}
@@ -169,11 +169,11 @@ fn row_lines(row: &Row, width: usize) -> Vec<Line> {
     let label = row.difference_spread().map(|label| format!("    {label}"));
     let its_spread = line(label, &|figure| figure.difference_spread.clone(), "");
     let spread = line(indented(&row.samples), &|figure| figure.spread.clone(), "");
-    let told = |line: &Vec<String>| line.iter().any(|cell| !cell.is_empty());
+    let filled = |line: &Vec<String>| line.iter().any(|cell| !cell.is_empty());
     let figures = |line: &Vec<String>| line.iter().skip(1).any(|cell| !cell.is_empty());
     let below = [converged, spread]
         .into_iter()
-        .filter(told)
+        .filter(filled)
         .chain([difference, its_spread].into_iter().filter(figures));
     let above = above.into_iter().map(Line::Text);
     above.chain(std::iter::once(value).chain(below).map(Line::Cells)).collect()

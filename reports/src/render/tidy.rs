@@ -16,7 +16,7 @@ pub struct Named<'a> {
     pub table: &'a Table,
 }
 
-/// All tables, those of metrics first. Costs are metrics, and are not told again.
+/// All tables, those of metrics first. Costs are metrics, and are not listed again.
 #[must_use]
 pub fn tables(report: &Report) -> Vec<Named<'_>> {
     let metrics = report.metrics.iter().map(|table| Named { name: METRICS, table });

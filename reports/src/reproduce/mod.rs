@@ -1,5 +1,5 @@
 //! A publication's figures laid beside ours. Claims and run directories go in, findings come out: what was published, what
-//! we measured, what could be reached at most, and a verdict with the runs behind it. Where a publication does not tell its
+//! we measured, what could be reached at most, and a verdict with the runs behind it. Where a publication does not state its
 //! set-up, no verdict can say that it was reproduced; the words are in [`Reach`].
 
 mod estimate;

@@ -54,7 +54,7 @@ pub enum GridRow {
 pub struct Page(pub Vec<Block>);
 
 impl Page {
-    /// What stands before any result: the publication, what it does not tell, what was chosen and why.
+    /// What stands before any result: the publication, what it does not state, what was chosen and why.
     #[must_use]
     pub fn before(claims: &Claims) -> Self {
         let reference = &claims.reference;
@@ -81,7 +81,7 @@ impl Page {
         if !claims.caution.is_empty() {
             blocks.push(Block::Alarm(claims.caution.clone()));
         }
-        blocks.push(Block::Heading(2, "What is not told, and what we chose".to_owned()));
+        blocks.push(Block::Heading(2, "What is not stated, and what we chose".to_owned()));
         let term = |unknown: &Unknown| {
             let values = values(claims, &unknown.keys);
             let values = if values.is_empty() { String::new() } else { format!(" [{values}]") };
@@ -158,7 +158,7 @@ fn values(claims: &Claims, keys: &[String]) -> String {
         let mut found: Vec<String> = Vec::new();
         for flat in cells() {
             let here = flat.iter().filter(|(path, _)| *path == key || path.starts_with(&inner));
-            // A setting with parts, such as a load, is told with the part's name.
+            // A setting with parts, such as a load, is written with the part's name.
             let text = here.map(|(path, value)| match path.strip_prefix(&inner) {
                 Some(part) => format!("{part} {value}"),
                 None => value.clone(),
@@ -218,7 +218,7 @@ fn varied(sensitivity: &Sensitivity) -> Vec<Block> {
     let mut blocks = vec![
         Block::Heading(2, "One factor at a time".to_owned()),
         Block::Text(format!(
-            "Each row of suite {} differs from \"{}\" in what it names; all else is alike. The last columns tell where a \
+            "Each row of suite {} differs from \"{}\" in what it names; all else is alike. The last columns show where a \
              published reduction lies to the most that could be saved there.",
             sensitivity.suite, sensitivity.base
         )),

@@ -1,5 +1,5 @@
 //! One factor at a time: where published reductions lie to what can be saved, at each point of a suite that varies what a
-//! publication does not tell.
+//! publication does not state.
 
 use std::collections::BTreeSet;
 
@@ -178,7 +178,7 @@ fn summary(published: &[(String, String)], points: &[Point]) -> Vec<String> {
             let here = points.iter().filter(|point| point.verdicts.get(index) == Some(&verdict));
             here.map(|point| point.name.as_str()).collect()
         };
-        let told = [Reach::Inside, Reach::Outside, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
+        let counted = [Reach::Inside, Reach::Outside, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
             .into_iter()
             .filter_map(|verdict| match (verdict, at(verdict)) {
                 (_, names) if names.is_empty() => None,
@@ -187,7 +187,7 @@ fn summary(published: &[(String, String)], points: &[Point]) -> Vec<String> {
                     Some(format!("{} at {} ({})", verdict.word(), names.len(), names.join(", ")))
                 }
             });
-        format!("{claim}, {figure}: {}", told.collect::<Vec<_>>().join("; "))
+        format!("{claim}, {figure}: {}", counted.collect::<Vec<_>>().join("; "))
     };
     published.iter().enumerate().map(sentence).collect()
 }

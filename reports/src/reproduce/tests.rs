@@ -165,7 +165,7 @@ fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
 }
 
 #[test]
-fn runs_of_two_directories_are_not_mixed_and_other_cells_are_told() {
+fn runs_of_two_directories_are_not_mixed_and_other_cells_are_reported() {
     let plan = plan("paper");
     let mut short = data(&plan, usual);
     short.path = PathBuf::from("results/short");
@@ -205,7 +205,7 @@ fn varied() -> RunData {
 }
 
 #[test]
-fn one_factor_at_a_time_tells_where_a_figure_can_be_reached() {
+fn one_factor_at_a_time_shows_where_a_figure_can_be_reached() {
     let found = Reproduction::of(&bhardwaj(), &[varied()]);
     let sensitivity = found.sensitivity.as_ref().unwrap();
     let metrics: Vec<_> = sensitivity.metrics.iter().map(|one| one.metric.as_str()).collect();

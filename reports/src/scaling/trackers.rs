@@ -198,7 +198,7 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
         fits.insert(
             0,
             "cost as fixed, per GiB and per page, which add up: least squares of relative deviations, \u{b1} for the 95 % interval; what is smaller than its \
-             \u{b1} was not told from zero"
+             \u{b1} is not distinguishable from zero"
                 .to_owned(),
         );
     }

@@ -83,7 +83,7 @@ impl Prepared {
             Labels::Groups { .. } => {
                 let new: f64 = self.values.iter().map(|(unit, _)| assigned[*unit]).sum();
                 let size = new * (n - new) / n;
-                // Values are centred: the mean of one side tells that of the other.
+                // Values are centred: the mean of one side gives that of the other.
                 (sum / size, n - 2.0, size)
             }
         };

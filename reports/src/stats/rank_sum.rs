@@ -171,7 +171,7 @@ mod tests {
             let distribution = RankSum::of(n, m);
             (0..=n * m).take_while(|u| 2.0 * distribution.lower_tail(*u) <= alpha).last()
         };
-        for (n, m, told) in [
+        for (n, m, expected) in [
             (3, 3, None),
             (4, 4, Some(0)),
             (5, 5, Some(2)),
@@ -183,10 +183,10 @@ mod tests {
             (15, 15, Some(64)),
             (20, 20, Some(127)),
         ] {
-            assert_eq!(critical(n, m, 0.05), told, "{n} and {m}");
+            assert_eq!(critical(n, m, 0.05), expected, "{n} and {m}");
         }
-        for (n, told) in [(5, Some(0)), (6, Some(2)), (8, Some(7)), (10, Some(16)), (20, Some(105))] {
-            assert_eq!(critical(n, n, 0.01), told, "{n}");
+        for (n, expected) in [(5, Some(0)), (6, Some(2)), (8, Some(7)), (10, Some(16)), (20, Some(105))] {
+            assert_eq!(critical(n, n, 0.01), expected, "{n}");
         }
     }
 

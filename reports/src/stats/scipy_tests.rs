@@ -9,8 +9,8 @@ const TIED_B: [f64; 8] = [3.0, 4.0, 4.0, 5.0, 5.0, 6.0, 7.0, 7.0];
 const D: [f64; 9] = [0.11, -0.02, 0.31, 0.07, -0.05, 0.23, 0.17, 0.13, 0.29];
 
 #[track_caller]
-fn close(found: f64, told: f64) {
-    assert!((found - told).abs() <= 1e-8 * told.abs(), "{found}, and SciPy says {told}");
+fn close(found: f64, expected: f64) {
+    assert!((found - expected).abs() <= 1e-8 * expected.abs(), "{found}, and SciPy says {expected}");
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn permutations() {
 
 #[test]
 fn one_sample() {
-    for (share, told) in [(0.1, 10.08), (0.25, 10.725), (0.333, 11.0986), (0.9, 12.72)] {
-        close(quantile(&B, share).unwrap(), told);
+    for (share, expected) in [(0.1, 10.08), (0.25, 10.725), (0.333, 11.0986), (0.9, 12.72)] {
+        close(quantile(&B, share).unwrap(), expected);
     }
     close(mad(&B).unwrap(), 0.85);
     close(geometric_mean(&[0.5, 2.0, 3.0, 0.7]).unwrap(), 1.203_801_343_502_716);

@@ -76,7 +76,7 @@ pub struct Figure {
 /// Stands behind a difference that can't be told from chance.
 pub const NOT_SIGNIFICANT: &str = "~";
 
-/// What a row tells of.
+/// What a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
     /// The cell that others are compared with.
@@ -137,7 +137,7 @@ impl Subject {
 /// A row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What it tells of.
+    /// What it is about.
     pub kind: RowKind,
     /// Its first column.
     pub label: String,

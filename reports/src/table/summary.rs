@@ -217,10 +217,13 @@ mod tests {
     /// Three settings were one mean once: -30.3 %.
     #[test]
     fn what_was_varied_is_not_averaged_over() {
-        let told = |bytes: &str, mean: &str| {
+        let expected = |bytes: &str, mean: &str| {
             (format!("over 4 workloads, settings.change.bytes {bytes}"), mean.to_owned())
         };
-        assert_eq!(means(4), [told("64", "-60.0 %"), told("256", "-50.0 %"), told("1024", "-20.0 %")]);
+        assert_eq!(
+            means(4),
+            [expected("64", "-60.0 %"), expected("256", "-50.0 %"), expected("1024", "-20.0 %")]
+        );
     }
 
     #[test]

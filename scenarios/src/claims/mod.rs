@@ -1,5 +1,5 @@
 //! What a publication claims, as a TOML file beside its suite: each figure, where it stands, and the command that tests it;
-//! what the publication does not tell, what was chosen instead, and why. `papers/FORMAT.md` documents the files. Text
+//! what the publication does not state, what was chosen instead, and why. `papers/FORMAT.md` documents the files. Text
 //! goes in; [`Claims`] come out, with the plan of every suite that they name, so that a comparison or a row that does not
 //! exist is refused here and not after a measurement.
 
@@ -27,11 +27,11 @@ pub const CLAIMS_KEYS: &[TableKey] = &[
     ("time", true, "text: about how long all of its claims take"),
     ("disk", true, "text: about how much their records take"),
     ("caution", false, "text: what a reader must know before quoting the published figures"),
-    ("choice", true, "text: how settings were chosen that the publication does not tell"),
+    ("choice", true, "text: how settings were chosen that the publication does not state"),
     ("reference", true, "table: the publication"),
-    ("unknown", true, "tables: what the publication does not tell"),
+    ("unknown", true, "tables: what the publication does not state"),
     ("claim", true, "tables: its figures"),
-    ("sensitivity", false, "table: the suite that varies what is not told"),
+    ("sensitivity", false, "table: the suite that varies what is not stated"),
 ];
 
 /// Keys of `[reference]`.
@@ -45,7 +45,7 @@ pub const REFERENCE_KEYS: &[TableKey] = &[
 
 /// Keys of `[[unknown]]`.
 pub const UNKNOWN_KEYS: &[TableKey] = &[
-    ("what", true, "text: what is not told"),
+    ("what", true, "text: what is not stated"),
     ("chosen", true, "text: what was chosen"),
     ("why", true, "text: the reason"),
     ("keys", false, "list of the keys of a cell that say it"),
@@ -102,7 +102,7 @@ pub struct Claims {
     pub choice: String,
     /// The publication.
     pub reference: Reference,
-    /// What it does not tell.
+    /// What it does not state.
     pub unknowns: Vec<Unknown>,
     /// Its figures.
     pub claims: Vec<Claim>,
@@ -129,7 +129,7 @@ pub struct Reference {
     pub url: Option<String>,
 }
 
-/// Something that a publication does not tell.
+/// Something that a publication does not state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     /// What.
@@ -193,7 +193,7 @@ pub enum Test {
     },
 }
 
-/// A suite that varies what is not told, one setting at a time.
+/// A suite that varies what is not stated, one setting at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sensitivity {
     /// The command that makes its records.

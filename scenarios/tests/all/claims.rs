@@ -77,8 +77,8 @@ fn the_example_is_accepted_and_mistakes_in_it_are_refused_as_it_says() {
         let text = example().replacen(right.trim(), wrong.trim(), 1);
         assert_ne!(text, example(), "{right} is not in the example");
         let error = parse(&text).unwrap_err();
-        let told = error.problem().to_string();
-        assert!(told.starts_with(message.trim()), "{mistake}:\n{told}\nnot\n{message}");
+        let reported = error.problem().to_string();
+        assert!(reported.starts_with(message.trim()), "{mistake}:\n{reported}\nnot\n{message}");
         assert!(error.to_string().starts_with("claims.toml:"), "{error}");
         seen += 1;
     }

@@ -61,7 +61,7 @@ fn quick_is_four_cells_in_two_to_three_minutes() {
 }
 
 #[test]
-fn names_tell_what_varies_and_nothing_else() {
+fn names_say_what_varies_and_nothing_else() {
     assert_eq!(
         ids(&plan(MATRIX)),
         [
@@ -195,8 +195,8 @@ fn the_seed_and_prose_are_no_part_of_what_makes_two_plans_the_same() {
     assert_ne!(with(1).order, with(2).order);
     assert_eq!(with(1).hash, with(2).hash);
     assert_eq!(with(1).reseeded(9).hash, with(1).hash);
-    let told = format!("analysis = \"another\"\nrepetitions = 7\n{MATRIX}");
-    assert_eq!(plan(&told).hash, plan(MATRIX).hash);
+    let analysed = format!("analysis = \"another\"\nrepetitions = 7\n{MATRIX}");
+    assert_eq!(plan(&analysed).hash, plan(MATRIX).hash);
 }
 
 #[test]

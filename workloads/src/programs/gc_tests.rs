@@ -64,9 +64,9 @@ fn a_collection_writes_the_other_space_and_marks_the_old_one() {
         trial.operate();
     }
     let (before, program) = (trial.memory.clone(), trial.program.clone());
-    let mut told = 0;
+    let mut counted = 0;
     while trial.program.collection.is_some() {
-        told += trial.operate().page_writes;
+        counted += trial.operate().page_writes;
     }
     let written = trial.differing(&before);
     let to = program.base(1 - program.current);
@@ -75,7 +75,7 @@ fn a_collection_writes_the_other_space_and_marks_the_old_one() {
         (copied.start / 512..copied.end / 512).all(|page| written.contains(&page)),
         "all of the copies are written"
     );
-    assert!(told >= written.len() as u64, "{told} told, {} written", written.len());
+    assert!(counted >= written.len() as u64, "{counted} counted, {} written", written.len());
 }
 
 #[test]

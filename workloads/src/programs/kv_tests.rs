@@ -59,7 +59,7 @@ fn reads_write_nothing() {
 }
 
 #[test]
-fn a_read_of_an_unsound_record_is_told_by_the_check() {
+fn a_read_of_an_unsound_record_is_found_by_the_check() {
     let settings = Settings { reads: 1.0, pattern: Pattern::Sequential, ..settings(settings::Program::Kv) };
     let mut trial = Trial::<Kv>::new(&settings, 64, 3);
     let (_, at) = trial.program.find(&trial.memory, trial.program.key(2)).unwrap();

@@ -60,10 +60,10 @@ fn page_writes_are_the_pages_that_a_tracker_finds() {
     // Until the window comes round, no page is written twice but in one run.
     let mut trial = Trial::<Log>::new(&settings(), 2000, 5);
     let before = trial.memory.clone();
-    let mut told = 0;
+    let mut counted = 0;
     while trial.program.checkpoints() < 2 {
-        told += trial.operate().page_writes;
+        counted += trial.operate().page_writes;
     }
-    // The first checkpoint cuts the run at the head: that page is told again after it.
-    assert_eq!(told, trial.differing(&before).len() as u64 + 1);
+    // The first checkpoint cuts the run at the head: that page is counted again after it.
+    assert_eq!(counted, trial.differing(&before).len() as u64 + 1);
 }

@@ -88,7 +88,7 @@ pub fn endure<P: Program<Unit = u64> + Clone>(
     assert!(
         // Now and then an operation puts back what was there before it.
         settings.content != Content::Random || counted <= changed + changed / 100,
-        "{counted} page writes told, {changed} made"
+        "{counted} page writes counted, {changed} made"
     );
     trial.check().expect("sound at the end");
 

@@ -380,7 +380,7 @@ pub fn of(
     if verify {
         course.state += float(cell.memory.0) / HASHED;
     }
-    settle(&mut course, simulation.factor(cell, Stage::Traffic));
+    derive(&mut course, simulation.factor(cell, Stage::Traffic));
     course
 }
 
@@ -423,8 +423,8 @@ fn disturb(course: &mut Course, simulation: &Simulation, cell: &Cell, seed: u64,
     }
 }
 
-/// Sets what follows from everything else: the traffic, and when rounds begin and how long they take.
-fn settle(course: &mut Course, weight: f64) {
+/// Derives what follows from everything else: the traffic, and when rounds begin and how long they take.
+fn derive(course: &mut Course, weight: f64) {
     let mut at = course.arm + course.connect;
     let (decided, pause, delta) = (course.decided, course.pause, course.delta);
     for Leg { round, times } in &mut course.legs {

@@ -97,7 +97,7 @@ impl Halves {
             destination = abandoned("precopy", "the source closed the connection", &destination);
         } else if fails {
             said.truncate(1);
-            let what = "the simulation was told to fail here";
+            let what = "the simulation was asked to fail here";
             source = kept(&source, "precopy", what, &destination);
             destination = abandoned("precopy", "the source gave up", &destination);
         } else if meets(Mishap::Differ) && spec.verify {
@@ -350,7 +350,7 @@ impl Run<'_> {
         };
         debug_assert!(operations > 0 || guest.write_rate() == 0.0);
         if fails {
-            let message = "the simulation was told to fail here".to_owned();
+            let message = "the simulation was asked to fail here".to_owned();
             source.failure = Some(Failure { phase: "precopy".to_owned(), message });
         }
         let mut script = VecDeque::new();

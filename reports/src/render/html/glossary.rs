@@ -44,7 +44,7 @@ pub const TERMS: &[(&str, &str)] = &[
         "A limit of rounds or time forced the switchover: pre-copy did not converge. Such runs have rows of their own and stay \
          out of all other figures; against a capped baseline nothing is compared.",
     ),
-    ("failed", "The run did not end as planned. It is counted and told, and is no sample."),
+    ("failed", "The run did not end as planned. It is counted and listed, and is no sample."),
     (
         "pre-copy",
         "Memory is sent in rounds while the guest runs; each round sends what was written during the last one.",
