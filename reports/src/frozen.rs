@@ -150,13 +150,13 @@ impl FrozenPlan {
 
     fn parse(text: &str, path: &Path, tool: &Tool) -> Result<Self, PlanFileError> {
         #[derive(Deserialize)]
-        struct Version {
+        struct PlanVersion {
             plan_schema: u32,
         }
         let path = path.to_owned();
         let malformed = |source| PlanFileError::Malformed { path: path.clone(), source };
         // Before all else, of which another format may have made something else.
-        let Version { plan_schema: found } = serde_json::from_str(text).map_err(malformed)?;
+        let PlanVersion { plan_schema: found } = serde_json::from_str(text).map_err(malformed)?;
         if found != PLAN_SCHEMA {
             return Err(PlanFileError::Format { path, found });
         }

@@ -7,7 +7,7 @@ use crate::metric::Unit;
 use crate::quantity;
 use crate::record::{Cause, Record, Stall};
 use crate::stats;
-use crate::table::{Column, Figure, Row, RowKind, Subject, Table};
+use crate::table::{Column, PrintedFigure, Row, RowKind, Subject, Table};
 
 /// A table; none where no run of the comparison lists a stall of these phases.
 #[must_use]
@@ -27,9 +27,9 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
             let (times, numbers): (Vec<f64>, Vec<f64>) = stalled.unzip();
             let (time, number) = (stats::median(&times)?, stats::median(&numbers)?);
             let samples = u64::try_from(times.len()).unwrap_or(u64::MAX);
-            let figure = Figure::plain(Unit::Seconds, samples, time);
+            let figure = PrintedFigure::plain(Unit::Seconds, samples, time);
             let number = format!("{} in {}", quantity::show(Unit::Count, number), times.len());
-            Some(Figure { spread: Some(number), ..figure })
+            Some(PrintedFigure { spread: Some(number), ..figure })
         };
         Row {
             kind: RowKind::Compared,

@@ -352,7 +352,7 @@ fn parse_lines(path: &Path, text: &str, manifest: u32) -> Result<(Vec<Record>, O
 /// versions may have changed everything else.
 fn parse<T: DeserializeOwned>(path: &Path, first: usize, text: &str) -> Result<T, StoreError> {
     #[derive(Deserialize)]
-    struct Version {
+    struct RecordVersion {
         schema: u32,
     }
     let malformed = |source: serde_json::Error| StoreError::Malformed {
@@ -360,7 +360,7 @@ fn parse<T: DeserializeOwned>(path: &Path, first: usize, text: &str) -> Result<T
         line: first + source.line().saturating_sub(1),
         source,
     };
-    let Version { schema: found } = serde_json::from_str(text).map_err(malformed)?;
+    let RecordVersion { schema: found } = serde_json::from_str(text).map_err(malformed)?;
     if found > SCHEMA {
         return Err(StoreError::Newer { path: path.to_owned(), line: first, found });
     }

@@ -8,10 +8,10 @@ use migbench_scenarios::cell::Backing;
 use crate::canary;
 use crate::cells;
 use crate::histogram;
-use crate::manifest::{Canary, Part};
+use crate::manifest::{CanaryMedians, MergedPart};
 use crate::metric::{self, MetricKey};
 use crate::quantity::{count, percent};
-use crate::record::{Backend, Kind, Record};
+use crate::record::{Backend, Record, RunKind};
 use crate::stats::{Fences, LEAST_FOR_INTERVAL};
 use crate::store::RunData;
 
@@ -235,7 +235,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
             |text: &String| Warning::DisturbedLater { records: resumption.records, text: text.clone() };
         warnings.extend(resumption.disturbances.iter().map(later));
     }
-    let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
+    let timed: Vec<_> = data.records.iter().filter(|record| record.kind == RunKind::Timed).collect();
     warnings.extend(flags(data));
     warnings.extend(link_rate(&timed));
     warnings.extend(huge_pages(&timed));
@@ -273,7 +273,8 @@ fn outliers(data: &RunData) -> Option<Warning> {
 fn flags(data: &RunData) -> Vec<Warning> {
     let mut by_flag: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
     let moved = canary::moved(&data.manifest, &data.records);
-    let timed: Vec<_> = data.records.iter().zip(moved).filter(|(run, _)| run.kind == Kind::Timed).collect();
+    let timed: Vec<_> =
+        data.records.iter().zip(moved).filter(|(run, _)| run.kind == RunKind::Timed).collect();
     for (record, moved) in &timed {
         let own = record.flags.iter().map(String::as_str).filter(|flag| *flag != HOST_MOVED);
         for flag in own.chain(moved.map(|_| HOST_MOVED)) {
@@ -299,12 +300,12 @@ fn under(records: &[&Record], key: MetricKey, tolerated: f64) -> Option<(usize, 
 }
 
 /// Where canaries of merged parts are further apart than runs of one host may be without a flag.
-fn unlike_hosts(parts: &[Part]) -> Option<Warning> {
-    let name = |part: &Part| {
+fn unlike_hosts(parts: &[MergedPart]) -> Option<Warning> {
+    let name = |part: &MergedPart| {
         let host = part.host.hostname.as_deref().unwrap_or("unknown");
         format!("{host} (slice {})", part.slice.slice)
     };
-    let apart = |what, of: fn(&Canary) -> f64| {
+    let apart = |what, of: fn(&CanaryMedians) -> f64| {
         let mut reached: Vec<_> =
             parts.iter().filter_map(|part| Some((of(part.canary.as_ref()?), part))).collect();
         reached.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -453,7 +454,7 @@ mod tests {
 
     #[test]
     fn hosts_of_one_class_that_are_not_alike_are_reported() {
-        let part = |number, copy, socket| Part {
+        let part = |number, copy, socket| MergedPart {
             slice: PlanSlice {
                 slice: migbench_scenarios::Slice { number, of: 3 },
                 plan_hash: String::new(),
@@ -462,12 +463,12 @@ mod tests {
             comparisons: Vec::new(),
             records: 1,
             host: Host { hostname: Some(format!("node{number}")), ..Host::default() },
-            canary: Some(Canary { copy, socket }),
+            canary: Some(CanaryMedians { copy, socket }),
             disturbances: Vec::new(),
             command: Vec::new(),
             started: String::new(),
         };
-        let text = |parts: &[Part]| unlike_hosts(parts).map(|warning| warning.to_string());
+        let text = |parts: &[MergedPart]| unlike_hosts(parts).map(|warning| warning.to_string());
         assert_eq!(text(&[part(1, 1e9, 5e8), part(2, 1.09e9, 5e8)]), None);
         let copies = text(&[part(1, 1.3e9, 5e8), part(2, 1.1e9, 5e8), part(3, 1e9, 5e8)]).unwrap();
         assert!(
@@ -476,7 +477,7 @@ mod tests {
         );
         let sends = text(&[part(1, 1e9, 5e8), part(2, 1e9, 6e8)]).unwrap();
         assert!(sends.starts_with("node2 (slice 2/3) sends 20.0 % faster than node1"), "{sends}");
-        let nothing = Part { canary: None, ..part(2, 0.0, 0.0) };
+        let nothing = MergedPart { canary: None, ..part(2, 0.0, 0.0) };
         assert_eq!(text(&[part(1, 1e9, 5e8), nothing]), None);
     }
 

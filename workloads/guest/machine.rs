@@ -10,16 +10,16 @@ global_asm!(include_str!("boot.s"));
 
 unsafe extern "C" {
     static fault_entries: [u64; 32];
-    static idt: Table;
-    pub static pdpt: Table;
+    static idt: PageTable;
+    pub static pdpt: PageTable;
 }
 
 /// A page of 64-bit entries that the CPU reads.
 #[repr(C, align(4096))]
-pub struct Table(pub UnsafeCell<[u64; 512]>);
+pub struct PageTable(pub UnsafeCell<[u64; 512]>);
 
 // SAFETY: only the first vCPU writes tables, before others start.
-unsafe impl Sync for Table {}
+unsafe impl Sync for PageTable {}
 
 /// Fills the interrupt descriptor table. Until then a fault resets the machine, which the host reports.
 pub fn set_up_exceptions() {

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
-use migbench_reports::reproduce::{self, Page, Reproduction};
+use migbench_reports::reproduce::{self, Reproduction, ReproductionPage};
 use migbench_reports::store::MANIFEST;
 use migbench_scenarios::claims::ClaimedSuite;
 use migbench_scenarios::{Claims, Overrides, Plan, Suite};
@@ -67,7 +67,7 @@ impl Reproduce {
             return Err(migbench_scenarios::SuiteError::empty(&place, what).into());
         }
         // Before any result, and before the time that a result takes.
-        print(&reproduce::terminal(&Page::before(&claims), width()))?;
+        print(&reproduce::terminal(&ReproductionPage::before(&claims), width()))?;
         let suites = self.suites(&claims);
         if self.dry_run {
             print(&format!("\n{}", self.describe(&suites)?))?;
@@ -87,7 +87,7 @@ impl Reproduce {
             (reproduce::gather(&self.from, self.reading.accept())?, self.output.clone())
         };
         let found = Reproduction::of(&claims, &data);
-        print(&format!("\n{}", reproduce::terminal(&Page::results(&claims, &found), width())))?;
+        print(&format!("\n{}", reproduce::terminal(&ReproductionPage::results(&claims, &found), width())))?;
         if let Some(output) = &output {
             write(output, &claims, &found)?;
         }
@@ -146,7 +146,7 @@ impl Reproduce {
 fn write(output: &Path, claims: &Claims, found: &Reproduction) -> anyhow::Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("can't make {}; name another directory with -o", output.display()))?;
-    let page = reproduce::markdown(&Page::whole(claims, found));
+    let page = reproduce::markdown(&ReproductionPage::whole(claims, found));
     let json = serde_json::to_string_pretty(found)? + "\n";
     for (name, text) in [("reproduce.md", &page), ("reproduce.json", &json), ("claims.toml", &claims.text)] {
         let path = output.join(name);

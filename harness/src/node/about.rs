@@ -36,18 +36,18 @@ impl About {
 mod tests {
     use super::*;
     use crate::guest::steady::Steady;
-    use crate::node::protocol::{Assignment, Message, Order, Role, SourceReport};
+    use crate::node::protocol::{Message, NodeAssignment, Order, Role, SourceReport};
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
     use migbench_workloads::units::Bytes;
 
-    fn assignment() -> Assignment {
+    fn assignment() -> NodeAssignment {
         let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
         let mut cell = plan.comparisons[0].cells[0].cell.clone();
         cell.side = Some(Side::New);
         cell.binary = Some("binary".to_owned());
-        Assignment {
+        NodeAssignment {
             role: Role::Source,
             cell,
             seed: 1,

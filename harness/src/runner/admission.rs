@@ -6,7 +6,7 @@ use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
 use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
-use crate::host::huge::{self, HUGE_PAGE, Pool};
+use crate::host::huge::{self, HUGE_PAGE, HugePagePool};
 use crate::wire::netns::{Namespaces, NetnsError};
 
 /// What two nodes take beside guests and shadow: themselves, telemetry, bitmaps.
@@ -104,7 +104,7 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
     match cell.backing {
         Backing::Anonymous | Backing::Memfd => Ok(()),
         Backing::Hugetlb => {
-            let Some(pool) = Pool::read(root) else {
+            let Some(pool) = HugePagePool::read(root) else {
                 return refuse(
                     "this kernel has no reserved pages of 2MiB",
                     "use a kernel with CONFIG_HUGETLBFS=y",

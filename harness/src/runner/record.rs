@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::{
-    Backend, GuestAt, Kind, MemoryProof, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
+    Backend, GuestAt, MemoryProof, Record, Round, RunError, RunKind, SCHEMA, Stalls, Status, Timeline,
 };
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
@@ -28,7 +28,7 @@ const BEFORE: u64 = 1_000_000_000;
 
 /// Where a record belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RunIdentity {
     /// Unique in the run directory.
     pub run_id: String,
     /// The suite.
@@ -42,14 +42,14 @@ pub struct Place {
     /// What ran the guest.
     pub backend: Backend,
     /// Sample or proof.
-    pub kind: Kind,
+    pub kind: RunKind,
     /// When it started, RFC 3339.
     pub started: String,
 }
 
 /// The record of a run.
 #[must_use]
-pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>) -> Record {
+pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>) -> Record {
     let source = outcome.source.report();
     let destination = outcome.destination.as_ref().and_then(NodeOutcome::report);
     let mut error = failure(spec, outcome);
@@ -298,7 +298,7 @@ fn nanoseconds(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }
 
-fn series(source: &SourceReport, destination: Option<&DestinationReport>) -> analysis::Series {
+fn series(source: &SourceReport, destination: Option<&DestinationReport>) -> analysis::OperationSeries {
     let (there, resumed) = destination.filter(|d| d.guest_runs).map_or((&[][..], 0), |d| {
         (&d.samples.operations[..], d.samples.operations.first().map_or(0, |s| s.0))
     });
@@ -445,7 +445,7 @@ fn measure_switchover(
     source: &SourceReport,
     sending: &Sending,
     there: &DestinationReport,
-    series: &analysis::Series,
+    series: &analysis::OperationSeries,
     m: &mut Metrics,
 ) -> Result<Option<(u64, u64)>, MetricError> {
     use MetricKey as K;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
-use migbench_reports::record::{Backend, CanarySamples, Kind, Record, Round, SCHEMA, Status};
+use migbench_reports::record::{Backend, CanarySamples, Record, Round, RunKind, SCHEMA, Status};
 use migbench_reports::stats::median;
 use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
@@ -17,14 +17,14 @@ use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
-use super::record::{self, Place};
-use super::run::{Moment, RunError, RunSpec};
+use super::record::{self, RunIdentity};
+use super::run::{Moment, RunSpec, RunnerError};
 use super::testbed::Testbed;
 use crate::engine::planted_cost::Planted;
 use crate::host::disturbance::Throttling;
 use crate::host::lock::LockError;
 use crate::host::provenance::this_tool;
-use crate::node::fault::Fault;
+use crate::node::fault::InjectedFault;
 
 /// Why a suite could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum SuiteRunError {
     Store(#[from] StoreError),
     /// A node.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] RunnerError),
     /// A cell that must run is one that this host cannot.
     #[error("{cell}: {source}; write `optional` to leave such cells out")]
     Unavailable {
@@ -127,7 +127,7 @@ pub struct Job {
     /// The command line.
     pub command: Vec<String>,
     /// A planted fault, for tests.
-    pub fault: Option<Fault>,
+    pub fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     pub planted: Option<Planted>,
     /// The binary that serves as node.
@@ -272,7 +272,7 @@ pub fn run_plan(
     }
     listener.step(Step::Disturbances(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
-    let mut watch = Watch::new(cores);
+    let mut watch = HostWatch::new(cores);
     let (mut directory, done) = if job.resume {
         let there = RunData::load_as(&job.directory, Accept::Simulated)?;
         refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
@@ -314,13 +314,13 @@ pub fn run_plan(
             cell: cell.cell.clone(),
             seed: planned.seed,
             start_jitter: planned.start_jitter.0,
-            verify: planned.kind == plan::Kind::Verification && cell.cell.engine.migrates(),
+            verify: planned.kind == RunKind::Verification && cell.cell.engine.migrates(),
             fault: job.fault,
             planted_cost: Planted::on(job.planted, &cell.cell),
             guest_flags: 0,
             binary: builds.program(&cell.cell)?,
         };
-        let place = Place {
+        let place = RunIdentity {
             backend: testbed.backend(),
             started: super::utc(testbed.date(number)),
             ..place(job, planned, number)
@@ -334,7 +334,7 @@ pub fn run_plan(
         };
         let outcome = match testbed.run(number, &spec, &mut hear) {
             Ok(outcome) => outcome,
-            Err(RunError::Interrupted) => {
+            Err(RunnerError::Interrupted) => {
                 listener.step(Step::Interrupted);
                 let path = job.directory.display().to_string();
                 return Err(SuiteRunError::Interrupted { done: kept, planned: runs.len(), path });
@@ -428,7 +428,7 @@ fn refuse_other(
 }
 
 /// Looks at the host between runs and after each.
-struct Watch {
+struct HostWatch {
     cores: f64,
     block: Option<u32>,
     canary: Option<CanarySamples>,
@@ -436,7 +436,7 @@ struct Watch {
     started: Duration,
 }
 
-impl Watch {
+impl HostWatch {
     fn new(cores: Option<u32>) -> Self {
         Self {
             cores: f64::from(cores.unwrap_or(1)),
@@ -504,24 +504,21 @@ pub fn limit(cell: &Cell) -> Duration {
 
 /// Where the record of run `number` belongs.
 #[must_use]
-pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
+pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> RunIdentity {
     let comparison = &job.plan.comparisons[planned.comparison];
     let label = &comparison.cells[planned.cell].label;
     let slug: String = format!("{}-{label}", comparison.name)
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
         .collect();
-    Place {
+    RunIdentity {
         run_id: format!("{number:04}-{slug}-{}", planned.repetition),
         suite: job.plan.suite.clone(),
         comparison: comparison.name.clone(),
         repetition: planned.repetition,
         order: u32::try_from(number).unwrap_or(u32::MAX),
         backend: Backend::Kvm,
-        kind: match planned.kind {
-            plan::Kind::Timed => Kind::Timed,
-            plan::Kind::Verification => Kind::Verification,
-        },
+        kind: planned.kind,
         started: super::now_utc(),
     }
 }
@@ -537,7 +534,8 @@ pub fn manifest(
 ) -> Manifest {
     let plan = &job.plan;
     let here = plan.comparisons_of(job.part());
-    let comparisons = here.iter().map(|comparison| manifest::Comparison::of(comparison, plan)).collect();
+    let comparisons =
+        here.iter().map(|comparison| manifest::ManifestComparison::of(comparison, plan)).collect();
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let planned_runs =
         job.runs().iter().filter(|(_, run)| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();

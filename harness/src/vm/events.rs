@@ -30,7 +30,7 @@ pub struct Event {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct EventSlot {
     start: AtomicU64,
     end: AtomicU64,
     thread: AtomicI32,
@@ -41,7 +41,7 @@ struct Slot {
 /// The log.
 #[derive(Debug, Default)]
 pub struct EventLog {
-    slots: OnceLock<Box<[Slot]>>,
+    slots: OnceLock<Box<[EventSlot]>>,
     next: AtomicUsize,
     /// The host's TSC from which on entries are lost.
     full_since: AtomicU64,
@@ -51,7 +51,7 @@ impl EventLog {
     /// Turns it on, with room for that many entries; the memory is touched here. A second call changes nothing.
     pub fn make_room(&self, entries: usize) {
         self.slots.get_or_init(|| {
-            let slots: Box<[Slot]> = (0..entries).map(|_| Slot::default()).collect();
+            let slots: Box<[EventSlot]> = (0..entries).map(|_| EventSlot::default()).collect();
             // Zeros may come as pages that are not there yet.
             slots.iter().for_each(|slot| slot.start.store(1, Ordering::Relaxed));
             slots
@@ -61,7 +61,7 @@ impl EventLog {
     /// Bytes that it holds.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.slots.get().map_or(0, |slots| size_of_val::<[Slot]>(slots) as u64)
+        self.slots.get().map_or(0, |slots| size_of_val::<[EventSlot]>(slots) as u64)
     }
 
     /// Enters what has lasted from `start`, by [`clock::tsc`], until now, for which `thread` waited.
@@ -99,7 +99,7 @@ fn number(cause: Cause) -> u8 {
     u8::try_from(place + 1).unwrap_or(0)
 }
 
-impl Slot {
+impl EventSlot {
     fn event(&self, vcpus: &[i32]) -> Option<Event> {
         let number = usize::from(self.cause.load(Ordering::Acquire));
         let cause = *Cause::ALL.get(number.checked_sub(1)?)?;

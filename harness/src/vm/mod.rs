@@ -20,7 +20,7 @@ use kvm_ioctls::VcpuFd;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings, Wait};
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
-use migbench_workloads::params::Machine as MachineParams;
+use migbench_workloads::params::MachineParams;
 
 use crate::host::huge;
 use crate::host::kvm::{KvmOpenError, open_kvm};

@@ -167,10 +167,10 @@ impl CpuModel {
     }
 }
 
-type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+type ItemPair<'a, T> = (Option<&'a T>, Option<&'a T>);
 
 /// The first place at which two lists differ.
-fn first_difference<'a, T: PartialEq>(here: &'a [T], there: &'a [T]) -> Option<Pair<'a, T>> {
+fn first_difference<'a, T: PartialEq>(here: &'a [T], there: &'a [T]) -> Option<ItemPair<'a, T>> {
     let place = (0..here.len().max(there.len())).find(|&n| here.get(n) != there.get(n))?;
     Some((here.get(place), there.get(place)))
 }

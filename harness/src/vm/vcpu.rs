@@ -26,7 +26,7 @@ use crate::sys::thread::{self, Kick};
 
 /// What a thread is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum VcpuOrder {
     Pause,
     Run,
     Quit,
@@ -73,7 +73,7 @@ pub enum VcpuError {
 
 #[derive(Debug)]
 struct Inner {
-    order: Order,
+    order: VcpuOrder,
     /// Whether the thread is out of `KVM_RUN` and `state` is what the vCPU holds.
     paused: bool,
     error: Option<VcpuError>,
@@ -87,7 +87,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct VcpuShared {
     vcpu: usize,
     inner: Mutex<Inner>,
     changed: Condvar,
@@ -102,7 +102,7 @@ struct Shared {
     tsc_khz: u32,
 }
 
-impl Shared {
+impl VcpuShared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic of a vCPU thread leaves plain data behind.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,7 +112,7 @@ impl Shared {
 /// One vCPU and its thread.
 #[derive(Debug)]
 pub struct Vcpu {
-    shared: Arc<Shared>,
+    shared: Arc<VcpuShared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -133,7 +133,7 @@ impl Vcpu {
         rings: Option<Arc<Rings>>,
     ) -> std::io::Result<Self> {
         let inner = Inner {
-            order: Order::Pause,
+            order: VcpuOrder::Pause,
             paused: true,
             error: None,
             state,
@@ -142,7 +142,7 @@ impl Vcpu {
             kick: None,
             line: String::with_capacity(256),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(VcpuShared {
             vcpu: index,
             inner: Mutex::new(inner),
             changed: Condvar::new(),
@@ -174,7 +174,7 @@ impl Vcpu {
     pub fn resume(&self) {
         let mut inner = self.shared.lock();
         if inner.error.is_none() {
-            inner.order = Order::Run;
+            inner.order = VcpuOrder::Run;
             inner.paused = false;
             self.shared.entered.store(0, Ordering::Release);
             self.shared.immediate_exit.set(false);
@@ -186,7 +186,7 @@ impl Vcpu {
     /// Asks it to pause; [`Self::wait_paused`] waits for it.
     pub fn order_pause(&self) {
         let mut inner = self.shared.lock();
-        inner.order = Order::Pause;
+        inner.order = VcpuOrder::Pause;
         self.shared.immediate_exit.set(true);
         let kick = inner.kick;
         // The thread takes the lock at once; it must not find it taken.
@@ -274,7 +274,7 @@ impl Vcpu {
 impl Drop for Vcpu {
     fn drop(&mut self) {
         let mut inner = self.shared.lock();
-        inner.order = Order::Quit;
+        inner.order = VcpuOrder::Quit;
         self.shared.immediate_exit.set(true);
         if let Some(kick) = inner.kick {
             kick.kick();
@@ -288,7 +288,7 @@ impl Drop for Vcpu {
     }
 }
 
-fn run_thread(shared: &Shared, mut fd: VcpuFd) {
+fn run_thread(shared: &VcpuShared, mut fd: VcpuFd) {
     while wait_for_run(shared, &fd) {
         let entered = clock::now();
         shared.entered.store(entered, Ordering::Release);
@@ -303,7 +303,7 @@ fn run_thread(shared: &Shared, mut fd: VcpuFd) {
 }
 
 /// Waits for orders; does what is asked of a paused vCPU. `false` ends the thread.
-fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
+fn wait_for_run(shared: &VcpuShared, fd: &VcpuFd) -> bool {
     let mut inner = shared.lock();
     loop {
         if inner.restore {
@@ -315,9 +315,9 @@ fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
             shared.changed.notify_all();
         }
         match inner.order {
-            Order::Quit => return false,
-            Order::Run => return true,
-            Order::Pause => {
+            VcpuOrder::Quit => return false,
+            VcpuOrder::Run => return true,
+            VcpuOrder::Pause => {
                 if !inner.paused {
                     // Resumed and paused again before this thread woke up: the saved state still holds.
                     inner.paused = true;
@@ -335,7 +335,7 @@ fn restore(inner: &Inner, fd: &VcpuFd) -> Result<(), StateError> {
 }
 
 /// Runs the vCPU until an order takes it out, then saves its state.
-fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
+fn run_until_order(shared: &VcpuShared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
     let vcpu = shared.vcpu;
     loop {
         let exit = fd.run();
@@ -371,9 +371,9 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
         }
         let mut inner = shared.lock();
         match inner.order {
-            Order::Run => {}
-            Order::Quit => return Ok(()),
-            Order::Pause => {
+            VcpuOrder::Run => {}
+            VcpuOrder::Quit => return Ok(()),
+            VcpuOrder::Pause => {
                 if let Err(error) = inner.state.save(fd) {
                     return Err(VcpuError::State { vcpu, text: error.to_string() });
                 }
@@ -388,14 +388,14 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
 
 /// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest states ticks and no time of
 /// its clock, since KVM's word on how that clock stands to the host's does not hold on every host.
-fn rest(shared: &Shared) {
+fn rest(shared: &VcpuShared) {
     let start = Instant::now();
     let ticks = shared.telemetry.vcpu(shared.vcpu).rest.load(Ordering::Relaxed);
     let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(shared.tsc_khz.max(1));
     let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
     loop {
         let left = time.saturating_sub(start.elapsed());
-        if left.is_zero() || shared.lock().order != Order::Run {
+        if left.is_zero() || shared.lock().order != VcpuOrder::Run {
             return;
         }
         std::thread::park_timeout(left);
@@ -403,7 +403,7 @@ fn rest(shared: &Shared) {
 }
 
 /// Collects a byte; gives a whole line that reports a failure.
-fn ring_doorbell(shared: &Shared, text: &str) -> Option<String> {
+fn ring_doorbell(shared: &VcpuShared, text: &str) -> Option<String> {
     let mut inner = shared.lock();
     for character in text.chars() {
         if character != '\n' {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::support::{Migbench, Outcome, assert_nothing_left, marked, migbench, require_kvm, validated};
+use crate::support::{
+    CommandOutcome, Migbench, assert_nothing_left, marked, migbench, require_kvm, validated,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -222,8 +224,8 @@ fn help_teaches() {
 }
 
 /// One run of the tiny suite, which several tests read.
-fn finished() -> &'static (tempfile::TempDir, PathBuf, Outcome) {
-    static FINISHED: OnceLock<(tempfile::TempDir, PathBuf, Outcome)> = OnceLock::new();
+fn finished() -> &'static (tempfile::TempDir, PathBuf, CommandOutcome) {
+    static FINISHED: OnceLock<(tempfile::TempDir, PathBuf, CommandOutcome)> = OnceLock::new();
     FINISHED.get_or_init(|| {
         let scratch = tempfile::tempdir().unwrap();
         let suite = tiny_suite(scratch.path(), TINY);

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::support::{Migbench, Outcome, require_kvm};
+use crate::support::{CommandOutcome, Migbench, require_kvm};
 use migbench::node::protocol::Role;
 use migbench::runner::run::Moment;
-use migbench::runner::simulated::Simulated;
+use migbench::runner::simulated::SimulatedTestbed;
 use migbench::runner::suite::{Job, Listener, Step, run_plan};
 use migbench_reports::record::Status;
 
@@ -28,7 +28,7 @@ baseline = "full"
 "#;
 
 /// Works the suite off with `arguments`; gives the steps.
-fn steps(scratch: &Path, arguments: &[&str]) -> (Outcome, Vec<String>) {
+fn steps(scratch: &Path, arguments: &[&str]) -> (CommandOutcome, Vec<String>) {
     let of = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
     let (suite, steps) = (of("order.toml"), of("steps"));
     std::fs::write(&suite, SUITE).unwrap();
@@ -145,12 +145,12 @@ fn real_runs_take_the_same_steps() {
 }
 
 /// Looks at the file of records at each step.
-struct Watch {
+struct StepWatch {
     file: std::path::PathBuf,
     written: usize,
 }
 
-impl Listener for Watch {
+impl Listener for StepWatch {
     fn step(&mut self, step: Step<'_>) {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         match step {
@@ -173,7 +173,7 @@ impl Listener for Watch {
 fn each_record_is_in_the_file_before_the_next_run_starts() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("run");
-    let mut watch = Watch { file: directory.join("runs.jsonl"), written: 0 };
+    let mut watch = StepWatch { file: directory.join("runs.jsonl"), written: 0 };
     let job = Job {
         plan: migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap(),
         slice: None,
@@ -186,6 +186,6 @@ fn each_record_is_in_the_file_before_the_next_run_starts() {
         // A simulation starts no nodes; it is hashed, and small.
         binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
     };
-    let failed = run_plan(&job, &mut Simulated::new("fail=2".parse().unwrap()), &mut watch).unwrap();
+    let failed = run_plan(&job, &mut SimulatedTestbed::new("fail=2".parse().unwrap()), &mut watch).unwrap();
     assert_eq!((failed, watch.written), (1, 28));
 }

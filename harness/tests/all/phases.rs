@@ -11,7 +11,7 @@ use migbench::vm::Vm;
 use migbench_reports::record::Status;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
-use migbench_workloads::settings::{Load, Phase, Sharing};
+use migbench_workloads::settings::{Load, Sharing, WorkloadPhase};
 use migbench_workloads::units::{Bytes, Seconds};
 
 fn boot(cell: &Cell) -> Vm {
@@ -20,8 +20,8 @@ fn boot(cell: &Cell) -> Vm {
     Vm::boot(cell, 1, 0, Arc::new(telemetry)).unwrap()
 }
 
-fn phase(seconds: f64, reads: f64, load: Load) -> Phase {
-    Phase {
+fn phase(seconds: f64, reads: f64, load: Load) -> WorkloadPhase {
+    WorkloadPhase {
         duration: Seconds(seconds),
         reads: Some(reads),
         writes: None,
@@ -89,7 +89,7 @@ fn a_held_phase_stays_and_phases_follow_when_it_is_let_go() {
 fn a_phase_can_go_to_a_part_of_the_working_set() {
     require_kvm!();
     let mut cell = cell();
-    let small = Phase { working_set: Some(Bytes(64 << 10)), ..phase(60.0, 0.0, Load::FlatOut) };
+    let small = WorkloadPhase { working_set: Some(Bytes(64 << 10)), ..phase(60.0, 0.0, Load::FlatOut) };
     cell.settings.phases = vec![small, phase(60.0, 0.0, Load::FlatOut)];
     let vm = boot(&cell);
     vm.telemetry().control().hold.store(1, Release);

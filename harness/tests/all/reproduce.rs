@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Migbench, Outcome, require_kvm};
+use crate::support::{CommandOutcome, Migbench, require_kvm};
 
-pub fn migbench(arguments: &[&str]) -> Outcome {
+pub fn migbench(arguments: &[&str]) -> CommandOutcome {
     Migbench::new().args(arguments).run()
 }
 

@@ -24,7 +24,7 @@ use crate::measure::Measure;
 use crate::metric::MetricKey;
 use crate::record::Record;
 
-pub use model::{Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size};
+pub use model::{Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape};
 pub use style::Style;
 
 /// All figures of a report.

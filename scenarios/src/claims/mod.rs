@@ -10,7 +10,7 @@ pub mod schema;
 
 use std::path::Path;
 
-pub use command::Command;
+pub use command::SuiteCommand;
 pub use published::{Dimension, Published};
 
 use crate::error::{Problem, SuiteError, listed, nearest};
@@ -101,13 +101,13 @@ pub struct Claims {
     /// How settings were chosen.
     pub choice: String,
     /// The publication.
-    pub reference: Reference,
+    pub reference: Publication,
     /// What it does not state.
     pub unknowns: Vec<Unknown>,
     /// Its figures.
     pub claims: Vec<Claim>,
     /// What varies the unknowns.
-    pub sensitivity: Option<Sensitivity>,
+    pub sensitivity: Option<SensitivitySuite>,
     /// The suites that the commands name, each once.
     pub suites: Vec<ClaimedSuite>,
     /// The file as it was read.
@@ -116,7 +116,7 @@ pub struct Claims {
 
 /// A publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
+pub struct Publication {
     /// Their names.
     pub authors: String,
     /// The title.
@@ -152,13 +152,13 @@ pub struct Claim {
     /// Where it stands.
     pub source: String,
     /// What is claimed.
-    pub test: Test,
+    pub test: ClaimTest,
     /// Name of the comparison that tests it.
     pub comparison: String,
     /// Its row; none means all rows.
     pub row: Option<String>,
     /// The command that tests it.
-    pub command: Command,
+    pub command: SuiteCommand,
     /// About how long that takes.
     pub time: String,
     /// About how much its records take.
@@ -169,7 +169,7 @@ pub struct Claim {
 
 /// What is claimed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Test {
+pub enum ClaimTest {
     /// A row needs that much less of a metric than the baseline.
     Reduction {
         /// The metric.
@@ -195,9 +195,9 @@ pub enum Test {
 
 /// A suite that varies what is not stated, one setting at a time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sensitivity {
+pub struct SensitivitySuite {
     /// The command that makes its records.
-    pub command: Command,
+    pub command: SuiteCommand,
     /// The comparison from which the others differ.
     pub base: String,
     /// The row that reductions are taken of.
@@ -271,7 +271,7 @@ impl Claims {
 
     /// The suite that a command names.
     #[must_use]
-    pub fn suite(&self, command: &Command) -> Option<&ClaimedSuite> {
+    pub fn suite(&self, command: &SuiteCommand) -> Option<&ClaimedSuite> {
         self.suites.iter().find(|suite| suite.reference == command.suite)
     }
 

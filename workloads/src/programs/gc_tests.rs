@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::programs::store_trials::{Trial, content, endure};
+use crate::programs::store_trials::{StoreTrial, content, endure};
 use crate::settings::{self, Settings};
 
 fn settings() -> Settings {
-    Settings { program: settings::Program::Gc, accesses: 4, ..Settings::BASE }
+    Settings { program: settings::ProgramName::Gc, accesses: 4, ..Settings::BASE }
 }
 
 proptest! {
@@ -21,7 +21,7 @@ proptest! {
 }
 
 /// What each tree's own objects hold, by number of the object, and of which trees there are.
-fn live(trial: &Trial<Gc>) -> Vec<(u64, Vec<u64>)> {
+fn live(trial: &StoreTrial<Gc>) -> Vec<(u64, Vec<u64>)> {
     let memory = &trial.memory;
     let mut all = Vec::new();
     for slot in 0..trial.program.roots {
@@ -37,7 +37,7 @@ fn live(trial: &Trial<Gc>) -> Vec<(u64, Vec<u64>)> {
 
 #[test]
 fn a_collection_keeps_what_lives_and_frees_the_rest() {
-    let mut trial = Trial::<Gc>::new(&settings(), 300, 5);
+    let mut trial = StoreTrial::<Gc>::new(&settings(), 300, 5);
     for round in 1..=5 {
         while trial.program.collection.is_none() {
             trial.operate();
@@ -59,7 +59,7 @@ fn a_collection_keeps_what_lives_and_frees_the_rest() {
 
 #[test]
 fn a_collection_writes_the_other_space_and_marks_the_old_one() {
-    let mut trial = Trial::<Gc>::new(&settings(), 300, 5);
+    let mut trial = StoreTrial::<Gc>::new(&settings(), 300, 5);
     while trial.program.collection.is_none() {
         trial.operate();
     }
@@ -80,7 +80,7 @@ fn a_collection_writes_the_other_space_and_marks_the_old_one() {
 
 #[test]
 fn most_trees_die_young() {
-    let mut trial = Trial::<Gc>::new(&settings(), 300, 5);
+    let mut trial = StoreTrial::<Gc>::new(&settings(), 300, 5);
     let roots = trial.program.roots as u64;
     while trial.program.trees < 20 * roots {
         trial.operate();

@@ -6,7 +6,7 @@ use crate::metric::{Better, MetricKey};
 
 /// A metric with its definition.
 #[derive(Debug, Serialize)]
-pub struct Metric {
+pub struct GlossaryEntry {
     name: &'static str,
     unit: &'static str,
     better: &'static str,
@@ -14,11 +14,11 @@ pub struct Metric {
 }
 
 /// All of them.
-pub fn metrics() -> Vec<Metric> {
+pub fn metrics() -> Vec<GlossaryEntry> {
     let metric = |key: &MetricKey| {
         let definition = key.definition();
         let better = if definition.better == Better::Neither { "" } else { definition.better.word() };
-        Metric { name: definition.name, unit: definition.unit.symbol(), better, text: definition.text }
+        GlossaryEntry { name: definition.name, unit: definition.unit.symbol(), better, text: definition.text }
     };
     MetricKey::ALL.iter().map(metric).collect()
 }
