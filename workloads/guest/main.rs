@@ -102,7 +102,7 @@ fn fatal(text: &str) -> ! {
     exit(1)
 }
 
-/// A fault in ring 3 ends here, still in ring 3: reported at the doorbell and in telemetry.
+/// A fault in ring 3 ends here, still in ring 3: reported at the doorbell.
 #[unsafe(no_mangle)]
 extern "C" fn fault_main(vector: u64, error: u64, rip: u64, cr2: u64) -> ! {
     let _ = writeln!(

@@ -251,8 +251,7 @@ pub struct Control {
     pub reserved: AtomicU32,
 }
 
-/// States of a vCPU's program.
-pub const STATE_OFF: u32 = 0;
+// States of a vCPU's program. Telemetry starts as zeros, which is none of them.
 /// The program runs in ring 3; further vCPUs may start.
 pub const STATE_BOOTED: u32 = 1;
 /// Memory is filled, operations run.
@@ -263,8 +262,6 @@ pub const STATE_STOPPED: u32 = 3;
 pub const STATE_VALID: u32 = 4;
 /// A page is not; see the `bad_*` fields.
 pub const STATE_INVALID: u32 = 5;
-/// The program faulted; see the `fault_*` fields.
-pub const STATE_FAULT: u32 = 6;
 
 /// What [`VcpuTelemetry::bad_reason`] says.
 pub const BAD_CONTENT: u32 = 1;

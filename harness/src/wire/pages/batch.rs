@@ -129,14 +129,6 @@ impl PageBatch {
         buffer.extend(self.extents.iter().map(|extent| &data[extent.place][extent.bytes.clone()]));
     }
 
-    /// The payload in one piece, for tests and benches of the decoder.
-    #[must_use]
-    pub fn to_payload(&self, data: &[&[u8]]) -> Vec<u8> {
-        let mut parts = Vec::new();
-        self.parts(data, &mut parts);
-        parts.concat()
-    }
-
     fn add_extent(&mut self, place: usize, bytes: Range<usize>) {
         match self.extents.last_mut() {
             Some(last) if last.place == place && last.bytes.end == bytes.start => last.bytes.end = bytes.end,
