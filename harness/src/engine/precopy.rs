@@ -10,7 +10,7 @@ use crate::sys::clock;
 use crate::vm::vcpu::VcpuError;
 
 /// Nanoseconds of bytes that may be queued when the pause is ordered: what is queued by then is waited for in the pause.
-const QUEUED_AT_PAUSE: u64 = 100_000;
+pub(super) const QUEUED_AT_PAUSE: u64 = 100_000;
 
 /// Who hears of rounds while the guest runs. Nothing is reported between the harvest that decides and the pause.
 pub trait Observer {
@@ -59,16 +59,19 @@ impl Precopy<'_> {
     pub fn run(mut self) -> Result<Sent, EngineError> {
         let mut rounds = Vec::with_capacity(64);
         let until = self.start.saturating_add(self.stop.max_time());
-        let mut harvest = Harvest { start: clock::now(), took: 0 };
+        let mut harvest = Harvest { start: clock::now(), ..Harvest::default() };
         let capped = loop {
             let mut sent = self.rounds.send(harvest, Some(until))?;
             self.observer.sent(&sent);
             self.stop.observe(sent.stretch);
             harvest = self.rounds.harvest()?;
-            let now = clock::now();
-            let queued = clock::seconds(now, self.rounds.link().empty_at());
-            sent.estimate = self.stop.estimate(self.rounds.remaining(), queued);
-            let decision = self.stop.decide(sent.estimate, self.rounds.next(), now >= until);
+            sent.estimate = self.estimate();
+            if !self.stop.fits(sent.estimate) && self.stop.fits(self.stop.estimate(self.rounds.remaining(), 0.0)) {
+                // The queue alone is in the way, and is no part of the pause: it leaves first, while the guest goes on writing.
+                harvest = self.rounds.harvest_after_queue(harvest)?;
+                sent.estimate = self.estimate();
+            }
+            let decision = self.stop.decide(sent.estimate, self.rounds.next(), clock::now() >= until);
             if decision == Decision::Continue {
                 self.observer.continues(&sent);
             }
@@ -80,6 +83,12 @@ impl Precopy<'_> {
             }
         };
         self.switch_over(rounds, capped, harvest)
+    }
+
+    /// Seconds of a pause now, what is queued included.
+    fn estimate(&self) -> Option<f64> {
+        let queued = clock::seconds(clock::now(), self.rounds.link().empty_at());
+        self.stop.estimate(self.rounds.remaining(), queued)
     }
 
     /// The control `stop-and-copy`: everything in the paused round.

@@ -3,6 +3,7 @@
 
 use super::planted_cost::{CostStage, Planter};
 use super::policy::PagePolicy;
+use super::precopy::QUEUED_AT_PAUSE;
 use super::staging::Staging;
 use super::{EngineError, PageCounts};
 use crate::dirty::{DirtyTracker, TrackerError};
@@ -14,13 +15,22 @@ use crate::wire::frame::FrameKind;
 use crate::wire::link::Sender;
 use crate::wire::modelled::wire_time;
 
-/// A look at the tracker: when it started, and nanoseconds that it took.
+/// A look at the tracker, or two with a wait for the link's queue between them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Harvest {
     /// [`clock::now`].
     pub start: u64,
-    /// Nanoseconds.
+    /// Nanoseconds of looking.
     pub took: u64,
+    /// Nanoseconds of waiting.
+    pub waited: u64,
+}
+
+impl Harvest {
+    /// [`clock::now`] when it was done.
+    const fn end(&self) -> u64 {
+        self.start + self.took + self.waited
+    }
 }
 
 /// Nanoseconds by stage. They add up to the round.
@@ -134,7 +144,17 @@ impl<'a> Rounds<'a> {
         let start = clock::now();
         self.tracker.harvest(&mut self.dirty)?;
         self.planter.spend(CostStage::Harvest, start, 1);
-        Ok(Harvest { start, took: clock::now() - start })
+        Ok(Harvest { start, took: clock::now() - start, waited: 0 })
+    }
+
+    /// Waits until next to nothing is queued, and adds what became dirty since `first`.
+    ///
+    /// # Errors
+    /// See [`TrackerError`].
+    pub fn harvest_after_queue(&mut self, first: Harvest) -> Result<Harvest, TrackerError> {
+        self.link.drain(QUEUED_AT_PAUSE);
+        let Harvest { start, took, .. } = self.harvest()?;
+        Ok(Harvest { took: first.took + took, waited: start - first.end(), ..first })
     }
 
     /// Sends what is dirty since `harvest`. At `until` (by [`clock::now`]) it stops between two batches, and the rest stays for
@@ -156,7 +176,7 @@ impl<'a> Rounds<'a> {
             wire.round_starts(harvest.start);
         }
         let mut idle_before = 0;
-        let mut watch = Stopwatch(harvest.start + harvest.took);
+        let mut watch = Stopwatch(harvest.end());
         loop {
             self.staging.take_runs(|room| self.dirty.take_run(room));
             if rearms {
@@ -180,7 +200,6 @@ impl<'a> Rounds<'a> {
             if self.staging.must_leave() {
                 self.staging.send(self.link)?;
                 self.planter.spend(CostStage::Send, watch.0, tally.pages() - looked.1.pages());
-                stages.send += watch.lap();
                 if let (Some(sum), Some(wire)) = (&mut idle_in_host, self.link.wire()) {
                     let idle = wire.idle() - idle_before;
                     idle_before += idle;
@@ -189,6 +208,7 @@ impl<'a> Rounds<'a> {
                         None => idle_in_host = None,
                     }
                 }
+                stages.send += watch.lap();
             }
             if until.is_some_and(|until| watch.0 >= until) {
                 break;
@@ -200,9 +220,10 @@ impl<'a> Rounds<'a> {
         stages.send += watch.lap();
         stages.wait = self.link.waited() - waited_before;
         stages.send = stages.send.saturating_sub(stages.wait);
+        stages.wait += harvest.waited;
         let wire_idle = self.link.wire().map(|wire| (wire.round_ends(), idle_in_host));
         let traffic = self.link.traffic().total() - sent_before;
-        let stretch = self.stretch(wire_from.max(harvest.start + harvest.took), zero_time, traffic, tally);
+        let stretch = self.stretch(wire_from.max(harvest.end()), zero_time, traffic, tally);
         let (number, start, end) = (self.number, harvest.start, watch.0);
         self.number += 1;
         Ok(SentRound {

@@ -67,10 +67,16 @@ impl Stop {
         (done > 0 && sum.seconds > 0.0).then(|| queued + amount * sum.seconds / done as f64)
     }
 
+    /// Whether a pause of that length is short enough.
+    #[must_use]
+    pub fn fits(&self, estimate: Option<f64>) -> bool {
+        estimate.is_some_and(|seconds| seconds <= self.rule.downtime_limit.0)
+    }
+
     /// What to do after an `estimate`, when `next` is the number of the next round. `late`: the longest time is over.
     #[must_use]
     pub fn decide(&self, estimate: Option<f64>, next: u32, late: bool) -> Decision {
-        if estimate.is_some_and(|seconds| seconds <= self.rule.downtime_limit.0) {
+        if self.fits(estimate) {
             Decision::SwitchOver
         } else if next >= self.rule.max_rounds || late {
             Decision::Capped

@@ -15,6 +15,7 @@
 //! is not that of the other. Proofs show who is there; what follows is neither encrypted nor signed.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -404,7 +405,9 @@ impl Greeting<'_> {
                     Err(error) => return Err(error.into()),
                 }
                 if pending.len() == PENDING {
-                    pending.remove(0);
+                    // Any one: were it the oldest, a source far away were always it.
+                    let drawn = RandomState::new().hash_one(refused);
+                    pending.swap_remove(usize::try_from(drawn % PENDING as u64).unwrap_or(0));
                     refused += 1;
                 }
                 match Pending::challenge(link) {

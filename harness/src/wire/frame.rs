@@ -27,7 +27,7 @@ pub const HEADER: usize = 36;
 /// Version of the format. Peers of different versions refuse each other at the first frame.
 pub const VERSION: u8 = 2;
 
-/// A batch of 64 whole pages with as many entries as a batch may have takes 270 KiB.
+/// A batch of 64 whole pages with as many entries as a batch may have takes 264 KiB.
 const MAX_PAGES_PAYLOAD: usize = 512 << 10;
 
 /// Hashes of 2 MiB blocks come in one frame: this is enough for a guest of 1 TiB.

@@ -92,8 +92,9 @@ pub enum LinkError {
     },
     /// What is ahead of a modelled wire does not fit into the socket.
     #[error(
-        "link.queue of {queue} and link.delay need a socket that holds {needed}, and this one holds {room}: run as root, or as \
-         root `sysctl net.core.wmem_max={needed}`, or lower link.queue by {}", Bytes(.needed.0.saturating_sub(.room.0))
+        "link.queue of {queue} and what link.delay keeps on its way need a socket that holds {needed}, and this one holds {room}: \
+         run as root with CAP_NET_ADMIN, or as root `sysctl net.core.wmem_max={}`, or lower {}", .needed.0,
+        if .needed.0 - .queue.0 > .room.0 { "link.delay or link.rate" } else { "link.queue" }
     )]
     Queue {
         /// The queue that was asked for.
@@ -554,14 +555,9 @@ impl Sender {
 
     /// Waits until no more than `left` nanoseconds of bytes have not left the link, for as long as any wait may last.
     pub fn drain(&self, left: u64) {
-        let start = Instant::now();
-        while start.elapsed() < self.timeout {
-            let over = self.empty_at().saturating_sub(left);
-            // Over a wire of the kernel's this is a guess, and looked at again.
-            if clock::wait_until(over) == 0 {
-                return;
-            }
-        }
+        let deadline = clock::now().saturating_add(u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX));
+        // Over a wire of the kernel's the time is a guess, and looked at again.
+        while clock::wait_until(self.empty_at().saturating_sub(left).min(deadline)) != 0 {}
     }
 
     /// What the kernel delivered of the rate to which it keeps the link; none where it doesn't, or was not held up by that.

@@ -250,7 +250,7 @@ fn what_is_ahead_of_the_wire_must_fit_into_the_socket() {
     let (mut here, _there) = Link::pair(LONG).unwrap();
     let mut wanted = cell::LinkSettings { queue: Some(Bytes(1 << 40)), ..link(125_000_000, 0.0) };
     let error = here.shape(&wanted).unwrap_err().to_string();
-    assert!(error.contains("link.queue") && error.contains("net.core.wmem_max"), "{error}");
+    assert!(error.contains("link.queue") && error.contains(" as root `sysctl net.core.wmem_max="), "{error}");
     wanted = cell::LinkSettings { rate: None, queue: None, ..link(1, 0.001) };
     assert!(matches!(here.shape(&wanted), Err(LinkError::DelayWithoutRate)));
     wanted.delay = Seconds(0.0);

@@ -6,7 +6,7 @@ use std::ops::{Add, AddAssign};
 use serde::{Deserialize, Serialize};
 
 /// Bytes written to a socket, our headers included. What belongs to no page in particular (the header of a
-/// frame of pages and the head of its payload, 36 bytes for each batch) counts as control.
+/// frame of pages and the head of its payload, 44 bytes for each batch) counts as control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Whole pages and their entries.
