@@ -654,7 +654,8 @@ impl Receiver {
         let mut checksum = Checksum::default();
         let mut left = payload.len();
         let pieces = if held.is_some() { PIECE } else { usize::MAX };
-        let (body, end) = payload.split_at_mut(left.saturating_sub(if held.is_some() { LAST_PIECE } else { 0 }));
+        let (body, end) =
+            payload.split_at_mut(left.saturating_sub(if held.is_some() { LAST_PIECE } else { 0 }));
         for piece in body.chunks_mut(pieces).chain([end]) {
             left -= piece.len();
             if let Some((due, rate)) = held {

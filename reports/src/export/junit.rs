@@ -12,7 +12,7 @@ use std::time::Duration;
 use migbench_scenarios::cell::Proof;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::{ExportError, Format, Source, repetitions};
+use super::{ExportError, Format, Source};
 use crate::cells::{self, CellRuns};
 use crate::judge::Verdict;
 use crate::metric::{self, MetricKey};
@@ -47,7 +47,7 @@ pub(super) fn text(source: &Source<'_>) -> Result<String, ExportError> {
         for runs in &comparison.cells {
             let planned = comparison.plan.cells.iter().find(|planned| planned.cell == *runs.cell);
             let id = planned.map_or(runs.label.as_str(), |planned| planned.id.as_str());
-            for repetition in repetitions(manifest) {
+            for repetition in source.repetitions.clone() {
                 let record = record(runs, repetition);
                 let which =
                     format!("{id} run {repetition}{}", if repetition == 0 { ", which verifies" } else { "" });

@@ -11,6 +11,7 @@ mod openmetrics;
 
 use std::fmt;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use migbench_scenarios::cell::Side;
@@ -177,6 +178,8 @@ pub struct Source<'a> {
     pub lost: Vec<Lost<'a>>,
     /// What is said of the whole, where there are two sides and gates.
     pub judgement: Option<&'a Judgement>,
+    /// The planned runs of each cell, by repetition: 0 verifies, where that is planned.
+    pub repetitions: RangeInclusive<u32>,
 }
 
 impl<'a> Source<'a> {
@@ -185,6 +188,7 @@ impl<'a> Source<'a> {
     pub fn new(manifest: &'a Manifest, records: &'a [Record], judgement: Option<&'a Judgement>) -> Self {
         let (sorted, _) = cells::sort(manifest, records);
         let (mut figures, mut all_lost) = (Vec::new(), Vec::new());
+        let repetitions = repetitions(manifest);
         for comparison in &sorted {
             for runs in &comparison.cells {
                 let Some(planned) = comparison.plan.cells.iter().find(|planned| planned.cell == *runs.cell)
@@ -206,11 +210,11 @@ impl<'a> Source<'a> {
                     figures.push(Figure { subject, key, summary });
                 }
                 if runs.skipped.is_none() {
-                    all_lost.push(lost(manifest, subject, runs));
+                    all_lost.push(lost(repetitions.clone().count(), subject, runs));
                 }
             }
         }
-        Self { manifest, records, figures, lost: all_lost, judgement }
+        Self { manifest, records, figures, lost: all_lost, judgement, repetitions }
     }
 
     /// Each gate that was judged, with what is said of it.
@@ -230,16 +234,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The planned runs of a cell, by repetition: 0 verifies, where that is planned.
-fn repetitions(manifest: &Manifest) -> std::ops::RangeInclusive<u32> {
+fn repetitions(manifest: &Manifest) -> RangeInclusive<u32> {
     let plan = serde_json::from_value::<migbench_scenarios::Plan>(manifest.plan.clone());
     let timed_alone =
         plan.is_ok_and(|plan| !plan.order.is_empty() && plan.order.iter().all(|run| run.repetition > 0));
     u32::from(timed_alone)..=manifest.repetitions
 }
 
-fn lost<'a>(manifest: &Manifest, subject: Subject<'a>, runs: &CellRuns<'_>) -> Lost<'a> {
-    let planned = repetitions(manifest).count();
+fn lost<'a>(planned: usize, subject: Subject<'a>, runs: &CellRuns<'_>) -> Lost<'a> {
     let all = || [&runs.ok, &runs.capped, &runs.failed, &runs.verification].into_iter().flatten();
     Lost {
         subject,
