@@ -380,7 +380,7 @@ fn suites_that_ran_are_judged() {
     assert_says(
         &same,
         0,
-        &["PASS (advisory): judged were total_time in 4 cells", "traffic in 4 cells, by 8 runs"],
+        &["PASS (advisory): judged were total_time in 4 cells", "traffic in 4 cells, by 8"],
     );
     let slow = migbench(scratch.path(), &["gate", "base", "slow", "--simulated"]);
     assert_says(
