@@ -10,7 +10,7 @@ use migbench_scenarios::{Assignment, SuiteError};
 
 use super::advice;
 use super::gate::{Accepting, again_of};
-use super::run::{Planting, Task, default_directory, work_off};
+use super::run::{Planting, Task, default_directory, run_task};
 use super::selection::Selection;
 use super::{Exit, UsageError, keep, print};
 
@@ -73,7 +73,7 @@ pub struct Ab {
 impl Ab {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let (task, resume) = Task::resumed(self.asked()?, self.resume.as_deref())?;
-        if task.told(self.dry_run)? {
+        if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
         // Before any guest: a mistake in the file would spoil the night.
@@ -138,7 +138,7 @@ impl Ab {
 
     /// Gives how many runs failed, or 1 where a proof did. `rest` is the command that makes what an interruption leaves.
     fn measure(&self, task: Task, directory: &Path, resume: bool, rest: &str) -> anyhow::Result<usize> {
-        let (failed, report) = work_off(task, directory, resume, &self.planting, rest.to_owned())?;
+        let (failed, report) = run_task(task, directory, resume, &self.planting, rest.to_owned())?;
         keep(&report, directory)?;
         Ok(failed.max(usize::from(!report.sound())))
     }

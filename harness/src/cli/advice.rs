@@ -13,7 +13,7 @@ use migbench_reports::shell;
 use migbench_reports::store::RunData;
 use migbench_scenarios::Plan;
 
-use super::{Cli, Command};
+use super::{Cli, CliCommand};
 use crate::host::provenance::this_tool;
 
 /// A command line, in its parts.
@@ -118,8 +118,8 @@ impl Typed {
     /// The plan that it would work off.
     fn plan(&self) -> Option<Plan> {
         match Cli::try_parse_from(self.words()).ok()?.command {
-            Command::Ab(ab) => ab.asked().ok().flatten().map(|task| task.plan),
-            Command::Run(run) => run.asked().ok().flatten().map(|task| task.plan),
+            CliCommand::Ab(ab) => ab.asked().ok().flatten().map(|task| task.plan),
+            CliCommand::Run(run) => run.asked().ok().flatten().map(|task| task.plan),
             _ => None,
         }
     }

@@ -8,14 +8,14 @@ use crate::runner::suite::{Job, Listener};
 
 /// A bar on a terminal; a line per run elsewhere.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressPrinter {
     bar: ProgressBar,
     /// Numbers of the runs to come, and about how many seconds are left when each starts.
     left: Vec<(usize, f64)>,
     plain: bool,
 }
 
-impl Progress {
+impl ProgressPrinter {
     /// For the runs of a job.
     pub fn new(job: &Job) -> Self {
         let mut left: Vec<_> =
@@ -38,7 +38,7 @@ impl Progress {
     }
 }
 
-impl Listener for Progress {
+impl Listener for ProgressPrinter {
     fn warn(&mut self, text: &str) {
         self.bar.suspend(|| eprintln!("warning: {text}"));
     }

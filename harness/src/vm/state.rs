@@ -78,6 +78,9 @@ pub enum StateError {
         /// The MSR that is due.
         expected: u32,
     },
+    /// The vCPU is not paused.
+    #[error("the state of a running vCPU cannot be replaced")]
+    Running,
     /// A register reads back differently from what was restored.
     #[error("{0} of the restored vCPU differs from what was sent")]
     Differs(&'static str),
@@ -152,7 +155,7 @@ impl VcpuState {
 
     /// Reads everything. The vCPU must not be in `KVM_RUN`, and its pending I/O must be completed.
     ///
-    /// Events come first: where KVM was not told to keep an exception's payload apart, reading them moves it into CR2 or DR6.
+    /// Events come first: where KVM was not set to keep an exception's payload apart, reading them moves it into CR2 or DR6.
     ///
     /// # Errors
     /// See [`StateError`].

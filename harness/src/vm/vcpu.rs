@@ -26,7 +26,7 @@ use crate::sys::thread::{self, Kick};
 
 /// What a thread is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum VcpuOrder {
     Pause,
     Run,
     Quit,
@@ -73,21 +73,19 @@ pub enum VcpuError {
 
 #[derive(Debug)]
 struct Inner {
-    order: Order,
+    order: VcpuOrder,
     /// Whether the thread is out of `KVM_RUN` and `state` is what the vCPU holds.
     paused: bool,
+    /// The vCPU, while it is paused.
+    fd: Option<VcpuFd>,
     error: Option<VcpuError>,
     state: VcpuState,
-    /// The thread writes `state` to the vCPU before it runs again.
-    restore: bool,
-    /// The thread reads back what it restored and compares.
-    compare: bool,
     kick: Option<Kick>,
     line: String,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct VcpuShared {
     vcpu: usize,
     inner: Mutex<Inner>,
     changed: Condvar,
@@ -102,7 +100,7 @@ struct Shared {
     tsc_khz: u32,
 }
 
-impl Shared {
+impl VcpuShared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic of a vCPU thread leaves plain data behind.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,7 +110,7 @@ impl Shared {
 /// One vCPU and its thread.
 #[derive(Debug)]
 pub struct Vcpu {
-    shared: Arc<Shared>,
+    shared: Arc<VcpuShared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -123,7 +121,7 @@ impl Vcpu {
     /// Starts the thread of `fd`, which waits paused. `rings` is there when its machine logs to dirty rings.
     ///
     /// # Errors
-    /// As `mmap` and thread creation, and when KVM does not tell the TSC's frequency.
+    /// As `mmap` and thread creation, and when KVM does not report the TSC's frequency.
     pub fn start(
         machine: &Arc<Machine>,
         index: usize,
@@ -132,26 +130,27 @@ impl Vcpu {
         cpu: Option<u32>,
         rings: Option<Arc<Rings>>,
     ) -> std::io::Result<Self> {
+        let immediate_exit = ImmediateExit::new(machine.kvm(), &fd)?;
+        let tsc_khz = fd.get_tsc_khz().map_err(std::io::Error::from)?;
         let inner = Inner {
-            order: Order::Pause,
+            order: VcpuOrder::Pause,
             paused: true,
+            fd: Some(fd),
             error: None,
             state,
-            restore: false,
-            compare: false,
             kick: None,
             line: String::with_capacity(256),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(VcpuShared {
             vcpu: index,
             inner: Mutex::new(inner),
             changed: Condvar::new(),
-            immediate_exit: ImmediateExit::new(machine.kvm(), &fd)?,
+            immediate_exit,
             entered: AtomicU64::new(0),
             thread: AtomicI32::new(0),
             rings,
             telemetry: Arc::clone(machine.telemetry()),
-            tsc_khz: fd.get_tsc_khz().map_err(std::io::Error::from)?,
+            tsc_khz,
         });
         let (of_thread, machine) = (Arc::clone(&shared), Arc::clone(machine));
         let (ready, started) = std::sync::mpsc::channel();
@@ -162,7 +161,7 @@ impl Vcpu {
             let fine = pinned.is_ok();
             let _ = ready.send(pinned);
             if fine {
-                run_thread(&of_thread, fd);
+                run_thread(&of_thread);
             }
             drop(machine);
         })?;
@@ -170,11 +169,11 @@ impl Vcpu {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Lets it run. `restore` has it load the saved state first.
+    /// Lets it run.
     pub fn resume(&self) {
         let mut inner = self.shared.lock();
         if inner.error.is_none() {
-            inner.order = Order::Run;
+            inner.order = VcpuOrder::Run;
             inner.paused = false;
             self.shared.entered.store(0, Ordering::Release);
             self.shared.immediate_exit.set(false);
@@ -186,7 +185,7 @@ impl Vcpu {
     /// Asks it to pause; [`Self::wait_paused`] waits for it.
     pub fn order_pause(&self) {
         let mut inner = self.shared.lock();
-        inner.order = Order::Pause;
+        inner.order = VcpuOrder::Pause;
         self.shared.immediate_exit.set(true);
         let kick = inner.kick;
         // The thread takes the lock at once; it must not find it taken.
@@ -237,8 +236,9 @@ impl Vcpu {
         work(&self.shared.lock().state)
     }
 
-    /// Has a paused vCPU take over `bytes`, a state of the other side, and waits until KVM has it all. Its clock is
-    /// set `back` by so many ticks, which is 0 but for planted faults.
+    /// Has a paused vCPU take over `bytes`, a state of the other side, and compares what KVM then says of it if asked to. Its
+    /// clock is set `back` by so many ticks, which is 0 but for planted faults. The calling thread does it all: the guest
+    /// waits for this, and its own thread would have to wake up for it first.
     ///
     /// # Errors
     /// See [`StateError`] and [`VcpuError`].
@@ -247,15 +247,16 @@ impl Vcpu {
         let mut inner = self.shared.lock();
         inner.state.load(bytes).map_err(|e| VcpuError::State { vcpu, text: e.to_string() })?;
         inner.state.set_clock_back(back);
-        inner.restore = true;
-        inner.compare = compare;
-        drop(inner);
-        self.shared.changed.notify_all();
-        let mut inner = self.shared.lock();
-        while inner.restore && inner.error.is_none() {
-            inner = self.shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-        inner.error.clone().map_or(Ok(()), Err)
+        let Inner { fd, state, .. } = &*inner;
+        let restored = match fd {
+            Some(fd) => state.restore(fd).and_then(|()| if compare { state.compare(fd) } else { Ok(()) }),
+            None => Err(StateError::Running),
+        };
+        restored.map_err(|error| {
+            let error = VcpuError::State { vcpu, text: error.to_string() };
+            inner.error = Some(error.clone());
+            error
+        })
     }
 
     /// [`clock::now`] at the first entry into `KVM_RUN` since the last resume, once there was one.
@@ -274,7 +275,7 @@ impl Vcpu {
 impl Drop for Vcpu {
     fn drop(&mut self) {
         let mut inner = self.shared.lock();
-        inner.order = Order::Quit;
+        inner.order = VcpuOrder::Quit;
         self.shared.immediate_exit.set(true);
         if let Some(kick) = inner.kick {
             kick.kick();
@@ -288,11 +289,11 @@ impl Drop for Vcpu {
     }
 }
 
-fn run_thread(shared: &Shared, mut fd: VcpuFd) {
-    while wait_for_run(shared, &fd) {
+fn run_thread(shared: &VcpuShared) {
+    while let Some(fd) = wait_for_run(shared) {
         let entered = clock::now();
         shared.entered.store(entered, Ordering::Release);
-        if let Err(error) = run_until_order(shared, &mut fd) {
+        if let Err(error) = run_until_order(shared, fd) {
             let mut inner = shared.lock();
             inner.error = Some(error);
             drop(inner);
@@ -302,22 +303,14 @@ fn run_thread(shared: &Shared, mut fd: VcpuFd) {
     }
 }
 
-/// Waits for orders; does what is asked of a paused vCPU. `false` ends the thread.
-fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
+/// Waits for orders, and takes the vCPU when it is to run. `None` ends the thread.
+fn wait_for_run(shared: &VcpuShared) -> Option<VcpuFd> {
     let mut inner = shared.lock();
     loop {
-        if inner.restore {
-            let outcome = restore(&inner, fd);
-            inner.restore = false;
-            if let Err(error) = outcome {
-                inner.error = Some(VcpuError::State { vcpu: shared.vcpu, text: error.to_string() });
-            }
-            shared.changed.notify_all();
-        }
         match inner.order {
-            Order::Quit => return false,
-            Order::Run => return true,
-            Order::Pause => {
+            VcpuOrder::Quit => return None,
+            VcpuOrder::Run => return inner.fd.take(),
+            VcpuOrder::Pause => {
                 if !inner.paused {
                     // Resumed and paused again before this thread woke up: the saved state still holds.
                     inner.paused = true;
@@ -329,13 +322,8 @@ fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
     }
 }
 
-fn restore(inner: &Inner, fd: &VcpuFd) -> Result<(), StateError> {
-    inner.state.restore(fd)?;
-    if inner.compare { inner.state.compare(fd) } else { Ok(()) }
-}
-
-/// Runs the vCPU until an order takes it out, then saves its state.
-fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
+/// Runs the vCPU until an order takes it out, then saves its state and leaves it to others.
+fn run_until_order(shared: &VcpuShared, mut fd: VcpuFd) -> Result<(), VcpuError> {
     let vcpu = shared.vcpu;
     loop {
         let exit = fd.run();
@@ -371,13 +359,14 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
         }
         let mut inner = shared.lock();
         match inner.order {
-            Order::Run => {}
-            Order::Quit => return Ok(()),
-            Order::Pause => {
-                if let Err(error) = inner.state.save(fd) {
+            VcpuOrder::Run => {}
+            VcpuOrder::Quit => return Ok(()),
+            VcpuOrder::Pause => {
+                if let Err(error) = inner.state.save(&fd) {
                     return Err(VcpuError::State { vcpu, text: error.to_string() });
                 }
                 inner.paused = true;
+                inner.fd = Some(fd);
                 drop(inner);
                 shared.changed.notify_all();
                 return Ok(());
@@ -386,16 +375,16 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
     }
 }
 
-/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest tells ticks and no time of
+/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest states ticks and no time of
 /// its clock, since KVM's word on how that clock stands to the host's does not hold on every host.
-fn rest(shared: &Shared) {
+fn rest(shared: &VcpuShared) {
     let start = Instant::now();
     let ticks = shared.telemetry.vcpu(shared.vcpu).rest.load(Ordering::Relaxed);
     let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(shared.tsc_khz.max(1));
     let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
     loop {
         let left = time.saturating_sub(start.elapsed());
-        if left.is_zero() || shared.lock().order != Order::Run {
+        if left.is_zero() || shared.lock().order != VcpuOrder::Run {
             return;
         }
         std::thread::park_timeout(left);
@@ -403,7 +392,7 @@ fn rest(shared: &Shared) {
 }
 
 /// Collects a byte; gives a whole line that reports a failure.
-fn ring_doorbell(shared: &Shared, text: &str) -> Option<String> {
+fn ring_doorbell(shared: &VcpuShared, text: &str) -> Option<String> {
     let mut inner = shared.lock();
     for character in text.chars() {
         if character != '\n' {

@@ -405,7 +405,7 @@ pub(crate) fn same_schema(first: (&Path, u32), other: (&Path, u32)) -> Result<()
     OtherSchema::refuse(first, other, "measure both with one build of migbench (`migbench ab` does)")
 }
 
-fn id_of(planned: &[crate::manifest::PlannedCell], runs: &CellRuns<'_>) -> String {
+fn id_of(planned: &[crate::manifest::ManifestCell], runs: &CellRuns<'_>) -> String {
     planned
         .iter()
         .find(|planned| planned.cell == *runs.cell)
@@ -482,7 +482,7 @@ fn unsound(data: &RunData, of: &str) -> Lacks {
 /// what is compared, and no difference.
 pub(super) fn plan_difference(base: &RunData, new: &RunData) -> Option<String> {
     let cells = |data: &RunData| {
-        let of = |c: &crate::manifest::Comparison| {
+        let of = |c: &crate::manifest::ManifestComparison| {
             let name = c.name.clone();
             c.cells
                 .iter()
