@@ -172,7 +172,7 @@ fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
 /// Those of a row that converged all the same are no sample of it.
 #[test]
 fn a_capped_row_gives_no_reduction() {
-    let capped = |comparison: &str, engine, repetition| Run {
+    let capped = |comparison: &str, engine, repetition| RunFigures {
         capped: comparison.starts_with("write") && engine == Engine::Delta && repetition == 3,
         ..usual(comparison, engine, repetition)
     };
