@@ -37,6 +37,7 @@ mod sample;
 pub mod scaling;
 pub mod schema;
 pub mod settings;
+pub mod shell;
 pub mod show;
 pub mod stalled;
 pub mod stats;

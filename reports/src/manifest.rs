@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Backend;
+use crate::shell;
 
 /// Everything about a run directory that is not one migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -124,13 +125,7 @@ impl Manifest {
     /// Its words, quoted where a shell takes that.
     #[must_use]
     pub fn command_words(&self) -> Vec<String> {
-        let plain = |word: &str| {
-            !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%".contains(c))
-        };
-        let quote = |word: &String| {
-            if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-        };
-        self.command.iter().map(quote).collect()
+        self.command.iter().map(|word| shell::quoted(word)).collect()
     }
 }
 
@@ -234,6 +229,46 @@ impl Manifest {
         let named = |build: &&Build| binary.is_some_and(|binary| build.binary == binary);
         self.builds.iter().find(named).map_or(&self.tool, |build| &build.tool)
     }
+}
+
+impl Manifest {
+    /// The build whose nodes a cell ran, where the manifest knows it.
+    #[must_use]
+    pub fn build_of(&self, cell: &Cell) -> Option<&Build> {
+        let binary = cell.binary.as_deref().unwrap_or(Build::OWN);
+        self.builds.iter().find(|build| build.binary == binary)
+    }
+
+    /// What commands that read its directory have to be given besides: simulated runs are read by who asks for them only.
+    #[must_use]
+    pub fn reading(&self) -> Option<&'static str> {
+        (self.backend == Backend::Simulated).then_some("--simulated")
+    }
+
+    /// What commands that go on with its directory have to be given besides: a simulation goes on as it was.
+    #[must_use]
+    pub fn simulating(&self) -> Option<&str> {
+        let said = |word: &&String| *word == "--simulate" || word.starts_with("--simulate=");
+        self.command.iter().find(said).map(String::as_str)
+    }
+
+    /// Whether its cells are on two sides, as `migbench ab` makes them.
+    #[must_use]
+    pub fn sided(&self) -> bool {
+        self.comparisons.iter().flat_map(|c| &c.cells).any(|planned| planned.cell.side.is_some())
+    }
+
+    /// The slice that a comparison ran in, where slices were merged.
+    #[must_use]
+    pub fn slice_of(&self, comparison: &str) -> Option<Slice> {
+        let part = self.parts.iter().find(|part| part.comparisons.iter().any(|name| name == comparison));
+        part.map(|part| part.slice.slice)
+    }
+}
+
+impl Build {
+    /// What `binary` is for cells without.
+    pub const OWN: &'static str = "own";
 }
 
 /// The program whose nodes ran: this one, or one that a cell names.

@@ -11,6 +11,7 @@ use crate::frozen::{FrozenPlan, short};
 use crate::manifest::{CanaryMedians, Host, Manifest, ManifestComparison, MergedPart, PlanSlice};
 use crate::metric::{self, MetricKey};
 use crate::record::Record;
+use crate::shell;
 use crate::stats;
 use crate::store::{Accept, OtherSchema, RunData, StoreError};
 
@@ -66,10 +67,7 @@ pub enum MergeError {
         what: &'static str,
     },
     /// Not all is there.
-    #[error(
-        "{}; run what is missing (`migbench run --plan FILE --partition slice:N/M`, or `--resume DIR`), or merge what is there \
-         with --partial", .0.join("; ")
-    )]
+    #[error("{}; or merge what is there with --partial", .0.join("; "))]
     Missing(Vec<String>),
 }
 
@@ -248,12 +246,25 @@ fn is_of(record: &Record, run: &PlannedRun, plan: &Plan) -> bool {
 fn missing(there: &BTreeMap<u32, &Sliced>, of: u32, plan: &Plan) -> Vec<String> {
     let absent = Slice::all(of).filter(|slice| !there.contains_key(&slice.number));
     let absent = absent.map(|slice| (slice, plan.runs_of(slice).len())).filter(|(_, runs)| *runs > 0);
-    let absent = absent.map(|(slice, runs)| format!("slice {slice} with {runs} runs is missing"));
+    let absent = absent.map(|(slice, runs)| {
+        format!(
+            "slice {slice} with {runs} runs is missing: run it with --partition slice:{slice} of `migbench run --plan`, or name \
+             its directory"
+        )
+    });
     let interrupted = there.values().filter_map(|sliced| {
         let (recorded, planned) = (sliced.data.records.len(), sliced.data.manifest.planned_runs);
         let short = usize::try_from(planned).is_ok_and(|planned| recorded < planned);
-        let path = sliced.data.path.display();
-        short.then(|| format!("slice {} in {path} has {recorded} of {planned} runs", sliced.slice.slice))
+        let path = shell::path(&sliced.data.path);
+        short.then(|| {
+            let simulating = sliced.data.manifest.simulating();
+            let simulating = simulating.map_or_else(String::new, |word| format!(" {}", shell::quoted(word)));
+            format!(
+                "slice {} in {path} has {recorded} of {planned} runs: `migbench run --resume {path}{simulating}` on its host \
+                 makes the rest",
+                sliced.slice.slice
+            )
+        })
     });
     absent.chain(interrupted).collect()
 }

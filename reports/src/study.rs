@@ -106,7 +106,7 @@ impl VerdictCounts {
         };
         *match (alone, said) {
             (_, Verdict::Regression) => &mut self.regression,
-            (_, Verdict::HostChanged) => &mut self.host,
+            (_, Verdict::HostChanged | Verdict::HostDisturbed | Verdict::NotSteady) => &mut self.host,
             (Verdict::Unconfirmed, _) => &mut self.unconfirmed,
             (_, Verdict::Fine) => &mut self.fine,
             _ => &mut self.unsure,

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use migbench_reports::judge::compare::Changes;
-use migbench_reports::judge::{Accepted, JudgeError, Measurement, Verdict, judge};
+use migbench_reports::judge::{JudgeError, Measurement, Verdict, fresh, judge};
+use migbench_reports::shell;
+use migbench_reports::store::MANIFEST;
 use migbench_scenarios::{Assignment, SuiteError};
 
-use super::gate::{accepted_by_default, today};
+use super::advice;
+use super::gate::{Accepting, again_of};
 use super::run::{Planting, Task, default_directory, run_task};
 use super::selection::Selection;
-use super::{Exit, keep, print};
+use super::{Exit, UsageError, keep, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,8 +33,8 @@ Examples:
 /// meanwhile happens to both. Then both sides are compared, and judged by the gates of the suite as `migbench gate` does.
 ///
 /// An alarm is measured again by itself, with other guests in another order, into a second directory (DIR-again), and stands only
-/// if these fresh samples alone confirm it. Exit status: 0 no gated metric became worse, or the suite has no gates; 3 not
-/// enough evidence, or the host was disturbed; 4 a confirmed regression; 1 a run or a proof failed.
+/// if these fresh samples alone confirm it; both verdicts are printed. The exit status is that of `migbench gate`, and 0 where the
+/// suite has no gates.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Ab {
@@ -55,9 +58,8 @@ pub struct Ab {
     /// Do not measure an alarm again; it then ends with status 3.
     #[arg(long)]
     no_confirm: bool,
-    /// The file of accepted changes, see `migbench gate accept`.
-    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
-    accepted: PathBuf,
+    #[command(flatten)]
+    accepting: Accepting,
     /// Seed of the order and of the guests, in place of the suite's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -70,60 +72,73 @@ pub struct Ab {
 
 impl Ab {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let asked = self.suite.as_deref().map(|name| self.planned(name)).transpose()?;
-        let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
+        let (task, resume) = Task::resumed(self.asked()?, self.resume.as_deref())?;
         if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
         // Before any guest: a mistake in the file would spoil the night.
-        let accepted = Accepted::load(&self.accepted, &today())?;
+        let accepted = self.accepting.load()?;
         let named = || default_directory(&format!("{}-ab", task.plan.suite));
         let directory = self.resume.clone().or(self.output.clone()).unwrap_or_else(named);
+        let again = again_of(&directory);
+        if !resume && !self.no_confirm && again.join(MANIFEST).exists() {
+            let what = format!(
+                "{} already holds records, and an alarm would be measured again into it; name another directory with -o",
+                again.display()
+            );
+            return Err(UsageError(what).into());
+        }
         // Only where the first samples raise an alarm.
-        let again = Task::whole(task.plan.reseeded(task.plan.seed.wrapping_add(1)), task.suite_text.clone());
-        let failed = self.measure(task, &directory, resume)?;
+        let other_guests = task.plan.reseeded(task.plan.seed.wrapping_add(1));
+        let second = Task::whole(other_guests, task.suite_text.clone());
+        let rest = advice::finishing("ab", &directory);
+        let failed = self.measure(task, &directory, resume, &rest)?;
 
         let reading = self.planting.simulate.reading();
         let first = reading.data(&directory)?;
         if let Some(planted) = &first.manifest.planted {
             print(&format!("a cost was planted ({planted}): these are not the builds' own figures"))?;
         }
-        let first = Measurement::of_one(&first)?;
-        print(&Changes::of(&first, &[]).text(&first))?;
-        let mut judgement = match judge(&first, None, &accepted) {
-            Err(JudgeError::NoGates { suite }) => {
+        let measured = Measurement::of_one(&first)?;
+        print(&Changes::of(&measured, &[]).text(&measured))?;
+        let judgement = match judge(&measured, None, &accepted) {
+            Err(JudgeError::NoGates { suite, .. }) => {
                 print(&format!("\nsuite {suite} declares no [[gate]]: nothing is decided"))?;
                 return Ok(if failed == 0 { Exit::Success } else { Exit::Failure });
             }
             other => other?,
         };
-        let (fresh, mut failed_again) = (directory_again(&directory), 0);
-        let repeat = format!("migbench ab --resume {}", directory.display());
         if judgement.verdict != Verdict::Unconfirmed || self.no_confirm {
-            print(&format!("\n{}", judgement.text(&first, None, &accepted, &repeat)))?;
-        } else {
-            eprintln!(
-                "an alarm: measuring again with fresh samples, which alone decide, into {}",
-                fresh.display()
-            );
-            let begun = fresh.join(migbench_reports::store::MANIFEST).exists();
-            failed_again = self.measure(again, &fresh, begun)?;
-            let fresh = reading.data(&fresh)?;
-            let fresh = Measurement::of_one(&fresh)?;
-            judgement = judge(&first, Some(&fresh), &accepted)?;
-            print(&format!("\n{}", judgement.text(&first, Some(&fresh), &accepted, &repeat)))?;
+            let next = advice::next(&judgement, std::slice::from_ref(&first), None, self.accepting.named());
+            print(&format!("\n{}", judgement.text(&measured, None, &accepted, &next)))?;
+            return Ok(exit(judgement.verdict, failed));
         }
-        Ok(match judgement.verdict {
-            Verdict::Fine if failed + failed_again == 0 => Exit::Success,
-            Verdict::Fine | Verdict::Unsound => Exit::Failure,
-            Verdict::Regression => Exit::Regression,
-            Verdict::Unconfirmed | Verdict::NotEnough | Verdict::HostChanged => Exit::TooLittle,
-        })
+        let next = format!("Measuring again, by fresh samples, into {}", shell::path(&again));
+        print(&format!("\n{}", judgement.text(&measured, None, &accepted, &next)))?;
+        eprintln!(
+            "an alarm: measuring again with fresh samples, which alone decide, into {}",
+            again.display()
+        );
+        let begun = again.join(MANIFEST).exists();
+        let failed_again = self.measure(second, &again, begun, &rest)?;
+        let second = reading.data(&again)?;
+        fresh::require(&first, &second)?;
+        let confirming = Measurement::of_one(&second)?;
+        let judgement = judge(&measured, Some(&confirming), &accepted)?;
+        let next =
+            advice::next(&judgement, std::slice::from_ref(&first), Some(&second), self.accepting.named());
+        print(&format!("\n{}", judgement.text(&measured, Some(&confirming), &accepted, &next)))?;
+        Ok(exit(judgement.verdict, failed + failed_again))
     }
 
-    /// Gives how many runs failed, or 1 where a proof did.
-    fn measure(&self, task: Task, directory: &Path, resume: bool) -> anyhow::Result<usize> {
-        let (failed, report) = run_task(task, directory, resume, &self.planting)?;
+    /// What is asked for; none where a directory alone says it.
+    pub(super) fn asked(&self) -> anyhow::Result<Option<Task>> {
+        self.suite.as_deref().map(|name| self.planned(name)).transpose()
+    }
+
+    /// Gives how many runs failed, or 1 where a proof did. `rest` is the command that makes what an interruption leaves.
+    fn measure(&self, task: Task, directory: &Path, resume: bool, rest: &str) -> anyhow::Result<usize> {
+        let (failed, report) = run_task(task, directory, resume, &self.planting, rest.to_owned())?;
         keep(&report, directory)?;
         Ok(failed.max(usize::from(!report.sound())))
     }
@@ -142,9 +157,10 @@ impl Ab {
     }
 }
 
-/// Where an alarm of `directory` is measured again.
-fn directory_again(directory: &Path) -> PathBuf {
-    let mut name = directory.as_os_str().to_owned();
-    name.push("-again");
-    name.into()
+/// A verdict that is no more than fine where a run failed.
+fn exit(verdict: Verdict, failed: usize) -> Exit {
+    match verdict {
+        Verdict::Fine if failed > 0 => Exit::Failure,
+        verdict => verdict.into(),
+    }
 }

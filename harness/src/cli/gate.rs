@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use migbench_reports::judge::accepted::AcceptError;
-use migbench_reports::judge::{Acceptance, Accepted, Allowed, Measurement, Size, Verdict, judge};
-use migbench_reports::store::RunData;
+use migbench_reports::judge::{
+    Acceptance, Accepted, Allowed, JudgeError, Judgement, Measurement, Size, fresh, judge,
+};
+use migbench_reports::store::{MANIFEST, RunData, StoreError};
 
 use super::reading::Reading;
-use super::{Exit, UsageError, print};
+use super::{Exit, UsageError, advice, print};
 use crate::runner::now_utc;
 
 /// Where accepted changes are kept, unless something else is said: where scripts/nightly keeps its history, so that they are
 /// read where they are written.
-pub(super) fn accepted_by_default() -> PathBuf {
+fn accepted_by_default() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let history = set("MIGBENCH_HISTORY")
         .or_else(|| Some(set("XDG_STATE_HOME")?.join("migbench")))
@@ -22,37 +24,58 @@ pub(super) fn accepted_by_default() -> PathBuf {
     history.unwrap_or_else(|| PathBuf::from("results/history")).join("accepted.toml")
 }
 
+/// Shared by every command that judges.
+#[derive(Debug, clap::Args)]
+pub(super) struct Accepting {
+    /// The file of accepted changes, see `migbench gate accept`.
+    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
+    accepted: PathBuf,
+}
+
+impl Accepting {
+    /// What is accepted today.
+    pub(super) fn load(&self) -> Result<Accepted, AcceptError> {
+        Accepted::load(&self.accepted, &today())
+    }
+
+    /// The file, where it is not the one that every command reads.
+    pub(super) fn named(&self) -> Option<&Path> {
+        Some(self.accepted.as_path()).filter(|path| *path != accepted_by_default())
+    }
+}
+
 /// Decides whether a gated metric became worse: exit status 0 no, 4 yes, 3 not enough evidence.
 ///
-/// Names two run directories, BASE and NEW, or one that `migbench ab` made. The suite declares what is judged in [[gate]]
+/// Names one run directory that `migbench ab` made, or two, BASE and NEW. The suite declares what is judged in [[gate]]
 /// tables. One joint test has the mean over cells of each metric and each cell, adjusted for each other. A change under 2.5 %
 /// or under the gate's floor is no regression, and 0 is said only where 5 % in the mean and 10 % in every cell can be
 /// excluded.
 ///
-/// An alarm stands only if fresh samples alone confirm it: without --confirm it ends with status 3 and the command to
-/// measure again. Status 3 is also given where the host changed between the two, or was disturbed, and for too few or too
-/// noisy runs, with how many would do; 1 where runs or proofs failed or are missing; 5 for different plans, hosts
-/// or schemas of records.
+/// An alarm stands only if fresh samples alone confirm it: without any it ends with status 3 and the command that makes
+/// them. Two directories were measured at two times, and the host in between may have changed too: of them no regression is
+/// said (0 or 3, never 4), and the command that measures side by side is. Status 3 is also given where the host changed or was
+/// disturbed, where all that could be judged is accepted, and for too few or too noisy runs, with how many would do; 1 where
+/// runs or proofs failed or are missing; 5 for different plans, hosts, schemas of records, and samples that are not fresh ones
+/// of the same plan and builds.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
-  migbench gate results/ab                             both sides of one directory
-  migbench gate results/ab --confirm results/ab-again  an alarm, and whether fresh samples confirm it
-  migbench gate results/base results/new
-  migbench gate results/base results/new --confirm results/base2,results/new2
+  migbench gate results/ab                             both sides of one directory; reads results/ab-again too
+  migbench gate results/ab --confirm results/later     an alarm, and whether these fresh samples confirm it
+  migbench gate results/base results/new               advisory: measured at two times
   migbench gate accept --metric encode_time --size 10% --reason 'checksums' --until 2031-02-28"
 )]
 pub struct Gate {
-    /// BASE and NEW, or one directory with both sides.
+    /// One directory with both sides, or BASE and NEW.
     #[arg(value_name = "DIR", num_args = 1..=2, required = true)]
     directories: Vec<PathBuf>,
-    /// Fresh samples that alone decide on an alarm: one directory, or BASE and NEW separated by a comma.
-    #[arg(long, value_name = "DIR[,DIR]", value_delimiter = ',', num_args = 1)]
-    confirm: Vec<PathBuf>,
-    /// The file of accepted changes.
-    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
-    accepted: PathBuf,
+    /// Fresh samples that alone decide on an alarm of one directory: of the same plan and the same builds, with another seed.
+    /// Without it DIR-again, where `migbench ab` has measured an alarm again.
+    #[arg(long, value_name = "DIR")]
+    confirm: Option<PathBuf>,
+    #[command(flatten)]
+    accepting: Accepting,
     #[command(flatten)]
     reading: Reading,
     #[command(subcommand)]
@@ -82,9 +105,8 @@ struct Accept {
     /// The last day on which it holds, as 2031-02-28.
     #[arg(long, value_name = "DATE")]
     until: String,
-    /// The file of accepted changes.
-    #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
-    accepted: PathBuf,
+    #[command(flatten)]
+    accepting: Accepting,
 }
 
 impl Gate {
@@ -96,85 +118,99 @@ impl Gate {
     }
 
     fn judge(&self) -> anyhow::Result<Exit> {
-        if !self.confirm.is_empty() && self.confirm.len() != self.directories.len() {
-            let wanted = if self.directories.len() == 1 {
-                "one directory"
-            } else {
-                "BASE and NEW, separated by a comma"
-            };
-            return Err(UsageError(format!("--confirm takes {wanted}, as what it confirms")).into());
+        if self.confirm.is_some() && self.directories.len() > 1 {
+            let what = "--confirm is for one directory: two that were measured at two times raise no alarm that could be \
+                        confirmed; `migbench ab` measures side by side, and confirms by itself";
+            return Err(UsageError(what.to_owned()).into());
         }
-        let today = today();
-        let accepted = Accepted::load(&self.accepted, &today)?;
-        let first = self.load(&self.directories)?;
-        let fresh = self.load(&self.confirm)?;
-        // Times of RFC 3339 in UTC sort as text.
-        let last = first.iter().map(|data| &data.manifest.started).max();
-        if let Some(old) = fresh.iter().find(|data| Some(&data.manifest.started) <= last) {
-            let what = format!(
-                "--confirm {} was not begun after what it is to confirm; samples of another measurement, made afterwards, can",
-                old.path.display()
-            );
-            return Err(UsageError(what).into());
-        }
-        let measured = measurement(&first)?.context("no directory was named")?;
-        let confirming = measurement(&fresh)?;
-        let judgement = judge(&measured, confirming.as_ref(), &accepted)?;
-        print(&judgement.text(&measured, confirming.as_ref(), &accepted, &self.again(&measured)))?;
-        Ok(match judgement.verdict {
-            Verdict::Fine => Exit::Success,
-            Verdict::Unsound => Exit::Failure,
-            Verdict::Regression => Exit::Regression,
-            Verdict::Unconfirmed | Verdict::NotEnough | Verdict::HostChanged => Exit::TooLittle,
-        })
-    }
-
-    fn load(&self, directories: &[PathBuf]) -> anyhow::Result<Vec<RunData>> {
-        let data = directories.iter().map(|path| self.reading.data(path)).collect::<Result<Vec<_>, _>>()?;
-        for run in &data {
-            if let Some(line) = run.truncated {
-                eprintln!(
-                    "warning: line {line} of {}/runs.jsonl was cut off and is left out",
-                    run.path.display()
-                );
-            }
-        }
-        Ok(data)
-    }
-
-    /// What to type to have an alarm confirmed.
-    fn again(&self, measured: &Measurement<'_>) -> String {
-        let fresh = |path: &Path| format!("{}-again", path.display());
-        let runs = match &self.directories[..] {
-            [_] => format!("{} -o {}", without_output(&measured.base.command), fresh(&measured.base.path)),
-            _ => [&measured.base, &measured.new]
-                .map(|origin| format!("{} -o {}", without_output(&origin.command), fresh(&origin.path)))
-                .join("\n  "),
+        let accepted = self.accepting.load()?;
+        let first = self.directories.iter().map(|path| load(self.reading, path));
+        let first = first.collect::<Result<Vec<_>, _>>()?;
+        let measured = match &first[..] {
+            [base, new] => Measurement::of_two(base, new, Allowed::default())?,
+            _ => Measurement::of_one(first.first().context("no directory was named")?)?,
         };
-        let named =
-            self.directories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
-        let confirm = self.directories.iter().map(|path| fresh(path)).collect::<Vec<_>>().join(",");
-        format!("{runs}\n  migbench gate {named} --confirm {confirm}")
+        let fresh = match (&first[..], &self.confirm) {
+            ([one], Some(path)) => {
+                let fresh = load(self.reading, path)?;
+                if !fresh.manifest.sided() {
+                    return Err(JudgeError::NoSides { path: path.clone() }.into());
+                }
+                fresh::require(one, &fresh)?;
+                Some(fresh)
+            }
+            ([one], None) => fresh_beside(one, self.reading)?,
+            _ => None,
+        };
+        let confirming = fresh.as_ref().map(Measurement::of_one).transpose()?;
+        let judgement = judge(&measured, confirming.as_ref(), &accepted)?;
+        let next = advice::next(&judgement, &first, fresh.as_ref(), self.accepting.named());
+        print(&judgement.text(&measured, confirming.as_ref(), &accepted, &next))?;
+        Ok(judgement.verdict.into())
     }
 }
 
-/// The command without its own `-o DIR`, which holds the records that are to be confirmed.
-fn without_output(command: &str) -> String {
-    let mut words = command.split(' ');
-    let mut kept = Vec::new();
-    while let Some(word) = words.next() {
-        if word == "-o" || word == "--output" {
-            words.next();
-        } else if !word.starts_with("--output=") {
-            kept.push(word);
-        }
+fn load(reading: Reading, path: &Path) -> Result<RunData, StoreError> {
+    let data = reading.data(path)?;
+    if let Some(line) = data.truncated {
+        eprintln!("warning: line {line} of {}/runs.jsonl was cut off and is left out", path.display());
     }
-    kept.join(" ")
+    Ok(data)
+}
+
+/// Where `migbench ab` measures an alarm of `directory` again.
+pub(super) fn again_of(directory: &Path) -> PathBuf {
+    // However it was written: not into `results/`, and not beside `.`.
+    let mut path: PathBuf = directory.components().collect();
+    if path.file_name().is_none() {
+        path = path.canonicalize().unwrap_or(path);
+    }
+    let mut name = path.into_os_string();
+    name.push("-again");
+    name.into()
+}
+
+/// The fresh samples that `migbench ab` has made of `first`, if it has made any.
+pub(super) fn fresh_beside(first: &RunData, reading: Reading) -> Result<Option<RunData>, StoreError> {
+    let path = again_of(&first.path);
+    if !first.manifest.sided() || !path.join(MANIFEST).exists() {
+        return Ok(None);
+    }
+    let fresh = load(reading, &path)?;
+    let fit = if fresh.manifest.sided() {
+        fresh::require(first, &fresh)
+    } else {
+        Err(JudgeError::NoSides { path: path.clone() })
+    };
+    Ok(match fit {
+        Ok(()) => Some(fresh),
+        Err(error) => {
+            eprintln!("warning: {} is left out: {error}", path.display());
+            None
+        }
+    })
+}
+
+/// What is said of a directory that `migbench ab` made, as its exit status has it; `None` of others, and where no gate decides.
+pub(super) fn judgement_of(
+    data: &RunData,
+    accepting: &Accepting,
+    reading: Reading,
+) -> anyhow::Result<Option<Judgement>> {
+    if !data.manifest.sided() {
+        return Ok(None);
+    }
+    let fresh = fresh_beside(data, reading)?;
+    let confirming = fresh.as_ref().map(Measurement::of_one).transpose()?;
+    match judge(&Measurement::of_one(data)?, confirming.as_ref(), &accepting.load()?) {
+        Err(JudgeError::NoGates { .. }) => Ok(None),
+        other => Ok(Some(other?)),
+    }
 }
 
 impl Accept {
     fn execute(self) -> anyhow::Result<Exit> {
-        let Self { metric, cell, size, reason, until, accepted } = self;
+        let Self { metric, cell, size, reason, until, accepting: Accepting { accepted } } = self;
         let size: Size = size.parse().map_err(|error: AcceptError| UsageError(error.to_string()))?;
         let acceptance = Acceptance { metric, cell, size, reason, until };
         let told = acceptance.to_string();
@@ -184,16 +220,8 @@ impl Accept {
     }
 }
 
-pub(super) fn today() -> String {
+fn today() -> String {
     now_utc().chars().take(10).collect()
-}
-
-fn measurement(data: &[RunData]) -> anyhow::Result<Option<Measurement<'_>>> {
-    Ok(match data {
-        [] => None,
-        [one] => Some(Measurement::of_one(one)?),
-        [base, new, ..] => Some(Measurement::of_two(base, new, Allowed::default())?),
-    })
 }
 
 #[cfg(test)]
@@ -201,11 +229,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_repeated_into_another_directory() {
-        assert_eq!(
-            without_output("migbench ab quick -o results/a --repeat 9"),
-            "migbench ab quick --repeat 9"
-        );
-        assert_eq!(without_output("migbench run quick --output=x"), "migbench run quick");
+    fn an_alarm_is_measured_again_beside_its_directory_and_never_in_it() {
+        for written in ["results/ab", "results/ab/", "results/ab/.", "results//ab"] {
+            assert_eq!(again_of(Path::new(written)), Path::new("results/ab-again"), "{written}");
+        }
+        let here = env::current_dir().unwrap();
+        let name = format!("{}-again", here.file_name().unwrap().to_str().unwrap());
+        assert_eq!(again_of(Path::new(".")), here.with_file_name(name));
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one sub-command per file, arguments and output only.
 
 mod ab;
+mod advice;
 mod artifact;
 mod compare;
 mod doctor;
@@ -29,8 +30,8 @@ use clap::{Parser, Subcommand};
 use migbench_reports::artifact::ArtifactError;
 use migbench_reports::frozen::PlanFileError;
 use migbench_reports::history::HistoryError;
-use migbench_reports::judge::JudgeError;
 use migbench_reports::judge::accepted::AcceptError;
+use migbench_reports::judge::{JudgeError, Verdict};
 use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
 use migbench_reports::study::StudyError;
@@ -57,15 +58,33 @@ pub enum Exit {
     NotComparable,
 }
 
+impl Exit {
+    /// The status of the process. What they mean stands in reports/METRICS.md, and in [`EXAMPLES`] in short.
+    const fn status(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::TooLittle => 3,
+            Self::Regression => 4,
+            Self::NotComparable => 5,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Success => Self::SUCCESS,
-            Exit::Failure => Self::from(1),
-            Exit::Usage => Self::from(2),
-            Exit::TooLittle => Self::from(3),
-            Exit::Regression => Self::from(4),
-            Exit::NotComparable => Self::from(5),
+        Self::from(exit.status())
+    }
+}
+
+impl From<Verdict> for Exit {
+    fn from(verdict: Verdict) -> Self {
+        match verdict.status() {
+            0 => Self::Success,
+            3 => Self::TooLittle,
+            4 => Self::Regression,
+            _ => Self::Failure,
         }
     }
 }
@@ -84,7 +103,7 @@ Examples:
                                            for dashboards and CI servers
   migbench compare results/monday results/tuesday
                                            two directories, cell by cell
-  migbench gate results/base results/new   did a gated metric become worse? 0 no, 4 yes, 3 can't tell
+  migbench gate results/ab                 what ab has measured: did a gated metric become worse? 0 no, 4 yes, 3 can't tell
   migbench plan nightly -o plan.json       for many machines: run --plan on each, then merge
   migbench reproduce bhardwaj2019          a published result beside ours
   migbench artifact results/slow           packed for reviewers: records, report, hashes, instructions
@@ -93,7 +112,7 @@ Examples:
 
 Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.
 
-Exit status: 0 success; 1 the harness or a run failed; 2 usage or configuration;
+Exit status: 0 success; 1 the harness or a run failed, or a proof did; 2 usage or configuration;
 3 not enough evidence; 4 regression; 5 not comparable.";
 
 /// Measures live migration of KVM guests.
@@ -237,4 +256,39 @@ const PIPE_WIDTH: usize = 100;
 /// Columns of the terminal, where there is one.
 fn width() -> usize {
     terminal_size::terminal_size().map_or(PIPE_WIDTH, |(width, _)| usize::from(width.0).clamp(60, 200))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(path: &str) -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// `--help` and README have the same sentence, and METRICS a line for each status.
+    #[test]
+    fn exit_statuses_are_documented_alike() {
+        let (_, sentence) = EXAMPLES.split_once("\n\nExit status: ").unwrap();
+        assert!(document("README.md").contains(&format!("Exit status: {sentence}")));
+        let metrics = document("reports/METRICS.md");
+        let (_, table) = metrics.split_once("## Exit status").unwrap();
+        let all = [
+            Exit::Success,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::TooLittle,
+            Exit::Regression,
+            Exit::NotComparable,
+        ];
+        let flat = sentence.replace('\n', " ");
+        for (exit, told) in all.iter().zip(flat.trim_end_matches('.').split("; ")) {
+            let (status, words) = told.split_once(' ').unwrap();
+            assert_eq!(status, exit.status().to_string());
+            let line = table.lines().find(|line| line.starts_with(&format!("| {status} | "))).unwrap();
+            let (start, _) = words.split_once([',', ' ']).unwrap_or((words, ""));
+            assert!(line.contains(start), "{words}: {line}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use migbench_reports::store::MANIFEST;
 use migbench_scenarios::claims::ClaimedSuite;
 use migbench_scenarios::{Claims, Overrides, Plan, Suite};
 
+use super::advice::Typed;
 use super::reading::Reading;
 use super::simulate::Simulate;
 use super::{Exit, print, run, width};
@@ -139,7 +140,9 @@ impl Reproduce {
         }
         // Failed runs are records, and the page lists them.
         let task = run::Task { plan, suite_text: suite.text.clone(), slice: None };
-        run::finish(task, &directory, begun, &run::Planting::only(&self.simulate)).map(drop)
+        let again = || Some(Typed::now()?.set("output", output.display().to_string()).text());
+        let rest = again().unwrap_or_else(|| "migbench reproduce".to_owned());
+        run::finish(task, &directory, begun, &run::Planting::only(&self.simulate), rest).map(drop)
     }
 }
 

@@ -10,6 +10,7 @@ use migbench_reports::report::Report;
 use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
+use super::advice;
 use super::progress::ProgressPrinter;
 use super::selection::Selection;
 use super::simulate::Simulate;
@@ -99,15 +100,7 @@ pub(super) struct Task {
 
 impl RunArgs {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let asked = match (&self.plan, &self.suite) {
-            (Some(path), _) => Some(self.frozen(path)?),
-            (None, Some(name)) => {
-                let (plan, suite_text) = self.selection.plan(name)?;
-                Some(Task::whole(plan, suite_text))
-            }
-            (None, None) => None,
-        };
-        let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
+        let (task, resume) = Task::resumed(self.asked()?, self.resume.as_deref())?;
         if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
@@ -115,7 +108,20 @@ impl RunArgs {
             eprintln!("{}", task.extent());
         }
         let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&task.plan.suite));
-        finish(task, &directory, resume, &self.planting)
+        let rest = advice::finishing("run", &directory);
+        finish(task, &directory, resume, &self.planting, rest)
+    }
+
+    /// What is asked for; none where a directory alone says it.
+    pub(super) fn asked(&self) -> anyhow::Result<Option<Task>> {
+        Ok(match (&self.plan, &self.suite) {
+            (Some(path), _) => Some(self.frozen(path)?),
+            (None, Some(name)) => {
+                let (plan, suite_text) = self.selection.plan(name)?;
+                Some(Task::whole(plan, suite_text))
+            }
+            (None, None) => None,
+        })
     }
 
     /// The slice of a frozen plan that is to run here.
@@ -261,25 +267,27 @@ pub fn default_directory(suite: &str) -> PathBuf {
     Path::new("results").join(format!("{time}-{suite}"))
 }
 
-/// Runs the plan and prints the report.
+/// Runs the plan and prints the report. `rest` is the command that makes what an interruption leaves.
 pub(super) fn finish(
     task: Task,
     directory: &Path,
     resume: bool,
     planting: &Planting,
+    rest: String,
 ) -> anyhow::Result<Exit> {
-    let (failed, report) = run_task(task, directory, resume, planting)?;
+    let (failed, report) = run_task(task, directory, resume, planting, rest)?;
     print(&report.brief(width()))?;
     keep(&report, directory)?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
-/// Runs the plan and writes the report. Gives how many runs failed.
+/// Runs the plan and reads the report. Gives how many runs failed. `rest` is the command that makes what an interruption leaves.
 pub(super) fn run_task(
     task: Task,
     directory: &Path,
     resume: bool,
     planting: &Planting,
+    rest: String,
 ) -> anyhow::Result<(usize, Report)> {
     interrupt::catch()?;
     let mut testbed = planting.simulate.testbed()?;
@@ -290,6 +298,7 @@ pub(super) fn run_task(
         directory: directory.to_owned(),
         resume,
         command: std::env::args().collect(),
+        rest,
         fault: planting.fault,
         planted: planting.plant,
         binary: std::env::current_exe().context("cannot find this program's own file")?,

@@ -109,6 +109,8 @@ impl Track {
             directory: directory.clone(),
             resume: false,
             command: std::env::args().collect(),
+            // It has nothing to be resumed by.
+            rest: String::new(),
             fault: None,
             planted: None,
             binary: std::env::current_exe().context("cannot find this program's own file")?,

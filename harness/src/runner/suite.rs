@@ -9,6 +9,7 @@ use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
 use migbench_reports::record::{Backend, CanarySamples, Record, Round, RunKind, SCHEMA, Status};
+use migbench_reports::shell;
 use migbench_reports::stats::median;
 use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
@@ -74,8 +75,8 @@ pub enum SuiteRunError {
     },
     /// Ctrl-C.
     #[error(
-        "interrupted: {done} of {planned} records are kept in {path}; `migbench report {path}` reads them, \
-         `migbench run --resume {path}` makes the rest"
+        "interrupted: {done} of {planned} records are kept in {}; `migbench report {}{}` reads them, `{rest}` makes the rest",
+        .path.display(), shell::path(.path), if *.simulated { " --simulated" } else { "" }
     )]
     Interrupted {
         /// Records written.
@@ -83,7 +84,11 @@ pub enum SuiteRunError {
         /// Runs planned.
         planned: usize,
         /// Where.
-        path: String,
+        path: PathBuf,
+        /// Whether they are simulated.
+        simulated: bool,
+        /// [`Job::rest`]
+        rest: String,
     },
 }
 
@@ -126,6 +131,8 @@ pub struct Job {
     pub resume: bool,
     /// The command line.
     pub command: Vec<String>,
+    /// The command that makes what an interruption leaves, as typed in a shell.
+    pub rest: String,
     /// A planted fault, for tests.
     pub fault: Option<InjectedFault>,
     /// A planted cost, for tests.
@@ -336,8 +343,13 @@ pub fn run_plan(
             Ok(outcome) => outcome,
             Err(RunnerError::Interrupted) => {
                 listener.step(Step::Interrupted);
-                let path = job.directory.display().to_string();
-                return Err(SuiteRunError::Interrupted { done: kept, planned: runs.len(), path });
+                return Err(SuiteRunError::Interrupted {
+                    done: kept,
+                    planned: runs.len(),
+                    path: job.directory.clone(),
+                    simulated: testbed.backend() == Backend::Simulated,
+                    rest: job.rest.clone(),
+                });
             }
             Err(error) => return Err(error.into()),
         };

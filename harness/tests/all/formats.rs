@@ -1,5 +1,6 @@
-//! What other programs make of the files that we write: TeX of a report, HdrHistogram's Python port of our logs and records.
-//! From the reference run, or a simulated one, without KVM. Both programs are large, and come from the network where they are missing.
+//! What other programs make of the files that we write: TeX of a report, HdrHistogram's Python port of our logs and records,
+//! Prometheus' library of our exports.
+//! From the reference run, or a simulated one, without KVM. They come from the network where they are missing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -115,12 +116,12 @@ fn values(latencies: &Latencies) -> BucketCounts {
         .collect()
 }
 
-/// A Python in `scratch` that has PyPI's hdrhistogram; without one, the test that asks is skipped.
-fn python(scratch: &Path) -> Option<PathBuf> {
+/// A Python in `scratch` that has a package of PyPI; without one, the test that asks is skipped.
+fn python(scratch: &Path, package: &str) -> Option<PathBuf> {
     let environment = scratch.join("venv");
     let python = environment.join("bin/python");
     let made = run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-        .and_then(|_| run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "hdrhistogram"])));
+        .and_then(|_| run(Command::new(&python).args(["-m", "pip", "install", "--quiet", package])));
     made.map_err(|why| skip(&why)).is_ok().then_some(python)
 }
 
@@ -154,7 +155,7 @@ fn at_percentile(values: &BucketCounts, percent: f64) -> u64 {
 #[ignore = "installs a package from PyPI"]
 fn hdrhistogram_of_pypi_decodes_our_records_as_they_stand() {
     let scratch = tempfile::tempdir().unwrap();
-    let Some(python) = python(scratch.path()) else { return };
+    let Some(python) = python(scratch.path(), "hdrhistogram") else { return };
     let directory = scratch.path().join("run");
     migbench(&["run", "quick", "--repeat", "1", "--simulate", "-o", directory.to_str().unwrap()]);
     let data = RunData::load_as(&directory, Accept::Simulated).unwrap();
@@ -181,7 +182,7 @@ fn hdrhistogram_of_pypi_decodes_our_records_as_they_stand() {
 fn hdrhistogram_of_pypi_reads_what_we_counted() {
     let scratch = tempfile::tempdir().unwrap();
     let into = scratch.path().join("out");
-    let Some(python) = python(scratch.path()) else { return };
+    let Some(python) = python(scratch.path(), "hdrhistogram") else { return };
     let data = RunData::load(reference()).unwrap();
     let printed = migbench(&[
         "export",
@@ -231,4 +232,43 @@ fn hdrhistogram_of_pypi_reads_what_we_counted() {
         }
     }
     assert!(read.is_empty() && compared > 200, "{compared} compared, left: {:?}", read.keys());
+}
+
+const FAMILIES: &str = r#"
+import json, sys
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as openmetrics
+for read, path in [(openmetrics, sys.argv[1]), (parser, sys.argv[2])]:
+    families = list(read.text_string_to_metric_families(open(path).read()))
+    samples = [[s.name, s.labels, s.value] for family in families for s in family.samples]
+    print(json.dumps([sorted({family.type for family in families}), samples]))
+"#;
+
+/// The library of Prometheus itself.
+#[test]
+#[ignore = "installs a package from PyPI"]
+fn prometheus_reads_both_texts_alike() {
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(python) = python(scratch.path(), "prometheus_client") else { return };
+    let (ab, into) = (scratch.path().join("ab"), scratch.path().join("out"));
+    let [ab, into] = [&ab, &into].map(|path| path.to_str().unwrap());
+    let slower = "--simulate=noise=0.01,new.encode=3,new.send=1.5,cap=9";
+    let status = Migbench::new().args(["ab", "quick", slower, "-o", ab]).run().status;
+    assert!(matches!(status, 3 | 4), "{status}");
+    let format = "openmetrics,prometheus";
+    migbench(&["export", ab, "--simulated", "--format", format, "-o", into]);
+    let files = ["openmetrics.txt", "migbench-quick.prom"].map(|name| Path::new(into).join(name));
+    let said = run(Command::new(&python).args(["-c", FAMILIES]).args(&files)).unwrap();
+    type Sample = (String, BTreeMap<String, String>, f64);
+    let read: Vec<(Vec<String>, Vec<Sample>)> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [(types, samples), other] = &read[..] else { panic!("{said}") };
+    assert_eq!((types, samples), (&other.0, &other.1));
+    assert_eq!(types[..], ["gauge"]);
+    let of = |name: &str| samples.iter().filter(|(n, ..)| n == name).collect::<Vec<_>>();
+    assert_eq!(of("migbench_runs_capped").iter().map(|(.., value)| value).sum::<f64>(), 1.0);
+    let gates = of("migbench_gate_status");
+    assert!(!gates.is_empty() && gates.iter().all(|(_, labels, _)| labels["side"] == "new"), "{gates:?}");
+    let times = of("migbench_total_time_seconds");
+    assert!(times.iter().any(|(_, labels, _)| labels["side"] == "base" && labels.contains_key("commit")));
 }

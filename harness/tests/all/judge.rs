@@ -79,9 +79,10 @@ impl Reference {
         self
     }
 
-    /// Begun later than the others.
+    /// Begun later than the others, with another seed.
     fn later(mut self) -> Self {
         self.manifest["started"] = json!("2031-02-03T04:05:06Z");
+        self.manifest["seed"] = json!(2);
         self
     }
 
@@ -210,26 +211,78 @@ fn an_alarm_needs_fresh_samples_to_stand() {
     Reference::read().sides(1.1).later().write(scratch.path().join("again"));
     Reference::read().sides(1.0).later().write(scratch.path().join("alike"));
     let first = migbench(scratch.path(), &["gate", "ab"]);
-    assert_says(
-        &first,
-        3,
-        &["ALARM      total_time: +10.0 %", "NOT CONFIRMED", "migbench gate ab --confirm ab-again"],
-    );
+    // What made the reference is not there any more.
+    let by_whom =
+        "Measure again with `ab --resume ab` of the build that measured it, 0.1.0 of commit 2bbd3b9";
+    assert_says(&first, 3, &["ALARM      total_time: +10.0 %", "NOT CONFIRMED", by_whom]);
     let confirmed = migbench(scratch.path(), &["gate", "ab", "--confirm", "again"]);
     assert_says(
         &confirmed,
         4,
-        &["WORSE      total_time: +10.0 %", "commits: ", "cells, 4 of 4", "REGRESSION", "made by: "],
+        &[
+            "by the first samples:\nALARM      total_time: +10.0 %",
+            "WORSE      total_time: +10.0 %",
+            "commits: ",
+            "cells, 4 of 4",
+            "REGRESSION: the first samples raised an alarm for total_time, downtime, and fresh samples alone",
+            "made by: ",
+        ],
     );
     let not = migbench(scratch.path(), &["gate", "ab", "--confirm", "alike"]);
-    assert_says(&not, 0, &["fine       total_time: 0.0 %", "PASS"]);
-    let itself = migbench(scratch.path(), &["gate", "ab", "--confirm", "ab"]);
-    assert_says(&itself, 2, &["was not begun after what it is to confirm"]);
     assert_says(
-        &migbench(scratch.path(), &["gate", "ab", "--confirm", "again,alike"]),
-        2,
-        &["--confirm takes one directory"],
+        &not,
+        0,
+        &["ALARM      total_time", "fine       total_time: 0.0 %", "PASS: the first samples raised an alarm"],
     );
+    let itself = migbench(scratch.path(), &["gate", "ab", "--confirm", "ab"]);
+    assert_says(&itself, 5, &["ab can't confirm what ab has raised: it has the same seed, 1"]);
+    // What `migbench ab` has measured again is read without being named; what is no such thing is left out.
+    Reference::read().sides(1.1).later().write(scratch.path().join("ab-again"));
+    assert_says(&migbench(scratch.path(), &["gate", "ab/"]), 4, &["REGRESSION"]);
+    Reference::read().sides(1.1).write(scratch.path().join("ab-again"));
+    assert_says(
+        &migbench(scratch.path(), &["gate", "ab"]),
+        3,
+        &["warning: ab-again is left out: ab-again can't confirm", "NOT CONFIRMED"],
+    );
+}
+
+#[test]
+fn only_fresh_samples_of_the_same_confirm() {
+    let scratch = tempfile::tempdir().unwrap();
+    let write = |name: &str, change: &dyn Fn(&mut Reference)| {
+        let mut reference = Reference::read().sides(1.1).later();
+        change(&mut reference);
+        reference.write(scratch.path().join(name));
+    };
+    Reference::read().sides(1.1).write(scratch.path().join("ab"));
+    let memory = |reference: &mut Reference| {
+        for comparison in reference.manifest["comparisons"].as_array_mut().unwrap() {
+            for planned in comparison["cells"].as_array_mut().unwrap() {
+                planned["cell"]["memory"] = json!(64 << 20);
+            }
+        }
+        reference.records.iter_mut().for_each(|record| record["cell"]["memory"] = json!(64 << 20));
+    };
+    write("suite", &|reference| reference.manifest["suite"] = json!("nightly"));
+    write("size", &memory);
+    write("build", &|reference| reference.manifest["builds"][0]["blake3"] = json!("another file"));
+    write("seed", &|reference| reference.manifest["seed"] = json!(1));
+    for (name, words) in [
+        ("suite", "the suite is nightly and not quick"),
+        ("size", "differs in memory"),
+        ("build", "the build of read-heavy/full/base is 0.1.0 of commit 2bbd3b9"),
+        ("seed", "it has the same seed, 1"),
+    ] {
+        let outcome = migbench(scratch.path(), &["gate", "ab", "--confirm", name]);
+        assert_says(&outcome, 5, &[&format!("{name} can't confirm what ab has raised: "), words]);
+        assert_eq!(outcome.stdout, "", "nothing is judged");
+    }
+    Reference::read().write(scratch.path().join("one"));
+    let one = migbench(scratch.path(), &["gate", "ab", "--confirm", "one"]);
+    assert_says(&one, 2, &["one has no sides"]);
+    let two = migbench(scratch.path(), &["gate", "one", "one", "--confirm", "ab"]);
+    assert_says(&two, 2, &["--confirm is for one directory"]);
 }
 
 #[test]
@@ -257,7 +310,9 @@ fn a_known_change_is_accepted_up_to_its_size_until_its_day_and_printed_meanwhile
     assert_says(&accept("downtime", "2999-12-31"), 0, &[]);
     let gate = || migbench(scratch.path(), &["gate", "ab"]);
     let told = "accepted: total_time may be worse by 10 % until 2999-12-31: checksums";
-    assert_says(&gate(), 0, &[told, "fine       total_time: +10.0 %", "beyond the change that is accepted"]);
+    let beyond = "beyond the change that is accepted";
+    let all = "NOTHING JUDGED: a change is accepted of all that could be judged";
+    assert_says(&gate(), 3, &[told, "fine       total_time: +10.0 %", beyond, all]);
     let size = [
         "gate",
         "accept",
@@ -300,7 +355,10 @@ fn what_can_not_be_judged_is_refused() {
     without.manifest["plan"]["gates"] = json!([]);
     without.write(scratch.path().join("a"));
     Reference::read().sides(1.0).write(scratch.path().join("ab"));
-    assert_says(&migbench(scratch.path(), &["gate", "a", "a"]), 2, &["declares no [[gate]]"]);
+    let look = "`migbench compare a a` shows what was measured";
+    assert_says(&migbench(scratch.path(), &["gate", "a", "a"]), 2, &["declares no [[gate]]", look]);
+    Reference::read().write(scratch.path().join("b"));
+    assert_says(&migbench(scratch.path(), &["gate", "b", "b"]), 2, &["b and b are one measurement"]);
     assert_says(&migbench(scratch.path(), &["gate", "a"]), 2, &["was not made by `migbench ab`"]);
     assert_says(&migbench(scratch.path(), &["gate", "a", "ab"]), 2, &["holds both sides already"]);
 }
@@ -318,7 +376,12 @@ fn suites_that_ran_are_judged() {
         assert_eq!(run.status, 0, "{}", run.stderr);
     }
     assert_says(&migbench(scratch.path(), &["gate", "base", "same"]), 2, &["simulat"]);
-    assert_says(&migbench(scratch.path(), &["gate", "base", "same", "--simulated"]), 0, &["PASS"]);
+    let same = migbench(scratch.path(), &["gate", "base", "same", "--simulated"]);
+    assert_says(
+        &same,
+        0,
+        &["PASS (advisory): judged were total_time in 4 cells", "traffic in 4 cells, by 8"],
+    );
     let slow = migbench(scratch.path(), &["gate", "base", "slow", "--simulated"]);
     assert_says(
         &slow,
@@ -326,8 +389,9 @@ fn suites_that_ran_are_judged() {
         &[
             "ALARM      total_time",
             "stage that moved: send",
-            "NOT CONFIRMED",
-            "--confirm base-again,slow-again",
+            "NOT CONFIRMED (advisory)",
+            "note: both were measured with one build",
+            "Both are of one build: there is nothing that side by side could tell apart",
         ],
     );
     let compared = migbench(scratch.path(), &["compare", "base", "slow", "--simulated"]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
 mod ab;
+mod advice;
 mod arrays;
 mod backing;
 mod browser;

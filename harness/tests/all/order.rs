@@ -181,6 +181,7 @@ fn each_record_is_in_the_file_before_the_next_run_starts() {
         directory,
         resume: false,
         command: vec!["migbench".to_owned()],
+        rest: String::new(),
         fault: None,
         planted: None,
         // A simulation starts no nodes; it is hashed, and small.

@@ -122,6 +122,9 @@ fn a_paper_of_ones_own(run: &[&str], read: &[&str]) {
         ["claims.toml", "mine", "mine.toml", "reproduce.json", "reproduce.md"]
     );
 
+    let page = std::fs::read_to_string(Path::new(&output).join("reproduce.md")).unwrap();
+    assert!(page.contains(&format!("\nmigbench reproduce {claims}\n")), "a command that finds them: {page}");
+
     // Nothing is left to run, and the copy of the claims gives the same page from the records.
     let records = || std::fs::read(Path::new(&output).join("mine/runs.jsonl")).unwrap();
     let made = records();

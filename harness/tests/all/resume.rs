@@ -29,6 +29,7 @@ fn job(plan: Plan, directory: &Path, resume: bool) -> Job {
         directory: directory.to_owned(),
         resume,
         command: vec!["migbench".to_owned(), "run".to_owned()],
+        rest: String::new(),
         fault: None,
         planted: None,
         // A simulation starts no nodes; it is hashed, and small.

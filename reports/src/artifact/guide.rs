@@ -9,6 +9,7 @@ use super::{COMMANDS, HOSTS, Packed, SUITES, SUMS};
 use crate::metric::Unit;
 use crate::quantity::{count, show, size};
 use crate::render::markdown::escape;
+use crate::shell::quoted;
 
 /// The commands that made the runs, as a script to read.
 pub(super) fn commands(packed: &[Packed]) -> String {
@@ -160,8 +161,9 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
             names.iter().filter_map(|name| files.get(&format!("{prefix}{name}"))).map(Vec::len).sum();
         let _ = writeln!(
             out,
-            "| {} | `migbench run {SUITES}/{}.toml --repeat {}` | {time} | {} |",
+            "| {} | `migbench {} {SUITES}/{}.toml --repeat {}` | {time} | {} |",
             escape(&manifest.suite),
+            if manifest.sided() { "ab" } else { "run" },
             manifest.suite,
             manifest.repetitions,
             size(u64::try_from(bytes).unwrap_or(u64::MAX))
@@ -169,8 +171,8 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
     }
     let _ = writeln!(
         out,
-        "\nThe times are the plans' own estimates, for all cells of a suite; `{COMMANDS}` has what was typed, with `--set` and `--filter` \
-         where they were used.\n"
+        "\nThe times are the plans' own estimates, for all cells of a suite; `{COMMANDS}` has what was typed, with `--set`, `--filter`, \
+         `--base` and `--new` where they were used.\n"
     );
     if files.contains_key("claims.toml") {
         out += "```sh\nmigbench reproduce ./claims.toml -o again\n```\n\nruns what the claims need and writes `again/reproduce.md`.\n\n";
@@ -185,9 +187,4 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
 fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |c| c.to_uppercase().chain(characters).collect())
-}
-
-fn quoted(path: &str) -> String {
-    let plain = path.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%".contains(c));
-    if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

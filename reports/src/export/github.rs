@@ -1,16 +1,20 @@
 //! For the GitHub action `benchmark-action/github-action-benchmark`: its tools `customSmallerIsBetter` and
 //! `customBiggerIsBetter` each read one JSON array of objects with `name`, `unit`, `value`, and as text `range` and `extra`.
-//! Metrics that are neither good nor bad are left out.
+//! Metrics that are neither good nor bad are left out. How many runs are no samples and the status of each gate stand among what
+//! is better when it is smaller, with the verdict's words as `extra`; commit and side have no place but in names.
 
 use serde_json::{Value, json};
 
-use super::{ExportError, Figure, Format, Source};
+use super::{ExportError, Figure, Format, GATE_STATUS, Source};
 use crate::metric::Better;
 
 pub(super) fn files(source: &Source<'_>) -> Result<Vec<(&'static str, String)>, ExportError> {
     let of = |better: Better| {
         let figures = source.figures.iter().filter(|figure| figure.better() == better);
-        let array: Vec<Value> = figures.map(|figure| entry(source, figure)).collect();
+        let mut array: Vec<Value> = figures.map(|figure| entry(source, figure)).collect();
+        if better == Better::Smaller {
+            array.extend(counted(source));
+        }
         serde_json::to_string_pretty(&array).map_err(|error| ExportError::Format {
             format: Format::GithubActionBenchmark,
             why: error.to_string(),
@@ -19,9 +23,26 @@ pub(super) fn files(source: &Source<'_>) -> Result<Vec<(&'static str, String)>, 
     Ok(vec![("smaller-is-better.json", of(Better::Smaller)?), ("bigger-is-better.json", of(Better::Larger)?)])
 }
 
+/// What is no metric.
+fn counted(source: &Source<'_>) -> Vec<Value> {
+    let suite = &source.manifest.suite;
+    let mut all = Vec::new();
+    for lost in &source.lost {
+        all.extend(lost.counts().map(|(name, runs)| {
+            let extra = format!("of {} planned runs", lost.planned);
+            json!({ "name": lost.subject.name(suite, name), "unit": "runs", "value": runs, "extra": extra })
+        }));
+    }
+    all.extend(source.gates().map(|(result, verdict)| {
+        let name = format!("{suite}/gates/{}/{GATE_STATUS}", result.gate);
+        json!({ "name": name, "unit": "exit status", "value": verdict.status(), "extra": verdict.word() })
+    }));
+    all
+}
+
 fn entry(source: &Source<'_>, figure: &Figure<'_>) -> Value {
     let mut entry = json!({
-        "name": figure.name(&source.manifest.suite),
+        "name": figure.subject.name(&source.manifest.suite, figure.key.name()),
         "unit": figure.key.definition().unit.symbol(),
         "value": figure.summary.median,
         "extra": format!("median of {} runs", figure.summary.samples),
@@ -57,7 +78,7 @@ mod tests {
             },
         });
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        for (name, text) in files(&Source::new(&manifest, &records)).unwrap() {
+        for (name, text) in files(&Source::new(&manifest, &records, None)).unwrap() {
             let value: Value = serde_json::from_str(&text).unwrap();
             jsonschema::validate(&schema, &value).unwrap_or_else(|error| panic!("{name}: {error}"));
             let names: std::collections::BTreeSet<_> =
@@ -69,7 +90,7 @@ mod tests {
     #[test]
     fn throughput_is_better_when_it_is_bigger() {
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        let files = files(&Source::new(&manifest, &records)).unwrap();
+        let files = files(&Source::new(&manifest, &records, None)).unwrap();
         assert!(files[0].1.contains("/total_time\"") && !files[0].1.contains("/throughput_steady\""));
         assert!(files[1].1.contains("/throughput_steady\"") && !files[1].1.contains("/total_time\""));
     }

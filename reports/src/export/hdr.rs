@@ -181,7 +181,7 @@ mod tests {
     fn logs_hold_a_run_an_interval_and_all_of_its_values() {
         use base64::Engine as _;
         let (manifest, records) = (sample::manifest(), records());
-        let files = logs(&Source::new(&manifest, &records)).unwrap();
+        let files = logs(&Source::new(&manifest, &records, None)).unwrap();
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn percentiles_end_with_all_operations() {
         let (manifest, records) = (sample::manifest(), records());
-        let files = percentiles(&Source::new(&manifest, &records));
+        let files = percentiles(&Source::new(&manifest, &records, None));
         insta::assert_snapshot!("hgrm", files[1].1);
         let rows: Vec<Vec<f64>> = files[1]
             .1

@@ -1,13 +1,19 @@
 //! A CSV with a line per commit and metric, for tools that look for the point where a series changed. Lines are added to
-//! what the file holds; a run directory that is in it already is not added twice.
+//! what the file holds; a run directory that is in it already is not added twice. Besides metrics there are `runs_failed`,
+//! `runs_capped` and `runs_missing` of each cell, and `gate_status` of each gate, which stands where the cell does.
 
 use std::path::Path;
 
-use super::{ExportError, Source};
+use migbench_scenarios::cell::Side;
+
+use super::{ExportError, GATE_STATUS, Source, Subject};
+use crate::manifest::Manifest;
+use crate::metric::Better;
 
 pub(super) const FILE: &str = "history.csv";
 
-const COLUMNS: [&str; 14] = [
+/// The last ones are younger than files that lack them.
+const COLUMNS: [&str; 15] = [
     "started",
     "commit",
     "dirty",
@@ -22,7 +28,64 @@ const COLUMNS: [&str; 14] = [
     "median",
     "low",
     "high",
+    "side",
 ];
+/// The columns of before there was a side.
+const WITHOUT_SIDE: usize = 14;
+
+/// A line of one directory.
+struct Line<'a> {
+    commit: Option<&'a str>,
+    dirty: Option<bool>,
+    comparison: &'a str,
+    cell: &'a str,
+    metric: &'a str,
+    unit: &'a str,
+    better: &'a str,
+    samples: usize,
+    value: f64,
+    ends: Option<(f64, f64)>,
+    side: Option<Side>,
+}
+
+impl<'a> Line<'a> {
+    fn of(subject: &Subject<'a>, metric: &'a str, samples: usize, value: f64) -> Self {
+        Self {
+            commit: subject.commit,
+            dirty: subject.dirty,
+            comparison: subject.comparison,
+            cell: subject.cell,
+            metric,
+            unit: "",
+            better: Better::Smaller.word(),
+            samples,
+            value,
+            ends: None,
+            side: subject.side,
+        }
+    }
+
+    fn fields(&self, manifest: &Manifest) -> [String; COLUMNS.len()] {
+        let end = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+        [
+            manifest.started.clone(),
+            self.commit.unwrap_or_default().to_owned(),
+            self.dirty.map_or_else(String::new, |dirty| dirty.to_string()),
+            manifest.host.hostname.clone().unwrap_or_default(),
+            manifest.suite.clone(),
+            self.comparison.to_owned(),
+            self.cell.to_owned(),
+            self.metric.to_owned(),
+            self.unit.to_owned(),
+            self.better.to_owned(),
+            self.samples.to_string(),
+            self.value.to_string(),
+            end(self.ends.map(|ends| ends.0)),
+            end(self.ends.map(|ends| ends.1)),
+            self.side.map(Side::word).unwrap_or_default().to_owned(),
+        ]
+    }
+}
 
 pub(super) fn text(source: &Source<'_>, before: &str, path: &Path) -> Result<String, ExportError> {
     let foreign = |why: String| ExportError::Foreign { path: path.to_owned(), why };
@@ -33,7 +96,7 @@ pub(super) fn text(source: &Source<'_>, before: &str, path: &Path) -> Result<Str
     if !before.is_empty() {
         let mut reader = csv::Reader::from_reader(before.as_bytes());
         let columns = reader.headers().map_err(failed)?;
-        if columns != COLUMNS[..] {
+        if columns != COLUMNS[..] && columns != COLUMNS[..WITHOUT_SIDE] {
             return Err(foreign(format!(
                 "its columns are {}",
                 columns.iter().collect::<Vec<_>>().join(", ")
@@ -43,32 +106,33 @@ pub(super) fn text(source: &Source<'_>, before: &str, path: &Path) -> Result<Str
             let line = line.map_err(failed)?;
             let same = line.get(0) == Some(&manifest.started) && line.get(4) == Some(&manifest.suite);
             if !same {
-                writer.write_record(&line).map_err(failed)?;
+                let filled = line.iter().chain(std::iter::repeat("")).take(COLUMNS.len());
+                writer.write_record(filled).map_err(failed)?;
             }
         }
     }
+    let mut add = |line: &Line<'_>| writer.write_record(line.fields(manifest)).map_err(failed);
     for figure in &source.figures {
-        let tool = manifest.tool_of(figure.binary);
         let definition = figure.key.definition();
-        let ends = figure.ends();
-        let end = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-        let line = [
-            manifest.started.clone(),
-            tool.commit.clone().unwrap_or_default(),
-            tool.dirty.map_or_else(String::new, |dirty| dirty.to_string()),
-            manifest.host.hostname.clone().unwrap_or_default(),
-            manifest.suite.clone(),
-            figure.comparison.to_owned(),
-            figure.cell.to_owned(),
-            definition.name.to_owned(),
-            definition.unit.symbol().to_owned(),
-            definition.better.word().to_owned(),
-            figure.summary.samples.to_string(),
-            figure.summary.median.to_string(),
-            end(ends.map(|ends| ends.0)),
-            end(ends.map(|ends| ends.1)),
-        ];
-        writer.write_record(line).map_err(failed)?;
+        add(&Line {
+            unit: definition.unit.symbol(),
+            better: definition.better.word(),
+            ends: figure.ends(),
+            ..Line::of(&figure.subject, definition.name, figure.summary.samples, figure.summary.median)
+        })?;
+    }
+    for lost in &source.lost {
+        for (name, runs) in lost.counts() {
+            add(&Line::of(&lost.subject, name, lost.planned, crate::stats::real(runs)))?;
+        }
+    }
+    let new = source.lost.iter().map(|lost| lost.subject).find(|subject| subject.side == Some(Side::New));
+    for (result, verdict) in source.gates() {
+        let Some(new) = new else { break };
+        let gate = result.gate.to_string();
+        let subject = Subject { comparison: "", cell: &gate, ..new };
+        let samples = result.cells.iter().map(|cell| cell.samples.1).min().unwrap_or(0);
+        add(&Line::of(&subject, GATE_STATUS, samples, f64::from(verdict.status())))?;
     }
     let bytes = writer.into_inner().map_err(|error| foreign(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| foreign(error.to_string()))
@@ -83,11 +147,11 @@ mod tests {
     fn a_later_run_is_added_and_an_equal_one_is_not() {
         let (mut manifest, records) = (sample::manifest(), super::super::tests::records());
         let path = Path::new("history.csv");
-        let first = text(&Source::new(&manifest, &records), "", path).unwrap();
-        let again = text(&Source::new(&manifest, &records), &first, path).unwrap();
+        let first = text(&Source::new(&manifest, &records, None), "", path).unwrap();
+        let again = text(&Source::new(&manifest, &records, None), &first, path).unwrap();
         assert_eq!(first, again);
         manifest.started = "2031-02-03T04:05:06Z".to_owned();
-        let both = text(&Source::new(&manifest, &records), &first, path).unwrap();
+        let both = text(&Source::new(&manifest, &records, None), &first, path).unwrap();
         let lines =
             |text: &str| csv::Reader::from_reader(text.as_bytes()).records().map(Result::unwrap).count();
         assert_eq!(lines(&both), 2 * lines(&first));
@@ -95,17 +159,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_before_there_were_sides_goes_on() {
+        let (mut manifest, records) = (sample::manifest(), super::super::tests::records());
+        let before = text(&Source::new(&manifest, &records, None), "", Path::new("h")).unwrap();
+        let old: String =
+            before.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned() + "\n").collect();
+        manifest.started = "2031-02-03T04:05:06Z".to_owned();
+        let both = text(&Source::new(&manifest, &records, None), &old, Path::new("h")).unwrap();
+        assert!(both.starts_with(&before), "what was there stays, with a column more");
+    }
+
+    #[test]
     fn a_file_of_other_columns_is_not_overwritten() {
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        let error =
-            text(&Source::new(&manifest, &records), "a,b\n1,2\n", Path::new("x/history.csv")).unwrap_err();
+        let error = text(&Source::new(&manifest, &records, None), "a,b\n1,2\n", Path::new("x/history.csv"))
+            .unwrap_err();
         assert!(error.to_string().starts_with("x/history.csv is no history"), "{error}");
     }
 
     #[test]
     fn every_line_has_every_column_and_numbers_are_numbers() {
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        let text = text(&Source::new(&manifest, &records), "", Path::new("h")).unwrap();
+        let text = text(&Source::new(&manifest, &records, None), "", Path::new("h")).unwrap();
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         for line in reader.records() {
             let line = line.unwrap();

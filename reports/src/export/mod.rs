@@ -1,6 +1,6 @@
-//! Records as other programs want them: a format a file. Each takes the same flat list of figures, one for each metric
-//! of each cell, and gives files by name; nobody but a machine reads them. What was capped or failed is no figure here
-//! either.
+//! Records as other programs want them: a format a file. Each takes the same flat lists: figures, one for each metric of each
+//! cell; how many runs of each cell are none, since they failed, were capped or are missing; and what is said of each gate.
+//! Nobody but a machine reads the files.
 
 mod bmf;
 mod github;
@@ -11,14 +11,20 @@ mod openmetrics;
 
 use std::fmt;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use crate::cells;
+use migbench_scenarios::cell::Side;
+
+use crate::cells::{self, CellRuns};
+use crate::judge::{GateResult, Judgement, Verdict};
 use crate::manifest::Manifest;
 use crate::measure::Measure;
 use crate::metric::{Better, MetricKey};
-use crate::record::Record;
+use crate::record::{Record, Status};
 use crate::stats::Summary;
+
+use self::openmetrics::Dialect;
 
 /// Name of the file of the history, to which every run directory adds its lines.
 pub const HISTORY: &str = history::FILE;
@@ -32,9 +38,11 @@ pub enum Format {
     Bmf,
     /// `OpenMetrics` text.
     Openmetrics,
+    /// Text of Prometheus, for the textfile collector of `node_exporter`.
+    Prometheus,
     /// A line per commit and metric, added to what the file holds.
     HistoryCsv,
-    /// `JUnit` XML: a test case per run.
+    /// `JUnit` XML: a test case per gate, proof and planned run.
     Junit,
     /// `HdrHistogram` interval logs: a file for each operation and phase of each cell.
     Hlog,
@@ -48,6 +56,7 @@ impl Format {
         ("github-action-benchmark", Self::GithubActionBenchmark),
         ("bmf", Self::Bmf),
         ("openmetrics", Self::Openmetrics),
+        ("prometheus", Self::Prometheus),
         ("history-csv", Self::HistoryCsv),
         ("junit", Self::Junit),
         ("hlog", Self::Hlog),
@@ -67,9 +76,9 @@ impl fmt::Display for Format {
     }
 }
 
-/// One metric of one cell.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Figure<'a> {
+/// What a figure is of: a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'a> {
     /// Name of the comparison.
     pub comparison: &'a str,
     /// Id of the cell in it.
@@ -78,8 +87,66 @@ pub struct Figure<'a> {
     pub workload: &'a str,
     /// What moves it.
     pub engine: &'static str,
-    /// The program whose nodes ran, where it is not the one that ran the suite.
-    pub binary: Option<&'a str>,
+    /// The side that it is on, in a directory of `migbench ab`.
+    pub side: Option<Side>,
+    /// The commit of the build whose nodes ran.
+    pub commit: Option<&'a str>,
+    /// Whether that build had changes that no commit holds.
+    pub dirty: Option<bool>,
+}
+
+impl Subject<'_> {
+    /// `suite/comparison/cell/name`, which stays the same from night to night.
+    #[must_use]
+    pub fn name(&self, suite: &str, what: &str) -> String {
+        format!("{suite}/{}/{}/{what}", self.comparison, self.cell)
+    }
+}
+
+/// Of the runs of a cell that are planned, those that are no samples. Verification runs count too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost<'a> {
+    /// The cell.
+    pub subject: Subject<'a>,
+    /// Runs that were planned.
+    pub planned: usize,
+    /// Runs that failed.
+    pub failed: usize,
+    /// Timed runs that a limit forced to switch over.
+    pub capped: usize,
+    /// Runs that were planned and are not there.
+    pub missing: usize,
+}
+
+impl Lost<'_> {
+    /// Each count with the name that every format gives it.
+    #[must_use]
+    pub const fn counts(&self) -> [(&'static str, usize); 3] {
+        [("runs_failed", self.failed), ("runs_capped", self.capped), ("runs_missing", self.missing)]
+    }
+}
+
+/// What is said of a gate, as every format calls it.
+pub const GATE_STATUS: &str = "gate_status";
+
+/// What the counts and the status mean, for formats that explain themselves.
+fn definition(name: &str) -> &'static str {
+    match name {
+        "runs_failed" => "Runs of the cell that failed, verification runs included.",
+        "runs_capped" => "Timed runs of the cell that a limit forced to switch over: they are no samples.",
+        "runs_missing" => "Runs of the cell that were planned and are not there.",
+        _ => {
+            "What is said of the gate, as the exit status of migbench gate: 0 not worse, 1 runs or proofs failed, 3 not enough \
+             evidence, 4 a confirmed regression."
+        }
+    }
+}
+
+/// One metric of one cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure<'a> {
+    /// The cell.
+    pub subject: Subject<'a>,
     /// The metric.
     pub key: MetricKey,
     /// Over the cell's timed runs.
@@ -87,12 +154,6 @@ pub struct Figure<'a> {
 }
 
 impl Figure<'_> {
-    /// `suite/comparison/cell/metric`, which stays the same from night to night.
-    #[must_use]
-    pub fn name(&self, suite: &str) -> String {
-        format!("{suite}/{}/{}/{}", self.comparison, self.cell, self.key.name())
-    }
-
     /// Both ends of what stands beside the median.
     #[must_use]
     pub fn ends(&self) -> Option<(f64, f64)> {
@@ -113,35 +174,81 @@ pub struct Source<'a> {
     pub records: &'a [Record],
     /// One for each metric of each cell that has samples.
     pub figures: Vec<Figure<'a>>,
+    /// One for each cell that this machine could run.
+    pub lost: Vec<Lost<'a>>,
+    /// What is said of the whole, where there are two sides and gates.
+    pub judgement: Option<&'a Judgement>,
+    /// The planned runs of each cell, by repetition: 0 verifies, where that is planned.
+    pub repetitions: RangeInclusive<u32>,
 }
 
 impl<'a> Source<'a> {
     /// Summarises records by the plan of their manifest.
     #[must_use]
-    pub fn new(manifest: &'a Manifest, records: &'a [Record]) -> Self {
+    pub fn new(manifest: &'a Manifest, records: &'a [Record], judgement: Option<&'a Judgement>) -> Self {
         let (sorted, _) = cells::sort(manifest, records);
-        let mut figures = Vec::new();
+        let (mut figures, mut all_lost) = (Vec::new(), Vec::new());
+        let repetitions = repetitions(manifest);
         for comparison in &sorted {
             for runs in &comparison.cells {
                 let Some(planned) = comparison.plan.cells.iter().find(|planned| planned.cell == *runs.cell)
                 else {
                     continue;
                 };
+                let tool = manifest.tool_of(planned.cell.binary.as_deref());
+                let subject = Subject {
+                    comparison: &comparison.plan.name,
+                    cell: &planned.id,
+                    workload: &planned.cell.workload,
+                    engine: planned.cell.engine.word(),
+                    side: planned.cell.side,
+                    commit: tool.commit.as_deref(),
+                    dirty: tool.dirty,
+                };
                 for &key in MetricKey::ALL {
                     let Some(summary) = Measure::Metric(key).summary(&runs.ok) else { continue };
-                    figures.push(Figure {
-                        comparison: &comparison.plan.name,
-                        cell: &planned.id,
-                        workload: &planned.cell.workload,
-                        engine: planned.cell.engine.word(),
-                        binary: planned.cell.binary.as_deref(),
-                        key,
-                        summary,
-                    });
+                    figures.push(Figure { subject, key, summary });
+                }
+                if runs.skipped.is_none() {
+                    all_lost.push(lost(repetitions.clone().count(), subject, runs));
                 }
             }
         }
-        Self { manifest, records, figures }
+        Self { manifest, records, figures, lost: all_lost, judgement, repetitions }
+    }
+
+    /// Each gate that was judged, with what is said of it.
+    pub fn gates(&self) -> impl Iterator<Item = (&'a GateResult, Verdict)> + use<'a> {
+        let judgement = self.judgement;
+        judgement
+            .into_iter()
+            .flat_map(|judgement| judgement.gates.iter().map(|result| (result, judgement.verdict_of(result))))
+    }
+
+    /// The commits of base and new, of what has sides.
+    fn commits(&self) -> [Option<&'a str>; 2] {
+        [Side::Base, Side::New].map(|side| {
+            let of_side = self.lost.iter().find(|lost| lost.subject.side == Some(side));
+            of_side.and_then(|lost| lost.subject.commit)
+        })
+    }
+}
+
+fn repetitions(manifest: &Manifest) -> RangeInclusive<u32> {
+    let plan = serde_json::from_value::<migbench_scenarios::Plan>(manifest.plan.clone());
+    let timed_alone =
+        plan.is_ok_and(|plan| !plan.order.is_empty() && plan.order.iter().all(|run| run.repetition > 0));
+    u32::from(timed_alone)..=manifest.repetitions
+}
+
+fn lost<'a>(planned: usize, subject: Subject<'a>, runs: &CellRuns<'_>) -> Lost<'a> {
+    let all = || [&runs.ok, &runs.capped, &runs.failed, &runs.verification].into_iter().flatten();
+    Lost {
+        subject,
+        planned,
+        failed: all().filter(|run| run.status == Status::Failed).count(),
+        capped: runs.capped.len(),
+        missing: planned.saturating_sub(all().count()),
     }
 }
 
@@ -190,7 +297,10 @@ pub fn export(source: &Source<'_>, format: Format, directory: &Path) -> Result<V
             github::files(source)?.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
         }
         Format::Bmf => one("bmf.json", bmf::text(source)?),
-        Format::Openmetrics => one("openmetrics.txt", openmetrics::text(source)),
+        Format::Openmetrics => one("openmetrics.txt", openmetrics::text(source, Dialect::OpenMetrics)),
+        Format::Prometheus => {
+            one(&openmetrics::file(&source.manifest.suite), openmetrics::text(source, Dialect::Prometheus))
+        }
         Format::HistoryCsv => {
             let path = directory.join(history::FILE);
             let before = match fs::read_to_string(&path) {
@@ -217,7 +327,9 @@ pub fn export(source: &Source<'_>, format: Format, directory: &Path) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::{Accepted, Measurement, gate_tests, judge};
     use crate::sample::{self, Sample};
+    use crate::store::RunData;
 
     pub(super) fn records() -> Vec<Record> {
         let mut records = vec![Sample::new("write-heavy", "full").verification(Some(true)).build()];
@@ -235,18 +347,71 @@ mod tests {
     #[test]
     fn capped_and_failed_runs_are_no_figures() {
         let (manifest, records) = (sample::manifest(), records());
-        let source = Source::new(&manifest, &records);
-        assert!(source.figures.iter().all(|figure| figure.comparison == "write-heavy"));
-        let total =
-            source.figures.iter().find(|f| f.key == MetricKey::TotalTime && f.engine == "delta").unwrap();
+        let source = Source::new(&manifest, &records, None);
+        assert!(source.figures.iter().all(|figure| figure.subject.comparison == "write-heavy"));
+        let of_delta = |f: &&Figure<'_>| f.key == MetricKey::TotalTime && f.subject.engine == "delta";
+        let total = source.figures.iter().find(of_delta).unwrap();
         assert_eq!(total.summary.samples, 3);
-        assert_eq!(total.name("quick"), format!("quick/write-heavy/{}/total_time", total.cell));
+        let name = total.subject.name("quick", "total_time");
+        assert_eq!(name, format!("quick/write-heavy/{}/total_time", total.subject.cell));
+    }
+
+    /// Of five timed runs and a verification run each.
+    #[test]
+    fn runs_that_are_no_samples_are_counted() {
+        let (manifest, records) = (sample::manifest(), records());
+        let source = Source::new(&manifest, &records, None);
+        let counts = |comparison: &str, engine: &str| {
+            let of =
+                |lost: &&Lost<'_>| (lost.subject.comparison, lost.subject.engine) == (comparison, engine);
+            source.lost.iter().find(of).unwrap().counts().map(|(_, runs)| runs)
+        };
+        assert_eq!(counts("write-heavy", "full"), [0, 0, 2]);
+        assert_eq!(counts("read-heavy", "full"), [0, 1, 5]);
+        assert_eq!(counts("read-heavy", "delta"), [1, 0, 5]);
+        // Names that formats explain.
+        let names: Vec<_> = source.lost[0].counts().map(|(name, _)| definition(name)).to_vec();
+        assert!(!names.contains(&definition(GATE_STATUS)) && names[0] != names[1] && names[1] != names[2]);
+    }
+
+    /// A regression that fresh samples have confirmed, as every format has it; and one that nobody has looked at again.
+    #[test]
+    fn every_format_says_what_was_confirmed() {
+        let (first, fresh) = (gate_tests::slower(1.1, 1), gate_tests::again(gate_tests::slower(1.1, 2)));
+        let exported = |fresh: Option<&RunData>, format: Format| {
+            let measured = Measurement::of_one(&first).unwrap();
+            let fresh = fresh.map(|fresh| Measurement::of_one(fresh).unwrap());
+            let judgement = judge(&measured, fresh.as_ref(), &Accepted::default()).unwrap();
+            let source = Source::new(&first.manifest, &first.records, Some(&judgement));
+            let into = tempfile::tempdir().unwrap();
+            let files = export(&source, format, into.path()).unwrap();
+            files.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>()
+        };
+        let gate = "gate=\"total_time\",side=\"new\",commit=\"0123abc\",base_commit=\"0fedcba\"";
+        for (format, said) in [
+            (Format::Junit, ["type=\"regression\"", "<skipped message=\"not confirmed"]),
+            (Format::Openmetrics, [&*format!("{gate}}} 4\n"), &*format!("{gate}}} 3\n")]),
+            (Format::Prometheus, [&*format!("{gate}}} 4\n"), &*format!("{gate}}} 3\n")]),
+            (
+                Format::HistoryCsv,
+                ["total_time,gate_status,,smaller,10,4,,,new", "total_time,gate_status,,smaller,10,3,,,new"],
+            ),
+            (
+                Format::Bmf,
+                ["\"gate_status\": {\n      \"value\": 4", "\"gate_status\": {\n      \"value\": 3"],
+            ),
+            (Format::GithubActionBenchmark, ["\"extra\": \"regression\"", "\"extra\": \"not confirmed\""]),
+        ] {
+            let (confirmed, alone) = (exported(Some(&fresh), format), exported(None, format));
+            assert!(confirmed.contains(said[0]) && !confirmed.contains(said[1]), "{format}: {confirmed}");
+            assert!(alone.contains(said[1]) && !alone.contains(said[0]), "{format}: {alone}");
+        }
     }
 
     #[test]
     fn every_format_writes_its_files_twice_alike() {
         let (manifest, records) = (sample::manifest(), records());
-        let source = Source::new(&manifest, &records);
+        let source = Source::new(&manifest, &records, None);
         let directory = tempfile::tempdir().unwrap();
         for (name, format) in Format::ALL {
             let into = directory.path().join(name);

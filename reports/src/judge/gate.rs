@@ -7,15 +7,18 @@
 //! enough evidence**: a noisy host must not pass for a good commit.
 //!
 //! An alarm stands only if fresh samples alone confirm it. Samples are never added to those that raised it: whoever adds
-//! until something turns significant will find something.
+//! until something turns significant will find something. Two directories that were measured at two times raise no alarm that
+//! could stand: what the host did between them is in each of their differences.
 
 use migbench_scenarios::gate::Gate;
 
 use super::accepted::Accepted;
-use super::measurement::{CellPair, JudgeError, Measurement, same_schema};
+use super::host::HostChange;
+use super::measurement::{CellPair, JudgeError, Measurement};
 use super::samples::{Samples, Units};
 use super::stage::{self, Moved};
 use crate::metric::{self, Better, MetricKey};
+use crate::shell;
 use crate::stats::{self, ALPHA, Against, Family, Labels, Stratified, Values, fisher, median, power};
 
 /// A change smaller than this is no regression, however surely it is there.
@@ -107,6 +110,11 @@ impl GateResult {
         self.cells.iter().max_by(|a, b| open(a).total_cmp(&open(b)))
     }
 
+    /// Whether anything was judged of which no change is accepted.
+    fn judges_unaccepted(&self) -> bool {
+        self.cells.iter().any(|cell| cell.change.accepted <= 0.0)
+    }
+
     /// What raised the alarm: the mean (`None`) and ids of cells.
     fn alarmed(&self) -> Vec<Option<&str>> {
         let mean = self.mean.iter().filter(|mean| mean.alarm).map(|_| None);
@@ -126,8 +134,14 @@ pub enum Verdict {
     Unconfirmed,
     /// Nothing can be said.
     NotEnough,
-    /// The host was another one, or disturbed.
+    /// All that could be judged is accepted, up to its size.
+    NothingJudged,
+    /// The host was another one for the two sides.
     HostChanged,
+    /// The host took time from runs.
+    HostDisturbed,
+    /// Guests were not steady when their migrations began.
+    NotSteady,
     /// The new side failed runs or proofs: that is not a matter of speed.
     Unsound,
 }
@@ -139,8 +153,40 @@ impl Verdict {
         match self {
             Self::Fine => 0,
             Self::Unsound => 1,
-            Self::Unconfirmed | Self::NotEnough | Self::HostChanged => 3,
+            Self::Unconfirmed
+            | Self::NotEnough
+            | Self::NothingJudged
+            | Self::HostChanged
+            | Self::HostDisturbed
+            | Self::NotSteady => 3,
             Self::Regression => 4,
+        }
+    }
+
+    /// In a word or two, as judgements and exports have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "pass",
+            Self::Regression => "regression",
+            Self::Unconfirmed => "not confirmed",
+            Self::NotEnough => "not enough evidence",
+            Self::NothingJudged => "nothing judged",
+            Self::HostChanged => "host changed",
+            Self::HostDisturbed => "host disturbed",
+            Self::NotSteady => "not steady",
+            Self::Unsound => "not sound",
+        }
+    }
+
+    /// Of what the hosts of a measurement did; `None` of quiet ones.
+    fn of_host(changes: &[HostChange]) -> Option<Self> {
+        let changed = |change: &HostChange| matches!(change, HostChange::Canary { .. });
+        match changes {
+            [] => None,
+            some if some.iter().any(changed) => Some(Self::HostChanged),
+            some if some.iter().all(HostChange::is_unsteady) => Some(Self::NotSteady),
+            _ => Some(Self::HostDisturbed),
         }
     }
 }
@@ -157,6 +203,35 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// What is said of one gate: that of the whole, where that is about all of them.
+    #[must_use]
+    pub const fn verdict_of(&self, result: &GateResult) -> Verdict {
+        match (self.verdict, &result.outcome) {
+            (
+                whole @ (Verdict::Unsound
+                | Verdict::NothingJudged
+                | Verdict::HostChanged
+                | Verdict::HostDisturbed
+                | Verdict::NotSteady),
+                _,
+            ) => whole,
+            (_, Outcome::Fine) => Verdict::Fine,
+            (_, Outcome::Alarm) => Verdict::Unconfirmed,
+            (_, Outcome::Regression) => Verdict::Regression,
+            (_, Outcome::NotEnough { .. }) => Verdict::NotEnough,
+        }
+    }
+
+    /// Timed runs of each cell and side that would do, where evidence is lacking and that can be estimated.
+    #[must_use]
+    pub fn runs_wanted(&self) -> Option<usize> {
+        let wanted = |result: &GateResult| match result.outcome {
+            Outcome::NotEnough { runs } => runs,
+            _ => None,
+        };
+        self.gates.iter().filter_map(wanted).max().filter(|_| self.verdict == Verdict::NotEnough)
+    }
+
     /// Gates that stand as alarms or regressions.
     pub fn alarms(&self) -> impl Iterator<Item = &GateResult> {
         self.gates.iter().filter(|result| matches!(result.outcome, Outcome::Alarm | Outcome::Regression))
@@ -165,21 +240,30 @@ impl Judgement {
 
 /// Judges `first`; where it raises an alarm and there are `fresh` samples, those alone decide on it.
 ///
+/// That they are fresh, [`super::fresh::require`] says.
+///
 /// # Errors
-/// [`JudgeError::NoGates`].
+/// [`JudgeError::NoGates`], and [`JudgeError::Same`] for two directories of one measurement.
 pub fn judge(
     first: &Measurement<'_>,
     fresh: Option<&Measurement<'_>>,
     accepted: &Accepted,
 ) -> Result<Judgement, JudgeError> {
     if first.gates.is_empty() {
-        return Err(JudgeError::NoGates { suite: first.suite.clone() });
+        let (base, new) = (shell::path(&first.base.path), shell::path(&first.new.path));
+        let reading = first.base.reading.map_or_else(String::new, |flag| format!(" {flag}"));
+        let look = match first.interleaved {
+            true => format!("migbench report {base}{reading}"),
+            false => format!("migbench compare {base} {new}{reading}"),
+        };
+        return Err(JudgeError::NoGates { suite: first.suite.clone(), look });
     }
-    if let Some(fresh) = fresh {
-        let of = |measurement: &Measurement<'_>| (measurement.base.path.clone(), measurement.base.schema);
-        let ((path, schema), (fresh, is)) = (of(first), of(fresh));
-        same_schema((&path, schema), (&fresh, is))?;
+    if first.is_of_itself() {
+        let (base, new) = (first.base.path.clone(), first.new.path.clone());
+        return Err(JudgeError::Same { base, new });
     }
+    // What was measured at two times is never sure enough for fresh samples to make it so.
+    let fresh = fresh.filter(|_| first.interleaved);
     let everything: Vec<Asked<'_>> = first.gates.iter().map(|gate| Asked { gate, only: None }).collect();
     let mut gates = results(first, &everything, accepted);
     let is_alarm = |result: &GateResult| result.outcome == Outcome::Alarm;
@@ -207,18 +291,21 @@ pub fn judge(
     let used = [Some(first), fresh.filter(|_| !first_alarms.is_empty())];
     let used = || used.iter().flatten();
     let any = |outcome: fn(&Outcome) -> bool| gates.iter().any(|result| outcome(&result.outcome));
+    let hosts: Vec<HostChange> = used().flat_map(|measurement| measurement.host.clone()).collect();
     let verdict = if used().any(|measurement| !measurement.unsound.is_empty()) {
         Verdict::Unsound
-    } else if used().any(|measurement| !measurement.host.is_empty()) {
-        Verdict::HostChanged
+    } else if let Some(verdict) = Verdict::of_host(&hosts) {
+        verdict
     } else if any(|outcome| *outcome == Outcome::Regression) {
         Verdict::Regression
     } else if any(|outcome| *outcome == Outcome::Alarm) {
         Verdict::Unconfirmed
     } else if any(|outcome| matches!(outcome, Outcome::NotEnough { .. })) {
         Verdict::NotEnough
-    } else {
+    } else if gates.iter().any(GateResult::judges_unaccepted) {
         Verdict::Fine
+    } else {
+        Verdict::NothingJudged
     };
     Ok(Judgement { verdict, gates, first_alarms })
 }

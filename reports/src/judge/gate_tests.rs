@@ -7,8 +7,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::accepted::{Acceptance, Accepted};
 use super::gate::{Judgement, Outcome, Verdict, judge};
-use super::measurement::{Allowed, Measurement};
-use crate::manifest::ManifestCell;
+use super::measurement::{Allowed, JudgeError, Measurement};
+use crate::manifest::{Build, ManifestCell, Tool};
 use crate::record::Record;
 use crate::sample::{self, Sample};
 use crate::store::RunData;
@@ -109,6 +109,35 @@ fn noisy(change: f64, percent: f64, seed: u64, runs: u32) -> RunData {
     ab(runs, |side, _| if side == Side::New { change * noise() } else { noise() })
 }
 
+/// Of two builds, of which the new one is slower by that factor.
+pub fn slower(change: f64, seed: u64) -> RunData {
+    let mut data = noisy(change, 3.0, seed, 10);
+    let binary = |side: Option<Side>| side.map(|side| format!("builds/{side}"));
+    let build = |side: Side, commit: &str| Build {
+        binary: format!("builds/{side}"),
+        program: "migbench".to_owned(),
+        tool: Tool { commit: Some(commit.to_owned()), ..sample::manifest().tool },
+        protocol: 1,
+        blake3: format!("hash of {side}"),
+    };
+    data.manifest.builds = vec![build(Side::Base, "0fedcba"), build(Side::New, "0123abc")];
+    for planned in data.manifest.comparisons.iter_mut().flat_map(|comparison| &mut comparison.cells) {
+        planned.cell.binary = binary(planned.cell.side);
+    }
+    for record in &mut data.records {
+        record.cell.binary = binary(record.cell.side);
+    }
+    data
+}
+
+/// The same, measured afterwards.
+pub fn again(mut data: RunData) -> RunData {
+    data.path.as_mut_os_string().push("-again");
+    data.manifest.seed += 1;
+    data.manifest.started = "2025-02-28T12:00:00Z".to_owned();
+    data
+}
+
 fn verdict(first: &RunData, fresh: Option<&RunData>) -> Judgement {
     let first = Measurement::of_one(first).unwrap();
     let fresh = fresh.map(|fresh| Measurement::of_one(fresh).unwrap());
@@ -196,7 +225,15 @@ fn a_changed_host_is_never_a_regression() {
         data
     };
     let judgement = verdict(&slow(1), Some(&slow(2)));
-    assert_eq!((judgement.verdict, judgement.verdict.status()), (Verdict::HostChanged, 3));
+    assert_eq!((judgement.verdict, judgement.verdict.status()), (Verdict::HostDisturbed, 3));
+    // Nobody saw the host do anything to guests that were not steady.
+    let mut data = noisy(1.2, 3.0, 1, 10);
+    data.records.iter_mut().step_by(2).for_each(|record| record.flags.push("not_steady".to_owned()));
+    let judgement = verdict(&data, None);
+    assert_eq!((judgement.verdict, judgement.verdict.status()), (Verdict::NotSteady, 3));
+    let measurement = Measurement::of_one(&data).unwrap();
+    let text = judgement.text(&measurement, None, &Accepted::default(), "");
+    assert!(text.contains("NOT STEADY: ") && !text.contains("HOST"), "{text}");
 }
 
 #[test]
@@ -225,7 +262,9 @@ fn what_is_beyond_an_accepted_change_is_judged() {
         judge(&measurement, None, &accepting("total_time", cell, size)).unwrap()
     };
     let whole = judged(1.2, None, "20%");
-    assert_eq!((whole.verdict, whole.gates[0].cells.len()), (Verdict::Fine, 4));
+    // What was found is accepted, and there is nothing else that could pass.
+    assert_eq!((whole.verdict, whole.gates[0].cells.len()), (Verdict::NothingJudged, 4));
+    assert_eq!((whole.verdict.status(), &whole.gates[0].outcome), (3, &Outcome::Fine));
     // What is told is what was measured, and not what is left of it.
     let mean = whole.gates[0].mean.clone().unwrap();
     assert!((mean.ratio - 1.2).abs() < 0.03 && (mean.accepted - 0.2).abs() < 1e-9, "{mean:?}");
@@ -236,6 +275,43 @@ fn what_is_beyond_an_accepted_change_is_judged() {
     let one = judged(1.2, Some("write-heavy/full"), "20%");
     let alarms: Vec<bool> = one.gates[0].cells.iter().map(|cell| cell.change.alarm).collect();
     assert_eq!((one.verdict, alarms), (Verdict::Unconfirmed, vec![true, true, false, true]));
+    // A cell that is accepted leaves three that are judged.
+    assert_eq!(judged(1.0, Some("write-heavy/full"), "20%").verdict, Verdict::Fine);
+}
+
+/// With two gates of which one is accepted the other one still says something.
+#[test]
+fn a_pass_needs_a_gate_that_is_judged_and_says_which() {
+    let mut data = noisy(1.0, 1.0, 1, 10);
+    cap(&mut data, Side::Base, 4);
+    cap(&mut data, Side::New, 4);
+    data.manifest.plan = plan_with(&[gate("total_time", 0.005), gate("downtime", 0.001)]);
+    let measurement = Measurement::of_one(&data).unwrap();
+    let said = |accepted: &Accepted| {
+        let judgement = judge(&measurement, None, accepted).unwrap();
+        (judgement.verdict, judgement.text(&measurement, None, accepted, "what to do now"))
+    };
+    let one = accepting("total_time", None, "20%");
+    let (verdict, text) = said(&one);
+    assert_eq!(verdict, Verdict::Fine, "{text}");
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "PASS: judged were total_time in 3 of 4 cells, downtime in 3 of 4 cells, by 10 runs of each cell and side.",
+        "excluded beyond what is accepted, or what is not is under the floor. What was left out stands above",
+        "without read-heavy/full: did not converge in 4 runs of base and 4 of new",
+    ] {
+        assert!(flat.contains(words), "no {words:?} in {text}");
+    }
+    assert!(text.ends_with("\nwhat to do now\n"), "{text}");
+    let mut both = one;
+    both.current.extend(accepting("downtime", None, "20%").current);
+    both.current.extend(accepting("traffic", None, "20%").current);
+    both.current.extend(accepting("downtime", Some("elsewhere/full"), "20%").current);
+    let (verdict, text) = said(&both);
+    assert_eq!((verdict, verdict.status()), (Verdict::NothingJudged, 3));
+    assert!(text.contains("NOTHING JUDGED: a change is accepted of all that could be judged"), "{text}");
+    let idle = text.lines().filter(|line| line.starts_with("accepted, but nothing that is judged here: "));
+    assert_eq!(idle.count(), 2, "{text}");
 }
 
 #[test]
@@ -251,7 +327,7 @@ fn of_what_is_better_the_more_less_may_be_accepted() {
     let judged = |size| judge(&measurement, None, &accepting("throughput_steady", None, size)).unwrap();
     let whole = judged("20%");
     let mean = whole.gates[0].mean.clone().unwrap();
-    assert_eq!(whole.verdict, Verdict::Fine);
+    assert_eq!(whole.verdict, Verdict::NothingJudged);
     assert!((mean.ratio - 0.8).abs() < 0.01 && (mean.accepted - 0.2).abs() < 1e-9, "{mean:?}");
     assert_eq!(judged("10%").verdict, Verdict::Unconfirmed);
 }
@@ -417,7 +493,9 @@ fn runs_that_failed_or_are_missing_are_status_1() {
         data.records.remove(missing);
         assert_eq!(verdict(&data, None).verdict, Verdict::Unsound);
         let unsound = Measurement::of_one(&data).unwrap().unsound;
-        assert_eq!(unsound, ["1 planned run is missing: finish the directory with --resume"]);
+        assert_eq!(unsound, ["1 planned run is missing"]);
+        let unfinished = Measurement::of_one(&data).unwrap().unfinished;
+        assert_eq!(unfinished, [data.path.clone()]);
     }
 }
 
@@ -433,6 +511,19 @@ fn directories_that_stand_apart_are_judged_too() {
         judge(&measurement, None, &Accepted::default()).unwrap().verdict
     };
     assert_eq!((judged(&same), judged(&slow)), (Verdict::Fine, Verdict::Unconfirmed));
+    // Whatever confirms it: the host may have changed between the two.
+    let measurement = Measurement::of_two(&base, &slow, Allowed::default()).unwrap();
+    let slower = noisy(1.1, 1.0, 4, 10);
+    let fresh = Measurement::of_one(&slower).unwrap();
+    let judgement = judge(&measurement, Some(&fresh), &Accepted::default()).unwrap();
+    assert_eq!((judgement.verdict, judgement.verdict.status()), (Verdict::Unconfirmed, 3));
+    let text = judgement.text(&measurement, None, &Accepted::default(), "");
+    assert!(text.contains("advisory: measured at two times"), "{text}");
+    assert!(text.contains("NOT CONFIRMED (advisory): "), "{text}");
+    let error =
+        judge(&Measurement::of_two(&base, &base, Allowed::default()).unwrap(), None, &Accepted::default())
+            .unwrap_err();
+    assert!(matches!(error, JudgeError::Same { .. }), "{error}");
 }
 
 #[test]

@@ -3,11 +3,14 @@
 //!
 //! - The **canary** is what the host could do before each block. Two directories have it each for themselves: it moved
 //!   where it did by more than [`MOVED`] and by more than its own scatter explains, since on a small virtual machine it
-//!   scatters by a quarter. Sides that ran in the same blocks share it, and what shifts between blocks shifts both.
+//!   scatters by a quarter. Of merged directories each slice has blocks, and a host, of its own: slices are held against
+//!   those that ran the same cells. Sides that ran in the same blocks share it, and what shifts between blocks shifts both.
 //! - **Flags** of single runs count where they speak of the run itself ([`DISTURBING`]). A block before which the host was
 //!   another one ([`crate::canary`]) does not: the pairing, or the canary between directories, takes care of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use migbench_scenarios::Slice;
 
 use super::measurement::{CellPair, Runs};
 use crate::metric::{self, MetricKey};
@@ -18,8 +21,10 @@ use crate::stats::{self, Spread};
 pub const MOVED: f64 = 0.03;
 /// The share of flagged runs of a side beyond which nothing is judged.
 pub const FLAGGED: f64 = 0.2;
-/// Flags that say that the host disturbed this very run.
-pub const DISTURBING: [&str; 3] = ["cpu_stolen", "cpu_throttled", "not_steady"];
+/// Flags that say that this very run was disturbed: by the host, or by whatever kept its guest from being steady.
+pub const DISTURBING: [&str; 3] = ["cpu_stolen", "cpu_throttled", NOT_STEADY];
+/// The flag of a guest that was not steady when its migration began, whoever is to blame.
+const NOT_STEADY: &str = "not_steady";
 
 /// The runs of both sides.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,6 +46,8 @@ pub enum HostChange {
         ratio: f64,
         /// Its 95 % interval, or the range.
         spread: Spread,
+        /// The slices of base and new that it is about, where these were merged.
+        slices: (Option<Slice>, Option<Slice>),
     },
     /// Too many runs of a side are flagged.
     Flagged {
@@ -58,11 +65,18 @@ pub enum HostChange {
 impl std::fmt::Display for HostChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Canary { key, ratio, spread } => {
+            Self::Canary { key, ratio, spread, slices } => {
                 let (low, high) = spread.ends();
+                let of = |slice: &Option<Slice>| {
+                    slice.map_or_else(|| "the whole".to_owned(), |slice| format!("slice {slice}"))
+                };
+                let between = match slices {
+                    (None, None) => "the two".to_owned(),
+                    (base, new) => format!("{} of base and {} of new", of(base), of(new)),
+                };
                 write!(
                     f,
-                    "{} moved by {:+.1} % ({:+.1} to {:+.1} %) between the two",
+                    "{} moved by {:+.1} % ({:+.1} to {:+.1} %) between {between}",
                     key.definition().label,
                     (ratio - 1.0) * 100.0,
                     (low - 1.0) * 100.0,
@@ -77,48 +91,77 @@ impl std::fmt::Display for HostChange {
     }
 }
 
+impl HostChange {
+    /// Whether it says no more than that guests were not steady.
+    #[must_use]
+    pub fn is_unsteady(&self) -> bool {
+        matches!(self, Self::Flagged { flags, .. } if flags.keys().all(|flag| flag == NOT_STEADY))
+    }
+}
+
+impl<'a> Sides<'a> {
+    fn of<'c>(cells: impl IntoIterator<Item = &'c CellPair<'a>>) -> Self
+    where
+        'a: 'c,
+    {
+        let mut sides = Self::default();
+        for cell in cells {
+            match &cell.runs {
+                Runs::Blocks(blocks) => {
+                    sides.base.extend(blocks.iter().map(|(base, _)| *base));
+                    sides.new.extend(blocks.iter().map(|(_, new)| *new));
+                }
+                Runs::Apart { base, new } => {
+                    sides.base.extend(base);
+                    sides.new.extend(new);
+                }
+            }
+        }
+        sides
+    }
+}
+
 /// What changed between the sides, or disturbed either.
 #[must_use]
 pub fn changes(cells: &[CellPair<'_>], interleaved: bool) -> Vec<HostChange> {
-    let mut sides = Sides::default();
-    for cell in cells {
-        match &cell.runs {
-            Runs::Blocks(blocks) => {
-                sides.base.extend(blocks.iter().map(|(base, _)| *base));
-                sides.new.extend(blocks.iter().map(|(_, new)| *new));
-            }
-            Runs::Apart { base, new } => {
-                sides.base.extend(base);
-                sides.new.extend(new);
-            }
-        }
-    }
     let mut changes = Vec::new();
     if !interleaved {
-        let keys = [MetricKey::CanaryCopy, MetricKey::CanarySocket];
-        changes.extend(keys.into_iter().filter_map(|key| canary(key, &sides)));
+        // A pair of hosts each, but for directories that were merged one pair.
+        let pairs: BTreeSet<_> = cells.iter().map(|cell| cell.slices).collect();
+        let level = stats::ALPHA / stats::real(pairs.len().max(1));
+        for slices in pairs {
+            let sides = Sides::of(cells.iter().filter(|cell| cell.slices == slices));
+            let keys = [MetricKey::CanaryCopy, MetricKey::CanarySocket];
+            changes.extend(keys.into_iter().filter_map(|key| canary(key, &sides, slices, level)));
+        }
     }
+    let sides = Sides::of(cells);
     changes.extend(flagged("base", &sides.base));
     changes.extend(flagged("new", &sides.new));
     changes
 }
 
-/// One figure a block: all of its runs carry the same.
+/// One figure a block of one host: all of its runs carry the same.
 fn by_block(key: MetricKey, runs: &[&Record]) -> Vec<f64> {
     let by_block: BTreeMap<u32, f64> =
         runs.iter().filter_map(|run| Some((run.repetition, metric::value(&run.metrics, key)?))).collect();
     by_block.into_values().collect()
 }
 
-fn canary(key: MetricKey, sides: &Sides<'_>) -> Option<HostChange> {
+fn canary(
+    key: MetricKey,
+    sides: &Sides<'_>,
+    slices: (Option<Slice>, Option<Slice>),
+    level: f64,
+) -> Option<HostChange> {
     let (base, new) = (by_block(key, &sides.base), by_block(key, &sides.new));
     let test = stats::independent(&base, &new)?;
-    let spread = test.interval();
+    let spread = test.spread(level);
     let (low, high) = spread.ends();
     let beyond = (test.ratio - 1.0).abs() > MOVED || (1.0 / test.ratio - 1.0).abs() > MOVED;
     // The range of all ratios leaves 1 out exactly where the samples do not overlap.
     let explained = low <= 1.0 && high >= 1.0;
-    (beyond && !explained).then_some(HostChange::Canary { key, ratio: test.ratio, spread })
+    (beyond && !explained).then_some(HostChange::Canary { key, ratio: test.ratio, spread, slices })
 }
 
 fn flagged(side: &'static str, runs: &[&Record]) -> Option<HostChange> {
@@ -162,6 +205,7 @@ mod tests {
             runs: Runs::Apart { base: base.iter().collect(), new: new.iter().collect() },
             ok: (base.len(), new.len()),
             capped: (0, 0),
+            slices: (None, None),
         }
     }
 
@@ -204,7 +248,31 @@ mod tests {
         }
         let found = changes(&[cell(&base, &new)], true);
         assert_eq!(found[0].to_string(), "2 of 8 runs of new were disturbed (cpu_stolen 2)");
+        assert!(!found[0].is_unsteady());
         new[0].flags.clear();
         assert_eq!(changes(&[cell(&base, &new)], true), []);
+        for run in &mut new[..2] {
+            run.flags = vec!["not_steady".to_owned()];
+        }
+        let found = changes(&[cell(&base, &new)], true);
+        assert!(found[0].is_unsteady(), "whoever disturbed the guest, no host was seen to: {found:?}");
+    }
+
+    /// Slices 1 and 2 ran on hosts of different speed, and the second one of them became slower by a tenth.
+    #[test]
+    fn of_merged_directories_each_slice_has_a_canary_of_its_own() {
+        let slice = |number| Some(Slice { number, of: 2 });
+        let (fast, slow) = (NOISY.map(|copy| 2e10 + copy / 10.0), NOISY.map(|copy| 4e9 + copy / 10.0));
+        let hosts = |first: &[f64], second: &[f64]| [runs(first), runs(second)];
+        let found = |base: &[Vec<Record>; 2], new: &[Vec<Record>; 2]| {
+            let of = |which: usize, slices| CellPair { slices, ..cell(&base[which], &new[which]) };
+            changes(&[of(0, (slice(1), slice(1))), of(1, (slice(2), slice(2)))], false)
+        };
+        let base = hosts(&fast, &slow);
+        assert_eq!(found(&base, &hosts(&fast, &slow)), []);
+        let changed = found(&base, &hosts(&fast, &slow.map(|copy| copy * 0.9)));
+        assert_eq!(changed.len(), 1, "{changed:?}");
+        let text = changed[0].to_string();
+        assert!(text.contains("between slice 2/2 of base and slice 2/2 of new"), "{text}");
     }
 }

@@ -1,17 +1,19 @@
 //! Which runs stand against which. Two run directories of one plan on one class of host, or one directory that
 //! `migbench ab` made, become cells with a base and a new side.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use migbench_scenarios::Plan;
 use migbench_scenarios::cell::{Cell, Side};
 use migbench_scenarios::gate::Gate;
+use migbench_scenarios::{Plan, Slice};
 
 use super::host::{self, HostChange};
 use crate::cells::{self, CellRuns};
 use crate::manifest::{Manifest, Tool};
 use crate::measure::Measure;
 use crate::record::{Record, Status};
+use crate::shell;
 use crate::store::{OtherSchema, RunData};
 use crate::verification::Verification;
 
@@ -28,6 +30,8 @@ pub struct Origin {
     pub binary: Option<String>,
     /// The command that made the directory.
     pub command: String,
+    /// What commands that read it have to be given besides.
+    pub reading: Option<&'static str>,
 }
 
 impl Origin {
@@ -98,6 +102,8 @@ pub struct CellPair<'a> {
     pub ok: (usize, usize),
     /// Runs of base and new that a limit forced to switch over.
     pub capped: (usize, usize),
+    /// The slices that it ran in for base and new, where directories were merged of slices.
+    pub slices: (Option<Slice>, Option<Slice>),
 }
 
 /// Two sides, ready to be judged.
@@ -113,12 +119,14 @@ pub struct Measurement<'a> {
     pub new: Origin,
     /// Cells that both sides ran.
     pub cells: Vec<CellPair<'a>>,
-    /// Whether both sides ran in the same blocks.
+    /// Whether both sides ran in the same blocks. If not, whatever happened to the host between them is in every difference.
     pub interleaved: bool,
     /// Why the hosts of both sides were not the same one, or not quiet.
     pub host: Vec<HostChange>,
     /// What was not sound: runs of either side that failed or are missing, and proofs that failed or are missing.
     pub unsound: Vec<String>,
+    /// Directories that lack planned runs.
+    pub unfinished: Vec<PathBuf>,
     /// What else a reader should know.
     pub notes: Vec<String>,
 }
@@ -141,7 +149,7 @@ pub enum JudgeError {
     /// Other cells were measured.
     #[error(
         "{} and {} were made by different plans: {what}; measure both with the same suite and the same --set{}",
-        .base.display(), .new.display(), told(*.flag, "to compare the cells that both have")
+        .base.display(), .new.display(), told(.lay, "lays the cells that both have beside each other")
     )]
     Plans {
         /// The first directory.
@@ -150,13 +158,13 @@ pub enum JudgeError {
         new: PathBuf,
         /// The first difference.
         what: String,
-        /// The flag that allows it, where there is one.
-        flag: Option<&'static str>,
+        /// The command that compares them all the same; none where that is being done.
+        lay: Option<String>,
     },
     /// Other machines.
     #[error(
         "{} and {} were measured on different classes of hosts: {what}{}",
-        .base.display(), .new.display(), told(*.flag, "to compare them all the same")
+        .base.display(), .new.display(), told(.lay, "compares them all the same")
     )]
     Hosts {
         /// The first directory.
@@ -165,8 +173,31 @@ pub enum JudgeError {
         new: PathBuf,
         /// The first difference.
         what: String,
-        /// The flag that allows it, where there is one.
-        flag: Option<&'static str>,
+        /// The command that compares them all the same; none where that is being done.
+        lay: Option<String>,
+    },
+    /// One measurement, named twice.
+    #[error(
+        "{} and {} are one measurement: whatever is compared with itself passes; name two", .base.display(), .new.display()
+    )]
+    Same {
+        /// The first directory.
+        base: PathBuf,
+        /// The second one.
+        new: PathBuf,
+    },
+    /// What is no fresh measurement of the same.
+    #[error(
+        "{} can't confirm what {} has raised: {what}; fresh samples are of the same cells and the same builds, made afterwards with \
+         another seed, as `migbench ab --resume {}` makes them", .fresh.display(), .first.display(), shell::path(.first)
+    )]
+    NotFresh {
+        /// What raised an alarm.
+        first: PathBuf,
+        /// What was to confirm it.
+        fresh: PathBuf,
+        /// The first difference.
+        what: String,
     },
     /// One directory without sides.
     #[error(
@@ -185,11 +216,14 @@ pub enum JudgeError {
     },
     /// Nothing to decide by.
     #[error(
-        "suite {suite} declares no [[gate]]: name the metrics that decide in its file, or use `migbench compare`"
+        "suite {suite} declares no [[gate]], so that nothing decides: name the metrics that do in its file; `{look}` shows what \
+         was measured"
     )]
     NoGates {
         /// The suite.
         suite: String,
+        /// The command that shows the same directories.
+        look: String,
     },
 }
 
@@ -197,12 +231,12 @@ impl JudgeError {
     /// Whether what was named exists and does not go together.
     #[must_use]
     pub const fn is_incomparable(&self) -> bool {
-        matches!(self, Self::Schemas(_) | Self::Plans { .. } | Self::Hosts { .. })
+        matches!(self, Self::Schemas(_) | Self::Plans { .. } | Self::Hosts { .. } | Self::NotFresh { .. })
     }
 }
 
-fn told(flag: Option<&'static str>, what: &str) -> String {
-    flag.map_or_else(String::new, |flag| format!(", or add {flag} {what}"))
+fn told(command: &Option<String>, what: &str) -> String {
+    command.as_ref().map_or_else(String::new, |command| format!("; `{command}` {what}"))
 }
 
 impl<'a> Measurement<'a> {
@@ -213,20 +247,35 @@ impl<'a> Measurement<'a> {
     /// made.
     pub fn of_two(base: &'a RunData, new: &'a RunData, allowed: Allowed) -> Result<Self, JudgeError> {
         for data in [base, new] {
-            if sided(&data.manifest) {
+            if data.manifest.sided() {
                 return Err(JudgeError::HasSides { path: data.path.clone() });
             }
         }
         // Nothing allows this: a new cell would at least be seen, and another meaning of a figure would not.
         same_schema((&base.path, base.manifest.schema), (&new.path, new.manifest.schema))?;
         let mut notes = Vec::new();
-        if let Some(difference) = plans(base, new, allowed.different_plans) {
+        let (plans, hosts) = (plan_difference(base, new), host_difference(base, new));
+        // Both flags where both are needed: a command that only meets the next refusal is no help.
+        let lay = |refused: bool| {
+            let flags = [(&plans, "--different-plans"), (&hosts, "--different-hosts")];
+            let flags = flags.iter().filter(|(difference, _)| difference.is_some()).map(|(_, flag)| *flag);
+            let words = ["migbench compare".to_owned(), shell::path(&base.path), shell::path(&new.path)];
+            let flags = flags.chain(base.manifest.reading());
+            let words = words.into_iter().chain(flags.map(str::to_owned));
+            refused.then(|| words.collect::<Vec<_>>().join(" "))
+        };
+        let of = || (base.path.clone(), new.path.clone());
+        if let Some(what) = plans.clone() {
+            let ((base, new), lay) = (of(), lay(!allowed.different_plans));
+            let difference = JudgeError::Plans { base, new, what, lay };
             if !allowed.different_plans {
                 return Err(difference);
             }
             notes.push(difference.to_string());
         }
-        if let Some(difference) = hosts(base, new, allowed.different_hosts) {
+        if let Some(what) = hosts.clone() {
+            let ((base, new), lay) = (of(), lay(!allowed.different_hosts));
+            let difference = JudgeError::Hosts { base, new, what, lay };
             if !allowed.different_hosts {
                 return Err(difference);
             }
@@ -256,9 +305,20 @@ impl<'a> Measurement<'a> {
                     runs: Runs::Apart { base: runs.ok.clone(), new: partner.ok.clone() },
                     ok: (runs.ok.len(), partner.ok.len()),
                     capped: (runs.capped.len(), partner.capped.len()),
+                    slices: (
+                        base.manifest.slice_of(&comparison.plan.name),
+                        new.manifest.slice_of(&comparison.plan.name),
+                    ),
                 });
             }
         }
+        if one_build(base, new) {
+            notes.push(
+                "both were measured with one build: whatever differs is not the program's doing".to_owned(),
+            );
+        }
+        let (base_lacks, new_lacks) = (unsound(base, " of base"), unsound(new, " of new"));
+        let unfinished = [(base, &base_lacks), (new, &new_lacks)];
         let mut measurement = Self {
             suite: base.manifest.suite.clone(),
             gates: gates(&base.manifest),
@@ -267,7 +327,12 @@ impl<'a> Measurement<'a> {
             cells: pairs,
             interleaved: false,
             host: Vec::new(),
-            unsound: [unsound(base, " of base"), unsound(new, " of new")].concat(),
+            unfinished: unfinished
+                .iter()
+                .filter(|(_, l)| l.missing > 0)
+                .map(|(d, _)| d.path.clone())
+                .collect(),
+            unsound: [base_lacks.told, new_lacks.told].concat(),
             notes,
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
@@ -279,7 +344,7 @@ impl<'a> Measurement<'a> {
     /// # Errors
     /// [`JudgeError::NoSides`].
     pub fn of_one(data: &'a RunData) -> Result<Self, JudgeError> {
-        if !sided(&data.manifest) {
+        if !data.manifest.sided() {
             return Err(JudgeError::NoSides { path: data.path.clone() });
         }
         let (sorted, _) = cells::sort(&data.manifest, &data.records);
@@ -301,8 +366,10 @@ impl<'a> Measurement<'a> {
                 runs: Runs::Blocks(base.ok.iter().filter_map(partner).collect()),
                 ok: (base.ok.len(), new.ok.len()),
                 capped: (base.capped.len(), new.capped.len()),
+                slices: (None, None),
             });
         }
+        let lacks = unsound(data, "");
         let mut measurement = Self {
             suite: data.manifest.suite.clone(),
             gates: gates(&data.manifest),
@@ -311,11 +378,19 @@ impl<'a> Measurement<'a> {
             cells: pairs,
             interleaved: true,
             host: Vec::new(),
-            unsound: unsound(data, ""),
+            unfinished: if lacks.missing > 0 { vec![data.path.clone()] } else { Vec::new() },
+            unsound: lacks.told,
             notes: planted(data).into_iter().collect(),
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
         Ok(measurement)
+    }
+
+    /// Whether every sample of one side is the other side's too.
+    #[must_use]
+    pub(super) fn is_of_itself(&self) -> bool {
+        let same = |cell: &CellPair<'_>| matches!(&cell.runs, Runs::Apart { base, new } if base == new);
+        self.cells.iter().any(|cell| cell.runs.count().0 > 0) && self.cells.iter().all(same)
     }
 
     /// Timed runs of a cell at least, on either side.
@@ -328,10 +403,6 @@ impl<'a> Measurement<'a> {
 /// Refuses directories of different schemas.
 pub(crate) fn same_schema(first: (&Path, u32), other: (&Path, u32)) -> Result<(), OtherSchema> {
     OtherSchema::refuse(first, other, "measure both with one build of migbench (`migbench ab` does)")
-}
-
-fn sided(manifest: &Manifest) -> bool {
-    manifest.comparisons.iter().flat_map(|c| &c.cells).any(|planned| planned.cell.side.is_some())
 }
 
 fn id_of(planned: &[crate::manifest::ManifestCell], runs: &CellRuns<'_>) -> String {
@@ -355,6 +426,7 @@ fn origin(data: &RunData, side: Option<Side>) -> Origin {
         tool: data.manifest.tool_of(binary.as_deref()).clone(),
         binary,
         command: data.manifest.command_line(),
+        reading: data.manifest.reading(),
     }
 }
 
@@ -364,8 +436,25 @@ fn planted(data: &RunData) -> Option<String> {
     Some(format!("a cost was planted in {} to test the judge: {planted}", data.path.display()))
 }
 
+/// Whether both sides had the nodes of one and the same build in every cell.
+fn one_build(base: &RunData, new: &RunData) -> bool {
+    let hashes = |data: &RunData| -> Option<BTreeSet<String>> {
+        let cells = data.manifest.comparisons.iter().flat_map(|comparison| &comparison.cells);
+        cells.map(|planned| Some(data.manifest.build_of(&planned.cell)?.blake3.clone())).collect()
+    };
+    hashes(base).zip(hashes(new)).is_some_and(|(base, new)| base.len() == 1 && base == new)
+}
+
+/// What a directory lacks.
+struct Lacks {
+    /// Timed runs that were planned and are not there.
+    missing: usize,
+    /// All of it, a sentence each.
+    told: Vec<String>,
+}
+
 /// What a directory lacks. Whatever is left of it is what was lucky.
-fn unsound(data: &RunData, of: &str) -> Vec<String> {
+fn unsound(data: &RunData, of: &str) -> Lacks {
     let (comparisons, _) = cells::sort(&data.manifest, &data.records);
     let mut unsound = Verification::of(&comparisons, &data.records).alarms;
     let failed: Vec<_> = data.records.iter().filter(|record| record.status == Status::Failed).collect();
@@ -384,14 +473,14 @@ fn unsound(data: &RunData, of: &str) -> Vec<String> {
     if missing > 0 {
         let number = crate::quantity::count(missing, "planned run");
         let verb = if missing == 1 { "is" } else { "are" };
-        unsound.push(format!("{number}{of} {verb} missing: finish the directory with --resume"));
+        unsound.push(format!("{number}{of} {verb} missing"));
     }
-    unsound
+    Lacks { missing, told: unsound }
 }
 
 /// The first difference of two plans: a cell that only one has, or that is another one. Which program's nodes run is
 /// what is compared, and no difference.
-fn plans(base: &RunData, new: &RunData, anyhow: bool) -> Option<JudgeError> {
+pub(super) fn plan_difference(base: &RunData, new: &RunData) -> Option<String> {
     let cells = |data: &RunData| {
         let of = |c: &crate::manifest::ManifestComparison| {
             let name = c.name.clone();
@@ -413,9 +502,7 @@ fn plans(base: &RunData, new: &RunData, anyhow: bool) -> Option<JudgeError> {
         let new = after.iter().find(|(n, i, _)| !before.iter().any(|(name, id, _)| n == name && i == id))?;
         Some(format!("only the second has the cell {}", new.1))
     };
-    let what = before.iter().find_map(differs).or_else(extra)?;
-    let flag = (!anyhow).then_some("--different-plans");
-    Some(JudgeError::Plans { base: base.path.clone(), new: new.path.clone(), what, flag })
+    before.iter().find_map(differs).or_else(extra)
 }
 
 /// The names of the parameters that two cells do not share.
@@ -426,12 +513,10 @@ fn difference(a: &Cell, b: &Cell) -> String {
     keys.map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn hosts(base: &RunData, new: &RunData, anyhow: bool) -> Option<JudgeError> {
+fn host_difference(base: &RunData, new: &RunData) -> Option<String> {
     let pairs = base.manifest.host.class().into_iter().zip(new.manifest.host.class());
     let ((what, was), (_, is)) = pairs.into_iter().find(|((_, was), (_, is))| was != is)?;
-    let what = format!("{what} is {was} there and {is} here");
-    let flag = (!anyhow).then_some("--different-hosts");
-    Some(JudgeError::Hosts { base: base.path.clone(), new: new.path.clone(), what, flag })
+    Some(format!("{what} is {was} there and {is} here"))
 }
 
 #[cfg(test)]

@@ -21,11 +21,16 @@ fn other_plans_and_hosts_are_refused_unless_told() {
     new.manifest.comparisons[0].cells[1].cell.vcpus = 2;
     let error = Measurement::of_two(&base, &new, Allowed::default()).unwrap_err();
     assert!(error.to_string().contains("the cell delta differs in vcpus"), "{error}");
+    let lay = "; `migbench compare results/some results/some --different-plans` lays";
+    assert!(error.to_string().contains(lay), "{error}");
+    // Both where both are needed.
+    let kernel = new.manifest.host.kernel.replace("6.13.0".to_owned());
+    let error = Measurement::of_two(&base, &new, Allowed::default()).unwrap_err().to_string();
+    assert!(error.contains("results/some --different-plans --different-hosts` lays"), "{error}");
+    new.manifest.host.kernel = kernel;
     let allowed = Allowed { different_plans: true, ..Allowed::default() };
     let measurement = Measurement::of_two(&base, &new, allowed).unwrap();
-    assert!(
-        measurement.notes[0].contains("differs in vcpus") && !measurement.notes[0].contains("--different")
-    );
+    assert!(measurement.notes[0].contains("differs in vcpus") && !measurement.notes[0].contains("compare"));
 
     new.manifest = base.manifest.clone();
     new.manifest.host.kernel = Some("6.13.0".to_owned());
@@ -46,15 +51,6 @@ fn other_schemas_are_refused_whatever_is_allowed() {
     let error = error.to_string();
     assert!(error.starts_with("old holds records of schema 1 and "), "{error}");
     assert!(error.contains(" of schema 2") && error.contains("measure both with one build"), "{error}");
-}
-
-#[test]
-fn fresh_samples_of_another_schema_confirm_nothing() {
-    let (slow, mut old) = (ab(6, |side, _| if side == Side::New { 1.1 } else { 1.0 }), ab(6, |_, _| 1.0));
-    old.manifest.schema = 1;
-    let (first, fresh) = (Measurement::of_one(&slow).unwrap(), Measurement::of_one(&old).unwrap());
-    let error = crate::judge::judge(&first, Some(&fresh), &crate::judge::Accepted::default()).unwrap_err();
-    assert!(matches!(error, JudgeError::Schemas(_)), "{error}");
 }
 
 #[test]
@@ -113,8 +109,19 @@ fn a_side_that_failed_or_lacks_runs_is_not_sound() {
     assert_eq!(unsound(fail, true), ["1 run of new failed, the first of them write-heavy-full-6: gone"]);
     assert_eq!(unsound(fail, false), ["1 run of base failed, the first of them write-heavy-full-6: gone"]);
     let interrupt = |data: &mut RunData| data.records.truncate(25);
-    assert_eq!(
-        unsound(interrupt, true),
-        ["3 planned runs of new are missing: finish the directory with --resume"]
-    );
+    assert_eq!(unsound(interrupt, true), ["3 planned runs of new are missing"]);
+}
+
+#[test]
+fn directories_of_one_build_are_told_apart_from_two_builds() {
+    use crate::manifest::Build;
+    let build =
+        |blake3: &str| Build { binary: Build::OWN.to_owned(), blake3: blake3.to_owned(), ..Build::default() };
+    let (mut base, mut new) = (apart(6, |_, _| 1.0), apart(6, |_, _| 1.0));
+    let mut notes = |base_hash: &str, new_hash: &str| {
+        (base.manifest.builds, new.manifest.builds) = (vec![build(base_hash)], vec![build(new_hash)]);
+        Measurement::of_two(&base, &new, Allowed::default()).unwrap().notes
+    };
+    assert_eq!(notes("a", "b"), [""; 0]);
+    assert!(notes("a", "a")[0].starts_with("both were measured with one build"));
 }

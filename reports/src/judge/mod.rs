@@ -11,6 +11,7 @@
 
 pub mod accepted;
 pub mod compare;
+pub mod fresh;
 pub mod gate;
 #[cfg(test)]
 pub(crate) mod gate_tests;

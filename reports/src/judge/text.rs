@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::accepted::Accepted;
+use super::accepted::{Acceptance, Accepted};
 use super::compare::{CellChanges, Changes, MetricChange};
 use super::gate::{
     Change, EXCLUDED, EXCLUDED_IN_CELL, GateResult, JudgedCell, Judgement, Outcome, RELEVANT, Verdict,
@@ -10,6 +10,7 @@ use super::gate::{
 use super::measurement::Measurement;
 use crate::metric::{Better, MetricKey, Unit};
 use crate::quantity::{Scale, count, difference, show};
+use crate::render::terminal::wrap;
 use crate::stats::Spread;
 
 /// More cells than this are counted and not named.
@@ -75,7 +76,11 @@ impl Changes {
                 "untestable: so few runs can show no change, however large; (range): smallest and largest ratio\n",
             );
         }
-        text.push_str("this informs and decides nothing; `migbench gate` does\n");
+        if !measurement.interleaved {
+            text.push_str(
+                "this informs and decides nothing; `migbench ab` measures side by side, and decides\n",
+            );
+        }
         text
     }
 }
@@ -121,34 +126,43 @@ fn change_text(change: &MetricChange, text: &mut String) {
 }
 
 impl Judgement {
-    /// As text of at most 100 columns. `again` is the command that measures both sides once more.
+    /// As text of at most 100 columns, but for commands and paths. `next` is what to do now, printed as it is.
     #[must_use]
     pub fn text(
         &self,
         first: &Measurement<'_>,
         fresh: Option<&Measurement<'_>>,
         accepted: &Accepted,
-        again: &str,
+        next: &str,
     ) -> String {
         let mut text = format!("gate of {}\n", first.suite);
         origins(first, &mut text);
+        if !first.interleaved {
+            text.push_str(ADVISORY);
+        }
         weakened(first, &mut text);
-        if let Some(fresh) = fresh.filter(|_| !self.first_alarms.is_empty()) {
-            text.push_str("confirmed or not by fresh samples alone:\n");
+        let fresh = fresh.filter(|_| {
+            let used = !self.first_alarms.is_empty();
+            if !used {
+                text.push_str("fresh samples were not looked at: there is no alarm to confirm\n");
+            }
+            used
+        });
+        self.accepted_text(accepted, &mut text);
+        text.push('\n');
+        if let Some(fresh) = fresh {
+            text.push_str("by the first samples:\n");
+            let first_said = |result: &GateResult| {
+                self.first_alarms.iter().find(|alarm| alarm.gate == result.gate).unwrap_or(result).clone()
+            };
+            self.gates.iter().for_each(|result| gate_text(&first_said(result), &mut text));
+            text.push_str("\nwhat they raised an alarm for, by fresh samples alone, which decide:\n");
             origins(fresh, &mut text);
             weakened(fresh, &mut text);
-        } else if fresh.is_some() {
-            text.push_str("fresh samples were not looked at: there is no alarm to confirm\n");
-        }
-        for acceptance in &accepted.current {
-            let _ = writeln!(text, "accepted: {acceptance}");
-        }
-        for acceptance in &accepted.expired {
-            let _ = writeln!(text, "acceptance has expired and is ignored: {acceptance}");
-        }
-        text.push('\n');
-        for result in &self.gates {
-            gate_text(result, &mut text);
+            let again = |result: &&GateResult| self.was_alarm(result);
+            self.gates.iter().filter(again).for_each(|result| gate_text(result, &mut text));
+        } else {
+            self.gates.iter().for_each(|result| gate_text(result, &mut text));
         }
         text.push_str(
             "new over base; in parentheses bounds, each by itself missed once in 20 times; p is one-sided and\n\
@@ -157,47 +171,141 @@ impl Judgement {
         for result in self.alarms() {
             alarm_text(result, first, &mut text);
         }
-        let _ = writeln!(text, "\n{}", self.sentence(first, again));
+        text.push('\n');
+        let advisory = if first.interleaved { "" } else { " (advisory)" };
+        let sentence =
+            format!("{}{advisory}: {}", self.verdict.word().to_uppercase(), self.sentence(first, fresh));
+        for line in wrap(&sentence, 100, "") {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if !next.is_empty() {
+            let _ = writeln!(text, "{next}");
+        }
         text
     }
 
-    fn sentence(&self, first: &Measurement<'_>, again: &str) -> String {
+    fn was_alarm(&self, result: &GateResult) -> bool {
+        self.first_alarms.iter().any(|alarm| alarm.gate == result.gate)
+    }
+
+    /// What is accepted, and what of it is about nothing that was judged.
+    fn accepted_text(&self, accepted: &Accepted, text: &mut String) {
+        let judged = |acceptance: &&Acceptance| {
+            self.gates.iter().filter(|result| result.gate.metric == acceptance.metric).any(|result| {
+                result.cells.iter().any(|cell| acceptance.cell.as_ref().is_none_or(|id| *id == cell.id))
+            })
+        };
+        let (about, others): (Vec<_>, Vec<_>) = accepted.current.iter().partition(judged);
+        for acceptance in about {
+            let _ = writeln!(text, "accepted: {acceptance}");
+        }
+        for acceptance in others {
+            let _ = writeln!(text, "accepted, but nothing that is judged here: {acceptance}");
+        }
+        for acceptance in &accepted.expired {
+            let _ = writeln!(text, "acceptance has expired and is ignored: {acceptance}");
+        }
+    }
+
+    /// What was judged, by gate.
+    fn judged(&self) -> String {
+        let gates = self.gates.iter().map(|result| {
+            let (judged, left_out) = (result.cells.len(), result.left_out.len());
+            let cells = match left_out {
+                0 => count(judged, "cell"),
+                _ => format!("{judged} of {}", count(judged + left_out, "cell")),
+            };
+            format!("{} in {cells}", result.gate)
+        });
+        let sizes = || self.gates.iter().flat_map(|result| &result.cells).map(|cell| cell.samples);
+        let each = |(base, new): (usize, usize)| [base, new];
+        let (least, most) = (sizes().flat_map(each).min(), sizes().flat_map(each).max());
+        let runs = match (least, most) {
+            (Some(least), Some(most)) if least == most => count(most, "run"),
+            (Some(least), Some(most)) => format!("{least} to {}", count(most, "run")),
+            _ => "no runs".to_owned(),
+        };
+        format!("{}, by {runs} of each cell and side", gates.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The metrics of what the first samples raised an alarm for.
+    fn alarmed(&self) -> String {
+        let names = self.first_alarms.iter().map(|result| result.gate.to_string());
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    fn sentence(&self, first: &Measurement<'_>, fresh: Option<&Measurement<'_>>) -> String {
+        let alarm =
+            || format!("the first samples raised an alarm for {}, and fresh samples alone", self.alarmed());
         match self.verdict {
-            Verdict::Fine => format!(
-                "PASS: no gated metric became worse by {:.0} % or more in the mean over cells, or by {:.0} % in a cell; \
-                 what is\nleft of any is under its floor",
-                EXCLUDED * 100.0,
-                EXCLUDED_IN_CELL * 100.0
-            ),
-            Verdict::Regression => "REGRESSION: fresh samples confirm it".to_owned(),
-            Verdict::Unconfirmed => format!(
-                "NOT CONFIRMED: an alarm stands only if fresh samples alone confirm it. Measure again and judge both:\n  {again}"
-            ),
-            Verdict::Unsound => "NOT SOUND: runs or proofs failed or are missing; mend that before looking at times".to_owned(),
-            Verdict::HostChanged => {
-                "HOST CHANGED: nothing is said of the commit; measure both sides again, on a quiet host, side by side \
-                 with `migbench ab`"
+            Verdict::Fine => {
+                let left_out = self.gates.iter().any(|result| !result.left_out.is_empty());
+                let but = if left_out { " What was left out stands above, with the reason." } else { "" };
+                let beyond = if accepted_anywhere(self) { " beyond what is accepted" } else { "" };
+                let taken_back = match fresh {
+                    Some(_) => format!("{} do not confirm it. Judged were", alarm()),
+                    None => "judged were".to_owned(),
+                };
+                format!(
+                    "{taken_back} {}. Worse by {:.0} % or more in the mean over cells, or by {:.0} % in a cell, \
+                     is excluded{beyond}, or what is not is under the floor.{but}",
+                    self.judged(),
+                    EXCLUDED * 100.0,
+                    EXCLUDED_IN_CELL * 100.0
+                )
+            }
+            Verdict::Regression => format!("{} confirm it", alarm()),
+            Verdict::Unconfirmed if first.interleaved => {
+                "an alarm stands only if fresh samples alone confirm it".to_owned()
+            }
+            Verdict::Unconfirmed => {
+                "an alarm, of two directories that were measured at two times: it may be the host's doing as well as the \
+                 program's, and no further directories make it sure"
                     .to_owned()
             }
+            Verdict::Unsound => "runs or proofs failed or are missing; mend that before looking at times".to_owned(),
+            Verdict::HostChanged => {
+                "nothing is said of the program; measure both sides again, on a quiet host, side by side".to_owned()
+            }
+            Verdict::HostDisturbed => {
+                "others took CPU time from over a fifth of the runs of a side, so that nothing is said of the program; measure \
+                 again, on a quiet host"
+                    .to_owned()
+            }
+            Verdict::NotSteady => {
+                "over a fifth of the runs of a side began before their guest was steady, so that nothing is said of the program; \
+                 give the guests longer with windows.warmup_max, or a load that this host can keep up with"
+                    .to_owned()
+            }
+            Verdict::NothingJudged => format!(
+                "a change is accepted of all that could be judged ({}), and no more than that was found; what passes is what \
+                 has a gate without one",
+                self.judged()
+            ),
             Verdict::NotEnough => {
-                let runs = self.gates.iter().filter_map(|result| match result.outcome {
-                    Outcome::NotEnough { runs } => runs,
-                    _ => None,
-                });
                 let here = first.repetitions();
-                match runs.max() {
+                match self.runs_wanted() {
                     Some(runs) => format!(
-                        "NOT ENOUGH EVIDENCE: about {runs} timed runs of each cell and side would do, {} more than there \
-                         are.\nMake a new measurement with --repeat {runs}; runs are not added to these.",
+                        "about {runs} timed runs of each cell and side would do, {} more than there are. They are a measurement of \
+                         their own: runs are not added to these.",
                         runs.saturating_sub(here)
                     ),
-                    None => "NOT ENOUGH EVIDENCE: a gate has no cell with samples on both sides, or one that did not \
-                             converge on\nthe new side, or fresh samples lack what they were to confirm; what was left \
-                             out stands above".to_owned(),
+                    None => "a gate has no cell with samples on both sides, or one that did not converge on the new side, or \
+                             fresh samples lack what they were to confirm; what was left out stands above"
+                        .to_owned(),
                 }
             }
         }
     }
+}
+
+/// What stands above a judgement of two directories.
+const ADVISORY: &str = "advisory: measured at two times, so that what the host did between them is in each difference;\n\
+                        `migbench ab` measures side by side, and decides\n";
+
+fn accepted_anywhere(judgement: &Judgement) -> bool {
+    judgement.gates.iter().flat_map(|result| &result.cells).any(|cell| cell.change.accepted > 0.0)
 }
 
 /// The most of a change for the worse that is not excluded.
@@ -208,6 +316,16 @@ fn open(change: &Change, larger_is_better: bool) -> String {
 
 fn larger_is_better(metric: &str) -> bool {
     MetricKey::find(metric).is_some_and(|key| key.definition().better == Better::Larger)
+}
+
+impl GateResult {
+    /// What a judgement prints of it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        gate_text(self, &mut text);
+        text
+    }
 }
 
 fn gate_text(result: &GateResult, text: &mut String) {

@@ -5,6 +5,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
 use crate::report::Report;
+use crate::shell;
 use crate::table::{Column, PrintedFigure, Row, RowKind, Table};
 
 /// What stands between two columns.
@@ -69,13 +70,12 @@ fn page(report: &Report, width: usize, brief: bool) -> String {
     }
     if brief && sections().any(|section| !section.brief) {
         let more: Vec<_> = sections().filter(|section| !section.brief).map(|section| section.name).collect();
-        out.extend(wrap(
-            &format!("more tables ({}): migbench report {}", more.join(", "), report.path.display()),
-            width,
-            "  ",
-        ));
+        let start = format!("more tables ({}):", more.join(", "));
+        let words = ["migbench".to_owned(), "report".to_owned(), shell::path(&report.path)];
+        let words = words.into_iter().chain(report.manifest.reading().map(str::to_owned));
+        out.extend(command(start, &words.collect::<Vec<_>>(), width));
     }
-    out.extend(command(&report.command_words(), width));
+    out.extend(command("made by:".to_owned(), &report.command_words(), width));
     out.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
@@ -259,8 +259,8 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
 }
 
 /// A command over as many lines as it takes, each ended so that a shell reads them as one.
-fn command(words: &[String], width: usize) -> Vec<String> {
-    let mut lines = vec![String::from("made by:")];
+fn command(start: String, words: &[String], width: usize) -> Vec<String> {
+    let mut lines = vec![start];
     for word in words {
         let Some(line) = lines.last_mut() else { break };
         // Two columns are kept for the end of the line. A word that is longer than a line stays whole: to cut a path would

@@ -72,8 +72,12 @@ impl<'a> ComparisonEvidence<'a> {
 }
 
 /// How much less of a metric a cell takes than the baseline: 1 less the ratio that tables show as a difference, from the
-/// pairs of each block, with the ratio's interval.
+/// pairs of each block, with the ratio's interval. None where a run of either was capped, as in tables: those that were not are the
+/// lucky ones.
 pub(super) fn reduction(baseline: &CellRuns<'_>, cell: &CellRuns<'_>, key: MetricKey) -> Option<Estimate> {
+    if !baseline.capped.is_empty() || !cell.capped.is_empty() {
+        return None;
+    }
     let value = |run: &Record| metric::value(&run.metrics, key);
     let of_block = |block: u32| baseline.ok.iter().find(|run| run.repetition == block);
     let pairs: Vec<_> =

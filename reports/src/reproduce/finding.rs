@@ -231,7 +231,8 @@ fn test_reduction(
     if !cell.capped.is_empty() {
         let (converged, ended) = cell.converged();
         finding.remarks.push(format!(
-            "{} did not always converge ({converged} of {ended} runs did): ours is of those that did",
+            "{} did not always converge ({converged} of {ended} runs did), and those that did are no fair sample: there is no \
+             reduction",
             cell.label
         ));
     }

@@ -15,6 +15,7 @@ use crate::quantity::{count, percent};
 use crate::render::markdown::escape;
 use crate::render::terminal::wrap;
 use crate::settings;
+use crate::shell;
 
 /// A part of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -294,7 +295,7 @@ fn evidence(claims: &Claims, found: &Reproduction) -> Vec<Block> {
         }
     }
     let mut lines = vec![format!("# all claims: {}, {}", claims.time, claims.disk)];
-    lines.push(format!("migbench reproduce {}", claims.name));
+    lines.push(format!("migbench reproduce {}", shell::quoted(&claims.found_by)));
     for (line, ids) in commands {
         lines.push(format!("# {}", ids.join(", ")));
         lines.push(line);

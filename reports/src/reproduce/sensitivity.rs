@@ -149,6 +149,10 @@ fn point(
         point.most = ceiling(baseline, cell, key);
         let judged = published.iter().map(|figure| Reach::of_reduction(figure, point.most.as_ref()));
         point.verdicts = judged.collect();
+        if !cell.capped.is_empty() {
+            let (converged, ended) = cell.converged();
+            point.missing = Some(format!("{} converged {converged}/{ended}", cell.label));
+        }
     }
     point
 }

@@ -169,6 +169,31 @@ fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
     assert_eq!(found.findings[2].verdict, Reach::Outside, "the other comparison keeps its verdict");
 }
 
+/// Those of a row that converged all the same are no sample of it.
+#[test]
+fn a_capped_row_gives_no_reduction() {
+    let capped = |comparison: &str, engine, repetition| RunFigures {
+        capped: comparison.starts_with("write") && engine == Engine::Delta && repetition == 3,
+        ..usual(comparison, engine, repetition)
+    };
+    let found = Reproduction::of(&bhardwaj(), &[data(&plan("paper"), capped)]);
+    let traffic = &found.findings[5];
+    assert_eq!(traffic.ours, None);
+    assert!(traffic.reachable.is_some(), "the ceiling is the baseline's");
+    assert!(traffic.remarks[0].contains("(5 of 6 runs did), and those that did are no fair sample"));
+    let mut varied = varied();
+    for record in varied.records.iter_mut().filter(|record| record.cell.engine == Engine::Delta) {
+        if record.comparison == "pressure(0.1)" {
+            record.status = crate::record::Status::Capped;
+        }
+    }
+    let found = Reproduction::of(&bhardwaj(), &[varied]);
+    let points = &found.sensitivity.as_ref().unwrap().metrics[2].points;
+    let point = points.iter().find(|point| point.name == "pressure(0.1)").unwrap();
+    assert_eq!((point.ours.as_ref(), point.missing.as_deref()), (None, Some("delta converged 0/2")));
+    assert!(point.most.is_some(), "the ceiling is the baseline's");
+}
+
 #[test]
 fn runs_of_two_directories_are_not_mixed_and_other_cells_are_reported() {
     let plan = plan("paper");

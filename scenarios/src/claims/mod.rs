@@ -90,6 +90,8 @@ pub const SENSITIVITY_KEYS: &[TableKey] = &[
 pub struct Claims {
     /// What it is called.
     pub name: String,
+    /// By what [`Claims::find`] finds it: the name of what comes with the program, the path of any other.
+    pub found_by: String,
     /// A line for lists.
     pub description: String,
     /// About how long all claims take.
@@ -245,7 +247,8 @@ impl Claims {
         let text = std::fs::read_to_string(path).map_err(|error| {
             SuiteError::new(&Place::file(&origin, ""), Problem::Unreadable(error.to_string()))
         })?;
-        Self::parse(&text, &origin, path.parent().unwrap_or(Path::new("")), metrics)
+        let claims = Self::parse(&text, &origin, path.parent().unwrap_or(Path::new("")), metrics)?;
+        Ok(Self { found_by: origin, ..claims })
     }
 
     /// The claims of that name that come with the program, or the file of that path where the name ends in `.toml` or

@@ -159,8 +159,10 @@ pub(super) fn claims(
     }
     let sensitivity =
         table.get("sensitivity").map(|node| sensitivity(node, &mut suites, &claims)).transpose()?;
+    let name = word(&table, "name")?;
     Ok(Claims {
-        name: word(&table, "name")?,
+        found_by: name.clone(),
+        name,
         description: table.text("description")?,
         time: table.text("time")?,
         disk: table.text("disk")?,

@@ -205,9 +205,21 @@ const MARK: &str = "MIGBENCH_TEST_MARK";
 
 impl Migbench {
     pub fn new() -> Self {
+        Self::of(Command::new(assert_cmd::cargo::cargo_bin!("migbench")))
+    }
+
+    /// A command line as somebody types it in a shell that finds the program.
+    pub fn shell(line: &str) -> Self {
+        let program = assert_cmd::cargo::cargo_bin!("migbench");
+        let here = program.parent().unwrap().to_str().unwrap();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let shell = Self::of(Command::new("sh")).args(["-c", line]);
+        shell.env("PATH", &format!("{here}:{path}"))
+    }
+
+    fn of(mut command: Command) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("migbench"));
         // Tests may run beside each other, and beside a measurement: what they time does not matter.
         let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{mark}.lock"));
         command.env(MARK, &mark).env("COLUMNS", "100").env("MIGBENCH_LOCK", lock);
