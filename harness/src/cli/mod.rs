@@ -11,6 +11,7 @@ mod history;
 mod list;
 mod merge;
 mod migrate;
+mod nightly;
 mod node;
 mod plan;
 mod progress;
@@ -122,6 +123,7 @@ enum Command {
     Export(export::Export),
     Reproduce(reproduce::Reproduce),
     Artifact(artifact::ArtifactCommand),
+    Nightly(nightly::Nightly),
     History(history::History),
     List(list::List),
     Doctor(doctor::Doctor),
@@ -148,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.execute(),
         Command::Reproduce(command) => command.execute(),
         Command::Artifact(command) => command.execute(),
+        Command::Nightly(command) => command.execute(),
         Command::History(command) => command.execute(),
         Command::List(command) => command.execute(),
         Command::Doctor(command) => command.execute(),

@@ -111,6 +111,7 @@ impl Track {
             command: std::env::args().collect(),
             fault: None,
             planted: None,
+            time_limit: None,
             binary: std::env::current_exe().context("cannot find this program's own file")?,
         };
         let failed = self.work(&job)?;

@@ -31,6 +31,7 @@ fn job(plan: Plan, directory: &Path, resume: bool) -> Job {
         command: vec!["migbench".to_owned(), "run".to_owned()],
         fault: None,
         planted: None,
+        time_limit: None,
         // A simulation starts no nodes; it is hashed, and small.
         binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
     }
