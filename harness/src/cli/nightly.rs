@@ -96,6 +96,11 @@ struct AtWork<'a> {
     notes: Vec<String>,
 }
 
+/// A night that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; what was measured by then is in {}, and is no evidence", .0.display())]
+struct Interrupted(PathBuf);
+
 /// Both sides, measured and judged by tonight alone.
 struct Measured {
     directory: PathBuf,
@@ -138,7 +143,8 @@ impl Nightly {
         let suite = plan.suite.clone();
         let outcome = self.night(&kept, &ab, plan, &tonight, &started);
         if let Err(error) = &outcome {
-            let ended = if interrupt::requested() { Ended::Interrupted } else { Ended::Failed };
+            let interrupted = interrupt::requested() || error.is::<Interrupted>();
+            let ended = if interrupted { Ended::Interrupted } else { Ended::Failed };
             Night::broken(&suite, started, ended, format!("{error:#}")).append(kept.root())?;
         }
         kept.end()?;
@@ -505,14 +511,16 @@ impl AtWork<'_> {
         more.extend(without(&self.options, &["--repeat", "--time-budget"]));
         let status = self.ab(new, base, new, &directory, &log, &text, &more)?;
         print(&fs::read_to_string(&text).unwrap_or_default())?;
-        if interrupt::requested() {
-            anyhow::bail!("interrupted; what was measured by then is in {}", directory.display());
-        }
         // 1: runs failed, which the records tell.
         if !directory.join(MANIFEST).exists() || !matches!(status, Some(0 | 1 | 3 | 4)) {
             eprint!("{}", fs::read_to_string(&log).unwrap_or_default());
             let status = status.map_or_else(|| "a signal".to_owned(), |status| format!("status {status}"));
             anyhow::bail!("migbench ab ended with {status}; {} says why", log.display());
+        }
+        let data = self.reading.data(&directory)?;
+        let made = u32::try_from(data.records.len()).unwrap_or(u32::MAX);
+        if interrupt::requested() || made < data.manifest.planned_runs {
+            return Err(Interrupted(directory).into());
         }
         Ok(())
     }
@@ -622,9 +630,10 @@ impl AtWork<'_> {
         }
         let measured = self.measure(night, "pinned", &base, new, 2)?;
         let mut course = history::course(past, PINNED, &build.blake3, None);
-        let ended = self.conclude(&measured, &mut course, PINNED)?;
+        let mut ended = self.conclude(&measured, &mut course, PINNED)?;
         if ended == Ended::Unsure && measured.judgement.verdict == Verdict::Fine {
             say("good against the pinned build too");
+            ended = Ended::Good;
         }
         let line = Night {
             counts: measured.quiet,

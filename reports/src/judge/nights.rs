@@ -37,6 +37,8 @@ pub const ALARM: f64 = 0.005;
 const LATE: usize = 6;
 /// The level of a test is halved with each alarm before it, so often at most.
 const HALVINGS: usize = 3;
+/// Standard errors that an alarm is away from none at least: what is nearer need not be tested.
+const LEAST_ERRORS: f64 = 2.0;
 /// Seed of the permutations.
 const SEED: u64 = 1;
 
@@ -330,6 +332,16 @@ fn mean_over<'a>(of: impl Iterator<Item = &'a Values>) -> f64 {
     means.iter().sum::<f64>() / real(means.len().max(1))
 }
 
+/// The standard error of such a mean, from the scatter within strata.
+fn error_of<'a>(of: impl Iterator<Item = &'a Values>) -> f64 {
+    let squared = |values: &Values| {
+        let (mean, n) = (mean(values), real(values.len()));
+        values.iter().map(|(_, value)| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0) / n.max(1.0)
+    };
+    let all: Vec<f64> = of.map(squared).collect();
+    all.iter().sum::<f64>().sqrt() / real(all.len().max(1))
+}
+
 /// All windows that there are nights for, in one joint test.
 fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
     let recent = &recent[recent.len().saturating_sub(WINDOWS[WINDOWS.len() - 1])..];
@@ -359,7 +371,9 @@ fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
                 }
                 let log = mean_over(members.iter().map(|place| &strata[*place].logs));
                 let worse_by = mean_over(members.iter().map(|place| &strata[*place].differences));
-                let relevant = log >= RELEVANT.ln_1p() && worse_by >= gate.floor;
+                let error = error_of(members.iter().map(|place| &strata[*place].logs));
+                let relevant =
+                    log >= RELEVANT.ln_1p() && worse_by >= gate.floor && log >= LEAST_ERRORS * error;
                 family.hypotheses.push(members.into_iter().map(|place| first + place).collect());
                 let (metric, cell) = (gate.metric.clone(), cell.map(str::to_owned));
                 asked
@@ -371,6 +385,9 @@ fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
                 ids.iter().for_each(|id| ask(Some(id)));
             }
         }
+    }
+    if !asked.iter().any(|(relevant, _)| *relevant) {
+        return Vec::new();
     }
     let tested = family.test(ALARM, SEED);
     let told =
@@ -390,9 +407,11 @@ fn over_nights(test: &[&Night], index: usize, gate: &Gate, level: f64) -> GateNi
         let of = |values: Vec<Values>| Stratified::of(labels, &values, SEED);
         let logs = of(members().map(|stratum| stratum.logs.clone()).collect())?;
         let under_floor = || {
-            of(members().map(|stratum| stratum.differences.clone()).collect())
-                .and_then(|differences| differences.upper(level))
-                .is_some_and(|open| open < gate.floor)
+            // A bound is no nearer than the estimate.
+            mean_over(members().map(|stratum| &stratum.differences)) < gate.floor
+                && of(members().map(|stratum| stratum.differences.clone()).collect())
+                    .and_then(|differences| differences.upper(level))
+                    .is_some_and(|open| open < gate.floor)
         };
         Some(NightsChange {
             cell: cell.map(str::to_owned),
