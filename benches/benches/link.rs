@@ -1,15 +1,21 @@
 //! The modelled link against one that the kernel shapes: whole migrations of real guests, over either in turn, whose
 //! total time, downtime and `downtime_send` should be the same. The guest leaves the CPU while it waits, since the kernel's
 //! link takes its share of it. Pairs in which the kernel fell short of the rate say nothing of the model, and are left out.
+//! Before that, frames alone over the modelled wire: how late their ends are, and what the sender costs.
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
+use migbench::sys::{clock, thread::sharp_timers};
 use migbench::wire::netns::Namespaces;
+use migbench::wire::{FrameKind, Link, PageBatch};
 use migbench_benches::{Spread, have_kvm, migrate, node, quick, wanted};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::{Cell, Engine, Transport, Wait};
 use migbench_workloads::settings::Load;
 use migbench_workloads::units::{Bytes, Seconds};
+use nix::time::{ClockId, clock_gettime};
 
 /// Pairs that count, of each engine.
 const PAIRS: usize = 7;
@@ -33,13 +39,61 @@ fn main() -> ExitCode {
     if !wanted("link") || !have_kvm() {
         return ExitCode::SUCCESS;
     }
-    match compare() {
+    match late_ends().and_then(|()| compare()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Frames of [`BATCH`] pages, as a round sends them, over a modelled wire of 1 Gbit/s, and nothing else on this host.
+fn late_ends() -> Outcome<()> {
+    const BATCH: usize = 64;
+    let frames = if quick() { 20 } else { 4000 };
+    let link = cell(Engine::Full, Transport::Unix)?.link;
+    let (mut here, mut there) = Link::pair(Duration::from_secs(30))?;
+    let (one, other) = (here.shape(&link)?, there.shape(&link)?);
+    assert!(one.is_some() && one == other, "a modelled wire");
+    let receiver = thread::spawn(move || {
+        sharp_timers();
+        let mut late = Vec::new();
+        loop {
+            match there.recv() {
+                Ok(frame) if frame.kind == FrameKind::Pages => {}
+                Ok(_) => return Ok(late),
+                Err(error) => return Err(error),
+            }
+            late.push(clock::seconds(there.receiver().due(), there.receiver().arrival()));
+        }
+    });
+    sharp_timers();
+    let (pages, mut batch) = (vec![1; BATCH * 4096], PageBatch::new());
+    let (began, cpu) = (clock::now(), clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
+    for _ in 0..frames {
+        for page in 0..BATCH {
+            batch.push_whole(page as u64, 0, page * 4096);
+        }
+        here.send_pages(&batch, &[&pages])?;
+        batch.clear();
+    }
+    here.sender().drain(0);
+    let took = clock::seconds(began, clock::now());
+    let cpu = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?) - Duration::from(cpu);
+    here.send(FrameKind::RoundEnd, &[])?;
+    let mut late = receiver.join().map_err(|_| "the receiver panicked")??;
+    late.sort_by(f64::total_cmp);
+    let at = |share: usize| 1e6 * late[(late.len() - 1) * share / 100];
+    println!(
+        "link: {frames} frames of {BATCH} pages over a modelled wire of 1Gbit/s: their ends are {:.0} us late in the median and \
+         {:.0} us at p90 (targets 50 and 150), {:.0} us at most; the sender takes {:.1} % of a core",
+        at(50),
+        at(90),
+        at(100),
+        100.0 * cpu.as_secs_f64() / took
+    );
+    Ok(())
 }
 
 /// A guest whose operations are a millisecond and more apart, each of many page writes.

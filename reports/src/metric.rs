@@ -162,6 +162,8 @@ metrics! {
         "Bytes sent while the rate limit was what limited, over what it allowed in that time.";
     WireIdle = "wire_idle", Seconds, Smaller, "wire idle",
         "Time in rounds in which the wire had nothing to send although pages were left, summed over rounds: the engine's doing. The host's share, the sender's run delay in that time, is left out. Only of a link with a rate.";
+    LinkQueue = "link_queue", Bytes, Neither, "link queue",
+        "Room of the queue before a modelled wire: `link.queue`, or less where that was left to its default and the source's socket holds less. Only of a link with a rate that is modelled.";
     ThroughputSteady = "throughput_steady", OperationsPerSecond, Larger, "throughput before",
         "Guest operations per second in the steady window before the migration.";
     ThroughputPrecopy = "throughput_precopy", OperationsPerSecond, Larger, "throughput in pre-copy",

@@ -168,8 +168,6 @@ pub struct Sending {
     pub traffic: [u64; 5],
     /// See `link_rate_achieved`.
     pub rate_achieved: Option<f64>,
-    /// See `wire_idle`.
-    pub wire_idle: Option<f64>,
 }
 
 /// The source's half.

@@ -1,12 +1,14 @@
 //! Whether this host can run a cell, asked before any guest starts: its tracker, its link, its huge pages, its memory.
 
 use std::path::Path;
+use std::time::Duration;
 
 use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
 use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
 use crate::host::huge::{self, HUGE_PAGE, Pool};
+use crate::wire::Link;
 use crate::wire::netns::{Namespaces, NetnsError};
 
 /// What two nodes take beside guests and shadow: themselves, telemetry, bitmaps.
@@ -24,6 +26,9 @@ pub enum Refusal {
     /// No link between network namespaces.
     #[error("link.transport netns is not available here: {0}")]
     Network(#[from] NetnsError),
+    /// No socket that holds what is ahead of the wire.
+    #[error("{0}")]
+    Link(String),
     /// A kernel without what the backing needs.
     #[error("guest memory of kind {backing} is not available here: {missing}; {remedy}")]
     Backing {
@@ -74,6 +79,7 @@ impl Refusal {
         match self {
             Self::Tracker(unavailable) => unavailable.reason(),
             Self::Network(error) => error.to_string(),
+            Self::Link(error) => error.clone(),
             Self::Backing { missing, remedy, .. } => format!("{missing}; {remedy}"),
             Self::HugePages { .. } | Self::Memory { .. } => self.to_string(),
         }
@@ -87,9 +93,13 @@ impl Refusal {
 pub fn admit(cell: &Cell) -> Result<(), Refusal> {
     backing(cell, Path::new("/"))?;
     memory(cell, available_memory())?;
-    if cell.link.transport == Transport::Netns && cell.engine.migrates() {
+    if cell.engine.migrates() {
         // Nothing but doing it says whether it can be done.
-        Namespaces::new(&cell.link)?;
+        let link = Link::pair(Duration::from_secs(1)).and_then(|(mut link, _)| link.shape(&cell.link));
+        link.map_err(|error| Refusal::Link(error.to_string()))?;
+        if cell.link.transport == Transport::Netns {
+            Namespaces::new(&cell.link)?;
+        }
     }
     Ok(available(cell.tracker, &cell.tracker_settings, cell.backing)?)
 }

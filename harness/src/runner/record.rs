@@ -420,7 +420,11 @@ fn measure_sending(
     set(m, K::CopyTime, summed(&sending.rounds, |r| r.copy_time))?;
     set(m, K::EncodeTime, summed(&sending.rounds, |r| r.encode_time))?;
     set(m, K::DecodeTime, Some(there.decode))?;
-    set(m, K::WireIdle, summed(&sending.rounds, |r| r.wire_idle))
+    set(m, K::WireIdle, summed(&sending.rounds, |r| r.wire_idle))?;
+    if let Some(queue) = sending.queue {
+        m.set_whole(K::LinkQueue, queue);
+    }
+    Ok(())
 }
 
 /// What those rounds have of it together; absent where none has any.

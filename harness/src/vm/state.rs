@@ -78,6 +78,9 @@ pub enum StateError {
         /// The MSR that is due.
         expected: u32,
     },
+    /// The vCPU is not paused.
+    #[error("the state of a running vCPU cannot be replaced")]
+    Running,
     /// A register reads back differently from what was restored.
     #[error("{0} of the restored vCPU differs from what was sent")]
     Differs(&'static str),

@@ -76,12 +76,10 @@ struct Inner {
     order: Order,
     /// Whether the thread is out of `KVM_RUN` and `state` is what the vCPU holds.
     paused: bool,
+    /// The vCPU, while it is paused.
+    fd: Option<VcpuFd>,
     error: Option<VcpuError>,
     state: VcpuState,
-    /// The thread writes `state` to the vCPU before it runs again.
-    restore: bool,
-    /// The thread reads back what it restored and compares.
-    compare: bool,
     kick: Option<Kick>,
     line: String,
 }
@@ -132,13 +130,14 @@ impl Vcpu {
         cpu: Option<u32>,
         rings: Option<Arc<Rings>>,
     ) -> std::io::Result<Self> {
+        let immediate_exit = ImmediateExit::new(machine.kvm(), &fd)?;
+        let tsc_khz = fd.get_tsc_khz().map_err(std::io::Error::from)?;
         let inner = Inner {
             order: Order::Pause,
             paused: true,
+            fd: Some(fd),
             error: None,
             state,
-            restore: false,
-            compare: false,
             kick: None,
             line: String::with_capacity(256),
         };
@@ -146,12 +145,12 @@ impl Vcpu {
             vcpu: index,
             inner: Mutex::new(inner),
             changed: Condvar::new(),
-            immediate_exit: ImmediateExit::new(machine.kvm(), &fd)?,
+            immediate_exit,
             entered: AtomicU64::new(0),
             thread: AtomicI32::new(0),
             rings,
             telemetry: Arc::clone(machine.telemetry()),
-            tsc_khz: fd.get_tsc_khz().map_err(std::io::Error::from)?,
+            tsc_khz,
         });
         let (of_thread, machine) = (Arc::clone(&shared), Arc::clone(machine));
         let (ready, started) = std::sync::mpsc::channel();
@@ -162,7 +161,7 @@ impl Vcpu {
             let fine = pinned.is_ok();
             let _ = ready.send(pinned);
             if fine {
-                run_thread(&of_thread, fd);
+                run_thread(&of_thread);
             }
             drop(machine);
         })?;
@@ -170,7 +169,7 @@ impl Vcpu {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Lets it run. `restore` has it load the saved state first.
+    /// Lets it run.
     pub fn resume(&self) {
         let mut inner = self.shared.lock();
         if inner.error.is_none() {
@@ -237,8 +236,9 @@ impl Vcpu {
         work(&self.shared.lock().state)
     }
 
-    /// Has a paused vCPU take over `bytes`, a state of the other side, and waits until KVM has it all. Its clock is
-    /// set `back` by so many ticks, which is 0 but for planted faults.
+    /// Has a paused vCPU take over `bytes`, a state of the other side, and compares what KVM then says of it if asked to. Its
+    /// clock is set `back` by so many ticks, which is 0 but for planted faults. The calling thread does it all: the guest
+    /// waits for this, and its own thread would have to wake up for it first.
     ///
     /// # Errors
     /// See [`StateError`] and [`VcpuError`].
@@ -247,15 +247,16 @@ impl Vcpu {
         let mut inner = self.shared.lock();
         inner.state.load(bytes).map_err(|e| VcpuError::State { vcpu, text: e.to_string() })?;
         inner.state.set_clock_back(back);
-        inner.restore = true;
-        inner.compare = compare;
-        drop(inner);
-        self.shared.changed.notify_all();
-        let mut inner = self.shared.lock();
-        while inner.restore && inner.error.is_none() {
-            inner = self.shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-        inner.error.clone().map_or(Ok(()), Err)
+        let Inner { fd, state, .. } = &*inner;
+        let restored = match fd {
+            Some(fd) => state.restore(fd).and_then(|()| if compare { state.compare(fd) } else { Ok(()) }),
+            None => Err(StateError::Running),
+        };
+        restored.map_err(|error| {
+            let error = VcpuError::State { vcpu, text: error.to_string() };
+            inner.error = Some(error.clone());
+            error
+        })
     }
 
     /// [`clock::now`] at the first entry into `KVM_RUN` since the last resume, once there was one.
@@ -288,11 +289,11 @@ impl Drop for Vcpu {
     }
 }
 
-fn run_thread(shared: &Shared, mut fd: VcpuFd) {
-    while wait_for_run(shared, &fd) {
+fn run_thread(shared: &Shared) {
+    while let Some(fd) = wait_for_run(shared) {
         let entered = clock::now();
         shared.entered.store(entered, Ordering::Release);
-        if let Err(error) = run_until_order(shared, &mut fd) {
+        if let Err(error) = run_until_order(shared, fd) {
             let mut inner = shared.lock();
             inner.error = Some(error);
             drop(inner);
@@ -302,21 +303,13 @@ fn run_thread(shared: &Shared, mut fd: VcpuFd) {
     }
 }
 
-/// Waits for orders; does what is asked of a paused vCPU. `false` ends the thread.
-fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
+/// Waits for orders, and takes the vCPU when it is to run. `None` ends the thread.
+fn wait_for_run(shared: &Shared) -> Option<VcpuFd> {
     let mut inner = shared.lock();
     loop {
-        if inner.restore {
-            let outcome = restore(&inner, fd);
-            inner.restore = false;
-            if let Err(error) = outcome {
-                inner.error = Some(VcpuError::State { vcpu: shared.vcpu, text: error.to_string() });
-            }
-            shared.changed.notify_all();
-        }
         match inner.order {
-            Order::Quit => return false,
-            Order::Run => return true,
+            Order::Quit => return None,
+            Order::Run => return inner.fd.take(),
             Order::Pause => {
                 if !inner.paused {
                     // Resumed and paused again before this thread woke up: the saved state still holds.
@@ -329,13 +322,8 @@ fn wait_for_run(shared: &Shared, fd: &VcpuFd) -> bool {
     }
 }
 
-fn restore(inner: &Inner, fd: &VcpuFd) -> Result<(), StateError> {
-    inner.state.restore(fd)?;
-    if inner.compare { inner.state.compare(fd) } else { Ok(()) }
-}
-
-/// Runs the vCPU until an order takes it out, then saves its state.
-fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
+/// Runs the vCPU until an order takes it out, then saves its state and leaves it to others.
+fn run_until_order(shared: &Shared, mut fd: VcpuFd) -> Result<(), VcpuError> {
     let vcpu = shared.vcpu;
     loop {
         let exit = fd.run();
@@ -374,10 +362,11 @@ fn run_until_order(shared: &Shared, fd: &mut VcpuFd) -> Result<(), VcpuError> {
             Order::Run => {}
             Order::Quit => return Ok(()),
             Order::Pause => {
-                if let Err(error) = inner.state.save(fd) {
+                if let Err(error) = inner.state.save(&fd) {
                     return Err(VcpuError::State { vcpu, text: error.to_string() });
                 }
                 inner.paused = true;
+                inner.fd = Some(fd);
                 drop(inner);
                 shared.changed.notify_all();
                 return Ok(());

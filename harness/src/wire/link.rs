@@ -38,6 +38,8 @@ const _: () = assert!(cell::Link::QUEUE.0 >= 2 * LARGEST_FRAME);
 const LEAST_QUEUE: u64 = 64 << 10;
 /// A receiver holds what comes over a modelled wire in pieces of this many bytes.
 const PIECE: usize = 64 << 10;
+/// The last piece of a frame: reading and verifying it comes after the frame's end, and counts as lateness.
+const LAST_PIECE: usize = 4 << 10;
 
 /// The kernel's `IOV_MAX`: more slices in one call are refused.
 const MAX_SLICES: usize = 1024;
@@ -652,7 +654,9 @@ impl Receiver {
         let mut checksum = Checksum::default();
         let mut left = payload.len();
         let pieces = if held.is_some() { PIECE } else { usize::MAX };
-        for piece in payload.chunks_mut(pieces) {
+        let (body, end) =
+            payload.split_at_mut(left.saturating_sub(if held.is_some() { LAST_PIECE } else { 0 }));
+        for piece in body.chunks_mut(pieces).chain([end]) {
             left -= piece.len();
             if let Some((due, rate)) = held {
                 clock::wait_until(due.saturating_sub(wire_time(left as u64, rate)));

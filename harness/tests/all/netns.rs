@@ -193,7 +193,6 @@ fn without_a_guest(wrap: impl FnOnce(&Path) -> Command, arguments: &[&str]) -> (
     std::fs::write(&suite, LINKS).unwrap();
     let output = wrap(&binary)
         .args([Path::new("run"), &suite, Path::new("-o"), &results])
-        .args(["--filter", "netns"])
         .args(arguments)
         .env("MIGBENCH_LOCK", scratch.path().join("lock"))
         .current_dir(scratch.path())
@@ -216,7 +215,7 @@ fn who_has_no_rights_hears_so_before_a_guest_starts() {
             command.args(["--bounding-set", lacking]).arg(binary);
             command
         };
-        let (status, said) = without_a_guest(container, &[]);
+        let (status, said) = without_a_guest(container, &["--filter", "netns"]);
         assert_eq!(status, Some(2), "{said}");
         let refusal = format!("/netns: link.transport netns is not available here: {reason}");
         assert!(said.contains(&refusal) && said.contains(REMEDY), "{said}");
@@ -226,7 +225,7 @@ fn who_has_no_rights_hears_so_before_a_guest_starts() {
         command.uid(65534).gid(65534);
         command
     };
-    let (status, said) = without_a_guest(nobody, &["--dry-run"]);
+    let (status, said) = without_a_guest(nobody, &["--filter", "netns", "--dry-run"]);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains(&format!("not available here: {DENIED}{REMEDY}")), "{said}");
 }
@@ -246,7 +245,20 @@ fn who_lacks_a_tool_hears_so_before_a_guest_starts() {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
     };
-    let (status, said) = without_a_guest(without_tc, &[]);
+    let (status, said) = without_a_guest(without_tc, &["--filter", "netns"]);
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("not available here: there is no `tc`; install iproute2"), "{said}");
+}
+
+#[test]
+fn a_queue_that_no_socket_holds_is_refused_before_a_guest_starts() {
+    require_kvm!();
+    let container = |binary: &Path| {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-net_admin"]).arg(binary);
+        command
+    };
+    let (status, said) = without_a_guest(container, &["--filter", "unix", "--set", "link.queue=64MiB"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("link.queue of 64MiB") && said.contains("sysctl net.core.wmem_max="), "{said}");
 }

@@ -184,7 +184,7 @@ fn nonsense_does_not_matter() {
     require_kvm!();
     each_transport(|transport| {
         let record = attacked(transport, |address| {
-            for said in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 28], &[0x55; 1_000_000]] {
+            for said in [&b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"[..], &[0; 36], &[0x55; 1_000_000]] {
                 let mut socket = connect(address);
                 let _ = socket.write_all(said);
                 closed(socket);

@@ -6,7 +6,7 @@ use migbench_reports::record::MemoryProof;
 use migbench_scenarios::cell::Engine;
 use migbench_workloads::abi;
 
-use super::rounds::{self, rate_achieved, wire_idle};
+use super::rounds::{self, rate_achieved};
 use super::{Reporter, Source, snapshot};
 use crate::dirty::{DirtyTracker, TrackerError};
 use crate::engine::planted_cost::Planter;
@@ -104,7 +104,6 @@ impl Source<'_> {
         if let Some(rate) = link.sender().rate() {
             let kernel = link.sender().kernel_rate_achieved();
             sending.rate_achieved = kernel.or_else(|| rate_achieved(&rounds, |bytes| wire_time(bytes, rate)));
-            sending.wire_idle = wire_idle(&rounds);
         }
         self.report.sending = Some(sending);
         handed_over

@@ -45,12 +45,6 @@ pub fn rate_achieved(rounds: &[SentRound], busy: impl Fn(u64) -> u64) -> Option<
     (busy > 0).then(|| busy as f64 / (busy + idle) as f64)
 }
 
-/// Seconds in which the wire was idle by the engine's doing, all rounds.
-pub fn wire_idle(rounds: &[SentRound]) -> Option<f64> {
-    let shares = rounds.iter().map(|round| round.wire_idle.and_then(engines_share));
-    shares.sum::<Option<u64>>().filter(|_| !rounds.is_empty()).map(|idle| seconds(0, idle))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,8 +87,6 @@ mod tests {
     fn idle_time_lessens_the_rate_whoever_it_is() {
         let rounds = [round(Some((50_000, Some(50_000)))), round(Some((50_000, Some(0))))];
         assert_eq!(rate_achieved(&rounds, |bytes| 8 * bytes), Some(8.0 / 9.0));
-        assert_eq!(wire_idle(&rounds), Some(0.00005));
-        assert_eq!((rate_achieved(&[round(None)], |b| b), wire_idle(&[round(None)])), (None, None));
-        assert_eq!((rate_achieved(&[], |b| b), wire_idle(&[])), (None, None));
+        assert_eq!((rate_achieved(&[round(None)], |b| b), rate_achieved(&[], |b| b)), (None, None));
     }
 }

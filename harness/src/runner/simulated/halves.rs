@@ -427,7 +427,6 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         traffic,
         rate_achieved: cell.link.rate.map(|_| 0.998),
         queue: cell.link.modelled_rate().map(|_| cell.link.queue().0),
-        wire_idle: None,
         deciding_harvest: course.decided,
     }
 }
