@@ -574,14 +574,17 @@ impl Drift {
     }
 
     fn since_first(&self, text: &mut String) {
-        let mut moved: Vec<&Series> = self.series.iter().collect();
         let far = |series: &Series| series.since_first.ln().abs();
+        // As it is shown, less is nothing.
+        let mut moved: Vec<&Series> = self.series.iter().filter(|series| far(series) >= 0.0005).collect();
         moved.sort_by(|a, b| far(b).total_cmp(&far(a)));
         let _ = writeln!(
             text,
-            "drift: since the first of {}, of {} these moved most (a description, and no test):",
+            "drift: since the first of {}, {} of {} moved{}",
             count(self.measured + 1, "measured night"),
-            count(moved.len(), "figure"),
+            moved.len(),
+            count(self.series.len(), "figure"),
+            if moved.is_empty() { "" } else { ", these most (a description, and no test)" }
         );
         for series in moved.into_iter().take(SHOWN) {
             let _ = writeln!(text, "  {}: {}", series.name, difference(series.since_first));

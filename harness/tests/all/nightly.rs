@@ -176,7 +176,6 @@ fn nights_against_one_base_are_one_test() {
     nights.night(&few, 3, &["look 1 at"]);
     std::fs::remove_file(&candidate).unwrap();
     nights.night(&few, 3, &["the build under test was lost", "look 1 at"]);
-    nights.night(&few, 0, &["look 2 at"]);
 }
 
 /// Puts a build in place of a kept one that answers to `node --about` with `answer`.

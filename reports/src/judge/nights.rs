@@ -37,8 +37,11 @@ pub const ALARM: f64 = 0.005;
 const LATE: usize = 6;
 /// The level of a test is halved with each alarm before it, so often at most.
 const HALVINGS: usize = 3;
-/// Standard errors that an alarm is away from none at least: what is nearer need not be tested.
+/// Standard errors that an alarm is away from none at least, and an excluded change from the estimate: at the levels of nights what is
+/// nearer need not be tested.
 const LEAST_ERRORS: f64 = 2.0;
+/// Standard errors that a night of its own is away from none, for an alarm at [`ALPHA`].
+const SUSPICIOUS: f64 = 1.4;
 /// Seed of the permutations.
 const SEED: u64 = 1;
 
@@ -107,6 +110,18 @@ pub enum Said {
     Pass,
     /// Neither can be said yet.
     Open,
+}
+
+impl Said {
+    /// The same with what the measurement of tonight says alone.
+    #[must_use]
+    pub(crate) const fn with(self, tonight: Verdict) -> Self {
+        match (tonight, self) {
+            (Verdict::Regression, _) => Self::Alarm,
+            (Verdict::Unconfirmed, Self::Pass) => Self::Open,
+            (_, said) => said,
+        }
+    }
 }
 
 /// The samples of one night: what is judged, and no more.
@@ -229,11 +244,7 @@ impl NightsJudgement {
     /// nothing passes.
     #[must_use]
     pub fn with(&self, tonight: &Judgement) -> Said {
-        match (tonight.verdict, self.said) {
-            (Verdict::Regression, _) => Said::Alarm,
-            (Verdict::Unconfirmed, Said::Pass) => Said::Open,
-            (_, said) => said,
-        }
+        self.said.with(tonight.verdict)
     }
 
     /// For people, at most 100 columns. `candidate` names the build under test.
@@ -401,30 +412,99 @@ fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
 /// A gate over the nights of a test.
 fn over_nights(test: &[&Night], index: usize, gate: &Gate, level: f64) -> GateNights {
     let (strata, units) = strata(test, index);
-    let labels = Labels::Swaps(units);
     let change = |cell: Option<&str>, exclude: f64| {
-        let members = || strata.iter().filter(|stratum| cell.is_none_or(|id| stratum.cell == id));
-        let of = |values: Vec<Values>| Stratified::of(labels, &values, SEED);
-        let logs = of(members().map(|stratum| stratum.logs.clone()).collect())?;
-        let under_floor = || {
-            // A bound is no nearer than the estimate.
-            mean_over(members().map(|stratum| &stratum.differences)) < gate.floor
-                && of(members().map(|stratum| stratum.differences.clone()).collect())
-                    .and_then(|differences| differences.upper(level))
-                    .is_some_and(|open| open < gate.floor)
-        };
+        let over = Over { strata: &strata, labels: Labels::Swaps(units), cell, gate, level };
+        let logs = over.test(|stratum| &stratum.logs)?;
         Some(NightsChange {
             cell: cell.map(str::to_owned),
             ratio: logs.estimate.exp(),
             open: logs.upper(level).map(f64::exp),
-            excluded: logs.p_less(exclude.ln_1p()) <= level || under_floor(),
+            excluded: over.excludes(exclude, || Some(logs.clone())),
         })
     };
     let cells = ids(&strata);
     let each = cells.iter().filter_map(|id| change(Some(id), EXCLUDED_IN_CELL));
     let changes = change(None, EXCLUDED).into_iter().chain(each).collect();
-    let diverged = test.last().and_then(|night| night.gates.get(index)).is_some_and(|gate| gate.diverged);
-    GateNights { metric: gate.metric.clone(), changes, diverged }
+    GateNights { metric: gate.metric.clone(), changes, diverged: diverged(test, index) }
+}
+
+fn diverged(test: &[&Night], index: usize) -> bool {
+    test.last().and_then(|night| night.gates.get(index)).is_some_and(|gate| gate.diverged)
+}
+
+/// The mean over strata, or over those of a cell.
+struct Over<'a, 'b> {
+    strata: &'b [Stratum<'a>],
+    labels: Labels,
+    cell: Option<&'b str>,
+    gate: &'b Gate,
+    level: f64,
+}
+
+impl Over<'_, '_> {
+    fn values<'c>(&'c self, of: impl Fn(&'c Stratum<'c>) -> &'c Values) -> impl Iterator<Item = &'c Values> {
+        let wanted = |stratum: &&Stratum<'_>| self.cell.is_none_or(|id| stratum.cell == id);
+        self.strata.iter().filter(wanted).map(of)
+    }
+
+    fn test<'c>(&'c self, of: impl Fn(&'c Stratum<'c>) -> &'c Values) -> Option<Stratified> {
+        Stratified::of(self.labels, &self.values(of).cloned().collect::<Vec<_>>(), SEED)
+    }
+
+    /// Whether a change of `exclude` is excluded, or all that is not is under the floor.
+    fn excludes(&self, exclude: f64, logs: impl FnOnce() -> Option<Stratified>) -> bool {
+        let log = mean_over(self.values(|stratum| &stratum.logs));
+        let error = error_of(self.values(|stratum| &stratum.logs));
+        let far = exclude.ln_1p() - log >= LEAST_ERRORS * error;
+        let excluded = far && logs().is_some_and(|logs| logs.p_less(exclude.ln_1p()) <= self.level);
+        excluded || self.under_floor()
+    }
+
+    fn under_floor(&self) -> bool {
+        // A bound is no nearer than the estimate.
+        mean_over(self.values(|stratum| &stratum.differences)) < self.gate.floor
+            && self
+                .test(|stratum| &stratum.differences)
+                .and_then(|differences| differences.upper(self.level))
+                .is_some_and(|open| open < self.gate.floor)
+    }
+}
+
+/// What [`judge`] says of the nights alone, and no more: for thousands of histories.
+#[must_use]
+pub(crate) fn said(course: &Course<Option<Night>>, gates: &[Gate], advances: bool) -> Said {
+    if !alarms(&course.recent.iter().flatten().collect::<Vec<_>>(), gates).is_empty() {
+        return Said::Alarm;
+    }
+    let level = level(course.looks, course.alarms);
+    let test: Vec<&Night> = course.test().iter().flatten().collect();
+    let passes = |(index, gate): (usize, &Gate)| {
+        let (strata, units) = strata(&test, index);
+        let excludes = |cell: Option<&str>, exclude: f64| {
+            let over = Over { strata: &strata, labels: Labels::Swaps(units), cell, gate, level };
+            over.excludes(exclude, || over.test(|stratum| &stratum.logs))
+        };
+        !strata.is_empty()
+            && !diverged(&test, index)
+            && excludes(None, EXCLUDED)
+            && ids(&strata).into_iter().all(|id| excludes(Some(id), EXCLUDED_IN_CELL))
+    };
+    let pass = advances && !gates.is_empty() && gates.iter().enumerate().all(passes);
+    if pass { Said::Pass } else { Said::Open }
+}
+
+/// Whether a night may raise an alarm by the gate's rule: that takes a relevant change so many standard errors away, and more.
+#[must_use]
+pub(crate) fn suspicious(night: &Night, gates: &[Gate]) -> bool {
+    gates.iter().enumerate().any(|(index, gate)| {
+        let (strata, units) = strata(&[night], index);
+        let cells = ids(&strata).into_iter().map(Some);
+        std::iter::once(None).chain(cells).any(|cell| {
+            let over = Over { strata: &strata, labels: Labels::Swaps(units), cell, gate, level: ALPHA };
+            let log = mean_over(over.values(|stratum| &stratum.logs));
+            log >= RELEVANT.ln_1p() && log >= SUSPICIOUS * error_of(over.values(|stratum| &stratum.logs))
+        })
+    })
 }
 
 #[cfg(test)]

@@ -127,3 +127,23 @@ fn nothing_judged_is_nothing_passed() {
     let night = Night::of(&Measurement::of_one(&data).unwrap(), &other, &Accepted::default());
     assert_eq!(judge(&course([Some(night)]), &other, true).said, Said::Open, "one gate has no samples");
 }
+
+#[test]
+fn the_short_way_of_a_study_says_the_same() {
+    for (change, percent) in [(1.0, 11.0), (1.0, 4.0), (1.05, 11.0), (1.05, 3.0)] {
+        for seed in (1..40).step_by(7) {
+            let nights: Vec<_> = (seed..seed + 3).map(|seed| night(change, percent, seed)).collect();
+            for some in 1..=3 {
+                let course = course(nights[..some].to_vec());
+                let whole = judge(&course, &gates(), true);
+                assert_eq!(said(&course, &gates(), true), whole.said);
+                // And what it leaves out raises no alarm.
+                let data = data(change, percent, seed);
+                let alone =
+                    crate::judge::judge(&Measurement::of_one(&data).unwrap(), None, &Accepted::default());
+                let alarmed = alone.unwrap().verdict == Verdict::Unconfirmed;
+                assert!(!alarmed || suspicious(nights[0].as_ref().unwrap(), &gates()));
+            }
+        }
+    }
+}
