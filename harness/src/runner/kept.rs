@@ -209,20 +209,18 @@ fn gone(outcome: io::Result<()>) -> io::Result<()> {
 /// # Errors
 /// [`KeptError::File`]
 pub fn copy_stripped(from: &Path, into: &Path) -> Result<(), KeptError> {
+    let half = into.with_extension("stripped");
     let run = |program: &str, arguments: &[&Path]| {
         let mut command = Command::new(program);
         command.arg("--strip-debug").args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     };
-    fs::copy(from, into).map_err(failed(into))?;
-    let half = into.with_extension("stripped");
-    let stripped =
-        run("objcopy", &[into, &half]) || (fs::copy(into, &half).is_ok() && run("strip", &[&half]));
+    let stripped = run("objcopy", &[from, &half]) || run("strip", &[Path::new("-o"), &half, from]);
     if stripped && builds::described(&half).is_ok() {
-        fs::rename(&half, into).map_err(failed(into))
-    } else {
-        gone(fs::remove_file(&half)).map_err(failed(&half))
+        return fs::rename(&half, into).map_err(failed(into));
     }
+    gone(fs::remove_file(&half)).map_err(failed(&half))?;
+    fs::copy(from, into).map(drop).map_err(failed(into))
 }
 
 #[cfg(test)]
