@@ -188,7 +188,8 @@ impl Nightly {
         }
         // A copy: a build made meanwhile must not change what is measured.
         let new = tonight.join("migbench");
-        copy_stripped(Path::new("/proc/self/exe"), &new)?;
+        // The file that runs, whatever stands at its path by now; and not `self`, which another program would take for its own.
+        copy_stripped(&PathBuf::from(format!("/proc/{}/exe", std::process::id())), &new)?;
         let ours = builds::described(&new)?;
         say(&format!("new build: {}", ours.tool.build()));
         if let Some(why) = begins(kept, &past) {
