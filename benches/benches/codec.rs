@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use migbench::codec::{Backend, Outcome, PAGE, Page, xbzrle};
+use migbench::codec::{CodecBackend, PAGE, Page, XbzrleOutcome, xbzrle};
 
 /// Pairs of pages in a pool: 64 MiB.
 const PAIRS: usize = 8192;
@@ -29,9 +29,9 @@ impl Xorshift {
 }
 
 /// How a page is changed.
-type Change = fn(&mut Page, &mut Xorshift);
+type PageMutation = fn(&mut Page, &mut Xorshift);
 
-const CHANGES: &[(&str, Change)] = &[
+const CHANGES: &[(&str, PageMutation)] = &[
     ("nothing", |_, _| {}),
     ("one word", |page, random| change_words(page, random, 1)),
     ("32 scattered words", |page, random| change_words(page, random, 32)),
@@ -54,7 +54,7 @@ fn change_words(page: &mut Page, random: &mut Xorshift, mut count: usize) {
     }
 }
 
-fn pool(change: Change) -> Vec<(Page, Page)> {
+fn pool(change: PageMutation) -> Vec<(Page, Page)> {
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let mut pairs = Vec::with_capacity(PAIRS);
     for _ in 0..PAIRS {
@@ -70,7 +70,7 @@ fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("xbzrle encode, per page");
     for &(name, change) in CHANGES {
         let pairs = pool(change);
-        for backend in Backend::available() {
+        for backend in CodecBackend::available() {
             group.bench_function(BenchmarkId::new(name, backend.name()), |bencher| {
                 let mut next = pairs.iter().cycle();
                 let mut out = [0; PAGE + 64];
@@ -89,7 +89,7 @@ fn decode(criterion: &mut Criterion) {
         let mut pages = Vec::new();
         let mut out = [0; PAGE + 64];
         for (old, new) in pool(change) {
-            if let Outcome::Delta(length) = xbzrle::encode(&old, &new, &mut out) {
+            if let XbzrleOutcome::Delta(length) = xbzrle::encode(&old, &new, &mut out) {
                 pages.push((old, out[..length].to_vec()));
             }
         }
@@ -113,7 +113,7 @@ fn zero(criterion: &mut Criterion) {
     let mut random = Xorshift(1);
     let filled: Vec<Page> = (0..2 * PAIRS).map(|_| random.page()).collect();
     for (name, pages) in [("zero page", &zeros), ("random page", &filled)] {
-        for backend in Backend::available() {
+        for backend in CodecBackend::available() {
             group.bench_function(BenchmarkId::new(name, backend.name()), |bencher| {
                 let mut next = pages.iter().cycle();
                 bencher.iter(|| Some(backend.is_zero(black_box(next.next()?))));

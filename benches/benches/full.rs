@@ -5,7 +5,6 @@
 //!
 //! The bench starts itself again as the receiving process. Both memories are guest memory, made resident before.
 
-use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -24,8 +23,8 @@ use migbench::node::proof;
 use migbench::sys::clock;
 use migbench::sys::ram::Ram;
 use migbench::vm::page_set::PageSet;
-use migbench::wire::{FrameKind, LinkAddress, Listener};
-use migbench_benches::{Spread, quick, wanted};
+use migbench::wire::{FrameKind, LinkAddress, LinkListener};
+use migbench_benches::{Fallible, MedianRange, quick, wanted};
 use migbench_scenarios::cell::{Backing, Cell, Codec, Engine};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -45,8 +44,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The argument that makes this binary the receiver.
 const RECEIVER: &str = "--receive";
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip_while(|argument| argument != RECEIVER).skip(1);
     let done = match arguments.next().map(|size| size.parse()) {
@@ -64,14 +61,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn memory(size: Bytes) -> Outcome<std::sync::Arc<Ram>> {
+fn memory(size: Bytes) -> Fallible<std::sync::Arc<Ram>> {
     let ram = Ram::new(size, Backing::Anonymous)?;
     ram.populate()?;
     Ok(ram)
 }
 
 /// Pages that are all different and never zero.
-fn fill(ram: &Ram) -> Outcome<()> {
+fn fill(ram: &Ram) -> Fallible<()> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut page: Page = [0; 4096];
     for number in 0..ram.pages() {
@@ -117,7 +114,7 @@ impl Observer for Silent {
 }
 
 /// The receiving process: a letter on the control socket says which kind of pass comes.
-fn receive(size: Bytes) -> Outcome<()> {
+fn receive(size: Bytes) -> Fallible<()> {
     let ram = memory(size)?;
     let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     control.write_all(b"\n")?;
@@ -131,7 +128,7 @@ fn receive(size: Bytes) -> Outcome<()> {
                 control.write_all(b"\n")?;
             }
             b'e' => {
-                let listener = Listener::bind(&Cell::default_for(Engine::StopAndCopy, "idle")?.link)?;
+                let listener = LinkListener::bind(&Cell::default_for(Engine::StopAndCopy, "idle")?.link)?;
                 let mut pages = PageReceiver::new(&ram, Codec::None, false);
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;
@@ -154,14 +151,14 @@ fn receive(size: Bytes) -> Outcome<()> {
 }
 
 /// The sending process.
-struct Sending {
+struct SendingProcess {
     ram: std::sync::Arc<Ram>,
     control: UnixStream,
     answers: BufReader<UnixStream>,
 }
 
-impl Sending {
-    fn answer(&mut self) -> Outcome<String> {
+impl SendingProcess {
+    fn answer(&mut self) -> Fallible<String> {
         let mut line = String::new();
         match self.answers.read_line(&mut line)? {
             0 => Err("the receiving process is gone".into()),
@@ -170,7 +167,7 @@ impl Sending {
     }
 
     /// From the first write to the word that all has arrived.
-    fn reference(&mut self) -> Outcome<Duration> {
+    fn reference(&mut self) -> Fallible<Duration> {
         self.control.write_all(b"r")?;
         let start = Instant::now();
         for address in chunks(&self.ram) {
@@ -181,7 +178,7 @@ impl Sending {
     }
 
     /// The same for the engine, with what it says of its own time and the destination's time in decoding.
-    fn engine(&mut self) -> Outcome<(Duration, Sent, f64)> {
+    fn engine(&mut self) -> Fallible<(Duration, Sent, f64)> {
         self.control.write_all(b"e")?;
         let address: LinkAddress = serde_json::from_str(&self.answer()?)?;
         let mut link = address.connect(TIMEOUT)?;
@@ -206,7 +203,7 @@ impl Sending {
     }
 
     /// Whether the other process holds the same pages.
-    fn proves_equal(&mut self) -> Outcome<()> {
+    fn proves_equal(&mut self) -> Fallible<()> {
         self.control.write_all(b"h")?;
         let here = proof::hash_blocks(&self.ram)?;
         let mut there = vec![0; here.len()];
@@ -215,7 +212,7 @@ impl Sending {
     }
 }
 
-fn compare() -> Outcome<()> {
+fn compare() -> Fallible<()> {
     let size = Bytes(if quick() { 32 << 20 } else { 1 << 30 });
     let pairs = if quick() { 1 } else { PAIRS };
     println!(
@@ -231,7 +228,7 @@ fn compare() -> Outcome<()> {
     let ram = memory(size)?;
     fill(&ram)?;
     let answers = BufReader::new(control.try_clone()?);
-    let mut sending = Sending { ram, control, answers };
+    let mut sending = SendingProcess { ram, control, answers };
     sending.answer()?;
 
     // The first pass is the engine's, into zeros, so that the proof is one of what the engine sent.
@@ -265,14 +262,14 @@ fn compare() -> Outcome<()> {
     let (bytes, count) = (size.0 as f64, pairs as f64);
     let rate = |time: &Duration| bytes / time.as_secs_f64() / 1e9;
     let ratios = engine.iter().zip(&reference).map(|(e, r)| r.as_secs_f64() / e.as_secs_f64());
-    let print = |what: &str, spread: Option<Spread>| {
+    let print = |what: &str, spread: Option<MedianRange>| {
         if let Some(spread) = spread {
             println!("  {what} {spread:.2}");
         }
     };
-    print("reference, GB/s:       ", Spread::of(reference.iter().map(rate)));
-    print("engine, GB/s:          ", Spread::of(engine.iter().map(rate)));
-    print("engine over reference: ", Spread::of(ratios));
+    print("reference, GB/s:       ", MedianRange::of(reference.iter().map(rate)));
+    print("engine, GB/s:          ", MedianRange::of(engine.iter().map(rate)));
+    print("engine over reference: ", MedianRange::of(ratios));
     println!(
         "  of the engine's time: source {:.0} % copying, {:.0} % encoding, {:.0} % in checksum and socket; destination {:.0} % applying",
         100.0 * copy / count,

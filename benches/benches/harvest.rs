@@ -18,7 +18,7 @@ use migbench::dirty::{DirtyTracker, UffdWp, available, tracker};
 use migbench::sys::kvm::{clear_dirty_log, get_dirty_log};
 use migbench::sys::pagemap::{PageRange, Pagemap};
 use migbench::vm::page_set::PageSet;
-use migbench_benches::{Passes, Spread, have_kvm, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, PassesGuest, have_kvm, quick, wanted};
 use migbench_scenarios::cell::Tracker;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
@@ -27,8 +27,6 @@ use migbench_workloads::units::{Bytes, PAGE_SIZE};
 const PAIRS: usize = 11;
 /// Where passes take seconds: with a thread in each fault, and with many pages to look through.
 const SLOW_PAIRS: usize = 5;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     if !wanted("harvest") || !have_kvm() {
@@ -48,15 +46,15 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn time<T>(what: impl FnOnce() -> Outcome<T>) -> Outcome<(f64, T)> {
+fn time<T>(what: impl FnOnce() -> Fallible<T>) -> Fallible<(f64, T)> {
     let start = Instant::now();
     let value = what()?;
     Ok((start.elapsed().as_secs_f64(), value))
 }
 
 /// A guest, its tracker, and what the bare calls need.
-struct Subject {
-    guest: Passes,
+struct HarvestSubject {
+    guest: PassesGuest,
     tracker: Either,
     dirty: PageSet,
     words: Vec<u64>,
@@ -79,9 +77,9 @@ impl Either {
     }
 }
 
-impl Subject {
+impl HarvestSubject {
     /// Seconds of what this program does, and the pages that it found.
-    fn ours(&mut self) -> Outcome<(f64, u64)> {
+    fn ours(&mut self) -> Fallible<(f64, u64)> {
         self.guest.write();
         self.dirty.clear();
         let Self { tracker, dirty, .. } = self;
@@ -101,7 +99,7 @@ impl Subject {
     }
 
     /// Seconds of the calls alone.
-    fn bare(&mut self) -> Outcome<f64> {
+    fn bare(&mut self) -> Fallible<f64> {
         self.guest.write();
         let Self { guest, tracker, words, ranges, pagemap, .. } = self;
         let machine = Arc::clone(guest.vm.machine());
@@ -141,8 +139,8 @@ impl Subject {
     }
 }
 
-fn compare(name: &str, which: Tracker, scattered: bool) -> Outcome<()> {
-    let mut cell = Passes::cell(which)?;
+fn compare(name: &str, which: Tracker, scattered: bool) -> Fallible<()> {
+    let mut cell = PassesGuest::cell(which)?;
     // All entries of a pass: a ring that gets full is emptied by the guest.
     cell.tracker_settings.ring_entries = 1 << 16;
     if scattered {
@@ -154,14 +152,14 @@ fn compare(name: &str, which: Tracker, scattered: bool) -> Outcome<()> {
         println!("  {error}");
         return Ok(());
     }
-    let guest = Passes::boot(cell)?;
+    let guest = PassesGuest::boot(cell)?;
     let settings = &guest.cell.tracker_settings;
     let tracker = match which {
         Tracker::UffdWp => Either::UffdWp(UffdWp::new(Arc::clone(guest.vm.ram()), settings)),
         _ => Either::Any(tracker(&guest.cell, &guest.vm)?),
     };
     let pages = guest.vm.ram().pages();
-    let mut subject = Subject {
+    let mut subject = HarvestSubject {
         dirty: PageSet::new(pages),
         words: vec![0; usize::try_from(pages.div_ceil(64))?],
         ranges: vec![PageRange::default(); settings.scan_ranges as usize],
@@ -200,8 +198,8 @@ fn compare(name: &str, which: Tracker, scattered: bool) -> Outcome<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     let ratios = ours.iter().zip(&bare).map(|(ours, bare)| ours / bare);
-    let micros = |times: &[f64]| Spread::of(times.iter().map(|seconds| seconds * 1e6));
-    if let (Some(a), Some(b), Some(ratio)) = (micros(&ours), micros(&bare), Spread::of(ratios)) {
+    let micros = |times: &[f64]| MedianRange::of(times.iter().map(|seconds| seconds * 1e6));
+    if let (Some(a), Some(b), Some(ratio)) = (micros(&ours), micros(&bare), MedianRange::of(ratios)) {
         let set = if scattered { "scattered" } else { "dense" };
         println!(
             "  {name}, {set}, {} pages: ours {a:.1} us, bare {b:.1} us, medians {:.3}, pairs {ratio:.3}",

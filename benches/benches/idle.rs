@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use migbench_benches::{Spread, have_kvm, migrate, node, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, have_kvm, migrate, node, quick, wanted};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::settings::Fill;
@@ -12,8 +12,6 @@ use migbench_workloads::units::{Bytes, Seconds};
 
 /// Migrations of each engine.
 const RUNS: u64 = 7;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 const PARTS: [&str; 7] = [
     "downtime",
@@ -41,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn cell(engine: Engine, memory: Bytes) -> Outcome<Cell> {
+fn cell(engine: Engine, memory: Bytes) -> Fallible<Cell> {
     let mut cell = Cell::default_for(engine, "idle")?;
     cell.memory = memory;
     cell.link.rate = None;
@@ -55,7 +53,7 @@ fn value(record: &Record, name: &str) -> Option<f64> {
     record.metrics.get(name).map(|metric| metric.value)
 }
 
-fn handover() -> Outcome<()> {
+fn handover() -> Fallible<()> {
     let runs = if quick() { 1 } else { RUNS };
     println!(
         "idle: handing over a guest of 128MiB that only has a heartbeat, over an unlimited unix link; {runs} \
@@ -71,7 +69,9 @@ fn handover() -> Outcome<()> {
     for (engine, records) in engines.into_iter().zip(&records) {
         println!("  {engine}");
         for part in PARTS {
-            if let Some(spread) = Spread::of(records.iter().filter_map(|r| value(r, part)).map(|s| s * 1e3)) {
+            if let Some(spread) =
+                MedianRange::of(records.iter().filter_map(|r| value(r, part)).map(|s| s * 1e3))
+            {
                 println!("    {part:18} {spread:.3}");
             }
         }
@@ -80,7 +80,7 @@ fn handover() -> Outcome<()> {
     Ok(())
 }
 
-fn memory() -> Outcome<()> {
+fn memory() -> Fallible<()> {
     println!(
         "memory: resident bytes of the nodes besides guest memory and telemetry, no page of the guest zero; \
          targets: full under 64MiB for both nodes, delta under guest memory + 64MiB"

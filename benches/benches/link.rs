@@ -10,7 +10,7 @@ use std::time::Duration;
 use migbench::sys::{clock, thread::sharp_timers};
 use migbench::wire::netns::Namespaces;
 use migbench::wire::{FrameKind, Link, PageBatch};
-use migbench_benches::{Spread, have_kvm, migrate, node, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, have_kvm, migrate, node, quick, wanted};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::{Cell, Engine, Transport, Wait};
 use migbench_workloads::settings::Load;
@@ -30,8 +30,6 @@ const BESIDES: f64 = 0.0003;
 
 const METRICS: [&str; 3] = ["total_time", "downtime", "downtime_send"];
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
     if let Some(exit) = node() {
         return exit;
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 /// Frames of [`BATCH`] pages, as a round sends them, over a modelled wire of 1 Gbit/s, and nothing else on this host.
-fn late_ends() -> Outcome<()> {
+fn late_ends() -> Fallible<()> {
     const BATCH: usize = 64;
     let frames = if quick() { 20 } else { 4000 };
     let link = cell(Engine::Full, Transport::Unix)?.link;
@@ -97,7 +95,7 @@ fn late_ends() -> Outcome<()> {
 }
 
 /// A guest whose operations are a millisecond and more apart, each of many page writes.
-fn cell(engine: Engine, transport: Transport) -> Outcome<Cell> {
+fn cell(engine: Engine, transport: Transport) -> Fallible<Cell> {
     let mut cell = Cell::default_for(engine, "write-heavy")?;
     cell.link.transport = transport;
     cell.memory = Bytes(64 << 20);
@@ -113,11 +111,11 @@ fn cell(engine: Engine, transport: Transport) -> Outcome<Cell> {
     Ok(cell)
 }
 
-fn value(record: &Record, name: &str) -> Outcome<f64> {
+fn value(record: &Record, name: &str) -> Fallible<f64> {
     Ok(record.metrics.get(name).ok_or_else(|| format!("the record has no {name}"))?.value)
 }
 
-fn compare() -> Outcome<()> {
+fn compare() -> Fallible<()> {
     let rate = cell(Engine::Full, Transport::Netns)?.link;
     if let Err(error) = Namespaces::new(&rate) {
         println!("skipped: {error}");
@@ -163,16 +161,16 @@ fn compare() -> Outcome<()> {
     Ok(())
 }
 
-fn print(engine: Engine, records: &[[Record; 2]], short: &[f64]) -> Outcome<()> {
+fn print(engine: Engine, records: &[[Record; 2]], short: &[f64]) -> Fallible<()> {
     println!("  {engine}: {} pairs", records.len());
-    if let Some(reached) = Spread::of(short.iter().map(|share| 100.0 * share)) {
+    if let Some(reached) = MedianRange::of(short.iter().map(|share| 100.0 * share)) {
         println!("    the kernel fell short of it in {} pairs: {reached:.1} % of the rate", short.len());
     }
     for name in METRICS {
-        let side = |side: usize| -> Outcome<Option<Spread>> {
+        let side = |side: usize| -> Fallible<Option<MedianRange>> {
             let values =
-                records.iter().map(|pair| value(&pair[side], name)).collect::<Outcome<Vec<f64>>>()?;
-            Ok(Spread::of(values.into_iter().map(|seconds| seconds * 1e3)))
+                records.iter().map(|pair| value(&pair[side], name)).collect::<Fallible<Vec<f64>>>()?;
+            Ok(MedianRange::of(values.into_iter().map(|seconds| seconds * 1e3)))
         };
         let (Some(modelled), Some(kernel)) = (side(0)?, side(1)?) else { continue };
         let apart = (modelled.median - kernel.median).abs();

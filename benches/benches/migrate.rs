@@ -48,16 +48,16 @@ fn cell(engine: Engine, workload: &str) -> Result<Cell, Box<dyn std::error::Erro
 }
 
 /// What one iteration takes by one of its metrics.
-type Measured = fn(&mut Subject) -> Duration;
+type Measured = fn(&mut MigrateSubject) -> Duration;
 
 /// Migrations of one cell, and the downtimes that nobody has asked for yet.
-struct Subject {
+struct MigrateSubject {
     cell: Cell,
     seed: u64,
     downtimes: VecDeque<Duration>,
 }
 
-impl Subject {
+impl MigrateSubject {
     /// Total time and downtime of a fresh migration. One that fails is a bench that fails.
     fn migrate(&mut self) -> (Duration, Duration) {
         self.seed += 1;
@@ -90,9 +90,13 @@ impl Subject {
 fn migrations(criterion: &mut Criterion) -> Result<(), Box<dyn std::error::Error>> {
     for engine in ENGINES {
         for workload in WORKLOADS {
-            let subject =
-                RefCell::new(Subject { cell: cell(engine, workload)?, seed: 0, downtimes: VecDeque::new() });
-            let metrics = [("migrate", Subject::total_time as Measured), ("downtime", Subject::downtime)];
+            let subject = RefCell::new(MigrateSubject {
+                cell: cell(engine, workload)?,
+                seed: 0,
+                downtimes: VecDeque::new(),
+            });
+            let metrics =
+                [("migrate", MigrateSubject::total_time as Measured), ("downtime", MigrateSubject::downtime)];
             for (group, measured) in metrics {
                 let mut group = criterion.benchmark_group(group);
                 group.sampling_mode(SamplingMode::Flat);

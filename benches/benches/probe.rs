@@ -17,7 +17,7 @@ use migbench::guest::telemetry;
 use migbench::sys::clock;
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
-use migbench_benches::{Spread, have_kvm, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, have_kvm, quick, wanted};
 use migbench_reports::stats::{self, RatioTest};
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::abi;
@@ -29,14 +29,12 @@ const BOOTS: u64 = 5;
 const PAIRS: usize = 24;
 const SLICE: Duration = Duration::from_millis(25);
 /// Before each slice, so that caches belong to the guest that runs, and the sampler has started or ended.
-const SETTLE: Duration = Duration::from_millis(5);
+const WARM: Duration = Duration::from_millis(5);
 
 /// What the guest may lose by the timing of operations of 2 us or more, as a share.
 const TIMING: f64 = 0.03;
 /// What it may lose by the sampler.
 const SAMPLER: f64 = 0.01;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     if !wanted("probe") || !have_kvm() {
@@ -52,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 /// A guest with write-heavy's settings, flat out, whose operations are timed.
-fn guest(seed: u64) -> Outcome<Vm> {
+fn guest(seed: u64) -> Fallible<Vm> {
     let mut cell = Cell::default_for(Engine::None, "write-heavy")?;
     cell.settings.load = Load::FlatOut;
     let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
@@ -62,8 +60,8 @@ fn guest(seed: u64) -> Outcome<Vm> {
 }
 
 /// Operations per second of one slice of a running guest, in which it also wrote pages.
-fn slice(vm: &Vm) -> Outcome<f64> {
-    std::thread::sleep(SETTLE);
+fn slice(vm: &Vm) -> Fallible<f64> {
+    std::thread::sleep(WARM);
     let count =
         || (clock::now(), telemetry::operations(vm.telemetry()), telemetry::page_writes(vm.telemetry()));
     let (start, before, writes) = count();
@@ -78,7 +76,7 @@ fn slice(vm: &Vm) -> Outcome<f64> {
 }
 
 /// The same while operations are counted alone.
-fn untimed(vm: &Vm, slice: &dyn Fn(&Vm) -> Outcome<f64>) -> Outcome<f64> {
+fn untimed(vm: &Vm, slice: &dyn Fn(&Vm) -> Fallible<f64>) -> Fallible<f64> {
     let phase = &vm.telemetry().control().phase;
     phase.store(abi::PHASE_UNTIMED, Ordering::Relaxed);
     let rate = slice(vm);
@@ -87,7 +85,7 @@ fn untimed(vm: &Vm, slice: &dyn Fn(&Vm) -> Outcome<f64>) -> Outcome<f64> {
 }
 
 /// The same beside the sampler.
-fn sampled(vm: &Vm) -> Outcome<f64> {
+fn sampled(vm: &Vm) -> Fallible<f64> {
     let sampler = Sampler::start(Arc::clone(vm.telemetry()), 1.0)?;
     let rate = slice(vm);
     // One is taken at the end in any case.
@@ -105,9 +103,9 @@ impl Pairs {
     fn add(
         &mut self,
         pairs: usize,
-        with: &dyn Fn() -> Outcome<f64>,
-        without: &dyn Fn() -> Outcome<f64>,
-    ) -> Outcome<()> {
+        with: &dyn Fn() -> Fallible<f64>,
+        without: &dyn Fn() -> Fallible<f64>,
+    ) -> Fallible<()> {
         for pair in 0..pairs {
             self.0.push(if pair.is_multiple_of(2) {
                 let with = with()?;
@@ -122,7 +120,7 @@ impl Pairs {
     /// `limit` is the most that the guest may lose, as a share.
     fn print(&self, what: &str, limit: f64) {
         let thousands =
-            |side: &dyn Fn(&(f64, f64)) -> f64| Spread::of(self.0.iter().map(|pair| side(pair) / 1e3));
+            |side: &dyn Fn(&(f64, f64)) -> f64| MedianRange::of(self.0.iter().map(|pair| side(pair) / 1e3));
         if let (Some(without), Some(with), Some(test)) =
             (thousands(&|pair| pair.0), thousands(&|pair| pair.1), stats::paired(&self.0))
         {
@@ -150,7 +148,7 @@ fn judge(test: &RatioTest, limit: f64) -> String {
     format!("costs {lost:.2} % (95 % interval {least:.2} to {most:.2}); limit {limit:.0} %: {verdict}")
 }
 
-fn compare() -> Outcome<()> {
+fn compare() -> Fallible<()> {
     let (boots, pairs) = if quick() { (1, 1) } else { (BOOTS, PAIRS) };
     println!(
         "probe: throughput of a guest that works flat out with write-heavy's operations, by what measures it; \
@@ -165,7 +163,7 @@ fn compare() -> Outcome<()> {
     }
     timing.print("timing, on and off", TIMING);
     if let (Some(rate), Some(test)) =
-        (Spread::of(timing.0.iter().map(|pair| pair.0)), stats::paired(&timing.0))
+        (MedianRange::of(timing.0.iter().map(|pair| pair.0)), stats::paired(&timing.0))
     {
         let (untimed, more) = (1e6 / rate.median, 1e6 / rate.median * (1.0 / test.ratio - 1.0));
         println!(

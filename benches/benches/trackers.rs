@@ -8,7 +8,7 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, meas
 use migbench::dirty::{DirtyTracker, tracker};
 use migbench::sys::kvm::get_dirty_log;
 use migbench::vm::page_set::PageSet;
-use migbench_benches::{Passes, have_kvm};
+use migbench_benches::{PassesGuest, have_kvm};
 use migbench_scenarios::cell::Tracker;
 
 fn time(what: impl FnOnce()) -> Duration {
@@ -42,7 +42,7 @@ fn trackers(criterion: &mut Criterion) {
         return;
     }
     for &(name, which) in Tracker::ALL {
-        let mut guest = match Passes::cell(which).and_then(Passes::boot) {
+        let mut guest = match PassesGuest::cell(which).and_then(PassesGuest::boot) {
             Ok(guest) => guest,
             Err(error) => {
                 eprintln!("skipped: {name}: {error}");

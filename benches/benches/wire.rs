@@ -43,22 +43,22 @@ fn random_pages(count: usize) -> Vec<Page> {
 }
 
 /// A source, and a destination that was written once so that no page of it is missing.
-struct Memory {
+struct BenchMemory {
     source: Vec<Page>,
     destination: Vec<Page>,
 }
 
-impl Memory {
+impl BenchMemory {
     fn new() -> Self {
         Self { source: random_pages(PAGES), destination: vec![[1; PAGE]; PAGES] }
     }
 }
 
 /// The time from the first write to the receipt of a word that all has arrived.
-fn raw_pass(memory: &mut Memory) -> Duration {
+fn raw_pass(memory: &mut BenchMemory) -> Duration {
     let (mut here, mut there) = UnixStream::pair().expect("a socket pair");
     setsockopt(&here, sockopt::SndBuf, &(1 << 20)).expect("a socket buffer");
-    let Memory { source, destination } = memory;
+    let BenchMemory { source, destination } = memory;
     thread::scope(|scope| {
         scope.spawn(move || {
             for chunk in destination.as_flattened_mut().chunks_mut(CHUNK) {
@@ -76,9 +76,9 @@ fn raw_pass(memory: &mut Memory) -> Duration {
 }
 
 /// The same for frames of whole pages.
-fn framed_pass(memory: &mut Memory, batch_pages: usize) -> Duration {
+fn framed_pass(memory: &mut BenchMemory, batch_pages: usize) -> Duration {
     let (mut here, mut there) = Link::pair(TIMEOUT).expect("a link");
-    let Memory { source, destination } = memory;
+    let BenchMemory { source, destination } = memory;
     thread::scope(|scope| {
         scope.spawn(move || {
             loop {
@@ -132,7 +132,7 @@ fn frames(criterion: &mut Criterion) {
     });
 }
 
-fn socket(criterion: &mut Criterion, memory: &mut Memory) {
+fn socket(criterion: &mut Criterion, memory: &mut BenchMemory) {
     let mut group = criterion.benchmark_group(SOCKET);
     group.throughput(Throughput::Bytes((PAGES * PAGE) as u64));
     group.bench_function("raw", |bencher| {
@@ -153,7 +153,7 @@ fn median_rate(mut passes: Vec<Duration>) -> f64 {
     bytes / passes[passes.len() / 2].as_secs_f64() / 1e9
 }
 
-fn print_ratio(memory: &mut Memory) {
+fn print_ratio(memory: &mut BenchMemory) {
     let (mut raw, mut framed) = (Vec::new(), Vec::new());
     for _ in 0..PASSES {
         raw.push(raw_pass(memory));
@@ -171,7 +171,7 @@ fn main() {
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(500))
         .configure_from_args();
-    let mut memory = Memory::new();
+    let mut memory = BenchMemory::new();
     frames(&mut criterion);
     socket(&mut criterion, &mut memory);
     if wanted(SOCKET) {

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
-use migbench_reports::record::{Kind, Record};
+use migbench_reports::record::{Record, RunKind};
 use migbench_scenarios::cell::{Cell, Engine, Tracker};
 use migbench_workloads::abi;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::Bytes;
+
+/// What can fail in a bench, for whatever reason.
+pub type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Whether only one small pass was asked for: by `cargo bench -- --test`, or by `cargo test --benches`, which does not
 /// pass the `--bench` of `cargo bench`.
@@ -82,7 +85,7 @@ pub fn have_kvm() -> bool {
 
 /// The median of some values, and their range.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub struct MedianRange {
     /// The middle one; of an even number the mean of both.
     pub median: f64,
     /// The least.
@@ -91,7 +94,7 @@ pub struct Spread {
     pub most: f64,
 }
 
-impl Spread {
+impl MedianRange {
     /// Of `values`; `None` of nothing.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
@@ -108,16 +111,16 @@ impl Spread {
     }
 }
 
-impl fmt::Display for Spread {
+impl fmt::Display for MedianRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(3);
         write!(f, "{:.digits$} ({:.digits$} to {:.digits$})", self.median, self.least, self.most)
     }
 }
 
-/// A guest of 512 MiB that makes a pass over its working set when told to.
+/// A guest of 512 MiB that makes a pass over its working set when asked to.
 #[derive(Debug)]
-pub struct Passes {
+pub struct PassesGuest {
     /// What it was booted for.
     pub cell: Cell,
     /// The guest.
@@ -125,7 +128,7 @@ pub struct Passes {
     pass: u32,
 }
 
-impl Passes {
+impl PassesGuest {
     /// The cell of one that writes each page of its first 16 MiB, in order.
     ///
     /// # Errors
@@ -188,14 +191,14 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
         binary: std::env::current_exe()?,
     };
     let outcome = run::run(&spec, suite::limit(cell), &mut |_| {})?;
-    let place = record::Place {
+    let place = record::RunIdentity {
         run_id: "bench".into(),
         suite: "bench".into(),
         comparison: cell.workload.clone(),
         repetition: 1,
         order: 0,
         backend: migbench_reports::record::Backend::Kvm,
-        kind: Kind::Timed,
+        kind: RunKind::Timed,
         started: now_utc(),
     };
     let record = record::of(place, &spec, &outcome, None);
@@ -220,9 +223,12 @@ mod tests {
 
     #[test]
     fn the_middle_of_even_and_odd() {
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, least: 1.0, most: 3.0 }));
-        assert_eq!(Spread::of([4.0, 1.0]).map(|s| s.median), Some(2.5));
-        assert_eq!(Spread::of([]), None);
-        assert_eq!(Spread::of([1.0]).unwrap().to_string(), "1.000 (1.000 to 1.000)");
+        assert_eq!(
+            MedianRange::of([3.0, 1.0, 2.0]),
+            Some(MedianRange { median: 2.0, least: 1.0, most: 3.0 })
+        );
+        assert_eq!(MedianRange::of([4.0, 1.0]).map(|s| s.median), Some(2.5));
+        assert_eq!(MedianRange::of([]), None);
+        assert_eq!(MedianRange::of([1.0]).unwrap().to_string(), "1.000 (1.000 to 1.000)");
     }
 }

@@ -21,7 +21,7 @@ use crate::vm::{Vm, VmError};
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub struct Spec {
+pub struct TrackSpec {
     /// Tracker, memory, backing, vCPUs; of the settings: working set, share of reads, order (`sequential` or random).
     pub cell: Cell,
     /// Logged passes.
@@ -127,7 +127,7 @@ const PATIENCE: u64 = 120;
 ///
 /// # Errors
 /// See [`TrackError`].
-pub fn measure(spec: &Spec) -> Result<Passes, TrackError> {
+pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
     let cell = Cell { timing: false, ..spec.cell.clone() };
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
         .map_err(std::io::Error::from)?;

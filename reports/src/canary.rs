@@ -28,7 +28,7 @@ const NORMAL: f64 = 1.4826;
 
 /// How far a block is from the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moved {
+pub struct CanaryShift {
     /// `canary_copy` or `canary_socket`.
     pub key: MetricKey,
     /// What the canary reached before this block, over the median of all blocks.
@@ -43,7 +43,7 @@ const KEYS: [MetricKey; 2] = [MetricKey::CanaryCopy, MetricKey::CanarySocket];
 /// Of each record whether the host was another one before its block than before the others. Slices that were merged are of
 /// a host each, and a block that was resumed was looked at twice.
 #[must_use]
-pub fn moved(manifest: &Manifest, records: &[Record]) -> Vec<Option<Moved>> {
+pub fn moved(manifest: &Manifest, records: &[Record]) -> Vec<Option<CanaryShift>> {
     let host = |record: &Record| {
         manifest.parts.iter().position(|part| part.comparisons.contains(&record.comparison)).unwrap_or(0)
     };
@@ -79,8 +79,8 @@ fn look(record: &Record) -> Option<Look> {
     }
 }
 
-fn judged(looks: &[Look]) -> Vec<Option<Moved>> {
-    let mut all: Vec<Option<Moved>> = vec![None; looks.len()];
+fn judged(looks: &[Look]) -> Vec<Option<CanaryShift>> {
+    let mut all: Vec<Option<CanaryShift>> = vec![None; looks.len()];
     if looks.len() < LEAST_BLOCKS {
         return all;
     }
@@ -101,7 +101,7 @@ fn judged(looks: &[Look]) -> Vec<Option<Moved>> {
         let allowed = (ERRORS * scatter).clamp(LEAST.ln(), MOST.ln());
         for ((moved, block), away) in all.iter_mut().zip(&blocks).zip(&among) {
             if *away > allowed && moved.is_none_or(|other| other.ratio.ln().abs() < *away) {
-                *moved = Some(Moved { key, ratio: (block - usual).exp() });
+                *moved = Some(CanaryShift { key, ratio: (block - usual).exp() });
             }
         }
     }
@@ -114,7 +114,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::manifest::{Part, PlanSlice};
+    use crate::manifest::{MergedPart, PlanSlice};
     use crate::record::CanarySamples;
     use crate::sample::{self, Sample};
 
@@ -139,9 +139,9 @@ mod tests {
     }
 
     /// What the logarithm of a host's speed does from block to block, and of one pass to the next.
-    type Source = fn(&mut Noise, &mut f64) -> f64;
+    type SpeedWalk = fn(&mut Noise, &mut f64) -> f64;
 
-    const BLOCKS: [(&str, Source); 5] = [
+    const BLOCKS: [(&str, SpeedWalk); 5] = [
         ("steady", |noise, _| 0.02 * noise.normal()),
         ("noisy", |noise, _| 0.05 * noise.normal()),
         ("as a small virtual machine was seen to", |noise, _| 0.08 * noise.normal()),
@@ -151,7 +151,7 @@ mod tests {
             *at
         }),
     ];
-    const PASSES: [(&str, Source); 3] = [
+    const PASSES: [(&str, SpeedWalk); 3] = [
         ("steady", |noise, _| 0.03 * noise.normal()),
         ("heavy-tailed", |noise, _| 0.05 * noise.student(2)),
         ("interrupted", |noise, _| {
@@ -160,7 +160,7 @@ mod tests {
         }),
     ];
 
-    fn suite(noise: &mut Noise, blocks: usize, between: Source, within: Source) -> Vec<Look> {
+    fn suite(noise: &mut Noise, blocks: usize, between: SpeedWalk, within: SpeedWalk) -> Vec<Look> {
         let mut at = [0.0; 2];
         (0..blocks)
             .map(|_| {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     /// The share of blocks that are flagged in quiet suites, and how often a block at half of its speed is not.
-    fn error_rates(blocks: usize, between: Source, within: Source) -> (f64, usize) {
+    fn error_rates(blocks: usize, between: SpeedWalk, within: SpeedWalk) -> (f64, usize) {
         const SUITES: usize = 400;
         let mut noise = Noise(Xoshiro256PlusPlus::seed_from_u64(blocks as u64));
         let (mut flagged, mut missed) = (0, 0);
@@ -216,7 +216,7 @@ mod tests {
         let moved = moved(&sample::manifest(), &records);
         assert_eq!(moved[..5], [None; 5], "block 3 was resumed: what ran before is as it was");
         for run in &moved[5..] {
-            let Some(Moved { key: MetricKey::CanarySocket, ratio }) = run else { panic!("{run:?}") };
+            let Some(CanaryShift { key: MetricKey::CanarySocket, ratio }) = run else { panic!("{run:?}") };
             assert!((ratio - 0.5).abs() < 1e-9);
         }
     }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn slices_are_judged_host_by_host() {
         let mut manifest = sample::manifest();
-        let part = |name: &str| Part {
+        let part = |name: &str| MergedPart {
             slice: PlanSlice {
                 slice: migbench_scenarios::Slice { number: 1, of: 2 },
                 plan_hash: String::new(),

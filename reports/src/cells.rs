@@ -3,8 +3,8 @@
 
 use migbench_scenarios::cell::{Cell, Engine};
 
-use crate::manifest::{Comparison, Manifest, PlannedCell};
-use crate::record::{Kind, Record, Status};
+use crate::manifest::{Manifest, ManifestCell, ManifestComparison};
+use crate::record::{Record, RunKind, Status};
 
 /// One cell of a comparison and all of its runs.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct CellRuns<'a> {
 #[derive(Debug, Clone)]
 pub struct ComparisonRuns<'a> {
     /// As planned.
-    pub plan: &'a Comparison,
+    pub plan: &'a ManifestComparison,
     /// Baseline first, then in the order of the plan.
     pub cells: Vec<CellRuns<'a>>,
 }
@@ -86,17 +86,17 @@ pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<Compariso
             continue;
         };
         match (record.kind, record.status) {
-            (Kind::Verification, _) => &mut runs.verification,
-            (Kind::Timed, Status::Ok) => &mut runs.ok,
-            (Kind::Timed, Status::Capped) => &mut runs.capped,
-            (Kind::Timed, Status::Failed) => &mut runs.failed,
+            (RunKind::Verification, _) => &mut runs.verification,
+            (RunKind::Timed, Status::Ok) => &mut runs.ok,
+            (RunKind::Timed, Status::Capped) => &mut runs.capped,
+            (RunKind::Timed, Status::Failed) => &mut runs.failed,
         }
         .push(record);
     }
     (sorted, strangers)
 }
 
-fn empty<'a>(manifest: &'a Manifest, plan: &'a Comparison) -> ComparisonRuns<'a> {
+fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison) -> ComparisonRuns<'a> {
     let baseline = plan.cells.iter().find(|planned| planned.id == plan.baseline);
     let engine = baseline.map_or(Engine::None, |planned| planned.cell.engine);
     let labels: Vec<_> = plan.cells.iter().map(|planned| label(&plan.compare, planned, engine)).collect();
@@ -127,8 +127,8 @@ fn empty<'a>(manifest: &'a Manifest, plan: &'a Comparison) -> ComparisonRuns<'a>
     ComparisonRuns { plan, cells }
 }
 
-/// The cell's value on the axis, where cells are of `engine`. Controls beside them are told by their own engine first.
-fn label(axis: &str, planned: &PlannedCell, engine: Engine) -> String {
+/// The cell's value on the axis, where cells are of `engine`. Controls beside them are labelled by their own engine first.
+fn label(axis: &str, planned: &ManifestCell, engine: Engine) -> String {
     match planned.cell.engine {
         other if axis == "engine" || other == engine => value(axis, planned),
         // Nothing is tracked or sent, whatever the axis says.
@@ -138,7 +138,7 @@ fn label(axis: &str, planned: &PlannedCell, engine: Engine) -> String {
     }
 }
 
-fn value(axis: &str, planned: &PlannedCell) -> String {
+fn value(axis: &str, planned: &ManifestCell) -> String {
     let pointer = format!("/{}", axis.replace('.', "/"));
     let cell = serde_json::to_value(&planned.cell).unwrap_or_default();
     match cell.pointer(&pointer) {
@@ -180,7 +180,7 @@ mod tests {
         let plan = &mut manifest.comparisons[1];
         for engine in ["none", "stop-and-copy"] {
             let cell = sample::cell("write-heavy", engine);
-            plan.cells.insert(0, PlannedCell { id: engine.to_owned(), cell });
+            plan.cells.insert(0, ManifestCell { id: engine.to_owned(), cell });
         }
         plan.cells.reverse();
         let (sorted, _) = sort(&manifest, &[]);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn controls_among_trackers_are_told_by_their_engine() {
+    fn controls_among_trackers_are_labelled_by_their_engine() {
         let mut manifest = sample::manifest();
         let plan = &mut manifest.comparisons[1];
         plan.compare = "tracker".to_owned();
@@ -198,7 +198,7 @@ mod tests {
             [("none", Tracker::KvmBitmap), ("track-only", Tracker::KvmBitmap), ("full", Tracker::KvmRing)]
         {
             let cell = Cell { tracker, ..sample::cell("write-heavy", engine) };
-            plan.cells.push(PlannedCell { id: format!("{engine}/{tracker}"), cell });
+            plan.cells.push(ManifestCell { id: format!("{engine}/{tracker}"), cell });
         }
         let (sorted, _) = sort(&manifest, &[]);
         let labels: Vec<_> = sorted[1].cells.iter().map(|cell| cell.label.as_str()).collect();

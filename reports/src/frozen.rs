@@ -24,7 +24,7 @@ pub struct FrozenPlan {
     /// BLAKE3, in hexadecimal, of the compact JSON of `[plan_schema, tool, suite_text, plan]`, the plan as
     /// [`Plan::canonical`]. It covers prose, seeds and repetitions too, unlike the plan's own hash of what is measured.
     pub hash: String,
-    /// The build that made the plan, and that must work it off.
+    /// The build that made the plan, and that must run it.
     pub tool: Tool,
     /// The suite file as it was read.
     pub suite_text: String,
@@ -78,7 +78,7 @@ pub enum PlanFileError {
     Changed {
         /// The file.
         path: PathBuf,
-        /// What tells.
+        /// The evidence.
         what: String,
     },
     /// Made by another build.
@@ -138,7 +138,7 @@ impl FrozenPlan {
         write().map_err(|source| PlanFileError::Unwritable { path: path.to_owned(), source })
     }
 
-    /// Reads a plan that `tool` is to work off.
+    /// Reads a plan that `tool` is to run.
     ///
     /// # Errors
     /// Where the file is no plan, of another format, changed, or of another build.
@@ -150,13 +150,13 @@ impl FrozenPlan {
 
     fn parse(text: &str, path: &Path, tool: &Tool) -> Result<Self, PlanFileError> {
         #[derive(Deserialize)]
-        struct Version {
+        struct PlanVersion {
             plan_schema: u32,
         }
         let path = path.to_owned();
         let malformed = |source| PlanFileError::Malformed { path: path.clone(), source };
         // Before all else, of which another format may have made something else.
-        let Version { plan_schema: found } = serde_json::from_str(text).map_err(malformed)?;
+        let PlanVersion { plan_schema: found } = serde_json::from_str(text).map_err(malformed)?;
         if found != PLAN_SCHEMA {
             return Err(PlanFileError::Format { path, found });
         }

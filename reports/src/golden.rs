@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::Load;
 
-use crate::manifest::{Manifest, PlannedCell, Skipped};
+use crate::manifest::{Manifest, ManifestCell, Skipped};
 use crate::measure::Difference;
 use crate::metric::{MetricKey, Metrics};
 use crate::quantity;
 use crate::record::{Cause, GuestAt, Record, Stall, Stalls, Timeline};
 use crate::render::json::{self, Document};
-use crate::render::{Format, latex, render};
+use crate::render::{ReportFormat, latex, render};
 use crate::report::Report;
 use crate::sample::{self, Sample};
 use crate::show;
 use crate::stats::{Spread, Summary};
 use crate::store::RunData;
-use crate::table::{Figure, RowKind, Table};
+use crate::table::{PrintedFigure, RowKind, Table};
 
 fn data(manifest: Manifest, records: Vec<Record>) -> RunData {
     RunData { path: PathBuf::from("results/quick"), manifest, records, truncated: None }
@@ -48,7 +48,7 @@ fn troubled() -> RunData {
     let plan = &mut manifest.comparisons[1];
     for engine in ["stop-and-copy", "track-only", "none"] {
         let cell = sample::cell("write-heavy", engine);
-        plan.cells.push(PlannedCell { id: engine.to_owned(), cell });
+        plan.cells.push(ManifestCell { id: engine.to_owned(), cell });
     }
     manifest.skipped.push(Skipped {
         comparison: "write-heavy".to_owned(),
@@ -143,12 +143,12 @@ fn stalled() -> RunData {
     data(sample::manifest(), records)
 }
 
-/// Cells of an engine that another VMM ran: it tells how long it took and what it sent, and nothing more.
+/// Cells of an engine that another VMM ran: it reports how long it took and what it sent, and nothing more.
 fn peer() -> RunData {
-    const TOLD: [&str; 4] = ["total_time", "downtime", "blackout", "traffic"];
+    const REPORTED: [&str; 4] = ["total_time", "downtime", "blackout", "traffic"];
     let mut records = sample::records();
     for record in records.iter_mut().filter(|record| record.cell.engine.word() == "delta") {
-        record.metrics.retain(|name, _| TOLD.contains(&name.as_str()));
+        record.metrics.retain(|name, _| REPORTED.contains(&name.as_str()));
         record.rounds.clear();
         record.histograms.clear();
         record.timeline = Timeline::default();
@@ -196,22 +196,22 @@ fn single_runs_look_as_they_did() {
 }
 
 #[test]
-fn what_a_cell_can_not_tell_is_absent_in_every_format_and_never_zero() {
+fn what_a_cell_does_not_report_is_absent_in_every_format_and_never_zero() {
     let report = Report::of(&peer());
-    for (name, format) in Format::ALL {
+    for (name, format) in ReportFormat::ALL {
         let text = render(std::slice::from_ref(&report), *format, 100);
         assert!(text.contains("delta"), "{name}");
     }
-    let of_peer = |read: BTreeMap<Place, Read>| -> BTreeSet<String> {
+    let of_peer = |read: BTreeMap<FigureKey, Read>| -> BTreeSet<String> {
         let cells = read.into_keys().filter(|[comparison, cell, row, ..]| {
             !comparison.is_empty() && cell.contains("delta") && row == "compared"
         });
         cells.map(|[.., metric]| metric).filter(|metric| !metric.starts_with("runs")).collect()
     };
-    // All that is there comes from what was told.
+    // All that is there comes from what was reported.
     let expected = ["blackout", "downtime", "total_time", "traffic"].map(str::to_owned);
-    let json = of_peer(read_json(&render(std::slice::from_ref(&report), Format::Json, 100)));
-    let csv = of_peer(read_csv(&render(std::slice::from_ref(&report), Format::Csv, 100)));
+    let json = of_peer(read_json(&render(std::slice::from_ref(&report), ReportFormat::Json, 100)));
+    let csv = of_peer(read_csv(&render(std::slice::from_ref(&report), ReportFormat::Csv, 100)));
     for (name, found) in [("json", json), ("csv", csv)] {
         let measured: BTreeSet<_> =
             found.iter().filter(|metric| MetricKey::find(metric).is_some()).cloned().collect();
@@ -281,9 +281,9 @@ fn both_formats_show_the_same_numbers() {
 /// What a program reads of a figure: unit, n, value, spread, ratio and its spread.
 type Read = (String, u64, f64, Option<(f64, f64)>, Option<f64>, Option<(f64, f64)>);
 /// Comparison (empty for a summary), cell, row, phase, metric.
-type Place = [String; 5];
+type FigureKey = [String; 5];
 
-fn read_csv(text: &str) -> BTreeMap<Place, Read> {
+fn read_csv(text: &str) -> BTreeMap<FigureKey, Read> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
     let mut all = BTreeMap::new();
@@ -309,7 +309,7 @@ fn read_csv(text: &str) -> BTreeMap<Place, Read> {
     all
 }
 
-fn read_json(text: &str) -> BTreeMap<Place, Read> {
+fn read_json(text: &str) -> BTreeMap<FigureKey, Read> {
     let value: serde_json::Value = serde_json::from_str(text).unwrap();
     jsonschema::validator_for(&crate::schema::report()).unwrap().validate(&value).unwrap();
     let document: Document = serde_json::from_value(value).unwrap();
@@ -320,7 +320,7 @@ fn read_json(text: &str) -> BTreeMap<Place, Read> {
                 let comparison = table.comparison.clone().unwrap_or_default();
                 let phase = row.phase.clone().unwrap_or_default();
                 let place = [comparison, row.cell.clone(), row.row.clone(), phase, metric];
-                let ends = |spread: &json::Spread| (spread.low, spread.high);
+                let ends = |spread: &json::JsonSpread| (spread.low, spread.high);
                 let difference = figure.difference.as_ref();
                 let read = (
                     figure.unit,
@@ -345,8 +345,8 @@ fn formats_for_programs_have_the_numbers_of_those_for_people() {
     let reports = all().into_iter().map(|(name, data)| (name, Report::of(&data)));
     for (name, report) in reports.chain([("reference", Report::load(reference).unwrap())]) {
         let reports = std::slice::from_ref(&report);
-        let json = read_json(&render(reports, Format::Json, 100));
-        let mut csv = read_csv(&render(reports, Format::Csv, 100));
+        let json = read_json(&render(reports, ReportFormat::Json, 100));
+        let mut csv = read_csv(&render(reports, ReportFormat::Csv, 100));
         csv.retain(|[.., metric], _| !metric.starts_with("runs"));
         assert_eq!(csv, json, "{name}");
         for table in shown(&report) {
@@ -371,9 +371,9 @@ fn formats_for_programs_have_the_numbers_of_those_for_people() {
                 assert_eq!(unit, column.unit.symbol());
                 let spread = spread.map(|(low, high)| Spread::Range { low, high });
                 let again = if figure.value.contains('%') && unit == "ratio" && ratio.is_none() {
-                    Figure::share(1, value, spread)
+                    PrintedFigure::share(1, value, spread)
                 } else if table.comparison.is_empty() {
-                    Figure { value: quantity::difference(value), difference: None, ..figure.clone() }
+                    PrintedFigure { value: quantity::difference(value), difference: None, ..figure.clone() }
                 } else {
                     let median = Summary { samples: usize::try_from(n).unwrap(), median: value, spread };
                     let runs =
@@ -384,7 +384,7 @@ fn formats_for_programs_have_the_numbers_of_those_for_people() {
                         significant: figure.numbers.difference.and_then(|difference| difference.significant),
                         p: None,
                     });
-                    Figure::of(column.unit, &median, difference, runs)
+                    PrintedFigure::of(column.unit, &median, difference, runs)
                 };
                 assert_eq!(again.value, figure.value.trim_end_matches(" ~"), "{name} {place:?}");
                 // Stalls have their number for a spread; what few runs have says itself what it is.
@@ -409,7 +409,7 @@ fn formats_for_programs_have_the_numbers_of_those_for_people() {
 fn latex_has_every_figure_of_every_table() {
     for (name, data) in all() {
         let report = Report::of(&data);
-        let text = render(std::slice::from_ref(&report), Format::Latex, 100);
+        let text = render(std::slice::from_ref(&report), ReportFormat::Latex, 100);
         for figure in
             shown(&report).flat_map(|table| &table.rows).flat_map(|row| row.figures.iter().flatten())
         {
@@ -427,19 +427,19 @@ fn latex_has_every_figure_of_every_table() {
             "{name}: one begins in the comment on the preamble"
         );
     }
-    insta::assert_snapshot!("latex_troubled", render(&[Report::of(&troubled())], Format::Latex, 100));
+    insta::assert_snapshot!("latex_troubled", render(&[Report::of(&troubled())], ReportFormat::Latex, 100));
 }
 
 #[test]
 fn formats_for_programs_look_as_they_did() {
     let reports = [Report::of(&troubled())];
-    insta::assert_snapshot!("csv_troubled", render(&reports, Format::Csv, 100));
-    insta::assert_snapshot!("json_troubled", render(&reports, Format::Json, 100));
+    insta::assert_snapshot!("csv_troubled", render(&reports, ReportFormat::Csv, 100));
+    insta::assert_snapshot!("json_troubled", render(&reports, ReportFormat::Json, 100));
 }
 
 #[test]
 fn failed_and_capped_runs_and_cells_left_out_are_in_the_csv() {
-    let text = render(&[Report::of(&troubled())], Format::Csv, 100);
+    let text = render(&[Report::of(&troubled())], ReportFormat::Csv, 100);
     let read = read_csv(&text);
     let runs = |cell: &str, row: &str, metric: &str| {
         let place = ["write-heavy", cell, row, "", metric].map(str::to_owned);
@@ -468,7 +468,7 @@ fn long_names_fit_and_are_shown_whole() {
     let mut other = sample::cell("write-heavy", "delta");
     other.link.rate = None;
     plan.cells[1].id = long.to_owned();
-    plan.cells.push(PlannedCell { id: format!("{long}-2"), cell: other.clone() });
+    plan.cells.push(ManifestCell { id: format!("{long}-2"), cell: other.clone() });
     let mut records =
         but("delta", |sample, repetition| if repetition == 2 { sample.capped() } else { sample });
     records.extend((1..=3).map(|repetition| {
@@ -547,7 +547,7 @@ fn each_delta_cell_says_what_it_saved() {
     let mut manifest = sample::manifest();
     let mut other = sample::cell("write-heavy", "delta");
     other.vcpus = 2;
-    manifest.comparisons[1].cells.push(PlannedCell { id: "delta-2".to_owned(), cell: other.clone() });
+    manifest.comparisons[1].cells.push(ManifestCell { id: "delta-2".to_owned(), cell: other.clone() });
     manifest.comparisons[1].cells[1].id = "delta-1".to_owned();
     let mut records = sample::records();
     let sample = |repetition| Sample::new("write-heavy", "delta").repetition(repetition);
@@ -581,7 +581,7 @@ fn closed_loops_show_the_writes_achieved() {
 }
 
 #[test]
-fn a_metric_that_some_runs_lack_tells_its_own_number() {
+fn a_metric_that_some_runs_lack_states_its_own_number() {
     let mut records = sample::records();
     let lacking = records.iter_mut().find(|record| record.run_id == "write-heavy-full-2").unwrap();
     lacking.metrics.remove("blackout");

@@ -37,7 +37,7 @@ pub struct Manifest {
     /// Runs that the plan asks for in all, verification runs included; fewer records mean an interrupted run.
     pub planned_runs: u32,
     /// What is compared with what.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<ManifestComparison>,
     /// Cells that this machine could not run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
@@ -68,7 +68,7 @@ pub struct Manifest {
     /// What was merged into this directory, in the order of the slices. `host` has then only what all of them share, besides
     /// its class.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Part>,
+    pub parts: Vec<MergedPart>,
 }
 
 /// A slice of a frozen plan.
@@ -84,7 +84,7 @@ pub struct PlanSlice {
 
 /// What one machine brought into a merged directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Part {
+pub struct MergedPart {
     /// What it was to run, and how it knew.
     pub slice: PlanSlice,
     /// Names of the comparisons that ran there.
@@ -95,7 +95,7 @@ pub struct Part {
     pub host: Host,
     /// What the machine could do; absent where nothing ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub canary: Option<Canary>,
+    pub canary: Option<CanaryMedians>,
     /// What disturbed the machine when the slice started, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disturbances: Vec<String>,
@@ -107,7 +107,7 @@ pub struct Part {
 
 /// The median of what a machine's canary reached, over the blocks of a slice; each record has the value of its own block.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Canary {
+pub struct CanaryMedians {
     /// Bytes per second, copied in memory.
     pub copy: f64,
     /// Bytes per second through a socket.
@@ -150,15 +150,15 @@ pub struct Resumption {
 
 /// Cells that differ in one axis only, one of them the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Comparison {
+pub struct ManifestComparison {
     /// Its name, as in the records.
     pub name: String,
     /// The axis that is compared: a field of the cell such as `engine`, or a path such as `link.rate`.
     pub compare: String,
-    /// [`PlannedCell::id`] of the baseline.
+    /// [`ManifestCell::id`] of the baseline.
     pub baseline: String,
     /// All of its cells, in the order in which tables show them.
-    pub cells: Vec<PlannedCell>,
+    pub cells: Vec<ManifestCell>,
     /// Markdown that reports print above the table.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub analysis: String,
@@ -167,7 +167,7 @@ pub struct Comparison {
 /// A cell with the name that the manifest gives it. Records repeat the cell itself, so that they stand alone;
 /// a record belongs to the planned cell of its comparison that equals its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct PlannedCell {
+pub struct ManifestCell {
     /// Unique in its comparison.
     pub id: String,
     /// Its parameters.
@@ -179,7 +179,7 @@ pub struct PlannedCell {
 pub struct Skipped {
     /// Name of the comparison.
     pub comparison: String,
-    /// [`PlannedCell::id`].
+    /// [`ManifestCell::id`].
     pub cell: String,
     /// What is missing, in a phrase that follows "not available here:".
     pub reason: String,
@@ -208,7 +208,7 @@ impl Tool {
     }
 }
 
-impl Comparison {
+impl ManifestComparison {
     /// A comparison of `plan`.
     #[must_use]
     pub fn of(comparison: &plan::Comparison, plan: &plan::Plan) -> Self {
@@ -220,7 +220,7 @@ impl Comparison {
             cells: comparison
                 .cells
                 .iter()
-                .map(|c| PlannedCell { id: c.id.clone(), cell: c.cell.clone() })
+                .map(|c| ManifestCell { id: c.id.clone(), cell: c.cell.clone() })
                 .collect(),
             analysis: own.clone(),
         }
@@ -285,7 +285,7 @@ pub struct Host {
     pub cmdline: Option<String>,
     /// KVM.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kvm: Option<Kvm>,
+    pub kvm: Option<KvmInfo>,
     /// Transparent huge pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thp: Option<Thp>,
@@ -347,7 +347,7 @@ impl Host {
 
 /// The KVM of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Kvm {
+pub struct KvmInfo {
     /// Which module runs guests.
     pub backend: KvmBackend,
     /// Parameters of `kvm` and of that module, named `module.parameter`.

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use migbench_scenarios::{Kind, Plan, PlannedRun, Slice};
+use migbench_scenarios::{Plan, PlannedRun, Slice};
 
 use crate::frozen::{FrozenPlan, short};
-use crate::manifest::{Canary, Comparison, Host, Manifest, Part, PlanSlice};
+use crate::manifest::{CanaryMedians, Host, Manifest, ManifestComparison, MergedPart, PlanSlice};
 use crate::metric::{self, MetricKey};
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::stats;
 use crate::store::{Accept, OtherSchema, RunData, StoreError};
 
@@ -141,7 +141,11 @@ pub fn merge(slices: &[RunData], partial: bool, command: Vec<String>) -> Result<
     let hosts: Vec<_> = manifests().map(|manifest| &manifest.host).collect();
     let manifest = Manifest {
         planned_runs: u32::try_from(planned_runs).unwrap_or(u32::MAX),
-        comparisons: plan.comparisons.iter().map(|comparison| Comparison::of(comparison, &plan)).collect(),
+        comparisons: plan
+            .comparisons
+            .iter()
+            .map(|comparison| ManifestComparison::of(comparison, &plan))
+            .collect(),
         skipped,
         host: shared(&hosts),
         disturbances: disturbances(&by_number),
@@ -234,14 +238,10 @@ fn only_its_own(sliced: &Sliced, plan: &Plan) -> Result<(), MergeError> {
 }
 
 fn is_of(record: &Record, run: &PlannedRun, plan: &Plan) -> bool {
-    let kind = match run.kind {
-        Kind::Timed => record::Kind::Timed,
-        Kind::Verification => record::Kind::Verification,
-    };
     let name = plan.comparisons.get(run.comparison).map(|comparison| &comparison.name);
     name == Some(&record.comparison)
         && plan.cell(run).is_some_and(|planned| planned.cell == record.cell)
-        && (record.repetition, record.kind, record.seed) == (run.repetition, kind, run.seed)
+        && (record.repetition, record.kind, record.seed) == (run.repetition, run.kind, run.seed)
 }
 
 /// What is not there, a sentence each. A slice without runs is not missed.
@@ -258,9 +258,9 @@ fn missing(there: &BTreeMap<u32, &Sliced>, of: u32, plan: &Plan) -> Vec<String> 
     absent.chain(interrupted).collect()
 }
 
-fn part(sliced: &Sliced) -> Part {
+fn part(sliced: &Sliced) -> MergedPart {
     let manifest = &sliced.data.manifest;
-    Part {
+    MergedPart {
         slice: sliced.slice.clone(),
         comparisons: manifest.comparisons.iter().map(|comparison| comparison.name.clone()).collect(),
         records: u32::try_from(sliced.data.records.len()).unwrap_or(u32::MAX),
@@ -273,7 +273,7 @@ fn part(sliced: &Sliced) -> Part {
 }
 
 /// Of each block once: its runs share the value.
-fn canary(records: &[Record]) -> Option<Canary> {
+fn canary(records: &[Record]) -> Option<CanaryMedians> {
     let of = |key| {
         let blocks: BTreeMap<u32, f64> = records
             .iter()
@@ -282,7 +282,7 @@ fn canary(records: &[Record]) -> Option<Canary> {
         let values: Vec<f64> = blocks.into_values().collect();
         stats::median(&values)
     };
-    Some(Canary { copy: of(MetricKey::CanaryCopy)?, socket: of(MetricKey::CanarySocket)? })
+    Some(CanaryMedians { copy: of(MetricKey::CanaryCopy)?, socket: of(MetricKey::CanarySocket)? })
 }
 
 fn disturbances(there: &BTreeMap<u32, &Sliced>) -> Vec<String> {

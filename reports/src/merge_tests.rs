@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::manifest::Skipped;
 use crate::metric::Metrics;
+use crate::record::RunKind;
 use crate::report::Report;
 use crate::sample::{self, Sample};
 
@@ -17,7 +18,7 @@ fn plan(repeat: u32) -> Plan {
 }
 
 /// What a machine that runs these runs of the plan leaves.
-fn worked_off(plan: &Plan, slice: Slice, host: &str) -> RunData {
+fn measured(plan: &Plan, slice: Slice, host: &str) -> RunData {
     let mut manifest = sample::manifest();
     manifest.suite = plan.suite.clone();
     manifest.suite_hash = plan.hash.clone();
@@ -27,7 +28,8 @@ fn worked_off(plan: &Plan, slice: Slice, host: &str) -> RunData {
     let runs = plan.runs_of(slice);
     manifest.planned_runs = u32::try_from(runs.len()).unwrap();
     let here: BTreeSet<_> = runs.iter().map(|(_, run)| run.comparison).collect();
-    manifest.comparisons = here.iter().map(|&index| Comparison::of(&plan.comparisons[index], plan)).collect();
+    manifest.comparisons =
+        here.iter().map(|&index| ManifestComparison::of(&plan.comparisons[index], plan)).collect();
     manifest.slice = Some(PlanSlice {
         slice,
         plan_hash: FrozenPlan::hash_of(&manifest.tool, &manifest.suite_text, plan),
@@ -42,8 +44,8 @@ fn record(plan: &Plan, number: usize, run: &PlannedRun) -> Record {
     let comparison = plan.comparisons[run.comparison].name.clone();
     let sample = Sample::new(&planned.cell.workload, planned.cell.engine.word());
     let sample = match run.kind {
-        Kind::Verification => sample.verification(Some(true)),
-        Kind::Timed => sample.repetition(run.repetition),
+        RunKind::Verification => sample.verification(Some(true)),
+        RunKind::Timed => sample.repetition(run.repetition),
     };
     let with = sample.with(|record| {
         record.run_id = format!("{number:04}-{comparison}");
@@ -60,7 +62,7 @@ fn record(plan: &Plan, number: usize, run: &PlannedRun) -> Record {
 }
 
 fn slices(plan: &Plan, of: u32) -> Vec<RunData> {
-    Slice::all(of).map(|slice| worked_off(plan, slice, &format!("node{}", slice.number))).collect()
+    Slice::all(of).map(|slice| measured(plan, slice, &format!("node{}", slice.number))).collect()
 }
 
 fn merged(slices: &[RunData]) -> Result<Merged, MergeError> {
@@ -90,7 +92,7 @@ proptest! {
         repeat in 1u32..4, of in 1u32..10, turn in 0usize..10,
     ) {
         let plan = plan(repeat);
-        let whole = worked_off(&plan, Slice::WHOLE, "node1");
+        let whole = measured(&plan, Slice::WHOLE, "node1");
         let mut slices = slices(&plan, of);
         // In whatever order they are named.
         slices.rotate_left(turn % of as usize);
@@ -126,7 +128,7 @@ fn every_host_stays_with_its_canary() {
     let hosts: Vec<_> = merged.parts.iter().map(|part| part.host.hostname.as_deref().unwrap()).collect();
     assert_eq!(hosts, ["node1", "node2", "node3"]);
     // Blocks 0 to 3, each once.
-    assert_eq!(merged.parts[0].canary, Some(Canary { copy: 1e9 + 1.5, socket: 5e8 }));
+    assert_eq!(merged.parts[0].canary, Some(CanaryMedians { copy: 1e9 + 1.5, socket: 5e8 }));
     assert_eq!(merged.parts[1].host.governor.as_deref(), Some("powersave"));
     assert_eq!((merged.host.governor, merged.host.hostname), (None, None), "what differs is no one's");
     assert_eq!(merged.host.memory, slices[0].manifest.host.memory, "a part of the class");
@@ -156,7 +158,7 @@ fn mixed_plans_partitions_builds_and_hosts_are_refused() {
     let plans = [plan(2), plan(3)];
     let [mut two, three] = [slices(&plans[0], 2), slices(&plans[1], 2)];
     assert!(refused(&[two[0].clone(), three[1].clone()], "the plan is").is_incomparable());
-    let other = worked_off(&plans[0], Slice { number: 2, of: 3 }, "node2");
+    let other = measured(&plans[0], Slice { number: 2, of: 3 }, "node2");
     assert!(refused(&[two[0].clone(), other], "the number of slices is 2 in one and 3").is_incomparable());
     two[1].manifest.host.kernel = Some("6.13.0".to_owned());
     assert!(refused(&two, "the kernel is 6.12.0 in one and 6.13.0 in the other").is_incomparable());
@@ -198,7 +200,7 @@ fn cells_that_would_count_twice_are_refused() {
 }
 
 #[test]
-fn missing_slices_and_runs_are_told_and_may_be_allowed() {
+fn missing_slices_and_runs_are_reported_and_may_be_allowed() {
     let plan = plan(2);
     let mut slices = slices(&plan, 3);
     slices.remove(1);
@@ -206,8 +208,8 @@ fn missing_slices_and_runs_are_told_and_may_be_allowed() {
     let (runs, third) = (plan.runs_of(Slice { number: 2, of: 3 }).len(), slices[1].manifest.planned_runs);
     let error = refused(&slices, &format!("slice 2/3 with {runs} runs is missing"));
     assert!(error.is_too_little(), "{error}");
-    let told = format!("slice 3/3 in slices/3 has {} of {third} runs", third - 1);
-    assert!(error.to_string().contains(&told), "{error}");
+    let expected = format!("slice 3/3 in slices/3 has {} of {third} runs", third - 1);
+    assert!(error.to_string().contains(&expected), "{error}");
 
     let part = merge(&slices, true, Vec::new()).unwrap();
     assert_eq!(part.missing.len(), 2);
@@ -215,7 +217,7 @@ fn missing_slices_and_runs_are_told_and_may_be_allowed() {
     assert_eq!(
         usize::try_from(part.manifest.planned_runs).unwrap(),
         plan.order.len(),
-        "reports tell of the rest"
+        "reports speak of the rest"
     );
 }
 
@@ -232,7 +234,7 @@ fn an_empty_slice_may_be_there_or_not() {
 #[test]
 fn only_slices_of_the_plan_they_name_are_merged() {
     let plan = plan(2);
-    let whole = RunData { path: "whole".into(), ..worked_off(&plan, Slice::WHOLE, "node1") };
+    let whole = RunData { path: "whole".into(), ..measured(&plan, Slice::WHOLE, "node1") };
     let mut alone = whole.clone();
     alone.manifest.slice = None;
     refused(&[alone], "whole: no slice of a frozen plan");

@@ -245,7 +245,7 @@ metrics! {
     PassTimeUnlogged = "pass_time_unlogged", Seconds, Smaller, "pass unlogged",
         "Dirty logging alone: a pass before logging starts.";
     ArmTime = "arm_time", Seconds, Smaller, "arm",
-        "Dirty logging alone: turning the tracker on, until every page is armed. A tracker that arms pages as they are read is told that all of them are.";
+        "Dirty logging alone: turning the tracker on, until every page is armed. A tracker that arms pages as they are read is given all of them as read.";
     PassTime = "pass_time", Seconds, Smaller, "pass logged",
         "Dirty logging alone: a logged pass of the slowest vCPU, the median over passes.";
     FirstWriteTime = "first_write_time", Seconds, Smaller, "first write",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use migbench_scenarios::RunKind;
 use migbench_scenarios::cell::Cell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,16 +10,6 @@ use serde::{Deserialize, Serialize};
 /// Version of this shape. Since 2 a modelled link behaves like a wire, waiting for it is a stage of its own, and stages that a
 /// run doesn't have are absent; figures of 1 stay readable and are never compared with those of 2.
 pub const SCHEMA: u32 = 2;
-
-/// Whether a run is a sample or a proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A timing sample.
-    Timed,
-    /// The run of a cell that hashes all memory, never a timing sample.
-    Verification,
-}
 
 /// What ran the guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -131,7 +122,7 @@ pub struct Round {
     /// Stage: seconds in the harvest.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub harvest_time: Option<f64>,
-    /// Stage: seconds in copying pages out of the guest. Not told apart from encoding in schema 1.
+    /// Stage: seconds in copying pages out of the guest. Not separate from encoding in schema 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub copy_time: Option<f64>,
     /// Stage: seconds in the policy and the codec.
@@ -313,7 +304,7 @@ pub struct Record {
     #[serde(default)]
     pub backend: Backend,
     /// Sample or proof.
-    pub kind: Kind,
+    pub kind: RunKind,
     /// How it ended.
     pub status: Status,
     /// Why it failed.

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
-    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Proof, StopRule, Tracker, TrackerSettings,
+    Backing, Cache, Cell, Codec, Engine, Estimate, LinkSettings, Proof, StopRule, Tracker, TrackerSettings,
     Transport, Wait, Windows,
 };
-use migbench_workloads::settings::{Change, Content, Fill, Load, Pattern, Settings};
+use migbench_workloads::settings::{Content, Fill, Load, PageChange, Pattern, Settings};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
 
 use crate::histogram::{self, Clock, Phase};
-use crate::manifest::{Comparison, Host, Kvm, KvmBackend, Manifest, PlannedCell, Thp, Tool, Userfaultfd};
+use crate::manifest::{
+    Host, KvmBackend, KvmInfo, Manifest, ManifestCell, ManifestComparison, Thp, Tool, Userfaultfd,
+};
 use crate::metric::{MetricKey, Metrics};
-use crate::record::{Backend, GuestAt, Kind, Record, Round, RunError, SCHEMA, Status, Timeline};
+use crate::record::{Backend, GuestAt, Record, Round, RunError, RunKind, SCHEMA, Status, Timeline};
 
 /// The cell of an engine.
 pub fn cell(workload: &str, engine: &str) -> Cell {
@@ -26,7 +28,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             pattern: Pattern::Uniform,
             accesses: 64,
             writes: 8,
-            change: Change { bytes: 256, pieces: 4, moves: false },
+            change: PageChange { bytes: 256, pieces: 4, moves: false },
             content: Content::Counter,
             load: Load::Pressure(if workload == "read-heavy" { 0.1 } else { 0.7 }),
             fill: Fill { zero: 0.25, random: 0.5, text: 0.25, duplicate: 0.0 },
@@ -37,7 +39,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         cache: if delta { Cache::Shadow } else { Cache::None },
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link {
+        link: LinkSettings {
             transport: Transport::Unix,
             rate: Some(Rate(125_000_000)),
             queue: None,
@@ -86,7 +88,7 @@ impl Sample {
             repetition: 1,
             order: 0,
             backend: Backend::Kvm,
-            kind: Kind::Timed,
+            kind: RunKind::Timed,
             status: Status::Ok,
             error: None,
             verified: None,
@@ -114,7 +116,7 @@ impl Sample {
 
     /// The run that hashes memory.
     pub fn verification(mut self, equal: Option<bool>) -> Self {
-        self.0.kind = Kind::Verification;
+        self.0.kind = RunKind::Verification;
         self.0.repetition = 0;
         self.0.verified = equal;
         self
@@ -225,12 +227,12 @@ fn rounds() -> Vec<Round> {
 
 /// Two workloads with both engines.
 pub fn manifest() -> Manifest {
-    let comparison = |workload: &str| Comparison {
+    let comparison = |workload: &str| ManifestComparison {
         name: workload.to_owned(),
         compare: "engine".to_owned(),
         baseline: "full".to_owned(),
         cells: ["full", "delta"]
-            .map(|engine| PlannedCell { id: engine.to_owned(), cell: cell(workload, engine) })
+            .map(|engine| ManifestCell { id: engine.to_owned(), cell: cell(workload, engine) })
             .to_vec(),
         analysis: format!("What {workload} guests cost."),
     };
@@ -251,7 +253,7 @@ pub fn manifest() -> Manifest {
             logical_cores: Some(2),
             memory: Some(8 << 30),
             kernel: Some("6.12.0".to_owned()),
-            kvm: Some(Kvm {
+            kvm: Some(KvmInfo {
                 backend: KvmBackend::Pvm,
                 parameters: BTreeMap::from([("kvm.tdp_mmu".to_owned(), "Y".to_owned())]),
             }),

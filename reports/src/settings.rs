@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use migbench_scenarios::cell::Cell;
 use serde_json::Value;
 
-use crate::manifest::{Canary, Host, Part};
+use crate::manifest::{CanaryMedians, Host, MergedPart};
 use crate::metric::Unit;
 use crate::quantity;
 
@@ -112,8 +112,8 @@ pub const PART: [&str; 6] = ["slice", "host", "records", "canary copies", "canar
 
 /// Which machine brought what.
 #[must_use]
-pub fn part(part: &Part) -> [String; 6] {
-    let reached = |of: fn(&Canary) -> f64| {
+pub fn part(part: &MergedPart) -> [String; 6] {
+    let reached = |of: fn(&CanaryMedians) -> f64| {
         let speed = |canary| quantity::show(Unit::BytesPerSecond, of(canary));
         part.canary.as_ref().map_or_else(|| "-".to_owned(), speed)
     };

@@ -7,22 +7,15 @@ use std::fmt::Write as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
-use crate::canary::{self, Moved};
+use crate::canary::{self, CanaryShift};
 use crate::chart;
 use crate::histogram::{self, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
 use crate::quantity::{self, show};
-use crate::record::{Backend, Cause, Kind, Record, Round, Stall, Stalls, Status};
+use crate::record::{Backend, Cause, Record, Round, Stall, Stalls, Status};
 use crate::store::RunData;
 use crate::table::place;
 use crate::warning::{HOST_MOVED, Warning};
-
-const fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Timed => "timed",
-        Kind::Verification => "verification",
-    }
-}
 
 const fn status(status: Status) -> &'static str {
     match status {
@@ -43,7 +36,7 @@ pub fn list(data: &RunData) -> String {
             record.run_id.clone(),
             record.comparison.clone(),
             record.cell.engine.to_string(),
-            kind(record.kind).to_owned(),
+            record.kind.word().to_owned(),
             status(record.status).to_owned(),
             total.map_or_else(|| "-".to_owned(), |value| show(Unit::Seconds, value)),
         ]);
@@ -85,7 +78,7 @@ pub fn record(record: &Record) -> String {
 }
 
 /// `moved` is what the host was like before its block, where that was another one.
-fn full(record: &Record, moved: Option<Moved>) -> String {
+fn full(record: &Record, moved: Option<CanaryShift>) -> String {
     [
         head(record, moved),
         rounds(&record.rounds),
@@ -121,13 +114,13 @@ fn choices(near: &[String]) -> String {
     }
 }
 
-fn head(record: &Record, moved: Option<Moved>) -> String {
+fn head(record: &Record, moved: Option<CanaryShift>) -> String {
     let mut out = format!(
         "{}: {} with {}, {} run, repetition {}, {}\n",
         record.run_id,
         record.cell.workload,
         record.cell.engine,
-        kind(record.kind),
+        record.kind.word(),
         record.repetition,
         status(record.status)
     );
@@ -160,7 +153,7 @@ fn head(record: &Record, moved: Option<Moved>) -> String {
     if !flags.is_empty() {
         let _ = writeln!(out, "flags: {}", flags.join(", "));
     }
-    if let Some(Moved { key, ratio }) = moved {
+    if let Some(CanaryShift { key, ratio }) = moved {
         let (label, ratio) = (key.definition().label, quantity::percent(ratio));
         let _ = writeln!(out, "{label}: {ratio} of the median of all blocks before this one");
     }

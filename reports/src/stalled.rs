@@ -7,7 +7,7 @@ use crate::metric::Unit;
 use crate::quantity;
 use crate::record::{Cause, Record, Stall};
 use crate::stats;
-use crate::table::{Column, Figure, Row, RowKind, Subject, Table};
+use crate::table::{Column, PrintedFigure, Row, RowKind, Subject, Table};
 
 /// A table; none where no run of the comparison lists a stall of these phases.
 #[must_use]
@@ -27,9 +27,9 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
             let (times, numbers): (Vec<f64>, Vec<f64>) = stalled.unzip();
             let (time, number) = (stats::median(&times)?, stats::median(&numbers)?);
             let samples = u64::try_from(times.len()).unwrap_or(u64::MAX);
-            let figure = Figure::plain(Unit::Seconds, samples, time);
+            let figure = PrintedFigure::plain(Unit::Seconds, samples, time);
             let number = format!("{} in {}", quantity::show(Unit::Count, number), times.len());
-            Some(Figure { spread: Some(number), ..figure })
+            Some(PrintedFigure { spread: Some(number), ..figure })
         };
         Row {
             kind: RowKind::Compared,
@@ -112,8 +112,8 @@ mod tests {
         let figures = |table: &Table| -> Vec<(String, Option<String>)> {
             table.rows[0].figures.iter().flatten().map(|f| (f.value.clone(), f.spread.clone())).collect()
         };
-        let told = |value: &str, number: &str| (value.to_owned(), Some(number.to_owned()));
-        assert_eq!(figures(&of_one), [told("3.00 ms", "2 in 3"), told("90.0 ms", "1 in 2")]);
+        let figure = |value: &str, number: &str| (value.to_owned(), Some(number.to_owned()));
+        assert_eq!(figures(&of_one), [figure("3.00 ms", "2 in 3"), figure("90.0 ms", "1 in 2")]);
         assert_eq!(of_one.rows[0].samples.as_deref(), Some("how many, in runs of n = 3"));
 
         let mut manifest = manifest;
@@ -125,7 +125,7 @@ mod tests {
         let (sorted, _) = cells::sort(&manifest, &records);
         assert_eq!(
             figures(&table(&sorted[1]).unwrap()),
-            [told("3.00 ms", "2 in 1"), told("90.0 ms", "1 in 1")]
+            [figure("3.00 ms", "2 in 1"), figure("90.0 ms", "1 in 1")]
         );
     }
 }

@@ -306,7 +306,7 @@ impl RunData {
     /// # Errors
     /// [`StoreError::Unreadable`], [`StoreError::Malformed`], [`StoreError::Newer`], [`StoreError::Mixed`], each with file and line;
     /// [`StoreError::Simulated`] where such a directory is not accepted. A last line without its end is not an error;
-    /// [`RunData::truncated`] tells.
+    /// [`RunData::truncated`] reports.
     pub fn load_as(path: impl Into<PathBuf>, accept: Accept) -> Result<Self, StoreError> {
         let path = path.into();
         let file = path.join(MANIFEST);
@@ -352,7 +352,7 @@ fn parse_lines(path: &Path, text: &str, manifest: u32) -> Result<(Vec<Record>, O
 /// versions may have changed everything else.
 fn parse<T: DeserializeOwned>(path: &Path, first: usize, text: &str) -> Result<T, StoreError> {
     #[derive(Deserialize)]
-    struct Version {
+    struct RecordVersion {
         schema: u32,
     }
     let malformed = |source: serde_json::Error| StoreError::Malformed {
@@ -360,7 +360,7 @@ fn parse<T: DeserializeOwned>(path: &Path, first: usize, text: &str) -> Result<T
         line: first + source.line().saturating_sub(1),
         source,
     };
-    let Version { schema: found } = serde_json::from_str(text).map_err(malformed)?;
+    let RecordVersion { schema: found } = serde_json::from_str(text).map_err(malformed)?;
     if found > SCHEMA {
         return Err(StoreError::Newer { path: path.to_owned(), line: first, found });
     }
@@ -457,7 +457,7 @@ mod tests {
         assert_eq!(data.manifest.schema, 1);
         let rounds: Vec<_> = data.records.iter().flat_map(|record| &record.rounds).collect();
         assert!(rounds.iter().any(|round| round.send_time.is_some_and(|time| time > 0.0)));
-        // What schema 1 could not tell is absent and not zero.
+        // What schema 1 did not report is absent and not zero.
         assert!(rounds.iter().all(|round| round.copy_time.is_none() && round.wait_time.is_none()));
     }
 

@@ -20,7 +20,7 @@ use crate::judge::measurement::same_schema;
 use crate::judge::{Accepted, JudgeError, Measurement, Verdict, judge};
 use crate::manifest::Manifest;
 use crate::metric::{self, MetricKey};
-use crate::record::{Kind, Record, Status, Timeline};
+use crate::record::{Record, RunKind, Status, Timeline};
 use crate::stats;
 use crate::store::RunData;
 
@@ -67,7 +67,7 @@ impl StudyError {
 
 /// Blocks to draw from, by comparison. A block is a run of each side, one after the other.
 #[derive(Debug)]
-pub struct Pool {
+pub struct BlockPool {
     manifest: Manifest,
     gates: Vec<Gate>,
     blocks: BTreeMap<String, Vec<[Record; 2]>>,
@@ -84,7 +84,7 @@ pub struct Shift {
 
 /// How often each verdict was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct VerdictCounts {
     /// Status 0.
     pub fine: usize,
     /// Status 3, without an alarm at first.
@@ -97,7 +97,7 @@ pub struct Tally {
     pub host: usize,
 }
 
-impl Tally {
+impl VerdictCounts {
     /// Judges `first`, and puts an alarm to `fresh`.
     fn count(&mut self, first: &Measurement<'_>, fresh: &Measurement<'_>) -> Result<(), StudyError> {
         let accepted = Accepted::default();
@@ -123,7 +123,7 @@ impl Tally {
     }
 }
 
-impl Pool {
+impl BlockPool {
     /// The blocks of all `runs`, which are of one suite, to be judged by `gates`. Only runs that ended as planned, on both
     /// sides, count.
     ///
@@ -242,9 +242,9 @@ impl Pool {
         swap: bool,
         shifts: &[Shift],
         seed: u64,
-    ) -> Result<Tally, StudyError> {
+    ) -> Result<VerdictCounts, StudyError> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut tally = Tally::default();
+        let mut tally = VerdictCounts::default();
         for _ in 0..times {
             let first = self.draw(repetitions, swap, shifts, &mut random)?;
             let fresh = self.draw(repetitions, swap, shifts, &mut random)?;
@@ -265,8 +265,8 @@ impl Pool {
 ///
 /// # Errors
 /// [`StudyError`]
-pub fn as_measured(runs: &[RunData], gates: &[Gate]) -> Result<Tally, StudyError> {
-    let mut tally = Tally::default();
+pub fn as_measured(runs: &[RunData], gates: &[Gate]) -> Result<VerdictCounts, StudyError> {
+    let mut tally = VerdictCounts::default();
     for (index, data) in runs.iter().enumerate() {
         let of = |data| -> Result<Measurement<'_>, StudyError> {
             Ok(Measurement { gates: gates.to_vec(), ..Measurement::of_one(data)? })
@@ -281,7 +281,7 @@ fn light(run: &Record) -> Record {
     let mut run =
         Record { histograms: BTreeMap::new(), timeline: Timeline::default(), stalls: None, ..run.clone() };
     run.rounds.clear();
-    debug_assert!(run.kind == Kind::Timed && run.status == Status::Ok);
+    debug_assert!(run.kind == RunKind::Timed && run.status == Status::Ok);
     run
 }
 
@@ -298,10 +298,10 @@ mod tests {
     use crate::judge::gate_tests::{ab, gate};
 
     /// Two directories of thirty blocks of the same build, whose runs scatter evenly by `share` either way.
-    fn pool(share: f64) -> Pool {
+    fn pool(share: f64) -> BlockPool {
         let random = std::cell::RefCell::new(Xoshiro256PlusPlus::seed_from_u64(7));
         let factor = |_, _| 1.0 + share * random.borrow_mut().random_range(-1.0..1.0);
-        Pool::of(&[ab(30, factor), ab(30, factor)], &[gate("total_time", 0.005)]).unwrap()
+        BlockPool::of(&[ab(30, factor), ab(30, factor)], &[gate("total_time", 0.005)]).unwrap()
     }
 
     fn slower(factor: f64) -> [Shift; 1] {
@@ -331,11 +331,17 @@ mod tests {
     fn measurements_are_judged_one_by_one() {
         let same = [1, 2, 3].map(|_| ab(12, |_, repetition| 1.0 + f64::from(repetition) * 1e-3));
         let gates = [gate("total_time", 0.005)];
-        assert_eq!(as_measured(&same, &gates).unwrap(), Tally { fine: 3, ..Tally::default() });
+        assert_eq!(
+            as_measured(&same, &gates).unwrap(),
+            VerdictCounts { fine: 3, ..VerdictCounts::default() }
+        );
         let slower =
             |side, repetition| if side == Side::New { 1.2 } else { 1.0 } + f64::from(repetition) * 1e-3;
         let slower = [1, 2].map(|_| ab(12, slower));
-        assert_eq!(as_measured(&slower, &gates).unwrap(), Tally { regression: 2, ..Tally::default() });
+        assert_eq!(
+            as_measured(&slower, &gates).unwrap(),
+            VerdictCounts { regression: 2, ..VerdictCounts::default() }
+        );
     }
 
     #[test]
@@ -348,6 +354,6 @@ mod tests {
         assert!((pool.moved(MetricKey::TotalTime).unwrap() - 1.0).abs() < 0.02);
         let few = pool.judged(1, 61, true, &[], 1).unwrap_err();
         assert!(few.to_string().contains("has 60 blocks"), "{few}");
-        assert!(matches!(Pool::of(&[], &[]), Err(StudyError::Nothing)));
+        assert!(matches!(BlockPool::of(&[], &[]), Err(StudyError::Nothing)));
     }
 }

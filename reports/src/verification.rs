@@ -1,11 +1,11 @@
-//! What was proven, told exactly: which runs hashed memory equal, after which migrations the guest's own state was
+//! What was proven, stated exactly: which runs hashed memory equal, after which migrations the guest's own state was
 //! checked, and, loudly, what was not.
 
 use migbench_scenarios::cell::Proof;
 
 use crate::cells::ComparisonRuns;
 use crate::quantity::count;
-use crate::record::{Kind, Record, Status};
+use crate::record::{Record, RunKind, Status};
 
 /// The footer of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,10 +58,10 @@ fn damage(records: &[Record]) -> Vec<String> {
 }
 
 fn memory(comparisons: &[ComparisonRuns<'_>], migrated: &[&Record], alarms: &mut Vec<String>) -> String {
-    let equal = |kind: Kind| {
+    let equal = |kind: RunKind| {
         migrated.iter().filter(move |record| record.kind == kind && record.verified == Some(true)).count()
     };
-    let (verification, timed) = (equal(Kind::Verification), equal(Kind::Timed));
+    let (verification, timed) = (equal(RunKind::Verification), equal(RunKind::Timed));
     let mut unproven = Vec::new();
     let mut one_each = true;
     for comparison in comparisons {
@@ -80,7 +80,7 @@ fn memory(comparisons: &[ComparisonRuns<'_>], migrated: &[&Record], alarms: &mut
     }
     let promised = |record: &&&Record| {
         record.cell.proof == Proof::Every
-            && record.kind == Kind::Timed
+            && record.kind == RunKind::Timed
             && record.status != Status::Failed
             && record.verified.is_none()
             && record.not_verified.is_none()

@@ -8,10 +8,10 @@ use migbench_scenarios::cell::Backing;
 use crate::canary;
 use crate::cells;
 use crate::histogram;
-use crate::manifest::{Canary, Part};
+use crate::manifest::{CanaryMedians, MergedPart};
 use crate::metric::{self, MetricKey};
 use crate::quantity::{count, percent};
-use crate::record::{Backend, Kind, Record};
+use crate::record::{Backend, Record, RunKind};
 use crate::stats::{Fences, LEAST_FOR_INTERVAL};
 use crate::store::RunData;
 
@@ -184,7 +184,7 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "total time of {} of {} lies outside of Tukey's fences ({named}{more}): they are samples all the same; \
-                     `migbench show` tells what happened in them",
+                     `migbench show` lists what happened in them",
                     runs.len(),
                     count(*of, "timed run")
                 )
@@ -198,7 +198,7 @@ impl fmt::Display for Warning {
 
 fn advice(flag: &str) -> &'static str {
     match flag {
-        "not_steady" => ": the guest's throughput had not settled when the migration started",
+        "not_steady" => ": the guest's throughput was not steady yet when the migration started",
         "overloaded" => ": the guest could not keep up with its open-loop schedule; lower settings.load",
         "oversubscribed" => ": more vCPUs than cores to spare, so threads waited for each other",
         HOST_MOVED => {
@@ -235,7 +235,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
             |text: &String| Warning::DisturbedLater { records: resumption.records, text: text.clone() };
         warnings.extend(resumption.disturbances.iter().map(later));
     }
-    let timed: Vec<_> = data.records.iter().filter(|record| record.kind == Kind::Timed).collect();
+    let timed: Vec<_> = data.records.iter().filter(|record| record.kind == RunKind::Timed).collect();
     warnings.extend(flags(data));
     warnings.extend(link_rate(&timed));
     warnings.extend(huge_pages(&timed));
@@ -273,7 +273,8 @@ fn outliers(data: &RunData) -> Option<Warning> {
 fn flags(data: &RunData) -> Vec<Warning> {
     let mut by_flag: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
     let moved = canary::moved(&data.manifest, &data.records);
-    let timed: Vec<_> = data.records.iter().zip(moved).filter(|(run, _)| run.kind == Kind::Timed).collect();
+    let timed: Vec<_> =
+        data.records.iter().zip(moved).filter(|(run, _)| run.kind == RunKind::Timed).collect();
     for (record, moved) in &timed {
         let own = record.flags.iter().map(String::as_str).filter(|flag| *flag != HOST_MOVED);
         for flag in own.chain(moved.map(|_| HOST_MOVED)) {
@@ -299,12 +300,12 @@ fn under(records: &[&Record], key: MetricKey, tolerated: f64) -> Option<(usize, 
 }
 
 /// Where canaries of merged parts are further apart than runs of one host may be without a flag.
-fn unlike_hosts(parts: &[Part]) -> Option<Warning> {
-    let name = |part: &Part| {
+fn unlike_hosts(parts: &[MergedPart]) -> Option<Warning> {
+    let name = |part: &MergedPart| {
         let host = part.host.hostname.as_deref().unwrap_or("unknown");
         format!("{host} (slice {})", part.slice.slice)
     };
-    let apart = |what, of: fn(&Canary) -> f64| {
+    let apart = |what, of: fn(&CanaryMedians) -> f64| {
         let mut reached: Vec<_> =
             parts.iter().filter_map(|part| Some((of(part.canary.as_ref()?), part))).collect();
         reached.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_far_from_its_like_is_told_and_stays() {
+    fn a_run_far_from_its_like_is_reported_and_stays() {
         let run = |repetition: u32, factor: f64| {
             let sample = Sample::new("write-heavy", "full").repetition(repetition).build();
             let mut metrics = sample.metrics.clone();
@@ -366,8 +367,8 @@ mod tests {
         };
         let runs = |last| (1..=8).map(|r| run(r, if r == 8 { last } else { 1.0 })).collect::<Vec<_>>();
         assert_eq!(warnings(runs(1.0)), [""; 0]);
-        let told = warnings(runs(3.0));
-        assert!(told[0].starts_with(
+        let found = warnings(runs(3.0));
+        assert!(found[0].starts_with(
             "total time of 1 of 8 timed runs lies outside of Tukey's fences (write-heavy-full-8)"
         ));
         // Five runs are too few to call one of them odd.
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_guest_did_is_told_first() {
+    fn what_no_guest_did_is_reported_first() {
         let manifest = crate::manifest::Manifest { backend: Backend::Simulated, ..sample::manifest() };
         let data = RunData { path: PathBuf::new(), manifest, records: Vec::new(), truncated: None };
         assert_eq!(find(&data, 0)[0], Warning::Simulated);
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_moved_for_a_block_is_told_whatever_was_said_at_the_time() {
+    fn a_host_that_moved_for_a_block_is_reported_whatever_was_said_at_the_time() {
         let run = |repetition, copy: f64| {
             let sample = Sample::new("write-heavy", "full").repetition(repetition).flag(HOST_MOVED);
             let samples = CanarySamples { copy: vec![copy; 9], socket: vec![3e9; 9] };
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn small_pages_under_thp_are_told_and_elsewhere_are_nobodys_business() {
+    fn small_pages_under_thp_are_reported_and_elsewhere_are_nobodys_business() {
         let run = |repetition, backing, share| {
             let sample = Sample::new("write-heavy", "full").repetition(repetition).with(move |record| {
                 let mut metrics = Metrics::new();
@@ -452,8 +453,8 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_one_class_that_are_not_alike_are_told() {
-        let part = |number, copy, socket| Part {
+    fn hosts_of_one_class_that_are_not_alike_are_reported() {
+        let part = |number, copy, socket| MergedPart {
             slice: PlanSlice {
                 slice: migbench_scenarios::Slice { number, of: 3 },
                 plan_hash: String::new(),
@@ -462,26 +463,26 @@ mod tests {
             comparisons: Vec::new(),
             records: 1,
             host: Host { hostname: Some(format!("node{number}")), ..Host::default() },
-            canary: Some(Canary { copy, socket }),
+            canary: Some(CanaryMedians { copy, socket }),
             disturbances: Vec::new(),
             command: Vec::new(),
             started: String::new(),
         };
-        let told = |parts: &[Part]| unlike_hosts(parts).map(|warning| warning.to_string());
-        assert_eq!(told(&[part(1, 1e9, 5e8), part(2, 1.09e9, 5e8)]), None);
-        let copies = told(&[part(1, 1.3e9, 5e8), part(2, 1.1e9, 5e8), part(3, 1e9, 5e8)]).unwrap();
+        let text = |parts: &[MergedPart]| unlike_hosts(parts).map(|warning| warning.to_string());
+        assert_eq!(text(&[part(1, 1e9, 5e8), part(2, 1.09e9, 5e8)]), None);
+        let copies = text(&[part(1, 1.3e9, 5e8), part(2, 1.1e9, 5e8), part(3, 1e9, 5e8)]).unwrap();
         assert!(
             copies.starts_with("node1 (slice 1/3) copies 30.0 % faster than node3 (slice 3/3), although"),
             "{copies}"
         );
-        let sends = told(&[part(1, 1e9, 5e8), part(2, 1e9, 6e8)]).unwrap();
+        let sends = text(&[part(1, 1e9, 5e8), part(2, 1e9, 6e8)]).unwrap();
         assert!(sends.starts_with("node2 (slice 2/3) sends 20.0 % faster than node1"), "{sends}");
-        let nothing = Part { canary: None, ..part(2, 0.0, 0.0) };
-        assert_eq!(told(&[part(1, 1e9, 5e8), nothing]), None);
+        let nothing = MergedPart { canary: None, ..part(2, 0.0, 0.0) };
+        assert_eq!(text(&[part(1, 1e9, 5e8), nothing]), None);
     }
 
     #[test]
-    fn missing_runs_and_damaged_histograms_are_told() {
+    fn missing_runs_and_damaged_histograms_are_reported() {
         let found = warnings(vec![
             Sample::new("write-heavy", "full")
                 .with(|record| {

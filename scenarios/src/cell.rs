@@ -1,5 +1,5 @@
 //! One cell: every parameter of one migration that can differ between runs, in the names of the records.
-//! A cell is what the expansion of a suite produces, what a node is told to do, and what a record repeats.
+//! A cell is what the expansion of a suite produces, what a node is asked to do, and what a record repeats.
 
 use std::fmt;
 
@@ -142,7 +142,7 @@ words! {
     Wait {
         /// It reads its clock again and again.
         Spin = "spin",
-        /// It tells its host for how long it has nothing to do, which lets its thread sleep.
+        /// It reports to its host for how long it has nothing to do, which lets its thread sleep.
         Doorbell = "doorbell",
     }
 }
@@ -190,12 +190,12 @@ words! {
 /// The connection between the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Link {
+pub struct LinkSettings {
     /// The kind of socket.
     pub transport: Transport,
     /// The limit in bytes per second; null is no limit.
     pub rate: Option<Rate>,
-    /// Bytes that may stand between the engine and the wire; without it [`Link::QUEUE`].
+    /// Bytes that may stand between the engine and the wire; without it [`LinkSettings::QUEUE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Bytes>,
     /// How long a byte is on its way to the other side, after it has left.
@@ -203,7 +203,7 @@ pub struct Link {
     pub delay: Seconds,
 }
 
-impl Link {
+impl LinkSettings {
     /// Two batches of 256 KiB of pages with their headers: with less the engine does not get the next one ready before
     /// the wire is idle.
     pub const QUEUE: Bytes = Bytes(544 << 10);
@@ -317,7 +317,7 @@ pub struct Cell {
     #[serde(default)]
     pub tracker_settings: TrackerSettings,
     /// The connection.
-    pub link: Link,
+    pub link: LinkSettings,
     /// Guest memory.
     pub memory: Bytes,
     /// What it is made of.

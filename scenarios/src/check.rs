@@ -2,7 +2,7 @@
 //! anything is measured, because a cell that cannot mean what it says would still give a number.
 
 use migbench_workloads::abi::MAX_PARTS;
-use migbench_workloads::settings::{Fill, Load, Phase, Settings, Sharing};
+use migbench_workloads::settings::{Fill, Load, Settings, Sharing, WorkloadPhase};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
 use crate::cell::{Cache, Cell, Codec, Engine, Tracker};
@@ -144,7 +144,7 @@ fn load(cell: &Cell) -> Option<Broken> {
         );
         return Some((PHASES, what));
     }
-    let own = |phase: &Phase| {
+    let own = |phase: &WorkloadPhase| {
         [("reads", phase.reads.is_some()), ("writes", phase.writes.is_some())]
             .into_iter()
             .find(|(setting, given)| *given && !whole.program.reads(setting))

@@ -1,7 +1,7 @@
 //! One `[[comparison]]` of a suite file as it stands there: fixed values, axes, what is added to and taken from their
 //! product, which axis is compared, and against which of its values.
 
-use crate::document::{Data, Field, Node};
+use crate::document::{Data, Field, PlacedValue};
 use crate::error::{Problem, SuiteError, nearest};
 use crate::key::{self, KEYS};
 use crate::layer::{self, Entry, Layer, Workloads, group_error};
@@ -21,7 +21,7 @@ pub const COMPARISON_KEYS: &[(&str, &str)] = &[
 
 /// An axis: a key and its values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Axis {
+pub(crate) struct ComparisonAxis {
     pub index: usize,
     pub place: Place,
     pub values: Vec<Entry>,
@@ -43,12 +43,12 @@ pub(crate) enum Optional {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Spec {
+pub(crate) struct ComparisonSpec {
     pub place: Place,
     pub name: Option<(Place, String)>,
     pub analysis: String,
     pub fixed: Layer,
-    pub axes: Vec<Axis>,
+    pub axes: Vec<ComparisonAxis>,
     pub include: Vec<Pick>,
     pub exclude: Vec<Pick>,
     /// In [`KEYS`].
@@ -57,8 +57,8 @@ pub(crate) struct Spec {
     pub optional: Optional,
 }
 
-impl Spec {
-    pub fn read(node: &Node, own: &Workloads) -> Result<Self, SuiteError> {
+impl ComparisonSpec {
+    pub fn read(node: &PlacedValue, own: &Workloads) -> Result<Self, SuiteError> {
         const TABLE: &str = "[[comparison]]";
         let fields = node.table("comparison", "a table, written [[comparison]]")?;
         let others: Vec<&str> = COMPARISON_KEYS.iter().map(|(name, _)| *name).collect();
@@ -111,16 +111,20 @@ impl Spec {
             axis.values = entries.to_vec();
         } else if entries.len() > 1 {
             self.fixed.remove(index);
-            self.axes.push(Axis { index, place: first.key_place.clone(), values: entries.to_vec() });
+            self.axes.push(ComparisonAxis {
+                index,
+                place: first.key_place.clone(),
+                values: entries.to_vec(),
+            });
         } else {
             self.fixed.set(first.clone());
         }
     }
 }
 
-fn read_axes(field: &Field, own: &Workloads) -> Result<Vec<Axis>, SuiteError> {
+fn read_axes(field: &Field, own: &Workloads) -> Result<Vec<ComparisonAxis>, SuiteError> {
     let fields = field.node.table("axes", "a table of lists, such as { engine = [\"full\", \"delta\"] }")?;
-    let mut axes: Vec<Axis> = Vec::new();
+    let mut axes: Vec<ComparisonAxis> = Vec::new();
     layer::leaves(fields, "", &[], &mut |path, field| {
         let shape = layer::entry(path, field, "", &[], "axes")?;
         let list = field.node.list(path, "a list of values, because it is an axis")?;
@@ -145,7 +149,7 @@ fn read_axes(field: &Field, own: &Workloads) -> Result<Vec<Axis>, SuiteError> {
         if axes.iter().any(|axis| axis.index == shape.index) {
             return Err(SuiteError::duplicate(&field.place, format!("axis `{path}` stands twice")));
         }
-        axes.push(Axis { index: shape.index, place: field.place.clone(), values });
+        axes.push(ComparisonAxis { index: shape.index, place: field.place.clone(), values });
         Ok(())
     })?;
     if axes.is_empty() {
@@ -155,7 +159,7 @@ fn read_axes(field: &Field, own: &Workloads) -> Result<Vec<Axis>, SuiteError> {
     Ok(axes)
 }
 
-fn compare(field: Option<&Field>, axes: &[Axis], place: &Place) -> Result<usize, SuiteError> {
+fn compare(field: Option<&Field>, axes: &[ComparisonAxis], place: &Place) -> Result<usize, SuiteError> {
     let (name, place) = match field {
         Some(field) => (field.node.text("compare", "the name of an axis")?, &field.node.place),
         None => ("engine", place),
@@ -181,7 +185,7 @@ fn compare(field: Option<&Field>, axes: &[Axis], place: &Place) -> Result<usize,
 fn baseline(
     field: Option<&Field>,
     compare: usize,
-    axes: &[Axis],
+    axes: &[ComparisonAxis],
     include: &[Pick],
     place: &Place,
 ) -> Result<Entry, SuiteError> {

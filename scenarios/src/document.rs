@@ -10,7 +10,7 @@ use crate::place::Place;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
+pub(crate) struct PlacedValue {
     pub place: Place,
     pub data: Data,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Node {
 pub(crate) struct Field {
     pub key: String,
     pub place: Place,
-    pub node: Node,
+    pub node: PlacedValue,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,13 +31,13 @@ pub(crate) enum Data {
     Boolean(bool),
     /// A date or time, which no key takes.
     Date,
-    List(Vec<Node>),
+    List(Vec<PlacedValue>),
     Table(Vec<Field>),
     /// From the command line: the key decides what it is.
     Bare(String),
 }
 
-impl Node {
+impl PlacedValue {
     /// What stands here, for the sentence "takes x, not ...".
     pub fn found(&self) -> String {
         match &self.data {
@@ -75,7 +75,7 @@ impl Node {
         }
     }
 
-    pub fn list(&self, key: &str, expected: &str) -> Result<&[Node], SuiteError> {
+    pub fn list(&self, key: &str, expected: &str) -> Result<&[PlacedValue], SuiteError> {
         match &self.data {
             Data::List(nodes) => Ok(nodes),
             _ => Err(self.wrong_type(key, expected)),
@@ -111,12 +111,12 @@ fn fields(table: &dyn TableLike, around: &Place) -> Vec<Field> {
         .collect()
 }
 
-fn node(place: &Place, span: Option<Range<usize>>, data: impl FnOnce(&Place) -> Data) -> Node {
+fn node(place: &Place, span: Option<Range<usize>>, data: impl FnOnce(&Place) -> Data) -> PlacedValue {
     let place = place.at(span);
-    Node { data: data(&place), place }
+    PlacedValue { data: data(&place), place }
 }
 
-fn from_item(item: &Item, around: &Place) -> Node {
+fn from_item(item: &Item, around: &Place) -> PlacedValue {
     match item {
         Item::Value(value) => from_value(value, around),
         Item::Table(table) => node(around, table.span(), |place| Data::Table(fields(table, place))),
@@ -130,7 +130,7 @@ fn from_item(item: &Item, around: &Place) -> Node {
     }
 }
 
-fn from_value(value: &Value, around: &Place) -> Node {
+fn from_value(value: &Value, around: &Place) -> PlacedValue {
     node(around, value.span(), |place| match value {
         Value::String(text) => Data::Text(text.value().clone()),
         Value::Integer(number) => Data::Integer(*number.value()),

@@ -2,7 +2,7 @@
 //! the keys that suite files use, so that the two cannot differ.
 
 use crate::cell::{Cell, Engine};
-use crate::document::{Data, Node};
+use crate::document::{Data, PlacedValue};
 use crate::error::{Problem, SuiteError};
 use crate::key::{self, KEYS};
 use crate::layer::{Entry, Layer, Workloads, group_error};
@@ -58,7 +58,7 @@ impl Assignment {
             _ => self.value.split(',').map(str::trim).collect(),
         };
         let entry = |value: &&str| {
-            let node = Node { place: self.place.clone(), data: Data::Bare((*value).to_owned()) };
+            let node = PlacedValue { place: self.place.clone(), data: Data::Bare((*value).to_owned()) };
             Entry { index, shown: self.key.clone(), key_place: self.place.clone(), node }
         };
         let entries: Vec<Entry> = values.iter().map(entry).collect();

@@ -5,7 +5,7 @@ use migbench_workloads::settings::Pace;
 use migbench_workloads::units::{PAGE_SIZE, Seconds};
 
 use crate::cell::{Cell, Engine, Proof};
-use crate::plan::Kind;
+use crate::plan::RunKind;
 
 /// Starting two processes and a guest, and ending them.
 const START: f64 = 0.05;
@@ -20,10 +20,10 @@ const FLAT_OUT: f64 = 1e6;
 
 /// One run of a cell, without its start jitter.
 #[must_use]
-pub fn run(cell: &Cell, kind: Kind) -> Seconds {
+pub fn run(cell: &Cell, kind: RunKind) -> Seconds {
     let windows = &cell.windows;
     let around = START + size(cell.memory.0) / PREPARED + WARMUP + 2.0 * windows.steady.0;
-    let proof = if kind == Kind::Verification || cell.proof == Proof::Every {
+    let proof = if kind == RunKind::Verification || cell.proof == Proof::Every {
         size(cell.memory.0) / FAST
     } else {
         0.0

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Side;
-use crate::document::{Data, Node};
+use crate::document::{Data, PlacedValue};
 use crate::error::{Problem, SuiteError, nearest};
 use crate::place::Place;
 use crate::plan::{Comparison, PlannedCell};
@@ -28,7 +28,7 @@ pub const MOST: usize = 6;
 
 /// What a floor is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum FloorUnit {
     /// `"5ms"`.
     Time,
     /// `"1MiB"`.
@@ -39,24 +39,24 @@ pub enum Unit {
 
 /// The metrics that may be gated: those of which one direction is worse, which every run of an engine has, and which are
 /// never zero, since a ratio is asked for. `migbench-reports` defines them.
-pub const METRICS: &[(&str, Unit)] = &[
-    ("total_time", Unit::Time),
-    ("setup_time", Unit::Time),
-    ("destination_prepare_time", Unit::Time),
-    ("downtime", Unit::Time),
-    ("blackout", Unit::Time),
-    ("traffic", Unit::Size),
-    ("amplification", Unit::Number),
-    ("encode_time", Unit::Time),
-    ("decode_time", Unit::Time),
-    ("harvest_time", Unit::Time),
-    ("cpu_source", Unit::Time),
-    ("cpu_destination", Unit::Time),
-    ("memory_source", Unit::Size),
-    ("memory_destination", Unit::Size),
-    ("throughput_steady", Unit::Number),
-    ("throughput_precopy", Unit::Number),
-    ("throughput_after", Unit::Number),
+pub const METRICS: &[(&str, FloorUnit)] = &[
+    ("total_time", FloorUnit::Time),
+    ("setup_time", FloorUnit::Time),
+    ("destination_prepare_time", FloorUnit::Time),
+    ("downtime", FloorUnit::Time),
+    ("blackout", FloorUnit::Time),
+    ("traffic", FloorUnit::Size),
+    ("amplification", FloorUnit::Number),
+    ("encode_time", FloorUnit::Time),
+    ("decode_time", FloorUnit::Time),
+    ("harvest_time", FloorUnit::Time),
+    ("cpu_source", FloorUnit::Time),
+    ("cpu_destination", FloorUnit::Time),
+    ("memory_source", FloorUnit::Size),
+    ("memory_destination", FloorUnit::Size),
+    ("throughput_steady", FloorUnit::Number),
+    ("throughput_precopy", FloorUnit::Number),
+    ("throughput_after", FloorUnit::Number),
 ];
 
 /// A gated metric.
@@ -72,7 +72,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn read(node: &Node) -> Result<(Place, Self), SuiteError> {
+    pub(crate) fn read(node: &PlacedValue) -> Result<(Place, Self), SuiteError> {
         const TABLE: &str = "[[gate]]";
         let fields = node.table("gate", "a table, written [[gate]]")?;
         let names = GATE_KEYS.iter().map(|(name, _)| *name);
@@ -95,13 +95,13 @@ impl Gate {
         let floor =
             Reader { key: "floor", node: required("floor", "the change below which nothing counts")? };
         let floor = match metric.1 {
-            Unit::Time => floor.time_or_zero().map(|Seconds(seconds)| seconds)?,
+            FloorUnit::Time => floor.time_or_zero().map(|Seconds(seconds)| seconds)?,
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "nobody tells floors of petabytes apart by the byte"
             )]
-            Unit::Size => floor.size().map(|Bytes(bytes)| bytes as f64)?,
-            Unit::Number => number(&floor)?,
+            FloorUnit::Size => floor.size().map(|Bytes(bytes)| bytes as f64)?,
+            FloorUnit::Number => number(&floor)?,
         };
         let cells = get("cells").map(|node| regex(node).map(str::to_owned)).transpose()?;
         Ok((node.place.clone(), Self { metric: metric.0.to_owned(), floor, cells }))
@@ -146,7 +146,7 @@ fn number(reader: &Reader<'_>) -> Result<f64, SuiteError> {
     if number >= 0.0 { Ok(number) } else { Err(reader.out_of_range(number, "a floor is not negative")) }
 }
 
-fn regex(node: &Node) -> Result<&str, SuiteError> {
+fn regex(node: &PlacedValue) -> Result<&str, SuiteError> {
     let text = node.text("cells", "a regular expression over ids of cells, as text")?;
     Regex::new(text).map(|_| text).map_err(|error| {
         let text = error.to_string();
@@ -156,7 +156,7 @@ fn regex(node: &Node) -> Result<&str, SuiteError> {
 }
 
 /// All gates of a suite.
-pub(crate) fn read(list: &[Node]) -> Result<Vec<(Place, Gate)>, SuiteError> {
+pub(crate) fn read(list: &[PlacedValue]) -> Result<Vec<(Place, Gate)>, SuiteError> {
     if let Some(node) = list.get(MOST) {
         let what = format!(
             "{} gates; a suite has at most {MOST}, since each further test weakens all the others",

@@ -4,12 +4,12 @@
 use std::fmt;
 
 use migbench_workloads::catalogue;
-use migbench_workloads::settings::{Content, Program, Settings, Sharing};
+use migbench_workloads::settings::{Content, ProgramName, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
-    Backing, Cache, Cell, Codec, Engine, Estimate, Link, Pinning, Proof, StopRule, Tracker, TrackerSettings,
-    Transport, Wait, Windows,
+    Backing, Cache, Cell, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, StopRule, Tracker,
+    TrackerSettings, Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
 use crate::value::{Reader, shown_cpus, shown_load, shown_pattern, shown_phases, shown_word};
@@ -247,7 +247,7 @@ pub static KEYS: &[Key] = &[
                 return Err(v.out_of_range(queue, "a queue holds 64KiB to 256MiB"));
             }
             // The default stays out of the cell, whether it is written down or not.
-            cell.link.queue = Some(queue).filter(|&queue| queue != Link::QUEUE);
+            cell.link.queue = Some(queue).filter(|&queue| queue != LinkSettings::QUEUE);
         }),
         |cell| cell.link.queue().to_string(),
     ),
@@ -444,7 +444,7 @@ pub static KEYS: &[Key] = &[
         "word",
         FROM_WORKLOAD,
         "what the guest runs over its working set; parametric is all numbers, the others have shapes of their own",
-        reads!(|cell, v| cell.settings.program = v.word(Program::ALL)?),
+        reads!(|cell, v| cell.settings.program = v.word(ProgramName::ALL)?),
         |cell| cell.settings.program.word().to_owned(),
     ),
     key(
@@ -613,7 +613,7 @@ pub(crate) fn blank() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link {
+        link: LinkSettings {
             transport: Transport::Unix,
             rate: Some(Rate(125_000_000)),
             queue: None,

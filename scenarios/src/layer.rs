@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use migbench_workloads::catalogue;
-use migbench_workloads::settings::Program;
+use migbench_workloads::settings::ProgramName;
 
 use crate::cell::Cell;
 use crate::check;
-use crate::document::{Data, Field, Node};
+use crate::document::{Data, Field, PlacedValue};
 use crate::error::{Problem, SuiteError, listed, nearest};
 use crate::key::{self, KEYS, Key};
 use crate::place::Place;
@@ -38,7 +38,7 @@ pub(crate) struct Entry {
     /// The key as its writer wrote it.
     pub shown: String,
     pub key_place: Place,
-    pub node: Node,
+    pub node: PlacedValue,
 }
 
 impl Entry {
@@ -68,7 +68,7 @@ impl Entry {
     }
 
     /// Whether the program has a use for this key.
-    pub fn is_read(&self, program: Program) -> bool {
+    pub fn is_read(&self, program: ProgramName) -> bool {
         self.key().name.strip_prefix("settings.").is_none_or(|setting| program.reads(setting))
     }
 
@@ -172,10 +172,10 @@ impl Layer {
     }
 
     /// What the guest runs.
-    fn program(&self, own: &Workloads, workload: &str) -> Result<Program, SuiteError> {
+    fn program(&self, own: &Workloads, workload: &str) -> Result<ProgramName, SuiteError> {
         let base = own.base(workload).or_else(|| catalogue::lookup(workload));
         let mut cell = key::blank();
-        cell.settings.program = base.map_or_else(Program::default, |named| named.settings.program);
+        cell.settings.program = base.map_or_else(ProgramName::default, |named| named.settings.program);
         self.get("settings.program").map_or(Ok(()), |entry| entry.read_into(&mut cell))?;
         Ok(cell.settings.program)
     }
@@ -199,7 +199,7 @@ pub(crate) struct Workloads(pub BTreeMap<String, Layer>);
 
 impl Workloads {
     /// The catalogue's setting on which a workload of the suite stands.
-    fn base(&self, name: &str) -> Option<&'static catalogue::Named> {
+    fn base(&self, name: &str) -> Option<&'static catalogue::NamedWorkload> {
         catalogue::lookup(&self.0.get(name)?.get("workload")?.label())
     }
 

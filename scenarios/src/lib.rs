@@ -31,5 +31,5 @@ pub use draft::{Assignment, Draft};
 pub use error::{Problem, SuiteError};
 pub use partition::{Slice, SliceError};
 pub use place::Place;
-pub use plan::{Comparison, Kind, Plan, PlannedCell, PlannedRun};
+pub use plan::{Comparison, Plan, PlannedCell, PlannedRun, RunKind};
 pub use suite::{Overrides, SUITE_KEYS, Suite, WORKLOAD_KEYS, workload_names};

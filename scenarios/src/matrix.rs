@@ -2,7 +2,7 @@
 //! into comparisons whose rows are the values of the compared axis.
 
 use crate::cell::Cell;
-use crate::comparison::{Axis, Optional, Pick, Spec};
+use crate::comparison::{ComparisonAxis, ComparisonSpec, Optional, Pick};
 use crate::error::{Problem, SuiteError};
 use crate::key::{self, KEYS};
 use crate::layer::{Entry, Layer};
@@ -11,7 +11,7 @@ use crate::plan::{Comparison, PlannedCell};
 use crate::suite::Suite;
 
 /// One point of a matrix.
-struct Point<'a> {
+struct MatrixPoint<'a> {
     /// The value of each axis, in the order of the axes.
     on_axes: Vec<&'a Entry>,
     /// Values beside the axes, from an `include`.
@@ -30,10 +30,10 @@ struct Group {
     parts: Vec<(usize, String)>,
     /// What an `include` added to the name.
     beside: String,
-    rows: Vec<Row>,
+    rows: Vec<MatrixRow>,
 }
 
-struct Row {
+struct MatrixRow {
     label: String,
     plain: bool,
     layer: Layer,
@@ -51,7 +51,7 @@ pub(crate) struct Expanded {
 }
 
 /// The comparisons of one `[[comparison]]`, each with its cells.
-pub(crate) fn expand(suite: &Suite, spec: &Spec) -> Result<Vec<Expanded>, SuiteError> {
+pub(crate) fn expand(suite: &Suite, spec: &ComparisonSpec) -> Result<Vec<Expanded>, SuiteError> {
     let mut used = vec![false; spec.exclude.len()];
     let mut groups: Vec<Group> = Vec::new();
     for point in product(spec, None) {
@@ -79,13 +79,13 @@ pub(crate) fn expand(suite: &Suite, spec: &Spec) -> Result<Vec<Expanded>, SuiteE
 }
 
 /// The product of the axes; with an `include`, its values in place of those of their axes.
-fn product<'a>(spec: &'a Spec, include: Option<&'a Pick>) -> Vec<Point<'a>> {
+fn product<'a>(spec: &'a ComparisonSpec, include: Option<&'a Pick>) -> Vec<MatrixPoint<'a>> {
     let on_axis = |index: usize| spec.axes.iter().any(|axis| axis.index == index);
     let layer = include.map(|pick| &pick.layer);
     let beside: Vec<&Entry> =
         layer.into_iter().flat_map(Layer::entries).filter(|entry| !on_axis(entry.index)).collect();
     let place = include.map_or(&spec.place, |pick| &pick.place);
-    let first = Point {
+    let first = MatrixPoint {
         on_axes: Vec::new(),
         beside,
         of_row: layer.is_some_and(|layer| layer.has(spec.compare)),
@@ -103,7 +103,7 @@ fn product<'a>(spec: &'a Spec, include: Option<&'a Pick>) -> Vec<Point<'a>> {
     points
 }
 
-impl<'a> Point<'a> {
+impl<'a> MatrixPoint<'a> {
     fn with(&self, value: &'a Entry) -> Self {
         let mut on_axes = self.on_axes.clone();
         on_axes.push(value);
@@ -111,7 +111,7 @@ impl<'a> Point<'a> {
     }
 }
 
-fn row(suite: &Suite, spec: &Spec, point: &Point<'_>) -> Result<Row, SuiteError> {
+fn row(suite: &Suite, spec: &ComparisonSpec, point: &MatrixPoint<'_>) -> Result<MatrixRow, SuiteError> {
     let mut layer = suite.defaults.clone();
     layer.lay(&spec.fixed);
     point.on_axes.iter().chain(&point.beside).for_each(|entry| layer.set((*entry).clone()));
@@ -124,7 +124,7 @@ fn row(suite: &Suite, spec: &Spec, point: &Point<'_>) -> Result<Row, SuiteError>
     let set = spec.fixed.entries().filter(|entry| suite.set.contains(&entry.index));
     let named = point.on_axes.iter().chain(&point.beside).copied().chain(set);
     let unread = named.into_iter().find(|entry| !entry.is_read(cell.settings.program)).cloned();
-    Ok(Row { label, plain, layer, cell, optional: point.optional, place: point.place.clone(), unread })
+    Ok(MatrixRow { label, plain, layer, cell, optional: point.optional, place: point.place.clone(), unread })
 }
 
 /// ` key=value` for each.
@@ -137,8 +137,8 @@ fn matches(pick: &Pick, cell: &Cell) -> bool {
 }
 
 /// Puts a row into its group, unless the same cell is there already; whether it did.
-fn add(groups: &mut Vec<Group>, spec: &Spec, point: &Point<'_>, row: Row) -> bool {
-    let others = |axis: &&Axis| axis.index != spec.compare;
+fn add(groups: &mut Vec<Group>, spec: &ComparisonSpec, point: &MatrixPoint<'_>, row: MatrixRow) -> bool {
+    let others = |axis: &&ComparisonAxis| axis.index != spec.compare;
     let parts: Vec<(usize, String)> = spec
         .axes
         .iter()
@@ -164,7 +164,12 @@ fn add(groups: &mut Vec<Group>, spec: &Spec, point: &Point<'_>, row: Row) -> boo
     new
 }
 
-fn include(suite: &Suite, spec: &Spec, pick: &Pick, groups: &mut Vec<Group>) -> Result<(), SuiteError> {
+fn include(
+    suite: &Suite,
+    spec: &ComparisonSpec,
+    pick: &Pick,
+    groups: &mut Vec<Group>,
+) -> Result<(), SuiteError> {
     let mut added = false;
     // What is excluded stays so, except where this entry names one of the keys in question itself.
     let named = |entry: &Entry| pick.layer.has(entry.index);
@@ -179,7 +184,7 @@ fn include(suite: &Suite, spec: &Spec, pick: &Pick, groups: &mut Vec<Group>) -> 
     no_effect(suite, [(pick, &added)].into_iter(), "includes no cell that the axes do not give already")
 }
 
-fn optional(suite: &Suite, spec: &Spec, groups: &mut [Group]) -> Result<(), SuiteError> {
+fn optional(suite: &Suite, spec: &ComparisonSpec, groups: &mut [Group]) -> Result<(), SuiteError> {
     let rows = groups.iter_mut().flat_map(|group| &mut group.rows);
     match &spec.optional {
         Optional::All(all) => rows.for_each(|row| row.optional |= all),
@@ -213,7 +218,7 @@ fn no_effect<'a>(
 }
 
 /// Names the groups, finds their baselines and checks their cells.
-fn name(suite: &Suite, spec: &Spec, groups: Vec<Group>) -> Result<Vec<Expanded>, SuiteError> {
+fn name(suite: &Suite, spec: &ComparisonSpec, groups: Vec<Group>) -> Result<Vec<Expanded>, SuiteError> {
     let varies: Vec<usize> = (spec.axes.iter().map(|axis| axis.index))
         .filter(|index| *index != spec.compare)
         .filter(|index| {
@@ -239,7 +244,7 @@ fn name(suite: &Suite, spec: &Spec, groups: Vec<Group>) -> Result<Vec<Expanded>,
     Ok(comparisons)
 }
 
-fn derived_name(suite: &Suite, spec: &Spec, group: &Group, varies: &[usize]) -> String {
+fn derived_name(suite: &Suite, spec: &ComparisonSpec, group: &Group, varies: &[usize]) -> String {
     let workload = key::find("workload");
     let mut name = match workload {
         Some(index) if index != spec.compare => group.rows[0].cell.workload.clone(),
@@ -271,7 +276,12 @@ fn fill(template: &str, place: &Place, cell: &Cell) -> Result<String, SuiteError
     Ok(name + rest)
 }
 
-fn comparison(suite: &Suite, spec: &Spec, name: String, group: Group) -> Result<Expanded, SuiteError> {
+fn comparison(
+    suite: &Suite,
+    spec: &ComparisonSpec,
+    name: String,
+    group: Group,
+) -> Result<Expanded, SuiteError> {
     let baseline = spec.baseline.label();
     let compare = KEYS[spec.compare].name;
     let index = group.rows.iter().position(|row| row.plain && row.label == baseline);

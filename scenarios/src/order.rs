@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::plan::{Comparison, Kind, PlannedRun};
+use crate::plan::{Comparison, PlannedRun, RunKind};
 
 /// Longest wait between the steady windows and the start of a migration: several of a guest's cycles. In whole
 /// microseconds, which survive JSON unchanged.
@@ -38,7 +38,7 @@ fn block(index: usize, comparison: &Comparison, repetition: u32, seed: u64, orde
         comparison: index,
         cell,
         repetition,
-        kind: if repetition == 0 { Kind::Verification } else { Kind::Timed },
+        kind: if repetition == 0 { RunKind::Verification } else { RunKind::Timed },
         seed: guest_seed,
         start_jitter,
     }));

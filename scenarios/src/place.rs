@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq)]
-struct Source {
+struct SourceText {
     origin: String,
     text: String,
 }
@@ -14,7 +14,7 @@ struct Source {
 /// A spot in a suite file, or a whole file or argument where there is no finer one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    source: Arc<Source>,
+    source: Arc<SourceText>,
     span: Option<Range<usize>>,
 }
 
@@ -22,7 +22,7 @@ impl Place {
     /// All of the text that came from `origin` (a path, or the name of a shipped suite).
     #[must_use]
     pub fn file(origin: &str, text: &str) -> Self {
-        Self { source: Arc::new(Source { origin: origin.to_owned(), text: text.to_owned() }), span: None }
+        Self { source: Arc::new(SourceText { origin: origin.to_owned(), text: text.to_owned() }), span: None }
     }
 
     /// An argument as it was typed, such as `--set memory=1G`.

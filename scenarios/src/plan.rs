@@ -77,11 +77,22 @@ pub struct PlannedCell {
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum RunKind {
     /// A timing sample.
     Timed,
     /// Proves that memory arrives whole; never a timing sample.
     Verification,
+}
+
+impl RunKind {
+    /// As it stands in records.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Timed => "timed",
+            Self::Verification => "verification",
+        }
+    }
 }
 
 /// One migration to come.
@@ -94,7 +105,7 @@ pub struct PlannedRun {
     /// 0 is the verification run; timed ones count from 1.
     pub repetition: u32,
     /// What it is for.
-    pub kind: Kind,
+    pub kind: RunKind,
     /// The guest's seed, under 2^53, shared by the cells of a comparison in one repetition.
     pub seed: u64,
     /// How long after the steady windows the migration starts, 0 to 100 ms; shared like the seed, so that engines
@@ -166,7 +177,7 @@ impl Plan {
             cells: vec![planned],
         }];
         let mut order = order::of(&comparisons, repetitions, seed);
-        order.retain(|run| verify || run.kind == Kind::Timed);
+        order.retain(|run| verify || run.kind == RunKind::Timed);
         Self {
             suite: "migrate".to_owned(),
             description: "one cell, from the command line".to_owned(),

@@ -8,7 +8,7 @@ use crate::comparison::COMPARISON_KEYS;
 use crate::gate::{GATE_KEYS, METRICS, MOST};
 use crate::key::{KEYS, Key};
 use crate::suite::{SUITE_KEYS, WORKLOAD_KEYS};
-use migbench_workloads::settings::{Content, Program, Sharing};
+use migbench_workloads::settings::{Content, ProgramName, Sharing};
 
 /// The schema of a suite file, as JSON of what its TOML says.
 #[must_use]
@@ -143,7 +143,7 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
         "stop.estimate" => of(Estimate::ALL),
         "proof" => of(Proof::ALL),
         "pinning" => Some(vec!["none"]),
-        "settings.program" => of(Program::ALL),
+        "settings.program" => of(ProgramName::ALL),
         "settings.sharing" => of(Sharing::ALL),
         "settings.content" => of(Content::ALL),
         _ => None,

@@ -6,8 +6,8 @@ use std::path::Path;
 use migbench_workloads::catalogue;
 use regex::Regex;
 
-use crate::comparison::Spec;
-use crate::document::{self, Data, Field, Node};
+use crate::comparison::ComparisonSpec;
+use crate::document::{self, Data, Field, PlacedValue};
 use crate::draft::Assignment;
 use crate::error::{Problem, SuiteError, listed, nearest};
 use crate::gate::{self, Gate};
@@ -53,7 +53,7 @@ pub struct Suite {
     pub seed: u64,
     pub(crate) own: Workloads,
     pub(crate) defaults: Layer,
-    pub(crate) specs: Vec<Spec>,
+    pub(crate) specs: Vec<ComparisonSpec>,
     pub(crate) gates: Vec<(Place, Gate)>,
     pub(crate) filter: Option<(Place, Regex)>,
     /// Keys that the command line set; where there are any, parts of the file may be without effect.
@@ -115,7 +115,7 @@ impl Suite {
         let specs = match get("comparison") {
             Some(field) => {
                 let list = field.node.list("comparison", "tables, written [[comparison]]")?;
-                list.iter().map(|node| Spec::read(node, &own)).collect::<Result<Vec<_>, _>>()?
+                list.iter().map(|node| ComparisonSpec::read(node, &own)).collect::<Result<Vec<_>, _>>()?
             }
             None => Vec::new(),
         };
@@ -268,7 +268,7 @@ fn workloads(field: &Field) -> Result<Workloads, SuiteError> {
     Ok(own)
 }
 
-fn workload(name: &str, place: &Place, node: &Node) -> Result<Layer, SuiteError> {
+fn workload(name: &str, place: &Place, node: &PlacedValue) -> Result<Layer, SuiteError> {
     let table = format!("[workload.{name}]");
     if catalogue::lookup(name).is_some() {
         let what = format!("{table}: the catalogue has a workload {name}; give yours a name of its own");

@@ -4,10 +4,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use migbench_workloads::settings::{Load, Pattern, Phase};
+use migbench_workloads::settings::{Load, Pattern, WorkloadPhase};
 use migbench_workloads::units::{Bytes, Rate, Seconds, UnitError};
 
-use crate::document::{Data, Node};
+use crate::document::{Data, PlacedValue};
 use crate::error::{Problem, SuiteError, listed, nearest};
 
 /// A value about to be read for a key.
@@ -15,7 +15,7 @@ pub(crate) struct Reader<'a> {
     /// The key as its writer knows it.
     pub key: &'a str,
     /// The value.
-    pub node: &'a Node,
+    pub node: &'a PlacedValue,
 }
 
 impl Reader<'_> {
@@ -179,7 +179,7 @@ impl Reader<'_> {
     }
 
     /// Phases of a workload: `DURATION KEY=VALUE ...; ...`, or `none`.
-    pub fn phases(&self) -> Result<Vec<Phase>, SuiteError> {
+    pub fn phases(&self) -> Result<Vec<WorkloadPhase>, SuiteError> {
         const EXPECTED: &str =
             "phases as text, such as \"2s reads=0.9 load=pages(5000); 500ms load=flat-out\", or \"none\"";
         let text = self.text(EXPECTED)?;
@@ -193,7 +193,7 @@ impl Reader<'_> {
         }
     }
 
-    fn phase(&self, text: &str) -> Result<Phase, SuiteError> {
+    fn phase(&self, text: &str) -> Result<WorkloadPhase, SuiteError> {
         const KEYS: [&str; 4] = ["reads", "writes", "load", "working_set"];
         let unit = |source| self.refuse(Problem::Unit { key: self.key.to_owned(), source });
         let mut parts = text.split_whitespace();
@@ -201,7 +201,7 @@ impl Reader<'_> {
         if duration.0 <= 0.0 {
             return Err(self.out_of_range(text.trim(), "a phase begins with how long it lasts, over 0"));
         }
-        let mut phase = Phase { duration, reads: None, writes: None, load: None, working_set: None };
+        let mut phase = WorkloadPhase { duration, reads: None, writes: None, load: None, working_set: None };
         for part in parts {
             let Some((key, value)) = part.split_once('=') else { return Err(self.unknown(part, KEYS)) };
             match key {
@@ -293,11 +293,11 @@ pub(crate) fn shown_word<T: Copy + PartialEq>(all: &[(&'static str, T)], value: 
     found.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
-pub(crate) fn shown_phases(phases: &[Phase]) -> String {
+pub(crate) fn shown_phases(phases: &[WorkloadPhase]) -> String {
     if phases.is_empty() {
         return "none".to_owned();
     }
-    let one = |phase: &Phase| {
+    let one = |phase: &WorkloadPhase| {
         let settings = [
             phase.reads.map(|reads| format!(" reads={reads}")),
             phase.writes.map(|writes| format!(" writes={writes}")),

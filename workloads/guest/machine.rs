@@ -10,16 +10,16 @@ global_asm!(include_str!("boot.s"));
 
 unsafe extern "C" {
     static fault_entries: [u64; 32];
-    static idt: Table;
-    pub static pdpt: Table;
+    static idt: PageTable;
+    pub static pdpt: PageTable;
 }
 
 /// A page of 64-bit entries that the CPU reads.
 #[repr(C, align(4096))]
-pub struct Table(pub UnsafeCell<[u64; 512]>);
+pub struct PageTable(pub UnsafeCell<[u64; 512]>);
 
 // SAFETY: only the first vCPU writes tables, before others start.
-unsafe impl Sync for Table {}
+unsafe impl Sync for PageTable {}
 
 /// Fills the interrupt descriptor table. Until then a fault resets the machine, which the host reports.
 pub fn set_up_exceptions() {
@@ -59,7 +59,7 @@ fn out(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) }
 }
 
-/// Tells the host that this vCPU has nothing to do, for a time that was written to telemetry before.
+/// Reports to the host that this vCPU has nothing to do, for a time that was written to telemetry before.
 pub fn rest() {
     // SAFETY: as in `out`; without `nomem`, so that what the host is to read is written before.
     unsafe { asm!("out dx, al", in("dx") abi::REST_PORT, in("al") 0_u8, options(nostack)) }

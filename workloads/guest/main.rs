@@ -2,7 +2,7 @@
 //!
 //! `boot.s` brings it here. It reads its parameters from the PVH module, maps its memory, fills its pages, then
 //! runs operations until the control page says stop. All its state lies in guest memory, so that it survives a
-//! migration as any program's does; all it tells goes to telemetry, and text (faults, self-tests) to the doorbell.
+//! migration as any program's does; all it reports goes to telemetry, and text (faults, self-tests) to the doorbell.
 #![no_std]
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -102,7 +102,7 @@ fn fatal(text: &str) -> ! {
     exit(1)
 }
 
-/// A fault in ring 3 ends here, still in ring 3: told at the doorbell and in telemetry.
+/// A fault in ring 3 ends here, still in ring 3: reported at the doorbell.
 #[unsafe(no_mangle)]
 extern "C" fn fault_main(vector: u64, error: u64, rip: u64, cr2: u64) -> ! {
     let _ = writeln!(

@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 
 use crate::abi::{self, Params};
-use crate::machine::{self, Table};
+use crate::machine::{self, PageTable};
 
 /// `struct hvm_start_info` of Xen's public headers, version 1.
 #[repr(C)]
@@ -217,13 +217,13 @@ impl Window {
 /// Page directories for the window and for what lies over the first GiB: enough for nearly 256 GiB.
 const DIRECTORIES: usize = 256;
 
-struct Directories(UnsafeCell<([Table; DIRECTORIES], usize)>);
+struct Directories(UnsafeCell<([PageTable; DIRECTORIES], usize)>);
 
 // SAFETY: only the first vCPU maps, before others start.
 unsafe impl Sync for Directories {}
 
 static SPARE: Directories =
-    Directories(UnsafeCell::new(([const { Table(UnsafeCell::new([0; 512])) }; DIRECTORIES], 0)));
+    Directories(UnsafeCell::new(([const { PageTable(UnsafeCell::new([0; 512])) }; DIRECTORIES], 0)));
 
 /// Maps `[address, address + size)` one to one, by whole GiB in 2 MiB pages. A directory is filled before it is
 /// linked: each write to a live table is a trap where page tables are virtualised in software.

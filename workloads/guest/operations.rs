@@ -4,10 +4,10 @@
 use core::fmt::Write;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::abi::{self, Params, Stage};
+use crate::abi::{self, Params, WorkloadStage};
 use crate::machine::{Doorbell, exit, now, rest};
 use crate::memory::Memory;
-use crate::pages::{Page, Pages};
+use crate::pages::{Page, PageRules};
 use crate::parts::Parts;
 use crate::programs::{self, Program, Wrong};
 use crate::random::Random;
@@ -89,7 +89,7 @@ impl<'a, P: Program> Worker<'a, P> {
     }
 
     fn fill(&self) {
-        let rules = Pages::new(self.params);
+        let rules = PageRules::new(self.params);
         for part in self.own(u64::from(self.params.parts)) {
             self.parts.start(part);
         }
@@ -104,7 +104,7 @@ impl<'a, P: Program> Worker<'a, P> {
 
     /// One operation. Gives its type.
     #[inline(always)]
-    fn operate(&mut self, stage: &Stage) -> usize {
+    fn operate(&mut self, stage: &WorkloadStage) -> usize {
         let part = if self.params.shared() { self.random.below(u64::from(self.params.parts)) } else { self.vcpu };
         let parts = &self.parts;
         let done = parts.with(part, |program, memory| {
@@ -128,7 +128,7 @@ impl<'a, P: Program> Worker<'a, P> {
         let rests = self.params.flags & abi::FLAG_REST != 0;
         let least = if rests { self.params.ticks(abi::REST_LEAST) } else { u64::MAX };
         let [spin, most] = [abi::REST_SPIN, abi::REST_MOST].map(|time| self.params.ticks(time));
-        let mut stages = Stages::new(self.params);
+        let mut stages = StageSequence::new(self.params);
         let mut stage = stages.current();
         // vCPUs start evenly spread over one interval, so that they do not work in step.
         let begun = now();
@@ -241,7 +241,7 @@ impl<'a, P: Program> Worker<'a, P> {
                 return self.bad(part, wrong);
             }
         }
-        let rules = Pages::new(self.params);
+        let rules = PageRules::new(self.params);
         let mut scratch: Page = [0; 4096];
         for index in self.idle() {
             // SAFETY: the page is this vCPU's, and the reference ends here.
@@ -255,9 +255,9 @@ impl<'a, P: Program> Worker<'a, P> {
             return self.said(abi::BAD_OPERATIONS, 0, self.operations, counted);
         }
         // Telemetry does not migrate, so what it counts is what really happened.
-        let (told, kept) = (self.telemetry.all_page_writes(), self.parts.page_writes());
-        if told != kept {
-            return self.said(abi::BAD_WRITES, 0, kept, told);
+        let (counted, kept) = (self.telemetry.all_page_writes(), self.parts.page_writes());
+        if counted != kept {
+            return self.said(abi::BAD_WRITES, 0, kept, counted);
         }
         true
     }
@@ -285,7 +285,7 @@ impl<'a, P: Program> Worker<'a, P> {
             }
             Err(wrong) => crate::fatal(wrong),
         }
-        let mut stages = Stages::new(self.params);
+        let mut stages = StageSequence::new(self.params);
         for _ in 0..self.params.self_test_operations {
             self.operate(stages.current());
             if stages.several {
@@ -312,21 +312,21 @@ impl<'a, P: Program> Worker<'a, P> {
 }
 
 /// Where a vCPU is in the sequence of stages.
-struct Stages<'a> {
-    stages: &'a [Stage],
+struct StageSequence<'a> {
+    stages: &'a [WorkloadStage],
     at: usize,
     begun: u64,
     /// Whether there is more than one.
     several: bool,
 }
 
-impl<'a> Stages<'a> {
+impl<'a> StageSequence<'a> {
     fn new(params: &'a Params) -> Self {
         let count = (params.stage_count as usize).clamp(1, abi::MAX_STAGES);
         Self { stages: &params.stages[..count], at: 0, begun: now(), several: count > 1 }
     }
 
-    fn current(&self) -> &'a Stage {
+    fn current(&self) -> &'a WorkloadStage {
         &self.stages[self.at]
     }
 

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::abi::{self, Params};
 use crate::memory::Memory;
-use crate::programs::{Place, Program};
+use crate::programs::{PartContext, Program};
 
 /// Not started.
 const ABSENT: u32 = 0;
@@ -19,7 +19,7 @@ const ROOM: usize = 4096 - 64;
 
 /// A page of its own, so that two vCPUs never write to one cache line.
 #[repr(C, align(4096))]
-struct Slot {
+struct PartSlot {
     lock: AtomicU32,
     page_writes: UnsafeCell<u64>,
     align: [u64; 6],
@@ -27,10 +27,10 @@ struct Slot {
 }
 
 // SAFETY: whoever holds the lock, or owns the part, is the only one to touch the cells.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for PartSlot {}
 
-static SLOTS: [Slot; abi::MAX_PARTS] = [const {
-    Slot {
+static SLOTS: [PartSlot; abi::MAX_PARTS] = [const {
+    PartSlot {
         lock: AtomicU32::new(ABSENT),
         page_writes: UnsafeCell::new(0),
         align: [0; 6],
@@ -62,7 +62,7 @@ impl<'a, P: Program> Parts<'a, P> {
         // SAFETY: until the lock says that it is there, only this vCPU uses the part; the state has room and alignment.
         unsafe {
             let memory = self.memory.slice(first_page, pages);
-            let state = P::start(&Place { params: self.params, part, first_page }, memory);
+            let state = P::start(&PartContext { params: self.params, part, first_page }, memory);
             slot.state.get().cast::<P>().write(state);
         }
         slot.lock.store(FREE, Release);
@@ -70,7 +70,7 @@ impl<'a, P: Program> Parts<'a, P> {
 
     /// Gives a part's state and memory to `f`; where vCPUs share the parts, under its lock.
     #[inline(always)]
-    pub fn with<R>(&self, part: u64, f: impl FnOnce(&mut P, &mut [P::Unit]) -> R) -> R {
+    pub fn with<R>(&self, part: u64, f: impl FnOnce(&mut P, &mut [P::MemoryUnit]) -> R) -> R {
         let slot = &SLOTS[part as usize];
         let shared = self.params.shared();
         if shared {

@@ -1,6 +1,6 @@
 //! The tests of register state. [`run`]: every vector register that the CPU has holds a known value while the vCPU counts,
-//! across whatever the host does meanwhile; when told to stop the values are compared. [`check`]: the boot stub has turned on
-//! what CPUID offers, which a host that runs ring 3 natively does not tell, since vector registers work there in any case.
+//! across whatever the host does meanwhile; when asked to stop the values are compared. [`check`]: the boot stub has turned on
+//! what CPUID offers, which a host that runs ring 3 natively does not show, since vector registers work there in any case.
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
@@ -10,10 +10,10 @@ use crate::abi;
 use crate::telemetry::Telemetry;
 
 #[repr(C, align(64))]
-struct Block([u8; 32 * 64]);
+struct RegisterBlock([u8; 32 * 64]);
 
-const fn pattern() -> Block {
-    let mut block = Block([0; 2048]);
+const fn pattern() -> RegisterBlock {
+    let mut block = RegisterBlock([0; 2048]);
     let mut n = 0;
     while n < 2048 {
         block.0[n] = (crate::random::mix(n as u64 + 1) & 0xff) as u8;
@@ -22,7 +22,7 @@ const fn pattern() -> Block {
     block
 }
 
-static PATTERN: Block = pattern();
+static PATTERN: RegisterBlock = pattern();
 
 /// Loads registers `$n..` from `$load` at `rsi + n * $size`, counts in `[rdi]` until `[rdx] != 0`, stores them at `rcx`.
 macro_rules! hold {
@@ -87,7 +87,7 @@ fn xcr0() -> u64 {
 
 /// The first byte of the vector registers that is wrong, and how many bytes of them were used.
 fn hold(telemetry: &Telemetry) -> (Option<usize>, usize) {
-    let mut out = Block([0; 2048]);
+    let mut out = RegisterBlock([0; 2048]);
     let enabled = xcr0();
     let used: usize = if enabled & 0xe6 == 0xe6 {
         hold!(telemetry, out, "vmovdqu64", "zmm", 64, 32)

@@ -4,11 +4,11 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use crate::abi::{self, Control, Params, Vcpu};
+use crate::abi::{self, Control, Params, VcpuTelemetry};
 
 pub struct Telemetry {
     pub control: &'static Control,
-    pub vcpu: &'static Vcpu,
+    pub vcpu: &'static VcpuTelemetry,
     histograms: &'static [AtomicU32],
     nanoseconds_q32: u64,
     base: usize,
@@ -30,7 +30,7 @@ impl Telemetry {
         unsafe {
             Self {
                 control: &*(base as *const Control),
-                vcpu: &*((base + abi::vcpu_offset(vcpu)) as *const Vcpu),
+                vcpu: &*((base + abi::vcpu_offset(vcpu)) as *const VcpuTelemetry),
                 histograms: core::slice::from_raw_parts(histograms as *const AtomicU32, counts),
                 nanoseconds_q32: params.nanoseconds_q32,
                 base,
@@ -55,7 +55,7 @@ impl Telemetry {
         (0..self.vcpus)
             .map(|vcpu| {
                 // SAFETY: `new` checked the size; all fields are atomics.
-                let block = unsafe { &*((self.base + abi::vcpu_offset(vcpu)) as *const Vcpu) };
+                let block = unsafe { &*((self.base + abi::vcpu_offset(vcpu)) as *const VcpuTelemetry) };
                 block.page_writes.load(Relaxed)
             })
             .sum()

@@ -13,7 +13,7 @@ pub const VERSION: u32 = 3;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"migbench");
 /// The port for text: one byte per `out`, lines end in `\n`.
 pub const DOORBELL_PORT: u16 = 0xe9;
-/// The port by which a vCPU says that it has nothing to do for [`Vcpu::rest`] ticks. A machine without it answers at once.
+/// The port by which a vCPU says that it has nothing to do for [`VcpuTelemetry::rest`] ticks. A machine without it answers at once.
 pub const REST_PORT: u16 = 0xe8;
 /// The shortest wait, in ns, in which a vCPU rests: the exit, the sleep's own delay and the way back took 60 to 100 us
 /// where exits are slow, and a shorter wait would end late.
@@ -41,9 +41,9 @@ pub const NOTE_AP_ENTRY: u32 = 1;
 pub const FLAG_TIMING: u32 = 1;
 /// [`Params::flags`]: run `self_test_operations`, validate, say the outcome and leave by [`EXIT_PORT`].
 pub const FLAG_SELF_TEST: u32 = 2;
-/// [`Params::flags`]: instead of the kernel, hold known values in every vector register until told to stop.
+/// [`Params::flags`]: instead of the kernel, hold known values in every vector register until asked to stop.
 pub const FLAG_REGISTERS: u32 = 4;
-/// [`Params::flags`]: execute an undefined instruction after the first operation, to test how faults are told.
+/// [`Params::flags`]: execute an undefined instruction after the first operation, to test how faults are reported.
 pub const FLAG_FAULT: u32 = 8;
 /// [`Params::flags`]: instead of the kernel, go over memory in passes, as `memstress` of the kernel's selftests does.
 pub const FLAG_PASSES: u32 = 16;
@@ -108,7 +108,7 @@ pub const PROGRAM_GUESTPERF: u32 = 12;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[cfg_attr(not(guest), derive(zerocopy::IntoBytes, zerocopy::Immutable))]
-pub struct Stage {
+pub struct WorkloadStage {
     /// TSC ticks that it lasts; 0 is for ever.
     pub ticks: u64,
     /// TSC ticks between the starts of two operations of one vCPU, or between two page writes, times 2^16; 0 is a
@@ -178,7 +178,7 @@ pub struct Params {
     /// Stages, at least one; after the last comes the first.
     pub stage_count: u32,
     /// The stages.
-    pub stages: [Stage; MAX_STAGES],
+    pub stages: [WorkloadStage; MAX_STAGES],
 }
 
 impl Params {
@@ -251,8 +251,7 @@ pub struct Control {
     pub reserved: AtomicU32,
 }
 
-/// States of a vCPU's program.
-pub const STATE_OFF: u32 = 0;
+// States of a vCPU's program. Telemetry starts as zeros, which is none of them.
 /// The program runs in ring 3; further vCPUs may start.
 pub const STATE_BOOTED: u32 = 1;
 /// Memory is filled, operations run.
@@ -263,10 +262,8 @@ pub const STATE_STOPPED: u32 = 3;
 pub const STATE_VALID: u32 = 4;
 /// A page is not; see the `bad_*` fields.
 pub const STATE_INVALID: u32 = 5;
-/// The program faulted; see the `fault_*` fields.
-pub const STATE_FAULT: u32 = 6;
 
-/// What [`Vcpu::bad_reason`] says.
+/// What [`VcpuTelemetry::bad_reason`] says.
 pub const BAD_CONTENT: u32 = 1;
 /// The pages' write counters do not add up to the writes made: a written page was lost.
 pub const BAD_WRITES: u32 = 2;
@@ -283,7 +280,7 @@ pub const STALL_RING: usize = 256;
 /// One operation over the threshold.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Stall {
+pub struct StallSlot {
     /// Guest TSC at its start.
     pub start: AtomicU64,
     /// Ticks it took.
@@ -295,7 +292,7 @@ pub struct Stall {
 /// What one vCPU's program writes. Counters only grow.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Vcpu {
+pub struct VcpuTelemetry {
     /// `STATE_*`.
     pub state: AtomicU32,
     /// Operations that ended before they began: the TSC went backwards.
@@ -337,7 +334,7 @@ pub struct Vcpu {
     /// Error code, instruction pointer and CR2 of a fault.
     pub fault: [AtomicU64; 3],
     /// Stalls; a slot is overwritten only by a longer one.
-    pub stalls: [Stall; STALL_RING],
+    pub stalls: [StallSlot; STALL_RING],
 }
 
 /// Operation types with histograms of their own.
@@ -391,7 +388,7 @@ pub const fn histogram_value(index: usize) -> u64 {
 pub const CONTROL_SIZE: usize = 4096;
 /// Bytes of one vCPU's block.
 pub const VCPU_SIZE: usize = 8192;
-const _: () = assert!(core::mem::size_of::<Vcpu>() <= VCPU_SIZE);
+const _: () = assert!(core::mem::size_of::<VcpuTelemetry>() <= VCPU_SIZE);
 /// Bytes of one vCPU's histograms.
 pub const HISTOGRAMS_SIZE: usize = PHASES * OPERATIONS * CLOCKS * HISTOGRAM_COUNTS * 4;
 

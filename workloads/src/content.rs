@@ -88,7 +88,7 @@ impl Text {
 
 /// A stream of one kind.
 #[derive(Debug, Clone, Copy)]
-pub struct Stream {
+pub struct ContentStream {
     content: u32,
     count: u64,
     id: u64,
@@ -97,7 +97,7 @@ pub struct Stream {
     text: Text,
 }
 
-impl Stream {
+impl ContentStream {
     /// The words of write number `count` to the thing that `id` names (a page, a record), under a guest's `seed`.
     #[must_use]
     pub const fn new(content: u32, seed: u64, id: u64, count: u64) -> Self {
@@ -164,7 +164,7 @@ mod tests {
 
     fn bytes(content: u32, id: u64, count: u64) -> [u8; 4096] {
         let mut bytes = [0; 4096];
-        Stream::new(content, 1, id, count).fill(&mut bytes);
+        ContentStream::new(content, 1, id, count).fill(&mut bytes);
         bytes
     }
 

@@ -7,7 +7,7 @@
 //! add up to the writes made.
 
 use crate::abi::{CONTENT_SAME, Params};
-use crate::content::{DUPLICATES, Stream, Text};
+use crate::content::{ContentStream, DUPLICATES, Text};
 use crate::random::{GOLDEN, Random, mix};
 
 /// A page's bytes.
@@ -18,7 +18,7 @@ const BODY: usize = 4096 - HEADER;
 
 /// The rules of one guest's pages.
 #[derive(Debug, Clone, Copy)]
-pub struct Pages {
+pub struct PageRules {
     seed: u64,
     working_set: u64,
     fill_q32: u64,
@@ -36,7 +36,7 @@ pub struct Pages {
     slots: u64,
 }
 
-impl Pages {
+impl PageRules {
     /// The rules that `params` sets. Values that the harness would refuse are brought into range.
     #[must_use]
     pub fn new(params: &Params) -> Self {
@@ -114,7 +114,7 @@ impl Pages {
     fn apply(&self, index: u64, count: u64, page: &mut Page) {
         let slot = if self.moves { ((count - 1) % self.slots) as usize } else { 0 };
         let longest = self.short + usize::from(self.longer > 0);
-        let mut stream = Stream::new(self.content, self.seed, index, count);
+        let mut stream = ContentStream::new(self.content, self.seed, index, count);
         for piece in 0..self.pieces {
             let length = self.short + usize::from(piece < self.longer);
             let start = HEADER + piece * self.segment + slot * longest;

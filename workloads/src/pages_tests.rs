@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::abi::CONTENT_SAME;
-use crate::params::Machine;
-use crate::settings::{Change, Content, Fill, Settings};
+use crate::params::MachineParams;
+use crate::settings::{Content, Fill, PageChange, Settings};
 use crate::units::Bytes;
 
 const WORKING_SET: u64 = 64;
@@ -15,7 +15,8 @@ fn settings() -> Settings {
 }
 
 fn params(settings: &Settings, seed: u64) -> Params {
-    let machine = Machine { vcpus: 1, tsc_khz: 2_000_000, seed, link: None, timing: false, telemetry: 0 };
+    let machine =
+        MachineParams { vcpus: 1, tsc_khz: 2_000_000, seed, link: None, timing: false, telemetry: 0 };
     Params::new(settings, &machine)
 }
 
@@ -29,14 +30,14 @@ prop_compose! {
     ) -> Settings {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32")]
         let pieces = ((f64::from(bytes) * share * share) as u32).max(1);
-        let change = Change { bytes, pieces, moves };
+        let change = PageChange { bytes, pieces, moves };
         let fill = Fill { zero: 0.5, random: 0.4 * (1.0 - text), text: 0.4 * text, duplicate: 0.1 };
         Settings { change, content, fill, ..settings() }
     }
 }
 
 /// Page `index` after `writes` writes.
-fn written(pages: &Pages, index: u64, writes: u32) -> Page {
+fn written(pages: &PageRules, index: u64, writes: u32) -> Page {
     let mut page = [0; 4096];
     pages.fill(index, &mut page);
     for _ in 0..writes {
@@ -48,12 +49,12 @@ fn written(pages: &Pages, index: u64, writes: u32) -> Page {
 proptest! {
     #[test]
     fn what_was_written_validates(settings in any_settings(), seed: u64, index in 0..WORKING_SET, writes in 0..60_u32) {
-        let pages = Pages::new(&params(&settings, seed));
+        let pages = PageRules::new(&params(&settings, seed));
         let page = written(&pages, index, writes);
         let mut scratch = [0x77; 4096];
         prop_assert_eq!(pages.validate(index, &page, &mut scratch), Ok(()));
         let expected = if settings.content == Content::Same { u64::from(writes.min(1)) } else { u64::from(writes) };
-        prop_assert_eq!(Pages::count(&page), expected);
+        prop_assert_eq!(PageRules::count(&page), expected);
         prop_assert_eq!(scratch, page);
     }
 
@@ -66,14 +67,14 @@ proptest! {
         at in prop_oneof![0..16_usize, 16..4096_usize],
         flip in 1..=255_u8,
     ) {
-        let pages = Pages::new(&params(&settings, seed));
+        let pages = PageRules::new(&params(&settings, seed));
         let mut page = written(&pages, index, writes);
-        let count = Pages::count(&page);
+        let count = PageRules::count(&page);
         page[at] ^= flip;
         let found = pages.validate(index, &page, &mut [0; 4096]);
         if at < 8 {
             // A wrong count asks for another body, or else is missed in the sum of all counts.
-            prop_assert!(found.is_err() || Pages::count(&page) != count);
+            prop_assert!(found.is_err() || PageRules::count(&page) != count);
         } else {
             prop_assert_eq!(found, Err(at));
         }
@@ -83,12 +84,12 @@ proptest! {
     fn a_stale_page_is_a_good_page_with_a_lower_count(
         settings in any_settings(), seed: u64, index in 0..WORKING_SET, early in 0..20_u32, more in 1..20_u32,
     ) {
-        let pages = Pages::new(&params(&settings, seed));
+        let pages = PageRules::new(&params(&settings, seed));
         let stale = written(&pages, index, early);
         let page = written(&pages, index, early + more);
         prop_assert_eq!(pages.validate(index, &stale, &mut [0; 4096]), Ok(()));
         if settings.content != Content::Same || early == 0 {
-            prop_assert!(Pages::count(&stale) < Pages::count(&page));
+            prop_assert!(PageRules::count(&stale) < PageRules::count(&page));
         } else {
             prop_assert_eq!(stale, page, "a second write of the same changes nothing");
         }
@@ -96,7 +97,7 @@ proptest! {
 
     #[test]
     fn a_write_changes_no_more_than_it_says(settings in any_settings(), seed: u64, index in 0..WORKING_SET, writes in 0..20_u32) {
-        let pages = Pages::new(&params(&settings, seed));
+        let pages = PageRules::new(&params(&settings, seed));
         let before = written(&pages, index, writes);
         let mut after = before;
         pages.write(index, &mut after);
@@ -107,7 +108,7 @@ proptest! {
 
     #[test]
     fn pages_outside_of_the_working_set_keep_their_fill(settings in any_settings(), seed: u64, index in WORKING_SET..4096) {
-        let pages = Pages::new(&params(&settings, seed));
+        let pages = PageRules::new(&params(&settings, seed));
         let mut page = [1; 4096];
         pages.fill(index, &mut page);
         prop_assert_eq!(pages.starts_zero(index), page == [0; 4096]);
@@ -118,9 +119,9 @@ proptest! {
 
     #[test]
     fn pages_and_seeds_differ(seed: u64, index in 0..WORKING_SET) {
-        let page = written(&Pages::new(&params(&settings(), seed)), index, 3);
-        let other_page = written(&Pages::new(&params(&settings(), seed)), (index + 1) % WORKING_SET, 3);
-        let other_seed = written(&Pages::new(&params(&settings(), seed ^ 1)), index, 3);
+        let page = written(&PageRules::new(&params(&settings(), seed)), index, 3);
+        let other_page = written(&PageRules::new(&params(&settings(), seed)), (index + 1) % WORKING_SET, 3);
+        let other_seed = written(&PageRules::new(&params(&settings(), seed ^ 1)), index, 3);
         prop_assert_ne!(page, other_page);
         prop_assert_ne!(page, other_seed);
     }

@@ -1,12 +1,12 @@
 //! From settings, which people choose, to the parameter block, which the guest reads.
 
-use crate::abi::{self, Params, Stage};
+use crate::abi::{self, Params, WorkloadStage};
 use crate::settings::{Fill, Pace, Pattern, Settings, Sharing};
 use crate::units::Rate;
 
-/// What the guest must be told besides its settings.
+/// What the guest must know besides its settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Machine {
+pub struct MachineParams {
     /// vCPUs.
     pub vcpus: u32,
     /// TSC frequency in kHz.
@@ -47,7 +47,7 @@ fn zeta(n: u64, theta: f64) -> f64 {
 impl Params {
     /// The block for `settings` on `machine`.
     #[must_use]
-    pub fn new(settings: &Settings, machine: &Machine) -> Self {
+    pub fn new(settings: &Settings, machine: &MachineParams) -> Self {
         let vcpus = machine.vcpus.max(1);
         let parts = match settings.sharing {
             Sharing::Partitioned => vcpus,
@@ -91,7 +91,7 @@ impl Params {
             change_pieces: settings.change.pieces,
             change_moves: u32::from(settings.change.moves),
             stage_count: 1,
-            stages: [Stage::default(); abi::MAX_STAGES],
+            stages: [WorkloadStage::default(); abi::MAX_STAGES],
         };
         let stage = |settings: &Settings, seconds: f64| {
             let (rate, by_writes) = match settings.pace(machine.link) {
@@ -100,7 +100,7 @@ impl Params {
                 Pace::Writes(rate) => (Some(rate), 1),
             };
             let interval = |rate: f64| rounded(ticks_per_second / rate * f64::from(vcpus) * 65_536.0).max(1);
-            Stage {
+            WorkloadStage {
                 ticks: rounded(seconds * ticks_per_second),
                 interval_q16: rate.map_or(0, interval),
                 reads_q32: q32(settings.reads),
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_time_in_ticks_is_that_of_the_clock() {
         let machine =
-            Machine { vcpus: 1, tsc_khz: 2_500_000, seed: 1, link: None, timing: true, telemetry: 0 };
+            MachineParams { vcpus: 1, tsc_khz: 2_500_000, seed: 1, link: None, timing: true, telemetry: 0 };
         let params = Params::new(&Settings::BASE, &machine);
         for (nanoseconds, ticks) in [(0, 0), (1_000, 2_500), (abi::REST_MOST, 25_000_000)] {
             assert!(params.ticks(nanoseconds).abs_diff(ticks) <= 1, "{nanoseconds} ns");

@@ -3,13 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::params::Machine;
+use crate::params::MachineParams;
 use crate::settings::{Pattern, Settings};
 use crate::units::Bytes;
 
 fn params(pages: u64, pattern: Pattern, seed: u64) -> Params {
     let settings = Settings { working_set: Bytes(pages * 4096), pattern, ..Settings::BASE };
-    let machine = Machine { vcpus: 1, tsc_khz: 2_000_000, seed, link: None, timing: false, telemetry: 0 };
+    let machine =
+        MachineParams { vcpus: 1, tsc_khz: 2_000_000, seed, link: None, timing: false, telemetry: 0 };
     Params::new(&settings, &machine)
 }
 

@@ -27,7 +27,7 @@ pub enum Pattern {
 /// What a page write changes: `bytes` in `pieces` evenly spaced runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Change {
+pub struct PageChange {
     /// Bytes changed by one page write, 1 to 4080; the page's 8-byte write counter changes besides.
     pub bytes: u32,
     /// In how many evenly spaced runs they lie, 1 to `bytes`.
@@ -86,7 +86,7 @@ impl Content {
 /// The program that the guest runs over its working set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Program {
+pub enum ProgramName {
     /// Batches of accesses to pages, all of it by parameters.
     #[default]
     Parametric,
@@ -121,7 +121,7 @@ pub enum Program {
 pub const PARTICULAR: [&str; 8] =
     ["reads", "pattern", "accesses", "writes", "change.bytes", "change.pieces", "change.moves", "content"];
 
-impl Program {
+impl ProgramName {
     /// Which of [`PARTICULAR`] it reads.
     #[must_use]
     pub const fn particular(self) -> &'static [&'static str] {
@@ -259,7 +259,7 @@ impl Sharing {
 /// A stage of a workload: for a time, some of its settings are others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Phase {
+pub struct WorkloadPhase {
     /// How long it lasts.
     pub duration: Seconds,
     /// Share of operations that only read; the workload's own where it is left out.
@@ -313,7 +313,7 @@ pub struct Fill {
 pub struct Settings {
     /// What the guest runs.
     #[serde(default)]
-    pub program: Program,
+    pub program: ProgramName,
     /// Memory the operations touch.
     pub working_set: Bytes,
     /// Whose its pages are.
@@ -328,7 +328,7 @@ pub struct Settings {
     /// Page writes among the accesses of a writing operation.
     pub writes: u32,
     /// What one page write changes.
-    pub change: Change,
+    pub change: PageChange,
     /// What it writes.
     pub content: Content,
     /// How hard the guest works.
@@ -337,21 +337,21 @@ pub struct Settings {
     pub fill: Fill,
     /// Stages that follow each other, over and over; none is one without end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub phases: Vec<Phase>,
+    pub phases: Vec<WorkloadPhase>,
 }
 
 impl Settings {
     /// What named workloads and tests start from. Half of the memory around the working set is zero, as in a guest that
     /// has not used all of its memory; the rest is half noise (compressed or encrypted data) and half text.
     pub const BASE: Self = Self {
-        program: Program::Parametric,
+        program: ProgramName::Parametric,
         working_set: Bytes(64 << 20),
         sharing: Sharing::Partitioned,
         reads: 0.5,
         pattern: Pattern::Uniform,
         accesses: 64,
         writes: 1,
-        change: Change { bytes: 256, pieces: 4, moves: true },
+        change: PageChange { bytes: 256, pieces: 4, moves: true },
         content: Content::Random,
         load: Load::FlatOut,
         fill: Fill { zero: 0.5, random: 0.25, text: 0.25, duplicate: 0.0 },
@@ -362,15 +362,15 @@ impl Settings {
     #[must_use]
     pub const fn choices(&self, pages: u64) -> u64 {
         match self.program {
-            Program::Kv | Program::KvModify => kv::records(pages),
-            Program::PageCache => page_cache::requests(pages, self.accesses),
+            ProgramName::Kv | ProgramName::KvModify => kv::records(pages),
+            ProgramName::PageCache => page_cache::requests(pages, self.accesses),
             _ => pages,
         }
     }
 
     /// The settings in a phase.
     #[must_use]
-    pub fn within(&self, phase: &Phase) -> Self {
+    pub fn within(&self, phase: &WorkloadPhase) -> Self {
         Self {
             reads: phase.reads.unwrap_or(self.reads),
             writes: phase.writes.unwrap_or(self.writes),
@@ -397,7 +397,7 @@ impl Settings {
                 None => return Pace::FlatOut,
             },
         };
-        if self.program == Program::Parametric {
+        if self.program == ProgramName::Parametric {
             // How many pages an operation writes on average is known.
             return Pace::Operations(pages / ((1.0 - self.reads) * f64::from(self.writes)));
         }
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn every_program_writes_by_an_operation_that_it_has() {
-        for (word, program) in Program::ALL {
+        for (word, program) in ProgramName::ALL {
             assert!(program.operations().contains(&program.writing()), "{word}");
             assert!(program.operations().len() <= abi::OPERATIONS, "{word}");
         }
@@ -430,15 +430,16 @@ mod tests {
 
     #[test]
     fn numbers_are_unique() {
-        let numbers: std::collections::BTreeSet<_> = Program::ALL.iter().map(|(_, p)| p.number()).collect();
-        assert_eq!(numbers.len(), Program::ALL.len());
+        let numbers: std::collections::BTreeSet<_> =
+            ProgramName::ALL.iter().map(|(_, p)| p.number()).collect();
+        assert_eq!(numbers.len(), ProgramName::ALL.len());
         let contents: std::collections::BTreeSet<_> = Content::ALL.iter().map(|(_, c)| c.number()).collect();
         assert_eq!(contents.len(), Content::ALL.len());
     }
 
     #[test]
     fn a_load_in_bytes_is_one_in_pages() {
-        let of = |load| Settings { load, program: Program::Kv, ..Settings::BASE }.pace(None);
+        let of = |load| Settings { load, program: ProgramName::Kv, ..Settings::BASE }.pace(None);
         assert_eq!(of(Load::Bytes(Rate(4096 * 500))), Pace::Writes(500.0));
         assert_eq!(of(Load::Pages(500.0)), Pace::Writes(500.0));
         assert_eq!(of(Load::FlatOut), Pace::FlatOut);
@@ -448,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_phase_changes_what_it_names() {
-        let phase = Phase {
+        let phase = WorkloadPhase {
             duration: Seconds(1.0),
             reads: Some(0.9),
             writes: None,

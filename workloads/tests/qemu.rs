@@ -8,8 +8,8 @@ use std::process::Command;
 
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
-use migbench_workloads::params::Machine;
-use migbench_workloads::settings::{Change, Content, Pattern, Program, Settings};
+use migbench_workloads::params::MachineParams;
+use migbench_workloads::settings::{Content, PageChange, Pattern, ProgramName, Settings};
 use migbench_workloads::units::Bytes;
 use zerocopy::IntoBytes;
 
@@ -19,14 +19,20 @@ fn settings() -> Settings {
     Settings {
         working_set: Bytes(8 << 20),
         accesses: 32,
-        change: Change { bytes: 100, pieces: 7, moves: true },
+        change: PageChange { bytes: 100, pieces: 7, moves: true },
         ..Settings::BASE
     }
 }
 
 fn params(settings: &Settings, flags: u32) -> Params {
-    let machine =
-        Machine { vcpus: 1, tsc_khz: 1_000_000, seed: 7, link: None, timing: false, telemetry: 6 << 20 };
+    let machine = MachineParams {
+        vcpus: 1,
+        tsc_khz: 1_000_000,
+        seed: 7,
+        link: None,
+        timing: false,
+        telemetry: 6 << 20,
+    };
     let mut params = Params::new(settings, &machine);
     params.flags |= flags | abi::FLAG_SELF_TEST;
     params.self_test_operations = 5000;
@@ -101,13 +107,13 @@ fn vector_registers_are_turned_on_as_the_cpu_has_them() {
 #[test]
 fn programs_that_compute_work_and_validate() {
     for program in [
-        Program::Analytics,
-        Program::Sort,
-        Program::Matmul,
-        Program::Stream,
-        Program::Memstress,
-        Program::XbzrleDoc,
-        Program::Guestperf,
+        ProgramName::Analytics,
+        ProgramName::Sort,
+        ProgramName::Matmul,
+        ProgramName::Stream,
+        ProgramName::Memstress,
+        ProgramName::XbzrleDoc,
+        ProgramName::Guestperf,
     ] {
         let Some((text, code)) = run(&params(&Settings { program, ..settings() }, 0)) else { return };
         assert_eq!(code, Some(1), "{program:?}: {text}");
@@ -118,7 +124,9 @@ fn programs_that_compute_work_and_validate() {
 
 #[test]
 fn stores_work_and_validate() {
-    for program in [Program::Kv, Program::KvModify, Program::PageCache, Program::Gc, Program::Log] {
+    for program in
+        [ProgramName::Kv, ProgramName::KvModify, ProgramName::PageCache, ProgramName::Gc, ProgramName::Log]
+    {
         let settings = Settings { program, pattern: Pattern::Zipf(0.99), accesses: 8, ..settings() };
         let Some((text, code)) = run(&params(&settings, 0)) else { return };
         assert_eq!(code, Some(1), "{program:?}: {text}");
@@ -135,7 +143,7 @@ fn a_bad_parameter_block_is_named() {
 }
 
 #[test]
-fn a_fault_is_told_with_its_place() {
+fn a_fault_is_reported_with_its_place() {
     let mut params = params(&settings(), abi::FLAG_FAULT);
     params.flags &= !abi::FLAG_SELF_TEST;
     let Some((text, code)) = run(&params) else { return };

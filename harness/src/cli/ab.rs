@@ -7,7 +7,7 @@ use migbench_reports::judge::{Accepted, JudgeError, Measurement, Verdict, judge}
 use migbench_scenarios::{Assignment, SuiteError};
 
 use super::gate::{accepted_by_default, today};
-use super::run::{Planting, Task, default_directory, work_off};
+use super::run::{Planting, Task, default_directory, run_task};
 use super::selection::Selection;
 use super::{Exit, UsageError, keep, print};
 
@@ -72,7 +72,7 @@ impl Ab {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let asked = self.suite.as_deref().map(|name| self.planned(name)).transpose()?;
         let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
-        if task.told(self.dry_run)? {
+        if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
         // Before any guest: a mistake in the file would spoil the night.
@@ -123,7 +123,7 @@ impl Ab {
 
     /// Gives how many runs failed, or 1 where a proof did.
     fn measure(&self, task: Task, directory: &Path, resume: bool) -> anyhow::Result<usize> {
-        let (failed, report) = work_off(task, directory, resume, &self.planting)?;
+        let (failed, report) = run_task(task, directory, resume, &self.planting)?;
         keep(&report, directory)?;
         Ok(failed.max(usize::from(!report.sound())))
     }

@@ -10,7 +10,7 @@ use super::{Exit, print};
 /// Packs a run directory, or a directory of them, for reviewers.
 ///
 /// The archive holds the records, the reports, the host, the commands and the suites, SHA256SUMS for `sha256sum -c`, and
-/// REPRODUCE.md, which tells a reviewer what it is, how to check it, how to make the tables again from the records, and how to
+/// REPRODUCE.md, which explains to a reviewer what it is, how to check it, how to make the tables again from the records, and how to
 /// measure again, with the time and the disk that takes. It needs no KVM, and the same directory gives the same bytes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:

@@ -7,7 +7,7 @@ use migbench_reports::record::{Record, Status};
 use migbench_reports::stats;
 use migbench_reports::store::RunData;
 use migbench_reports::study::nights::{Outcomes, Scenario};
-use migbench_reports::study::{Pool, Shift, Tally, as_measured};
+use migbench_reports::study::{BlockPool, Shift, VerdictCounts, as_measured};
 use migbench_scenarios::Suite;
 use migbench_scenarios::cell::Side;
 
@@ -59,7 +59,7 @@ impl GateStudy {
             return Ok(Exit::Success);
         }
         let gates = Suite::find(&self.suite)?.expand()?.gates;
-        let pool = Pool::of(&same, &gates)?;
+        let pool = BlockPool::of(&same, &gates)?;
         let metrics = pool.metrics();
         for metric in &metrics {
             for (cell, blocks, variation) in pool.variation(*metric) {
@@ -90,7 +90,7 @@ impl GateStudy {
             heading()
         ))?;
         for repetitions in &self.repetitions {
-            let line = |name: &str, swap: bool, pool: &Pool, shifts: &[Shift]| -> anyhow::Result<()> {
+            let line = |name: &str, swap: bool, pool: &BlockPool, shifts: &[Shift]| -> anyhow::Result<()> {
                 let tally = pool.judged(self.times, *repetitions, swap, shifts, self.seed)?;
                 print(&row(name, *repetitions, &tally))
             };
@@ -103,7 +103,7 @@ impl GateStudy {
             }
         }
         for (cost, data) in planted {
-            let pool = Pool::of(&data, &gates)?;
+            let pool = BlockPool::of(&data, &gates)?;
             for metric in &metrics {
                 let moved = pool.moved(*metric).map_or(0.0, |ratio| (ratio - 1.0) * 100.0);
                 print(&format!("{cost}: {} of new over base {moved:+.1} %", metric.name()))?;
@@ -117,7 +117,7 @@ impl GateStudy {
         Ok(Exit::Success)
     }
 
-    fn histories(&self, pool: &Pool) -> anyhow::Result<Exit> {
+    fn histories(&self, pool: &BlockPool) -> anyhow::Result<Exit> {
         #[expect(clippy::cast_precision_loss, reason = "counts of histories and nights")]
         let of = |part: usize, all: usize| {
             format!("{part} of {all} ({:.1} %)", part as f64 / all.max(1) as f64 * 100.0)
@@ -181,7 +181,7 @@ fn heading() -> String {
     )
 }
 
-fn row(name: &str, repetitions: usize, tally: &Tally) -> String {
+fn row(name: &str, repetitions: usize, tally: &VerdictCounts) -> String {
     format!(
         "{name:<36} {repetitions:>5} {:>8} {:>8} {:>11} {:>11} {:>6}",
         tally.fine, tally.unsure, tally.unconfirmed, tally.regression, tally.host

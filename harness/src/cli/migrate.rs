@@ -1,9 +1,9 @@
-//! `migbench migrate`: one migration, told as it happens.
+//! `migbench migrate`: one migration, printed as it happens.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use migbench_reports::record::{Backend, Kind, Record, Round, Status};
+use migbench_reports::record::{Backend, Record, Round, RunKind, Status};
 use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
 
@@ -11,10 +11,10 @@ use super::{Exit, print};
 use crate::engine::planted_cost::PlantedCost;
 use crate::host::lock::HostLock;
 use crate::host::provenance;
-use crate::node::fault::Fault;
+use crate::node::fault::InjectedFault;
 use crate::runner::admission::admit;
 use crate::runner::builds::Builds;
-use crate::runner::record::{self, Place};
+use crate::runner::record::{self, RunIdentity};
 use crate::runner::run::{RunSpec, run};
 use crate::runner::suite::SuiteRunError;
 use crate::runner::{interrupt, now_utc, suite};
@@ -69,7 +69,7 @@ pub struct Migrate {
     json: Option<PathBuf>,
     /// A planted fault, for tests.
     #[arg(long, hide = true)]
-    fault: Option<Fault>,
+    fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     #[arg(long, hide = true)]
     plant: Option<PlantedCost>,
@@ -132,15 +132,15 @@ impl Migrate {
         Ok(draft)
     }
 
-    fn place(&self) -> Place {
-        Place {
+    fn place(&self) -> RunIdentity {
+        RunIdentity {
             run_id: format!("{}-{}", self.workload, self.engine),
             suite: "migrate".into(),
             comparison: self.workload.clone(),
             repetition: u32::from(!self.verify),
             order: 0,
             backend: Backend::Kvm,
-            kind: if self.verify { Kind::Verification } else { Kind::Timed },
+            kind: if self.verify { RunKind::Verification } else { RunKind::Timed },
             started: now_utc(),
         }
     }

@@ -105,18 +105,18 @@ Exit status: 0 success; 1 the harness or a run failed; 2 usage or configuration;
 #[command(name = "migbench", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Run(Box<run::Run>),
+enum CliCommand {
+    Run(Box<run::RunArgs>),
     Plan(plan::Freeze),
     Merge(merge::Merge),
     Ab(Box<ab::Ab>),
     Migrate(migrate::Migrate),
     Track(track::Track),
-    Report(report::Report),
+    Report(report::ReportArgs),
     Compare(compare::Compare),
     Gate(gate::Gate),
     Show(show::Show),
@@ -130,37 +130,37 @@ enum Command {
     #[command(hide = true)]
     GateStudy(gate_study::GateStudy),
     #[command(hide = true)]
-    Node(node::Node),
+    Node(node::NodeArgs),
 }
 
 /// Parses the arguments, does what they say, prints errors.
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(command) => command.execute(),
-        Command::Plan(command) => command.execute(),
-        Command::Merge(command) => command.execute(),
-        Command::Ab(command) => command.execute(),
-        Command::Migrate(command) => command.execute(),
-        Command::Track(command) => command.execute(),
-        Command::Report(command) => command.execute(),
-        Command::Compare(command) => command.execute(),
-        Command::Gate(command) => command.execute(),
-        Command::Show(command) => command.execute(),
-        Command::Export(command) => command.execute(),
-        Command::Reproduce(command) => command.execute(),
-        Command::Artifact(command) => command.execute(),
-        Command::Nightly(command) => command.execute(),
-        Command::History(command) => command.execute(),
-        Command::List(command) => command.execute(),
-        Command::Doctor(command) => command.execute(),
-        Command::GateStudy(command) => command.execute(),
-        Command::Node(command) => command.execute(),
+        CliCommand::Run(command) => command.execute(),
+        CliCommand::Plan(command) => command.execute(),
+        CliCommand::Merge(command) => command.execute(),
+        CliCommand::Ab(command) => command.execute(),
+        CliCommand::Migrate(command) => command.execute(),
+        CliCommand::Track(command) => command.execute(),
+        CliCommand::Report(command) => command.execute(),
+        CliCommand::Compare(command) => command.execute(),
+        CliCommand::Gate(command) => command.execute(),
+        CliCommand::Show(command) => command.execute(),
+        CliCommand::Export(command) => command.execute(),
+        CliCommand::Reproduce(command) => command.execute(),
+        CliCommand::Artifact(command) => command.execute(),
+        CliCommand::Nightly(command) => command.execute(),
+        CliCommand::History(command) => command.execute(),
+        CliCommand::List(command) => command.execute(),
+        CliCommand::Doctor(command) => command.execute(),
+        CliCommand::GateStudy(command) => command.execute(),
+        CliCommand::Node(command) => command.execute(),
     };
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", with_causes(&error));
             status(&error).into()
         }
     }
@@ -207,7 +207,7 @@ fn status(error: &anyhow::Error) -> Exit {
 struct UsageError(String);
 
 /// An error with its causes, each once: many a message holds its cause's already.
-fn told(error: &anyhow::Error) -> String {
+fn with_causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
         cause if text.contains(&cause) => text,
         cause => format!("{text}: {cause}"),

@@ -5,7 +5,7 @@ use crate::node::about::About;
 
 /// One half of a migration; started by `migbench run` and `migbench migrate`.
 #[derive(Debug, clap::Args)]
-pub struct Node {
+pub struct NodeArgs {
     /// Descriptor of the control socket.
     #[arg(long, required_unless_present = "about")]
     control: Option<i32>,
@@ -14,7 +14,7 @@ pub struct Node {
     about: bool,
 }
 
-impl Node {
+impl NodeArgs {
     pub fn execute(self) -> anyhow::Result<Exit> {
         match self.control {
             Some(descriptor) if !self.about => crate::node::serve(descriptor)?,

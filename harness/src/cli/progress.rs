@@ -11,7 +11,7 @@ use crate::runner::suite::{Job, Listener};
 
 /// A bar on a terminal; a line per run elsewhere.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressPrinter {
     bar: ProgressBar,
     /// Numbers of the runs to come, and about how many seconds are left when each starts.
     left: Vec<(usize, f64)>,
@@ -22,7 +22,7 @@ pub struct Progress {
     plain: bool,
 }
 
-impl Progress {
+impl ProgressPrinter {
     /// For the runs of a job.
     pub fn new(job: &Job) -> Self {
         let mut left: Vec<_> =
@@ -45,7 +45,7 @@ impl Progress {
     }
 }
 
-impl Listener for Progress {
+impl Listener for ProgressPrinter {
     fn warn(&mut self, text: &str) {
         self.bar.suspend(|| eprintln!("warning: {text}"));
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use migbench_reports::render::{self, Format};
+use migbench_reports::render::{self, ReportFormat};
 
 use super::reading::Reading;
 use super::{Exit, print, width};
@@ -23,13 +23,13 @@ use super::{Exit, print, width};
   migbench report results/fast --format html -o fast.html
   migbench report results/fast --figures figures
   migbench report results/monday results/tuesday")]
-pub struct Report {
+pub struct ReportArgs {
     /// Run directories: what `migbench run -o` was given, or its last line names.
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
     /// In which format; all show the same figures. Markdown is what report.md holds, html what report.html does: a page of its
     /// own, with curves and bars. csv and json are for programs and have every metric.
-    #[arg(long, default_value = Format::Terminal.name(), value_parser = PossibleValuesParser::new(Format::ALL.iter().map(|(name, _)| *name)))]
+    #[arg(long, default_value = ReportFormat::Terminal.name(), value_parser = PossibleValuesParser::new(ReportFormat::ALL.iter().map(|(name, _)| *name)))]
     format: String,
     /// On a terminal, the comparison tables and their summary alone, as at the end of a run.
     #[arg(long)]
@@ -44,15 +44,15 @@ pub struct Report {
     reading: Reading,
 }
 
-impl Report {
+impl ReportArgs {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let reports = self
             .directories
             .iter()
             .map(|directory| self.reading.report(directory))
             .collect::<Result<Vec<_>, _>>()?;
-        let format = Format::find(&self.format).context("clap let an unknown format through")?;
-        if self.brief && format != Format::Terminal {
+        let format = ReportFormat::find(&self.format).context("clap let an unknown format through")?;
+        if self.brief && format != ReportFormat::Terminal {
             eprintln!("error: --brief is for --format terminal; {} has everything", self.format);
             return Ok(Exit::Usage);
         }

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
-use migbench_reports::reproduce::{self, Page, Reproduction};
+use migbench_reports::reproduce::{self, Reproduction, ReproductionPage};
 use migbench_reports::store::MANIFEST;
 use migbench_scenarios::claims::ClaimedSuite;
 use migbench_scenarios::{Claims, Overrides, Plan, Suite};
@@ -19,19 +19,19 @@ Examples:
   migbench reproduce bhardwaj2019 --from results/paper
                                                    the table from records, also without KVM
   migbench reproduce bhardwaj2019 --sensitivity -o results/bhardwaj
-                                                   also vary what it does not tell, one factor at a time
+                                                   also vary what it does not state, one factor at a time
   migbench reproduce mine/claims.toml              claims of your own; the format stands in scenarios/papers/FORMAT.md
 
 `migbench list papers` names those that come with migbench.";
 
 /// Lays a publication's figures beside ours, and beside what could be reached at most.
 ///
-/// Says first what the publication does not tell, what was chosen instead and why. Then it runs the suites that its claims
+/// Says first what the publication does not state, what was chosen instead and why. Then it runs the suites that its claims
 /// name, each into a directory of its own under the output directory, and prints for each claim the published figure, ours
 /// with its spread, what could be reached, and a verdict. An unknown set-up cannot be reproduced, and no verdict says so.
 ///
 /// The output directory holds reproduce.md, reproduce.json and claims.toml. Called again with the same -o it finishes what was
-/// interrupted. The exit status is 1 when a run failed or a proof did, 3 when a claim has no run that could tell.
+/// interrupted. The exit status is 1 when a run failed or a proof did, 3 when a claim has no run that could decide it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Reproduce {
@@ -43,13 +43,13 @@ pub struct Reproduce {
     /// Run nothing, and take records from this run directory, or from the run directories in it; may be repeated.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["repeat", "dry_run"])]
     from: Vec<PathBuf>,
-    /// Also run the suite that varies what the publication does not tell; with --from, require its records.
+    /// Also run the suite that varies what the publication does not state; with --from, require its records.
     #[arg(long)]
     sensitivity: bool,
     /// Timed repetitions of each cell, in place of the suites'.
     #[arg(long, value_name = "N")]
     repeat: Option<u32>,
-    /// Print what is not told and what would run, run nothing.
+    /// Print what is not stated and what would run, run nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ impl Reproduce {
             return Err(migbench_scenarios::SuiteError::empty(&place, what).into());
         }
         // Before any result, and before the time that a result takes.
-        print(&reproduce::terminal(&Page::before(&claims), width()))?;
+        print(&reproduce::terminal(&ReproductionPage::before(&claims), width()))?;
         let suites = self.suites(&claims);
         if self.dry_run {
             print(&format!("\n{}", self.describe(&suites)?))?;
@@ -87,13 +87,13 @@ impl Reproduce {
             (reproduce::gather(&self.from, self.reading.accept())?, self.output.clone())
         };
         let found = Reproduction::of(&claims, &data);
-        print(&format!("\n{}", reproduce::terminal(&Page::results(&claims, &found), width())))?;
+        print(&format!("\n{}", reproduce::terminal(&ReproductionPage::results(&claims, &found), width())))?;
         if let Some(output) = &output {
             write(output, &claims, &found)?;
         }
         let sensitivity_missing = self.sensitivity && found.sensitivity.is_none();
         if sensitivity_missing {
-            eprintln!("error: no record of the suite that varies what is not told in what --from names");
+            eprintln!("error: no record of the suite that varies what is not stated in what --from names");
         }
         Ok(match found.sound() {
             false => Exit::Failure,
@@ -137,7 +137,7 @@ impl Reproduce {
                 return Ok(());
             }
         }
-        // Failed runs are records, and the page tells of them.
+        // Failed runs are records, and the page lists them.
         let task = run::Task { plan, suite_text: suite.text.clone(), slice: None };
         run::finish(task, &directory, begun, &run::Planting::only(&self.simulate)).map(drop)
     }
@@ -146,7 +146,7 @@ impl Reproduce {
 fn write(output: &Path, claims: &Claims, found: &Reproduction) -> anyhow::Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("can't make {}; name another directory with -o", output.display()))?;
-    let page = reproduce::markdown(&Page::whole(claims, found));
+    let page = reproduce::markdown(&ReproductionPage::whole(claims, found));
     let json = serde_json::to_string_pretty(found)? + "\n";
     for (name, text) in [("reproduce.md", &page), ("reproduce.json", &json), ("claims.toml", &claims.text)] {
         let path = output.join(name);

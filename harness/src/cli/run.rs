@@ -11,16 +11,16 @@ use migbench_reports::report::Report;
 use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
-use super::progress::Progress;
+use super::progress::ProgressPrinter;
 use super::selection::Selection;
 use super::simulate::Simulate;
 use super::{Exit, keep, print, width};
 use crate::engine::planted_cost::Planted;
 use crate::host::provenance::this_tool;
-use crate::node::fault::Fault;
+use crate::node::fault::InjectedFault;
 use crate::runner::admission::admit;
 use crate::runner::array::{self, Chosen};
-use crate::runner::suite::{Job, work};
+use crate::runner::suite::{Job, run_plan};
 use crate::runner::{interrupt, now_utc};
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,7 @@ Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G i
 /// stands in scenarios/FORMAT.md. A record is kept after every run, so an interrupted suite can still be reported.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Run {
+pub struct RunArgs {
     /// A suite's name, or a path that ends in .toml.
     #[arg(required_unless_present_any = ["resume", "plan"])]
     suite: Option<String>,
@@ -76,7 +76,7 @@ pub struct Run {
 pub(super) struct Planting {
     /// A planted fault, for tests.
     #[arg(long, hide = true)]
-    fault: Option<Fault>,
+    fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     #[arg(long, hide = true, value_name = "[SIDE:]STAGE+COST")]
     plant: Option<Planted>,
@@ -101,7 +101,7 @@ pub(super) struct Task {
     pub(super) slice: Option<PlanSlice>,
 }
 
-impl Run {
+impl RunArgs {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let asked = match (&self.plan, &self.suite) {
             (Some(path), _) => Some(self.frozen(path)?),
@@ -112,7 +112,7 @@ impl Run {
             (None, None) => None,
         };
         let (task, resume) = Task::resumed(asked, self.resume.as_deref())?;
-        if task.told(self.dry_run)? {
+        if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
         if task.slice.is_some() {
@@ -166,7 +166,7 @@ impl Task {
     }
 
     /// Warns of what cannot end well; says whether that is all, since only the plan was wanted, which is then printed.
-    pub(super) fn told(&self, dry_run: bool) -> anyhow::Result<bool> {
+    pub(super) fn preview(&self, dry_run: bool) -> anyhow::Result<bool> {
         for warning in self.outlasted() {
             eprintln!("warning: {warning}");
         }
@@ -236,7 +236,7 @@ impl Task {
         let mut text = self.extent() + "\n";
         for (number, run) in self.plan.runs_of(self.part()) {
             let id = self.plan.cell(run).map_or("?", |cell| &cell.id);
-            let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, word(run.kind));
+            let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, run.kind.word());
         }
         text
     }
@@ -265,21 +265,21 @@ pub fn default_directory(suite: &str) -> PathBuf {
     Path::new("results").join(format!("{time}-{suite}"))
 }
 
-/// Works the plan off and prints the report.
+/// Runs the plan and prints the report.
 pub(super) fn finish(
     task: Task,
     directory: &Path,
     resume: bool,
     planting: &Planting,
 ) -> anyhow::Result<Exit> {
-    let (failed, report) = work_off(task, directory, resume, planting)?;
+    let (failed, report) = run_task(task, directory, resume, planting)?;
     print(&report.brief(width()))?;
     keep(&report, directory)?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
-/// Works the plan off and writes the report. Gives how many runs failed.
-pub(super) fn work_off(
+/// Runs the plan and writes the report. Gives how many runs failed.
+pub(super) fn run_task(
     task: Task,
     directory: &Path,
     resume: bool,
@@ -299,17 +299,10 @@ pub(super) fn work_off(
         time_limit: planting.stop_after.map(Duration::from_secs),
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };
-    let mut progress = Progress::new(&job);
-    let outcome = work(&job, testbed.as_mut(), planting.simulate.listener(&mut progress)?.as_mut());
+    let mut progress = ProgressPrinter::new(&job);
+    let outcome = run_plan(&job, testbed.as_mut(), planting.simulate.listener(&mut progress)?.as_mut());
     progress.finish();
     let failed = outcome?;
     let report = planting.simulate.reading().report(directory)?;
     Ok((failed, report))
-}
-
-fn word(kind: migbench_scenarios::plan::Kind) -> &'static str {
-    match kind {
-        migbench_scenarios::plan::Kind::Timed => "timed",
-        migbench_scenarios::plan::Kind::Verification => "verification",
-    }
 }

@@ -10,9 +10,9 @@ use migbench_reports::store::Accept;
 use migbench_scenarios::Plan;
 
 use super::reading::Reading;
-use crate::runner::simulated::{Simulated, Simulation};
+use crate::runner::simulated::{SimulatedTestbed, Simulation};
 use crate::runner::suite::{Listener, Step};
-use crate::runner::testbed::{Kvm, Testbed};
+use crate::runner::testbed::{KvmTestbed, Testbed};
 
 /// Shared by every command that runs a suite.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -32,10 +32,10 @@ impl Simulate {
     /// When it is this host and KVM cannot be used.
     pub fn testbed(&self) -> anyhow::Result<Box<dyn Testbed>> {
         if let Some(simulation) = &self.simulate {
-            return Ok(Box::new(Simulated::new(simulation.clone())));
+            return Ok(Box::new(SimulatedTestbed::new(simulation.clone())));
         }
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
-        Ok(Box::new(Kvm::default()))
+        Ok(Box::new(KvmTestbed::default()))
     }
 
     /// How what it left is read.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use migbench_reports::record::{GuestAt, Kind, Record, RunError, SCHEMA, Status, Timeline};
+use migbench_reports::record::{GuestAt, Record, RunError, RunKind, SCHEMA, Status, Timeline};
 use migbench_reports::report::Report;
 use migbench_reports::store::RunDirectory;
 use migbench_scenarios::cell::Tracker;
@@ -18,7 +18,7 @@ use crate::runner::admission::admit;
 use crate::runner::builds::Builds;
 use crate::runner::interrupt;
 use crate::runner::suite::{Job, SuiteRunError, manifest, place, skipped};
-use crate::track::{Spec, measure};
+use crate::track::{TrackSpec, measure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,7 +98,7 @@ impl Track {
                 "track works in its own process and starts no nodes: run the other build's own `track`";
             return Err(SuiteError::empty(&Place::argument("--set binary"), what.to_owned()).into());
         }
-        plan.order.retain(|run| run.kind == migbench_scenarios::Kind::Timed);
+        plan.order.retain(|run| run.kind == migbench_scenarios::RunKind::Timed);
         interrupt::catch()?;
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         let directory = self.output.clone().unwrap_or_else(|| default_directory("track"));
@@ -176,7 +176,7 @@ impl Track {
                 continue;
             }
             eprintln!("{}/{} {}", number + 1, job.plan.order.len(), cell.id);
-            let spec = Spec {
+            let spec = TrackSpec {
                 cell: cell.cell.clone(),
                 passes: self.passes,
                 lock_step: !self.free,
@@ -206,7 +206,7 @@ impl Track {
                 repetition: place.repetition,
                 order: place.order,
                 backend: place.backend,
-                kind: Kind::Timed,
+                kind: RunKind::Timed,
                 status: if error.is_some() { Status::Failed } else { Status::Ok },
                 error,
                 verified: None,

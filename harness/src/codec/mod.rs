@@ -4,7 +4,7 @@
 //! private copy of a page: guest memory changes while it is read.
 //!
 //! Each hot function exists once in portable Rust and, where the CPU has them, with vector instructions.
-//! All of them give the same bytes; [`Backend::best`] picks one when the process starts to encode.
+//! All of them give the same bytes; [`CodecBackend::best`] picks one when the process starts to encode.
 
 mod runs;
 #[cfg(target_arch = "x86_64")]
@@ -15,21 +15,19 @@ pub mod zero;
 use std::fmt;
 use std::sync::OnceLock;
 
-pub use xbzrle::{Outcome, XbzrleError};
+pub use migbench_workloads::pages::Page;
+pub use xbzrle::{XbzrleError, XbzrleOutcome};
 pub use zero::is_zero;
 
 /// Bytes of one guest page.
 pub const PAGE: usize = 4096;
 
-/// The contents of one guest page.
-pub type Page = [u8; PAGE];
-
 /// One implementation of the hot functions. A value exists only for what this CPU can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Backend(Level);
+pub struct CodecBackend(SimdLevel);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
+enum SimdLevel {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2(simd::Avx2),
@@ -37,14 +35,14 @@ enum Level {
     Avx512(simd::Avx512),
 }
 
-impl Backend {
+impl CodecBackend {
     /// The implementation in portable Rust, which every CPU can run.
-    pub const PORTABLE: Self = Self(Level::Portable);
+    pub const PORTABLE: Self = Self(SimdLevel::Portable);
 
     /// The fastest implementation for this CPU, found out once per process.
     #[must_use]
     pub fn best() -> Self {
-        static BEST: OnceLock<Backend> = OnceLock::new();
+        static BEST: OnceLock<CodecBackend> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Self::PORTABLE))
     }
 
@@ -54,8 +52,8 @@ impl Backend {
         let mut available = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
-            available.extend(simd::Avx2::detect().map(|cpu| Self(Level::Avx2(cpu))));
-            available.extend(simd::Avx512::detect().map(|cpu| Self(Level::Avx512(cpu))));
+            available.extend(simd::Avx2::detect().map(|cpu| Self(SimdLevel::Avx2(cpu))));
+            available.extend(simd::Avx512::detect().map(|cpu| Self(SimdLevel::Avx512(cpu))));
         }
         available
     }
@@ -64,11 +62,11 @@ impl Backend {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
-            Level::Portable => "portable",
+            SimdLevel::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(_) => "avx2",
+            SimdLevel::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => "avx512",
+            SimdLevel::Avx512(_) => "avx512",
         }
     }
 
@@ -76,27 +74,27 @@ impl Backend {
     #[must_use]
     pub fn is_zero(self, page: &Page) -> bool {
         match self.0 {
-            Level::Portable => zero::is_zero_portable(page),
+            SimdLevel::Portable => zero::is_zero_portable(page),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
+            SimdLevel::Avx2(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
+            SimdLevel::Avx512(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
         }
     }
 
     /// See [`xbzrle::encode`].
-    pub fn encode_xbzrle(self, old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
+    pub fn encode_xbzrle(self, old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
         match self.0 {
-            Level::Portable => xbzrle::encode_portable(old, new, out),
+            SimdLevel::Portable => xbzrle::encode_portable(old, new, out),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(cpu) => cpu.encode(old, new, out),
+            SimdLevel::Avx2(cpu) => cpu.encode(old, new, out),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(cpu) => cpu.encode(old, new, out),
+            SimdLevel::Avx512(cpu) => cpu.encode(old, new, out),
         }
     }
 }
 
-impl fmt::Debug for Backend {
+impl fmt::Debug for CodecBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

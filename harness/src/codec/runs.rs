@@ -2,7 +2,7 @@
 //! the bytes that differ; here the masks enter, and the runs that they describe leave as an encoding. Which
 //! instructions made the masks makes no difference to a single byte of it.
 
-use super::xbzrle::{Encoding, Outcome};
+use super::xbzrle::{Encoding, XbzrleOutcome};
 use super::{PAGE, Page};
 
 /// Bytes that one mask describes.
@@ -45,13 +45,13 @@ impl Edges {
     /// Encodes the runs. Inlined so that it is compiled with the bit instructions of the encoder that
     /// calls it.
     #[inline(always)]
-    pub(super) fn encode(&self, new: &Page, out: &mut [u8]) -> Outcome {
+    pub(super) fn encode(&self, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
         let mut encoding = Encoding::new(out);
-        // Each run costs its bytes and two lengths of a byte at least. This settles most pages that overflow,
+        // Each run costs its bytes and two lengths of a byte at least. This decides most pages that overflow,
         // at the price of an unchanged page instead of that of the most expensive one.
         let runs = self.count.div_ceil(2);
         if (self.changed + 2 * runs) as usize > encoding.limit() {
-            return Outcome::Overflow;
+            return XbzrleOutcome::Overflow;
         }
         let (mut blocks, mut end, mut start, mut open) = (self.blocks, 0, 0, false);
         while blocks != 0 {
@@ -72,7 +72,7 @@ impl Edges {
             while !last {
                 let (stop, none_left) = next();
                 if !encoding.push(start - end, new, start, stop) {
-                    return Outcome::Overflow;
+                    return XbzrleOutcome::Overflow;
                 }
                 end = stop;
                 last = none_left;
@@ -83,7 +83,7 @@ impl Edges {
             }
         }
         if open && !encoding.push(start - end, new, start, PAGE) {
-            return Outcome::Overflow;
+            return XbzrleOutcome::Overflow;
         }
         encoding.finish()
     }

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use super::Page;
 use super::runs::{BLOCK, Edges};
-use super::xbzrle::Outcome;
+use super::xbzrle::XbzrleOutcome;
 
 /// Proof that this CPU has AVX2 and the bit instructions of the same age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Avx2 {
     }
 
     #[inline]
-    pub(super) fn encode(self, old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
+    pub(super) fn encode(self, old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
         // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
         unsafe { encode_avx2(old, new, out) }
     }
@@ -56,7 +56,7 @@ impl Avx512 {
     }
 
     #[inline]
-    pub(super) fn encode(self, old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
+    pub(super) fn encode(self, old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
         // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
         unsafe { encode_avx512(old, new, out) }
     }
@@ -114,7 +114,7 @@ fn differ(old: &[u8], new: &[u8]) -> u64 {
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-fn encode_avx2(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
+fn encode_avx2(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
     let mut edges = Edges::new();
     let blocks = old.as_chunks::<BLOCK>().0.iter().zip(new.as_chunks::<BLOCK>().0);
     for (i, (old, new)) in blocks.enumerate() {
@@ -124,7 +124,7 @@ fn encode_avx2(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx2,bmi1,bmi2,popcnt")]
-fn encode_avx512(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
+fn encode_avx512(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
     let mut edges = Edges::new();
     let blocks = old.as_chunks::<BLOCK>().0.iter().zip(new.as_chunks::<BLOCK>().0);
     for (i, (old, new)) in blocks.enumerate() {

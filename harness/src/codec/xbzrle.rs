@@ -8,14 +8,14 @@
 //!
 //! Source: `migration/xbzrle.c` and `docs/xbzrle.txt` of QEMU.
 
-use super::{Backend, PAGE, Page};
+use super::{CodecBackend, PAGE, Page};
 
 /// An encoding is useful only while it is smaller than the page itself.
 pub const MAX_ENCODED: usize = PAGE - 1;
 
 /// What became of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum XbzrleOutcome {
     /// The pages are equal: there is nothing to send.
     Unchanged,
     /// The first so many bytes of the buffer are the encoding. Bytes after them are unspecified.
@@ -58,8 +58,8 @@ pub enum XbzrleError {
 /// Encodes the difference from `old` to `new` into `out`, with the fastest code this CPU has. At most
 /// [`MAX_ENCODED`] bytes of `out` are used for the encoding; a larger buffer (64 bytes more are plenty) keeps
 /// the encoder on its fast path up to the end.
-pub fn encode(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
-    Backend::best().encode_xbzrle(old, new, out)
+pub fn encode(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
+    CodecBackend::best().encode_xbzrle(old, new, out)
 }
 
 /// Applies an encoding to `page`, which holds the old contents. After an error the page may hold part of the
@@ -191,8 +191,8 @@ impl<'a> Encoding<'a> {
         true
     }
 
-    pub(super) const fn finish(self) -> Outcome {
-        if self.used == 0 { Outcome::Unchanged } else { Outcome::Delta(self.used) }
+    pub(super) const fn finish(self) -> XbzrleOutcome {
+        if self.used == 0 { XbzrleOutcome::Unchanged } else { XbzrleOutcome::Delta(self.used) }
     }
 }
 
@@ -207,7 +207,7 @@ fn put_length<const N: usize>(out: &mut [u8; N], at: usize, length: usize) -> us
 }
 
 /// The portable twin: eight bytes at a time, as QEMU's own scalar encoder does it.
-pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> Outcome {
+pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
     let mut encoding = Encoding::new(out);
     let mut end = 0;
     loop {
@@ -217,7 +217,7 @@ pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> Outcome
         }
         let stop = next_equal(old, new, start);
         if !encoding.push(start - end, new, start, stop) {
-            return Outcome::Overflow;
+            return XbzrleOutcome::Overflow;
         }
         end = stop;
     }

@@ -73,12 +73,14 @@ fn encode_plainly(old: &Page, new: &Page) -> Vec<u8> {
 
 fn check(old: &Page, new: &Page) {
     let plain = encode_plainly(old, new);
-    for backend in Backend::available() {
+    for backend in CodecBackend::available() {
         let mut out = [0xa5; BUFFER];
         match backend.encode_xbzrle(old, new, &mut out) {
-            Outcome::Unchanged => assert!(old == new && plain.is_empty(), "{backend:?}"),
-            Outcome::Overflow => assert!(plain.len() > MAX_ENCODED, "{backend:?}: {} bytes", plain.len()),
-            Outcome::Delta(length) => {
+            XbzrleOutcome::Unchanged => assert!(old == new && plain.is_empty(), "{backend:?}"),
+            XbzrleOutcome::Overflow => {
+                assert!(plain.len() > MAX_ENCODED, "{backend:?}: {} bytes", plain.len())
+            }
+            XbzrleOutcome::Delta(length) => {
                 assert!(length <= MAX_ENCODED, "{backend:?}");
                 assert!(out[..length] == plain[..], "{backend:?} wrote other bytes");
                 let mut page = *old;
@@ -89,10 +91,10 @@ fn check(old: &Page, new: &Page) {
         // A buffer of exactly the size of the encoding suffices, one byte less does not.
         if (1..=MAX_ENCODED).contains(&plain.len()) {
             let exact = backend.encode_xbzrle(old, new, &mut out[..plain.len()]);
-            assert_eq!(exact, Outcome::Delta(plain.len()), "{backend:?}");
+            assert_eq!(exact, XbzrleOutcome::Delta(plain.len()), "{backend:?}");
             assert!(out[..plain.len()] == plain[..], "{backend:?}");
             let short = backend.encode_xbzrle(old, new, &mut out[..plain.len() - 1]);
-            assert_eq!(short, Outcome::Overflow, "{backend:?}");
+            assert_eq!(short, XbzrleOutcome::Overflow, "{backend:?}");
         }
     }
 }
@@ -150,9 +152,9 @@ fn the_documented_example() {
         0xe9, 0x07, 0x0f, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e,
         0x0f, 0x03, 0x01, 0x67, 0x01, 0x01, 0x69,
     ];
-    for backend in Backend::available() {
+    for backend in CodecBackend::available() {
         let mut out = [0; BUFFER];
-        assert_eq!(backend.encode_xbzrle(&old, &new, &mut out), Outcome::Delta(24), "{backend:?}");
+        assert_eq!(backend.encode_xbzrle(&old, &new, &mut out), XbzrleOutcome::Delta(24), "{backend:?}");
         assert_eq!(out[..24], expected, "{backend:?}");
     }
     check(&old, &new);
@@ -175,8 +177,8 @@ fn lengths_at_the_bounds_of_their_encoding() {
 fn every_third_byte_overflows() {
     let (old, mut new) = ([0; PAGE], [0; PAGE]);
     new.iter_mut().step_by(3).for_each(|byte| *byte = 1);
-    for backend in Backend::available() {
-        assert_eq!(backend.encode_xbzrle(&old, &new, &mut [0; BUFFER]), Outcome::Overflow);
+    for backend in CodecBackend::available() {
+        assert_eq!(backend.encode_xbzrle(&old, &new, &mut [0; BUFFER]), XbzrleOutcome::Overflow);
     }
 }
 

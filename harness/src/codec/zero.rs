@@ -1,12 +1,12 @@
 //! Finds pages that are all zero, which travel as eight bytes or less. Most pages of a fresh guest are zero
 //! and most pages of a busy one differ in their first words, so the first words are looked at alone.
 
-use super::{Backend, Page};
+use super::{CodecBackend, Page};
 
 /// Whether every byte of `page` is zero.
 #[must_use]
 pub fn is_zero(page: &Page) -> bool {
-    Backend::best().is_zero(page)
+    CodecBackend::best().is_zero(page)
 }
 
 /// Bytes that are tested before the wide loop is entered.
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn one_set_bit_anywhere_is_seen_by_every_backend() {
-        for backend in Backend::available() {
+        for backend in CodecBackend::available() {
             let mut page = [0; PAGE];
             assert!(backend.is_zero(&page), "{backend:?}");
             for at in 0..PAGE {

@@ -24,7 +24,7 @@ use userfaultfd::EventBuffer;
 
 use super::{DirtyTracker, TrackerError};
 use crate::sys::ram::{Ram, Region};
-use crate::sys::uffd::{Fault, Faults, WriteProtection};
+use crate::sys::uffd::{Faults, WriteFault, WriteProtection};
 use crate::vm::events::EventLog;
 use crate::vm::page_set::PageSet;
 
@@ -41,7 +41,7 @@ pub struct UffdWp {
     block: u64,
     between: Option<Between>,
     log: Arc<EventLog>,
-    armed: Option<(Arc<Shared>, JoinHandle<()>)>,
+    armed: Option<(Arc<UffdShared>, JoinHandle<()>)>,
 }
 
 impl std::fmt::Debug for UffdWp {
@@ -50,7 +50,7 @@ impl std::fmt::Debug for UffdWp {
     }
 }
 
-struct Shared {
+struct UffdShared {
     ram: Arc<Ram>,
     block: u64,
     protection: WriteProtection,
@@ -65,12 +65,12 @@ struct Shared {
     busy: AtomicBool,
     /// Harvests that asked whether the thread is done.
     asked: AtomicU64,
-    answer: Mutex<Answer>,
+    answer: Mutex<HandlerAnswer>,
     answered: Condvar,
 }
 
 #[derive(Default)]
-struct Answer {
+struct HandlerAnswer {
     /// All that was taken up before this many questions is recorded.
     done: u64,
     /// The thread has ended, with this error if that was the reason.
@@ -154,8 +154,8 @@ impl Drop for UffdWp {
     }
 }
 
-impl Shared {
-    fn answer(&self) -> MutexGuard<'_, Answer> {
+impl UffdShared {
+    fn answer(&self) -> MutexGuard<'_, HandlerAnswer> {
         // A panic elsewhere leaves plain data behind.
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -187,7 +187,7 @@ impl Shared {
     }
 
     /// Lifts the block around the fault, then records it.
-    fn handle(&self, fault: &Fault) -> io::Result<()> {
+    fn handle(&self, fault: &WriteFault) -> io::Result<()> {
         let address = fault.address;
         let within = |r: &&Region| (r.host_address..r.host_address + r.pages * PAGE_SIZE).contains(&address);
         let Some(region) = self.ram.regions().iter().find(within) else {
@@ -287,7 +287,7 @@ fn word(page: u64) -> usize {
 }
 
 /// Lifts all protection when the thread ends, in whatever way, so that no vCPU waits for it.
-struct Leave(Arc<Shared>);
+struct Leave(Arc<UffdShared>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
@@ -310,7 +310,7 @@ impl DirtyTracker for UffdWp {
         let (bell, mut hears) = UnixStream::pair().map_err(&start)?;
         bell.set_nonblocking(true).and_then(|()| hears.set_nonblocking(true)).map_err(&start)?;
         let words = self.ram.pages().div_ceil(64);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(UffdShared {
             ram: Arc::clone(&self.ram),
             block: self.block,
             written: (0..words).map(|_| AtomicU64::new(0)).collect(),

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_carried_of_a_vcpu_is_told() {
+    fn what_is_carried_of_a_vcpu_is_reported() {
         let carried = |moving, tsc_offset| Carried { msrs: 22, moving, xsave: 4096, tsc_offset };
         let [state, clock] = &vcpu_state(Ok(carried(vec![0x3, 0x7777], true)))[..] else {
             panic!("two checks")

@@ -63,7 +63,7 @@ impl Check {
     }
 }
 
-/// Looks at the host whose files lie below `root`: `/`, but in tests. What no file tells (userfaultfd, network namespaces)
+/// Looks at the host whose files lie below `root`: `/`, but in tests. What no file states (userfaultfd, network namespaces)
 /// is asked of the running kernel, so only of `/`.
 #[must_use]
 pub fn check(root: &Path) -> Vec<Check> {

@@ -1,6 +1,6 @@
 //! Whether links between network namespaces can be made.
 
-use migbench_scenarios::cell::{Link, Transport};
+use migbench_scenarios::cell::{LinkSettings, Transport};
 use migbench_workloads::units::Rate;
 
 use super::{Check, Level};
@@ -8,7 +8,7 @@ use crate::wire::netns::{Namespaces, NetnsError};
 
 /// Makes one and lets go of it.
 pub(super) fn check() -> Check {
-    describe(Namespaces::new(&Link {
+    describe(Namespaces::new(&LinkSettings {
         transport: Transport::Netns,
         rate: Some(Rate(125_000_000)),
         queue: None,
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_with_its_remedy() {
+    fn what_is_missing_is_reported_with_its_remedy() {
         let error = NetnsError { missing: "there is no `tc`".to_owned(), remedy: "install it" };
         let check = describe(Err(error));
         assert_eq!(check.found, "there is no `tc`: cells with link.transport netns cannot run");

@@ -7,7 +7,7 @@ use migbench_reports::manifest::Host;
 
 use super::{Check, Level};
 use crate::host::disturbance::{Activity, OTHERS};
-use crate::host::huge::{HUGE_PAGE, Pool};
+use crate::host::huge::{HUGE_PAGE, HugePagePool};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -157,7 +157,7 @@ fn thp(host: &Host) -> Check {
 fn huge_pages(root: &Path) -> Check {
     let name = "huge pages";
     // Nothing but cells that ask for them needs reserved pages, so that a machine without is in order.
-    let Some(pool) = Pool::read(root) else {
+    let Some(pool) = HugePagePool::read(root) else {
         return Check::new(
             name,
             Level::Ok,
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_balloon_that_reports_free_pages_is_told() {
+    fn a_balloon_that_reports_free_pages_is_reported() {
         let root = tempfile::tempdir().expect("a directory");
         let device = root.path().join("sys/bus/virtio/drivers/virtio_balloon/virtio0");
         fs::create_dir_all(&device).expect("a directory");

@@ -33,7 +33,7 @@ pub enum EngineError {
 
 /// Page sends by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct PageCounts {
     /// Whole pages.
     pub full: u64,
     /// Zero pages sent as marks.
@@ -48,7 +48,7 @@ pub struct Tally {
     pub delta_bytes: u64,
 }
 
-impl Tally {
+impl PageCounts {
     /// Pages looked at.
     #[must_use]
     pub const fn pages(&self) -> u64 {
@@ -56,7 +56,7 @@ impl Tally {
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for PageCounts {
     fn add_assign(&mut self, other: Self) {
         self.full += other.full;
         self.zero += other.zero;

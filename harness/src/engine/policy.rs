@@ -5,15 +5,15 @@
 
 use migbench_scenarios::cell::{Cache, Cell, Codec};
 
-use super::Tally;
+use super::PageCounts;
 use super::staging::Send;
-use crate::codec::{Backend, Outcome, PAGE, Page};
+use crate::codec::{CodecBackend, PAGE, Page, XbzrleOutcome};
 use crate::vm::page_set::PageSet;
 
 /// Decides about one page after another.
 pub trait PagePolicy {
     /// Says what is sent of guest page `page`, of which `content` is a private copy. An encoding goes into `out`.
-    fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut Tally) -> Send;
+    fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut PageCounts) -> Send;
 }
 
 /// The policy of a cell, for a guest of `pages` pages.
@@ -31,7 +31,7 @@ pub fn policy(cell: &Cell, pages: u64) -> Box<dyn PagePolicy> {
 /// The baseline: whole pages, zero pages as marks.
 #[derive(Debug)]
 pub struct Full {
-    codec: Backend,
+    codec: CodecBackend,
     elide_zero: bool,
 }
 
@@ -39,12 +39,12 @@ impl Full {
     /// `elide_zero` sends zero pages as marks.
     #[must_use]
     pub fn new(elide_zero: bool) -> Self {
-        Self { codec: Backend::best(), elide_zero }
+        Self { codec: CodecBackend::best(), elide_zero }
     }
 }
 
 impl PagePolicy for Full {
-    fn decide(&mut self, _: u64, content: &Page, _: &mut [u8], tally: &mut Tally) -> Send {
+    fn decide(&mut self, _: u64, content: &Page, _: &mut [u8], tally: &mut PageCounts) -> Send {
         if self.elide_zero && self.codec.is_zero(content) {
             tally.zero += 1;
             Send::Zero
@@ -57,7 +57,7 @@ impl PagePolicy for Full {
 
 /// What changed since the page was last sent, as XBZRLE; whole pages the first time and where that is no smaller.
 pub struct Delta {
-    codec: Backend,
+    codec: CodecBackend,
     elide_zero: bool,
     /// Every page as the destination holds it. Both start as zeros; a page enters when it is sent.
     shadow: Vec<u8>,
@@ -85,12 +85,12 @@ impl Delta {
         let bytes = usize::try_from(pages).ok().and_then(|pages| pages.checked_mul(PAGE));
         let shadow = vec![0_u8; bytes.expect("a shadow that fits into the address space") + PAGE - 1];
         let start = shadow.as_ptr().align_offset(PAGE);
-        Self { codec: Backend::best(), elide_zero, shadow, start, sent: PageSet::new(pages) }
+        Self { codec: CodecBackend::best(), elide_zero, shadow, start, sent: PageSet::new(pages) }
     }
 }
 
 impl PagePolicy for Delta {
-    fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut Tally) -> Send {
+    fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut PageCounts) -> Send {
         let codec = self.codec;
         // Page numbers come from the guest's own bitmap, of the same length.
         let old =
@@ -115,20 +115,20 @@ impl PagePolicy for Delta {
             return Send::Whole;
         }
         let outcome = codec.encode_xbzrle(old, content, out);
-        if outcome != Outcome::Unchanged {
+        if outcome != XbzrleOutcome::Unchanged {
             old.copy_from_slice(content);
         }
         match outcome {
-            Outcome::Unchanged => {
+            XbzrleOutcome::Unchanged => {
                 tally.unchanged += 1;
                 Send::Nothing
             }
-            Outcome::Delta(bytes) => {
+            XbzrleOutcome::Delta(bytes) => {
                 tally.delta += 1;
                 tally.delta_bytes += bytes as u64;
                 Send::Encoded(bytes)
             }
-            Outcome::Overflow => {
+            XbzrleOutcome::Overflow => {
                 tally.overflow += 1;
                 tally.full += 1;
                 Send::Whole
@@ -141,8 +141,8 @@ impl PagePolicy for Delta {
 mod tests {
     use super::*;
 
-    fn decide(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (Tally, Send) {
-        let mut tally = Tally::default();
+    fn decide(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (PageCounts, Send) {
+        let mut tally = PageCounts::default();
         let send = policy.decide(page, content, &mut [0; PAGE + 64], &mut tally);
         (tally, send)
     }
@@ -153,9 +153,9 @@ mod tests {
         let mut page = [0; PAGE];
         page[5] = 7;
         // A nearly empty page against a zero shadow would make a tiny delta; the first send is whole all the same.
-        let first = Tally { full: 1, ..Tally::default() };
+        let first = PageCounts { full: 1, ..PageCounts::default() };
         assert_eq!(decide(&mut policy, 3, &page), (first, Send::Whole));
-        let same = Tally { unchanged: 1, ..Tally::default() };
+        let same = PageCounts { unchanged: 1, ..PageCounts::default() };
         assert_eq!(decide(&mut policy, 3, &page), (same, Send::Nothing));
         page[9] = 1;
         let (tally, send) = decide(&mut policy, 3, &page);

@@ -4,7 +4,7 @@
 use super::planted_cost::{CostStage, Planter};
 use super::policy::PagePolicy;
 use super::staging::Staging;
-use super::{EngineError, Tally};
+use super::{EngineError, PageCounts};
 use crate::dirty::{DirtyTracker, TrackerError};
 use crate::host::noise::RunDelay;
 use crate::sys::clock;
@@ -25,7 +25,7 @@ pub struct Harvest {
 
 /// Nanoseconds by stage. They add up to the round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stages {
+pub struct StageTimes {
     /// The look at the tracker, and re-arming pages before they are read.
     pub harvest: u64,
     /// Copying pages out of the guest.
@@ -64,12 +64,12 @@ pub struct SentRound {
     /// Bytes written to the link.
     pub traffic: u64,
     /// Where its time went.
-    pub stages: Stages,
+    pub stages: StageTimes,
     /// Nanoseconds in which the wire had nothing to send although pages were left, and those of them in which the sender waited
     /// for a CPU, where that is known. None without a modelled wire.
     pub wire_idle: Option<(u64, Option<u64>)>,
     /// Pages by outcome.
-    pub tally: Tally,
+    pub tally: PageCounts,
     /// Its speed.
     pub stretch: Stretch,
     /// Predicted seconds of a paused round after this one, where a speed was known.
@@ -148,8 +148,8 @@ impl<'a> Rounds<'a> {
         let waited_before = self.link.waited();
         let wire_from = self.link.empty_at();
         let rearms = !paused && self.tracker.re_arms_lazily();
-        let mut stages = Stages { harvest: harvest.took, ..Stages::default() };
-        let mut tally = Tally::default();
+        let mut stages = StageTimes { harvest: harvest.took, ..StageTimes::default() };
+        let mut tally = PageCounts::default();
         // Nothing of /proc is read while the guest waits, so nobody knows whose doing it is then.
         let (mut zero_time, mut idle_in_host) = (0, (!paused).then_some(0));
         if let Some(wire) = self.link.wire() {
@@ -222,7 +222,7 @@ impl<'a> Rounds<'a> {
 
     /// The speed of a round whose first byte could leave at `from`.
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a round stay under 2^53")]
-    fn stretch(&self, from: u64, zero_time: u64, bytes: u64, tally: Tally) -> Stretch {
+    fn stretch(&self, from: u64, zero_time: u64, bytes: u64, tally: PageCounts) -> Stretch {
         let took = self.link.empty_at().saturating_sub(from);
         let least = self.link.rate().map_or(0, |rate| wire_time(bytes, rate));
         let nanoseconds = took.saturating_sub(zero_time).max(least);

@@ -16,7 +16,7 @@ pub const INTERVAL: u64 = 1_000_000;
 
 /// Samples of the guest's progress.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Samples {
+pub struct ProgressSamples {
     /// Time, and operations ended until then.
     pub operations: Vec<(u64, u64)>,
 }
@@ -25,7 +25,7 @@ pub struct Samples {
 #[derive(Debug)]
 pub struct Sampler {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Samples>,
+    thread: JoinHandle<ProgressSamples>,
     id: Arc<AtomicI32>,
 }
 
@@ -60,13 +60,13 @@ impl Sampler {
 
     /// Ends it.
     #[must_use]
-    pub fn finish(self) -> Samples {
+    pub fn finish(self) -> ProgressSamples {
         self.stop();
         self.thread.join().unwrap_or_default()
     }
 }
 
-fn sample(source: &Telemetry, stop: &AtomicBool, room: usize) -> Samples {
+fn sample(source: &Telemetry, stop: &AtomicBool, room: usize) -> ProgressSamples {
     let mut operations = Vec::with_capacity(room);
     let mut next = clock::now();
     while !stop.load(Ordering::Acquire) {
@@ -77,5 +77,5 @@ fn sample(source: &Telemetry, stop: &AtomicBool, room: usize) -> Samples {
         clock::sleep_until(next);
     }
     operations.push((clock::now(), telemetry::operations(source)));
-    Samples { operations }
+    ProgressSamples { operations }
 }

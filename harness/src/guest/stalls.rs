@@ -27,7 +27,7 @@ pub struct RawStall {
 
 /// The rings of stalls, all vCPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ring {
+pub struct StallRing {
     /// Stalls counted so far, those before the migration too.
     pub counted: u64,
     /// Those that are kept.
@@ -64,7 +64,7 @@ fn counted(telemetry: &Telemetry) -> u64 {
 }
 
 /// What the rings hold now.
-pub fn ring(telemetry: &Telemetry) -> Ring {
+pub fn ring(telemetry: &Telemetry) -> StallRing {
     let mut kept = Vec::new();
     for (index, vcpu) in (0..).zip((0..telemetry.vcpus()).map(|n| telemetry.vcpu(n))) {
         for stall in &vcpu.stalls {
@@ -79,7 +79,7 @@ pub fn ring(telemetry: &Telemetry) -> Ring {
             }
         }
     }
-    Ring { counted: counted(telemetry), kept }
+    StallRing { counted: counted(telemetry), kept }
 }
 
 /// The clock of each vCPU of a running guest that times its operations.

@@ -1,4 +1,4 @@
-//! The time before a migration: warm-up until throughput has settled, then two steady windows. The first gives the
+//! The time before a migration: warm-up until throughput is steady, then two steady windows. The first gives the
 //! threshold over which an operation counts as stalled, the second the stall rate of an undisturbed guest.
 
 use std::sync::atomic::Ordering::Release;
@@ -15,7 +15,7 @@ use crate::sys::clock;
 /// How the guest was before the migration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
-    /// Whether throughput settled.
+    /// Whether throughput became steady.
     pub settled: bool,
     /// The first steady window.
     pub start: u64,

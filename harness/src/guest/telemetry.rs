@@ -58,7 +58,7 @@ pub fn lift(telemetry: &Telemetry, phase: usize, operation: usize, clock: usize,
 
 /// What a vCPU's program found when it checked itself.
 #[must_use]
-pub fn describe_invalid(vcpu: usize, block: &abi::Vcpu) -> String {
+pub fn describe_invalid(vcpu: usize, block: &abi::VcpuTelemetry) -> String {
     let (page, offset) = (block.bad_page.load(Relaxed), block.bad_offset.load(Relaxed));
     let expected = block.bad_expected.load(Relaxed);
     let what = match block.bad_reason.load(Relaxed) {

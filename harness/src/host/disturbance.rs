@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_disturbance_is_told_with_advice() {
+    fn every_disturbance_is_reported_with_advice() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), "proc/self/cgroup", "0::/slice/box\n");
         write(

@@ -1,5 +1,5 @@
 //! Pages of 2 MiB: how many the host has reserved and free, and how much of guest memory really lies in them. The
-//! kernel tells in `/sys/kernel/mm` (Documentation/admin-guide/mm/hugetlbpage.rst, transhuge.rst) and in
+//! kernel reports in `/sys/kernel/mm` (Documentation/admin-guide/mm/hugetlbpage.rst, transhuge.rst) and in
 //! `/proc/self/smaps` (proc(5)).
 
 use std::fs;
@@ -14,14 +14,14 @@ pub const HUGE_PAGE: Bytes = Bytes(2 << 20);
 
 /// The pool of reserved 2 MiB pages of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
+pub struct HugePagePool {
     /// Pages in it.
     pub total: u64,
     /// Pages that a new mapping can have: free, and promised to nobody.
     pub free: u64,
 }
 
-impl Pool {
+impl HugePagePool {
     /// The pool of the host whose `/` is `root`; `None` on a kernel without such pages.
     #[must_use]
     pub fn read(root: &Path) -> Option<Self> {
@@ -53,7 +53,7 @@ pub fn transparent(root: &Path) -> Option<bool> {
 /// nothing is.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// When the kernel does not report it.
 pub fn share(ranges: &[(u64, u64)]) -> io::Result<Option<f64>> {
     let ranges: Vec<_> = ranges.iter().map(|&(start, end)| start..end).collect();
     share_of(&fs::read_to_string("/proc/self/smaps")?, &ranges)
@@ -133,14 +133,14 @@ Rss:                   0 kB
     #[test]
     fn what_is_promised_is_not_free() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(Pool::read(root.path()), None);
+        assert_eq!(HugePagePool::read(root.path()), None);
         let directory = root.path().join("sys/kernel/mm/hugepages/hugepages-2048kB");
         fs::create_dir_all(&directory).unwrap();
         for (name, count) in [("nr_hugepages", "100"), ("free_hugepages", "70"), ("resv_hugepages", "10")] {
             fs::write(directory.join(name), format!("{count}\n")).unwrap();
         }
-        let pool = Pool::read(root.path()).unwrap();
-        assert_eq!(pool, Pool { total: 100, free: 60 });
+        let pool = HugePagePool::read(root.path()).unwrap();
+        assert_eq!(pool, HugePagePool { total: 100, free: 60 });
         assert_eq!((pool.grown_for(60), pool.grown_for(128)), (100, 168));
     }
 

@@ -116,7 +116,7 @@ pub fn thread_times(root: &Path, process: Pid, thread: Pid) -> Result<Option<Thr
 }
 
 /// Totals of all living threads of a process. The time of threads that have ended is not in it: for the CPU time
-/// of a whole process see [`process_cpu`].
+/// of a whole process see [`process_cpu_of`].
 ///
 /// # Errors
 /// When the process has ended or a file is not understood.
@@ -141,23 +141,7 @@ pub fn all_thread_times(root: &Path, process: Pid) -> Result<BTreeMap<Pid, Threa
     Ok(all)
 }
 
-/// User and system CPU time of this process, ended threads and time in guests included, in nanoseconds' resolution.
-///
-/// # Errors
-/// When the kernel refuses its clock.
-pub fn process_cpu() -> Result<Duration, NoiseError> {
-    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
-}
-
-/// User and system CPU time of the calling thread, in nanoseconds' resolution.
-///
-/// # Errors
-/// When the kernel refuses its clock.
-pub fn thread_cpu() -> Result<Duration, NoiseError> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
-}
-
-/// User and system CPU time of another process, ended threads included.
+/// User and system CPU time of a process, ended threads and time in guests included, in nanoseconds' resolution.
 ///
 /// # Errors
 /// When the process has ended.
@@ -360,12 +344,6 @@ Rss:                1024 kB
 
     #[test]
     fn this_process_is_measured() {
-        let mut work = 0_u64;
-        let before = thread_cpu().expect("a clock");
-        while thread_cpu().expect("a clock") == before {
-            work = std::hint::black_box(work + 1);
-        }
-        assert!(process_cpu().expect("a clock") >= thread_cpu().expect("a clock"));
         assert!(process_cpu_of(Pid::this()).expect("a clock") > Duration::ZERO);
         let mut peak = PeakResident::new(Vec::new());
         assert_eq!(peak.peak(), None);

@@ -1,5 +1,5 @@
 //! What machine and what program made a record. [`collect`] reads `/proc` and `/sys` below a root directory into
-//! the manifest's [`Host`]; [`this_host`] adds what only instructions and ioctls tell. Nothing is guessed: what
+//! the manifest's [`Host`]; [`this_host`] adds what only instructions and ioctls report. Nothing is guessed: what
 //! the machine does not say is absent.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use kvm_ioctls::{Cap, Kvm as KvmDevice};
-use migbench_reports::manifest::{Host, Kvm, KvmBackend, Thp, Tool, Userfaultfd};
+use migbench_reports::manifest::{Host, KvmBackend, KvmInfo, Thp, Tool, Userfaultfd};
 use procfs::prelude::FromRead;
 use procfs::{CpuInfo, LoadAverage};
 
@@ -114,7 +114,7 @@ impl Files<'_> {
         Some(name.trim_matches(['"', '\'']).to_owned())
     }
 
-    fn kvm(&self, vmx: Option<bool>, svm: Option<bool>) -> Option<Kvm> {
+    fn kvm(&self, vmx: Option<bool>, svm: Option<bool>) -> Option<KvmInfo> {
         let loaded = |module: &str| self.path(&format!("sys/module/{module}")).is_dir();
         let backends = [
             (KvmBackend::Intel, "kvm_intel", vmx),
@@ -137,7 +137,7 @@ impl Files<'_> {
                 values.into_iter().map(move |(name, value)| (format!("{module}.{name}"), value))
             })
             .collect();
-        Some(Kvm { backend, parameters })
+        Some(KvmInfo { backend, parameters })
     }
 
     fn thp(&self) -> Option<Thp> {
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(kvm.parameters.keys().collect::<Vec<_>>(), ["kvm_amd.b"]);
         // A container sees the device and no modules.
         let kvm = collect(fixture(&[("dev/kvm", "")]).path()).kvm.expect("KVM");
-        assert_eq!(kvm, Kvm { backend: KvmBackend::Unknown, parameters: BTreeMap::new() });
+        assert_eq!(kvm, KvmInfo { backend: KvmBackend::Unknown, parameters: BTreeMap::new() });
     }
 
     #[test]

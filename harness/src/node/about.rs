@@ -36,18 +36,18 @@ impl About {
 mod tests {
     use super::*;
     use crate::guest::steady::Steady;
-    use crate::node::protocol::{Assignment, Message, Order, Role, SourceReport};
+    use crate::node::protocol::{Message, NodeAssignment, Order, Role, SourceReport};
     use crate::wire::address::LinkAddress;
     use migbench_reports::record::Round;
     use migbench_scenarios::cell::Side;
     use migbench_workloads::units::Bytes;
 
-    fn assignment() -> Assignment {
+    fn assignment() -> NodeAssignment {
         let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
         let mut cell = plan.comparisons[0].cells[0].cell.clone();
         cell.side = Some(Side::New);
         cell.binary = Some("binary".to_owned());
-        Assignment {
+        NodeAssignment {
             role: Role::Source,
             cell,
             seed: 1,
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_tells_what_it_is() {
+    fn a_build_says_what_it_is() {
         let text = serde_json::to_string(&About::this()).unwrap();
         assert_eq!(serde_json::from_str::<About>(&text).unwrap(), About::this());
         assert!(text.starts_with("{\"program\":\"migbench\",\"protocol\":"), "{text}");

@@ -7,11 +7,13 @@ use migbench_scenarios::cell::{Cell, Proof};
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
-use super::fault::{Action, Fault, Point};
+use super::fault::{Action, FaultPoint, InjectedFault};
 use super::handover::{Committed, Received};
 use super::hello::{Greeting, Hello};
 use super::page_receiver::PageReceiver;
-use super::protocol::{Assignment, Control, DestinationReport, Failure, Message, ProtocolError, Role};
+use super::protocol::{
+    ControlSocket, DestinationReport, Failure, Message, NodeAssignment, ProtocolError, Role,
+};
 use super::{NodeError, abort, check_guest, expect, link_timeout, printable, proof, with_causes};
 use crate::codec::Page;
 use crate::engine::planted_cost::{CostStage, Planter};
@@ -21,21 +23,21 @@ use crate::guest::{stalls, telemetry};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
-use crate::wire::address::Listener;
+use crate::wire::address::LinkListener;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 
 /// Longest wait for the guest's first operation here, in ns.
 const SIGN_OF_LIFE: u64 = 10_000_000_000;
 
-/// The window after the migration starts when the source hears of it, a little after it is told here.
+/// The window after the migration starts when the source hears of it, a little after it is reported here.
 const MARGIN: u64 = 20_000_000;
 
 /// Serves one run.
 ///
 /// # Errors
 /// When the runner is gone; everything else is reported to it.
-pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), ProtocolError> {
+pub fn serve(control: &mut ControlSocket, assignment: &NodeAssignment) -> Result<(), ProtocolError> {
     let mut destination = Destination {
         control,
         assignment,
@@ -52,8 +54,8 @@ pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), Proto
 }
 
 struct Destination<'a> {
-    control: &'a mut Control,
-    assignment: &'a Assignment,
+    control: &'a mut ControlSocket,
+    assignment: &'a NodeAssignment,
     phase: &'static str,
     report: DestinationReport,
     planter: Planter,
@@ -73,9 +75,9 @@ impl Destination<'_> {
             Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
         self.report.prepare = clock::seconds(start, clock::now());
-        let listener = Listener::bind(&cell.link)?;
+        let listener = LinkListener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
-        // The guest may take long to boot and to settle; a runner that dies takes this process with it.
+        // The guest may take long to boot and to become steady; a runner that dies takes this process with it.
         self.phase = "connect";
         let greeting = Greeting {
             token: &self.assignment.token,
@@ -86,7 +88,12 @@ impl Destination<'_> {
         let mut shape = |link: &mut Link| link.shape(&cell.link).map(drop);
         let source = greeting.admit(listener, self.control, wait, &mut shape)?;
         let mut meter = Meter::start(&vm, None)?;
-        Fault::strike(self.assignment.fault, Role::Destination, Point::Connect, &source.saboteur());
+        InjectedFault::strike(
+            self.assignment.fault,
+            Role::Destination,
+            FaultPoint::Connect,
+            &source.saboteur(),
+        );
         let mut link = source.answer(&greeting)?;
         let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every);
         let received = self.receive(&vm, &mut link, &mut pages);
@@ -150,8 +157,12 @@ impl Destination<'_> {
                         self.report.last_page = link.receiver().arrival().saturating_sub(delay);
                     }
                     if rounds == 1 {
-                        let struck =
-                            Fault::strike(fault, Role::Destination, Point::Precopy, &link.saboteur());
+                        let struck = InjectedFault::strike(
+                            fault,
+                            Role::Destination,
+                            FaultPoint::Precopy,
+                            &link.saboteur(),
+                        );
                         if struck == Some(Action::Flip) {
                             let (page, content) = flip(vm)?;
                             pages.note(page, &content);
@@ -170,7 +181,8 @@ impl Destination<'_> {
                 found => return Err(NodeError::OutOfOrder { found, expected: "Pages, RoundEnd or State" }),
             }
         }
-        let struck = Fault::strike(fault, Role::Destination, Point::Switchover, &link.saboteur());
+        let struck =
+            InjectedFault::strike(fault, Role::Destination, FaultPoint::Switchover, &link.saboteur());
         if struck == Some(Action::Flip) {
             flip(vm)?;
         }
@@ -182,16 +194,16 @@ impl Destination<'_> {
             self.phase = "switchover";
         }
         let ready = Received::all_of(vm).ready(link)?;
-        Fault::strike(fault, Role::Destination, Point::BeforeCommit, &link.saboteur());
+        InjectedFault::strike(fault, Role::Destination, FaultPoint::BeforeCommit, &link.saboteur());
         self.phase = "handover";
         let committed = ready.committed(link)?;
         self.report.took_over = true;
-        Fault::strike(fault, Role::Destination, Point::AfterCommit, &link.saboteur());
+        InjectedFault::strike(fault, Role::Destination, FaultPoint::AfterCommit, &link.saboteur());
         Ok(committed)
     }
 
     /// Runs the guest, says so once it works, and watches it for the window after the migration. Gives whether
-    /// the source could be told.
+    /// the source could hear of it.
     fn run_guest(
         &mut self,
         guest: Committed<'_>,

@@ -27,7 +27,7 @@ pub enum Action {
 
 /// When. Both sides pass these points in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Point {
+pub enum FaultPoint {
     /// Connected, nothing sent.
     Connect,
     /// After the first round.
@@ -42,13 +42,13 @@ pub enum Point {
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct InjectedFault {
     /// Where.
     pub side: Role,
     /// What.
     pub action: Action,
     /// When.
-    pub point: Point,
+    pub point: FaultPoint,
 }
 
 const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
@@ -59,12 +59,12 @@ const ACTIONS: [(&str, Action); 5] = [
     ("flip", Action::Flip),
     ("clock", Action::Clock),
 ];
-const POINTS: [(&str, Point); 5] = [
-    ("connect", Point::Connect),
-    ("precopy", Point::Precopy),
-    ("switchover", Point::Switchover),
-    ("before-commit", Point::BeforeCommit),
-    ("after-commit", Point::AfterCommit),
+const POINTS: [(&str, FaultPoint); 5] = [
+    ("connect", FaultPoint::Connect),
+    ("precopy", FaultPoint::Precopy),
+    ("switchover", FaultPoint::Switchover),
+    ("before-commit", FaultPoint::BeforeCommit),
+    ("after-commit", FaultPoint::AfterCommit),
 ];
 
 fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
@@ -75,7 +75,7 @@ fn name<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> &'static 
     table.iter().find(|(_, v)| *v == value).map_or("?", |(name, _)| name)
 }
 
-impl FromStr for Fault {
+impl FromStr for InjectedFault {
     type Err = String;
 
     /// `side:action@point`, such as `destination:kill@before-commit`.
@@ -92,16 +92,16 @@ impl FromStr for Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for InjectedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (side, action) = (name(&SIDES, self.side), name(&ACTIONS, self.action));
         write!(f, "{side}:{action}@{}", name(&POINTS, self.point))
     }
 }
 
-impl Fault {
+impl InjectedFault {
     /// Does what is due on `side` at `point`, and says what it was; what is done to the guest is left to the caller.
-    pub fn strike(fault: Option<Self>, side: Role, point: Point, link: &Saboteur) -> Option<Action> {
+    pub fn strike(fault: Option<Self>, side: Role, point: FaultPoint, link: &Saboteur) -> Option<Action> {
         let action = fault.filter(|f| f.side == side && f.point == point)?.action;
         match action {
             Action::Kill => {
@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn reads_what_it_shows() {
         for text in ["source:kill@after-commit", "destination:flip@switchover", "source:close@precopy"] {
-            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<InjectedFault>().unwrap().to_string(), text);
         }
-        assert!("source:kill".parse::<Fault>().is_err());
-        assert!("moon:kill@connect".parse::<Fault>().is_err());
+        assert!("source:kill".parse::<InjectedFault>().is_err());
+        assert!("moon:kill@connect".parse::<InjectedFault>().is_err());
     }
 }

@@ -28,10 +28,10 @@ use rand::rngs::SysRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fault::Action;
-use super::protocol::{Control, Order, ProtocolError, Role};
+use super::protocol::{ControlSocket, Order, ProtocolError, Role};
 use super::{abort, printable};
-use crate::wire::address::{LinkAddress, Listener};
-use crate::wire::frame::{self, Fault, FrameError, FrameKind, HEADER};
+use crate::wire::address::{LinkAddress, LinkListener};
+use crate::wire::frame::{self, FrameError, FrameFault, FrameKind, HEADER};
 use crate::wire::link::{Link, LinkError};
 use crate::wire::sabotage::Saboteur;
 
@@ -279,7 +279,7 @@ fn look(link: &Link, number: u64) -> Result<Seen, HelloError> {
     match frame::decode(&room[..read], offset, number) {
         Ok(frame) => Ok(Seen::Whole { kind: frame.kind, payload: frame.payload.to_vec() }),
         // A frame that has no room here is longer than a greeting may be.
-        Err(FrameError { fault: Fault::Truncated { needed, .. }, .. }) if needed <= room.len() => {
+        Err(FrameError { fault: FrameFault::Truncated { needed, .. }, .. }) if needed <= room.len() => {
             Ok(Seen::Part)
         }
         Err(error) => Err(LinkError::from(error).into()),
@@ -365,8 +365,8 @@ impl Greeting<'_> {
     /// When the source does not come, the runner says that it will not, or no link can be set up like that.
     pub fn admit(
         &self,
-        listener: Listener,
-        control: &mut Control,
+        listener: LinkListener,
+        control: &mut ControlSocket,
         wait: Duration,
         set_up: &mut dyn FnMut(&mut Link) -> Result<(), LinkError>,
     ) -> Result<Caller, HelloError> {
@@ -442,7 +442,7 @@ fn receive(link: &mut Link, number: u64, start: Instant) -> Result<Vec<u8>, Hell
 }
 
 /// What a wait found.
-struct Ready {
+struct Readable {
     listener: bool,
     control: bool,
     /// In the order of the connections.
@@ -451,11 +451,11 @@ struct Ready {
 
 /// Waits until something happens, or until `deadline`.
 fn wait_for(
-    listener: &Listener,
-    control: &Control,
+    listener: &LinkListener,
+    control: &ControlSocket,
     pending: &[Pending],
     deadline: Instant,
-) -> Result<Ready, HelloError> {
+) -> Result<Readable, HelloError> {
     let reading = |fd| PollFd::new(fd, PollFlags::POLLIN);
     let mut fds: Vec<PollFd<'_>> = [reading(listener.as_fd()), reading(control.as_fd())].into();
     fds.extend(pending.iter().map(|caller| PollFd::new(caller.fd(), caller.awaited())));
@@ -472,7 +472,7 @@ fn wait_for(
     let mut found = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
     let mut next = || found.next().is_some_and(|flags| !flags.is_empty());
     let (listener, control) = (next(), next() || control.has_buffered());
-    Ok(Ready { listener, control, pending: found.collect() })
+    Ok(Readable { listener, control, pending: found.collect() })
 }
 
 /// A connection of which nobody knows yet whose it is.

@@ -38,20 +38,20 @@ fn source(token: &Token, address: &LinkAddress) -> Result<Link, HelloError> {
 /// A destination that waits in a thread, with the runner's end of its control socket.
 struct Waiting {
     address: LinkAddress,
-    runner: Control,
+    runner: ControlSocket,
     thread: thread::JoinHandle<Result<Link, HelloError>>,
 }
 
 fn destination_of(transport: Transport, token: &Token, hello: Hello, wait: Duration) -> Waiting {
-    let listener = Listener::bind(&cell::Link::unlimited(transport)).unwrap();
+    let listener = LinkListener::bind(&cell::LinkSettings::unlimited(transport)).unwrap();
     let address = listener.address().clone();
     let (runner, node) = UnixStream::pair().unwrap();
-    let (token, mut control) = (token.clone(), Control::new(node).unwrap());
+    let (token, mut control) = (token.clone(), ControlSocket::new(node).unwrap());
     let thread = thread::spawn(move || {
         let greeting = Greeting { token: &token, hello, timeout: LONG };
         greeting.admit(listener, &mut control, wait, &mut |_| Ok(()))?.answer(&greeting)
     });
-    Waiting { address, runner: Control::new(runner).unwrap(), thread }
+    Waiting { address, runner: ControlSocket::new(runner).unwrap(), thread }
 }
 
 fn destination(transport: Transport, token: &Token) -> Waiting {
@@ -255,7 +255,7 @@ fn a_flood_of_silent_connections_keeps_nobody_out() {
 /// The bytes of a source's greeting, as they crossed the link.
 fn recorded(transport: Transport, token: &Token) -> Vec<u8> {
     let waiting = destination(transport, token);
-    let middle = Listener::bind(&cell::Link::unlimited(transport)).unwrap();
+    let middle = LinkListener::bind(&cell::LinkSettings::unlimited(transport)).unwrap();
     let address = middle.address().clone();
     let there = waiting.address.clone();
     let recording = thread::spawn(move || {
@@ -320,7 +320,7 @@ fn a_source_speaks_to_its_own_destination_only() {
         },
     ];
     for answer in answers {
-        let listener = Listener::bind(&cell::Link::unlimited(Transport::Tcp)).unwrap();
+        let listener = LinkListener::bind(&cell::LinkSettings::unlimited(Transport::Tcp)).unwrap();
         let address = listener.address().clone();
         let impostor = thread::spawn(move || {
             let mut link = listener.accept(LONG).unwrap();
@@ -399,10 +399,10 @@ fn one_source_is_admitted_and_a_second_one_is_not() {
 #[test]
 fn a_source_that_is_closed_for_others_comes_again() {
     let token = Token::random().unwrap();
-    let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
+    let listener = LinkListener::bind(&cell::LinkSettings::unlimited(Transport::Unix)).unwrap();
     let address = listener.address().clone();
     let (_runner, node) = UnixStream::pair().unwrap();
-    let mut control = Control::new(node).unwrap();
+    let mut control = ControlSocket::new(node).unwrap();
     thread::scope(|scope| {
         let coming = scope.spawn(|| source(&token, &address));
         for _ in 0..3 {
@@ -443,12 +443,12 @@ fn the_wait_ends_when_its_time_is_over_or_the_runner_says_so() {
 
     // An order that came in one piece with the one before it is in no socket any more.
     let (mut runner, node) =
-        UnixStream::pair().map(|(one, other)| (Control::new(one).unwrap(), other)).unwrap();
+        UnixStream::pair().map(|(one, other)| (ControlSocket::new(one).unwrap(), other)).unwrap();
     runner.send(&Order::Migrate { address: None }).unwrap();
     runner.send(&Order::SourceEnded).unwrap();
-    let mut control = Control::new(node).unwrap();
+    let mut control = ControlSocket::new(node).unwrap();
     assert!(matches!(control.receive::<Order>().unwrap(), Order::Migrate { .. }));
-    let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
+    let listener = LinkListener::bind(&cell::LinkSettings::unlimited(Transport::Unix)).unwrap();
     let admitted = greeting(&token).admit(listener, &mut control, LONG, &mut |_| Ok(()));
     assert!(matches!(admitted, Err(HelloError::SourceEnded)));
 
@@ -461,10 +461,10 @@ fn the_wait_ends_when_its_time_is_over_or_the_runner_says_so() {
 fn a_connection_that_cannot_be_set_up_is_closed_and_a_link_that_cannot_be_is_named() {
     let token = Token::random().unwrap();
     let admit = |set_up: &mut (dyn FnMut(&mut Link) -> Result<(), LinkError> + Send)| {
-        let listener = Listener::bind(&cell::Link::unlimited(Transport::Unix)).unwrap();
+        let listener = LinkListener::bind(&cell::LinkSettings::unlimited(Transport::Unix)).unwrap();
         let address = listener.address().clone();
         let (_runner, node) = UnixStream::pair().unwrap();
-        let mut control = Control::new(node).unwrap();
+        let mut control = ControlSocket::new(node).unwrap();
         let greeting = greeting(&token);
         thread::scope(|scope| {
             let coming = scope.spawn(|| source(&token, &address));

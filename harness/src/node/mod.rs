@@ -23,7 +23,7 @@ use crate::vm::{Vm, VmError};
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 use crate::wire::netns;
-use protocol::{Checked, Control, Order, ProtocolError, Role};
+use protocol::{Checked, ControlSocket, Order, ProtocolError, Role};
 
 /// Serves one migration on the control socket that the runner left open as `descriptor`.
 ///
@@ -32,7 +32,7 @@ use protocol::{Checked, Control, Order, ProtocolError, Role};
 pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
     thread::die_with_parent();
     thread::sharp_timers();
-    let mut control = Control::inherited(descriptor)?;
+    let mut control = ControlSocket::inherited(descriptor)?;
     let assignment = match control.receive::<Order>()? {
         Order::Prepare(assignment) => *assignment,
         other => return Err(ProtocolError::Unexpected(format!("{other:?}"))),

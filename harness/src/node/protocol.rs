@@ -11,11 +11,11 @@ use migbench_scenarios::cell::Cell;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Fault;
+use super::fault::InjectedFault;
 use super::hello::Token;
 use crate::engine::planted_cost::PlantedCost;
-use crate::guest::sampler::Samples;
-use crate::guest::stalls::{GuestClock, Ring};
+use crate::guest::sampler::ProgressSamples;
+use crate::guest::stalls::{GuestClock, StallRing};
 use crate::guest::steady::Steady;
 use crate::guest::usage::Usage;
 use crate::vm::events::Event;
@@ -41,9 +41,9 @@ impl Role {
     }
 }
 
-/// What a node is told first.
+/// The first message to a node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Assignment {
+pub struct NodeAssignment {
     /// Its half.
     pub role: Role,
     /// Every parameter.
@@ -57,7 +57,7 @@ pub struct Assignment {
     /// How long the source waits before it starts, in seconds.
     pub start_jitter: f64,
     /// What is to go wrong, for tests.
-    pub fault: Option<Fault>,
+    pub fault: Option<InjectedFault>,
     /// What a stage is to cost beside its work, for tests.
     pub planted_cost: Option<PlantedCost>,
     /// Descriptor of the telemetry memory.
@@ -72,7 +72,7 @@ pub struct Assignment {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Order {
     /// Get ready.
-    Prepare(Box<Assignment>),
+    Prepare(Box<NodeAssignment>),
     /// The destination is ready there; controls have none.
     Migrate {
         /// Where to connect to.
@@ -132,7 +132,7 @@ pub struct Stalled {
     /// Host TSC from which on the log was full.
     pub full_since: Option<u64>,
     /// The rings when the source was done.
-    pub ring: Ring,
+    pub ring: StallRing,
 }
 
 /// Times and counts of the source's half.
@@ -192,7 +192,7 @@ pub struct SourceReport {
     /// Harvests of `track-only`.
     pub rounds: Vec<Round>,
     /// Operations, page writes and stalled ticks between the start and the pause.
-    pub precopy: Option<Progress>,
+    pub precopy: Option<PhaseWork>,
     /// What came of comparing memory, where that was to be done.
     pub proof: Option<MemoryProof>,
     /// The guest's check, where it ended here.
@@ -202,7 +202,7 @@ pub struct SourceReport {
     /// CPU and memory.
     pub usage: Usage,
     /// Progress samples.
-    pub samples: Samples,
+    pub samples: ProgressSamples,
     /// The most operations overdue at once, where the guest ended here.
     pub backlog_max: Option<u64>,
     /// TSC frequency.
@@ -215,7 +215,7 @@ pub struct SourceReport {
 
 /// What the guest did in a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct PhaseWork {
     /// Operations.
     pub operations: u64,
     /// Page writes.
@@ -254,7 +254,7 @@ pub struct DestinationReport {
     /// Times that a vCPU's clock went backwards.
     pub backwards: u32,
     /// Stalls in the end.
-    pub ring: Ring,
+    pub ring: StallRing,
     /// The most operations overdue at once since the start of the migration.
     pub backlog_max: u64,
     /// Bytes sent to the source.
@@ -266,7 +266,7 @@ pub struct DestinationReport {
     /// CPU and memory.
     pub usage: Usage,
     /// Progress samples.
-    pub samples: Samples,
+    pub samples: ProgressSamples,
 }
 
 /// Why runner and node lost each other.
@@ -291,12 +291,12 @@ pub enum ProtocolError {
 
 /// One end of a control socket.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlSocket {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
 }
 
-impl Control {
+impl ControlSocket {
     /// Over a connected socket.
     ///
     /// # Errors
@@ -345,7 +345,7 @@ impl Control {
     }
 }
 
-impl AsFd for Control {
+impl AsFd for ControlSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.writer.as_fd()
     }

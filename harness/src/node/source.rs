@@ -11,10 +11,11 @@ use migbench_scenarios::cell::{Cell, Engine, Proof};
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
-use super::fault::{Fault, Point};
+use super::fault::{FaultPoint, InjectedFault};
 use super::handover::Owner;
 use super::protocol::{
-    Assignment, Control, Failure, Message, Order, Progress, ProtocolError, Role, SourceReport, Stalled,
+    ControlSocket, Failure, Message, NodeAssignment, Order, PhaseWork, ProtocolError, Role, SourceReport,
+    Stalled,
 };
 use super::{NodeError, check_guest, expect, link_timeout, proof, with_causes};
 use crate::dirty::{DirtyTracker, Logged, tracker};
@@ -43,9 +44,9 @@ const SIGN_OF_LIFE: u64 = 2_000_000_000;
 ///
 /// # Errors
 /// When the runner is gone; everything else is reported to it.
-pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), ProtocolError> {
+pub fn serve(control: &mut ControlSocket, assignment: &NodeAssignment) -> Result<(), ProtocolError> {
     let mut source =
-        Source { control, assignment, phase: "boot", report: SourceReport::default(), paused_from: None };
+        SourceNode { control, assignment, phase: "boot", report: SourceReport::default(), paused_from: None };
     if let Err(error) = source.run() {
         source.fail(&error);
     }
@@ -53,9 +54,9 @@ pub fn serve(control: &mut Control, assignment: &Assignment) -> Result<(), Proto
     control.send(&Message::Source(report))
 }
 
-struct Source<'a> {
-    control: &'a mut Control,
-    assignment: &'a Assignment,
+struct SourceNode<'a> {
+    control: &'a mut ControlSocket,
+    assignment: &'a NodeAssignment,
     phase: &'static str,
     report: SourceReport,
     /// [`clock::tsc`] when the pause was ordered, until it is over.
@@ -64,8 +65,8 @@ struct Source<'a> {
 
 /// Reports rounds to the runner while there is time for that.
 struct Reporter<'a> {
-    control: &'a mut Control,
-    fault: Option<Fault>,
+    control: &'a mut ControlSocket,
+    fault: Option<InjectedFault>,
     link: Saboteur,
     /// [`clock::now`] when the migration started.
     start: u64,
@@ -78,7 +79,7 @@ const REPORT_EVERY: u64 = 500_000_000;
 impl Observer for Reporter<'_> {
     fn sent(&mut self, round: &SentRound) {
         if round.number == 0 {
-            Fault::strike(self.fault, Role::Source, Point::Precopy, &self.link);
+            InjectedFault::strike(self.fault, Role::Source, FaultPoint::Precopy, &self.link);
         }
     }
 
@@ -91,7 +92,7 @@ impl Observer for Reporter<'_> {
     }
 }
 
-impl Source<'_> {
+impl SourceNode<'_> {
     fn cell(&self) -> &Cell {
         &self.assignment.cell
     }
@@ -179,9 +180,9 @@ impl Source<'_> {
     }
 
     /// What the guest has done in pre-copy since `before`.
-    fn progress_since(&self, vm: &Vm, before: &Progress) -> Progress {
+    fn progress_since(&self, vm: &Vm, before: &PhaseWork) -> PhaseWork {
         let now = snapshot(vm);
-        Progress {
+        PhaseWork {
             operations: now.operations - before.operations,
             page_writes: now.page_writes - before.page_writes,
             stall_ticks: now.stall_ticks - before.stall_ticks,
@@ -365,9 +366,9 @@ fn compare_pages(vm: &Vm, link: &mut Link) -> Result<(), NodeError> {
 }
 
 /// Counters of now, and stalls of the pre-copy phase.
-fn snapshot(vm: &Vm) -> Progress {
+fn snapshot(vm: &Vm) -> PhaseWork {
     let telemetry = vm.telemetry();
-    Progress {
+    PhaseWork {
         operations: telemetry::operations(telemetry),
         page_writes: telemetry::page_writes(telemetry),
         stall_ticks: telemetry::stalls(telemetry, abi::PHASE_PRECOPY).0,

@@ -7,7 +7,7 @@ use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
 use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
-use crate::host::huge::{self, HUGE_PAGE, Pool};
+use crate::host::huge::{self, HUGE_PAGE, HugePagePool};
 use crate::wire::Link;
 use crate::wire::netns::{Namespaces, NetnsError};
 
@@ -114,7 +114,7 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
     match cell.backing {
         Backing::Anonymous | Backing::Memfd => Ok(()),
         Backing::Hugetlb => {
-            let Some(pool) = Pool::read(root) else {
+            let Some(pool) = HugePagePool::read(root) else {
                 return refuse(
                     "this kernel has no reserved pages of 2MiB",
                     "use a kernel with CONFIG_HUGETLBFS=y",

@@ -4,7 +4,7 @@
 use migbench_reports::stats::median;
 
 /// Time, and operations ended until then; ascending.
-pub type Series = Vec<(u64, u64)>;
+pub type OperationSeries = Vec<(u64, u64)>;
 
 /// Nanoseconds of a window of brownout.
 const WINDOW: u64 = 10_000_000;
@@ -13,8 +13,8 @@ const BROWN: f64 = 0.9;
 
 /// The source's samples until `resumed`, then the destination's.
 #[must_use]
-pub fn merge(source: &[(u64, u64)], destination: &[(u64, u64)], resumed: u64) -> Series {
-    let mut all: Series =
+pub fn merge(source: &[(u64, u64)], destination: &[(u64, u64)], resumed: u64) -> OperationSeries {
+    let mut all: OperationSeries =
         source.iter().copied().filter(|s| destination.is_empty() || s.0 < resumed).collect();
     all.extend(destination.iter().copied().filter(|s| s.0 >= resumed));
     all.dedup_by_key(|sample| sample.0);
@@ -170,7 +170,7 @@ mod tests {
 
     /// A guest that ends ten operations a millisecond, with none in `[dark.0, dark.1)` and half as many in
     /// `[dim.0, dim.1)`, all in ms.
-    fn series(length: u64, dark: (u64, u64), dim: (u64, u64)) -> Series {
+    fn series(length: u64, dark: (u64, u64), dim: (u64, u64)) -> OperationSeries {
         let mut operations = 0;
         (0..length)
             .map(|ms| {
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn blackout_survives_missing_samples() {
         let s = series(1000, (500, 600), (0, 0));
-        let without = |from: u64, to: u64| -> Series {
+        let without = |from: u64, to: u64| -> OperationSeries {
             s.iter().copied().filter(|sample| !(from * MS..to * MS).contains(&sample.0)).collect()
         };
         // The progress until the pause is seen late.
@@ -336,8 +336,8 @@ mod tests {
     }
 
     #[test]
-    fn missing_samples_are_told() {
-        let s: Series = [0, 1, 2, 7, 8, 9, 12, 15, 16, 18].map(|ms| (ms * MS, ms)).to_vec();
+    fn missing_samples_are_reported() {
+        let s: OperationSeries = [0, 1, 2, 7, 8, 9, 12, 15, 16, 18].map(|ms| (ms * MS, ms)).to_vec();
         assert_eq!(gaps(&s, 0, 18, MS), [(2, 5), (9, 6)]);
         assert_eq!(gaps(&s, 4 * MS, 7, MS), [(0, 3), (5, 2)], "as far as the timeline goes");
         let t = timeline(&s, 0, 18 * MS, MS);

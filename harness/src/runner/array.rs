@@ -1,9 +1,9 @@
-//! Which slice of a plan this process is to run, where it is one of an array of jobs: what Slurm and Kubernetes tell each
+//! Which slice of a plan this process is to run, where it is one of an array of jobs: what Slurm and Kubernetes set for each
 //! task in its environment.
 
 use migbench_scenarios::Slice;
 
-/// How many completions an Indexed Job has. Kubernetes tells a pod its index and not their number, so that the job's manifest
+/// How many completions an Indexed Job has. Kubernetes gives a pod its index and not their number, so that the job's manifest
 /// sets this beside `completions`.
 pub const COMPLETIONS: &str = "JOB_COMPLETIONS";
 /// The index of a pod of an Indexed Job, from 0. Set by Kubernetes.
@@ -30,7 +30,7 @@ pub enum ArrayError {
     /// A variable that should be there, or that is no number.
     #[error("{task} is set, and {variable} {what}; give the slice with --partition slice:N/M")]
     Variable {
-        /// What tells that this is a task.
+        /// The variable that shows that this is a task.
         task: &'static str,
         /// Which one.
         variable: &'static str,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn slurm_counts_from_wherever_it_was_told() {
+    fn slurm_counts_from_any_first_index() {
         assert_eq!(slurm("1", "8", "1", "8", "1").unwrap(), "1/8");
         assert_eq!(slurm("0", "8", "0", "7", "1").unwrap(), "1/8");
         assert_eq!(slurm("7", "8", "0", "7", "1").unwrap(), "8/8");

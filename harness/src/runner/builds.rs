@@ -145,7 +145,7 @@ impl Builds {
 
     /// For the manifest.
     #[must_use]
-    pub fn told(&self) -> Vec<Build> {
+    pub fn list(&self) -> Vec<Build> {
         self.known.iter().map(|known| known.build.clone()).collect()
     }
 }
@@ -274,11 +274,14 @@ mod tests {
         let builds = Builds::of(&plan, &own).unwrap();
         let asked = fs::read_to_string(scratch.path().join("migbench.asked")).unwrap();
         assert_eq!(asked, "x\n");
-        let told = builds.told();
-        assert_eq!(told.len(), 2);
-        assert_eq!((told[0].binary.as_str(), told[1].binary.as_str()), (other.to_str().unwrap(), "own"));
-        assert_eq!((told[0].tool.version.as_str(), told[0].tool.commit.as_deref()), ("9", Some("c0ffee")));
-        assert_eq!(told[0].blake3, blake3::hash(&fs::read(&other).unwrap()).to_hex().to_string());
+        let listed = builds.list();
+        assert_eq!(listed.len(), 2);
+        assert_eq!((listed[0].binary.as_str(), listed[1].binary.as_str()), (other.to_str().unwrap(), "own"));
+        assert_eq!(
+            (listed[0].tool.version.as_str(), listed[0].tool.commit.as_deref()),
+            ("9", Some("c0ffee"))
+        );
+        assert_eq!(listed[0].blake3, blake3::hash(&fs::read(&other).unwrap()).to_hex().to_string());
         let [base, new] = [0, 1].map(|row| &plan.comparisons[0].cells[row].cell);
         assert_eq!(builds.program(base).unwrap(), fs::canonicalize(&other).unwrap());
         assert_eq!(builds.program(new).unwrap(), fs::canonicalize(&own).unwrap());
@@ -297,7 +300,7 @@ mod tests {
         };
         let unlike = refused("echo '{\"program\":\"migbench\",\"protocol\":999,\"version\":\"9\"}'");
         assert!(unlike.is_incomparable() && unlike.to_string().contains("speaks protocol 999"), "{unlike}");
-        // Which of them it is can be told all the same.
+        // Which of them it is can still be seen.
         let base = described(&scratch.path().join("migbench")).unwrap();
         assert_eq!((base.protocol, base.tool.version.as_str()), (999, "9"));
         for (text, why) in [

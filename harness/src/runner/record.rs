@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::{
-    Backend, GuestAt, Kind, MemoryProof, Record, Round, RunError, SCHEMA, Stalls, Status, Timeline,
+    Backend, GuestAt, MemoryProof, Record, Round, RunError, RunKind, SCHEMA, Stalls, Status, Timeline,
 };
 use migbench_reports::stats::median;
 use migbench_scenarios::cell::{Cell, Codec};
@@ -28,7 +28,7 @@ const BEFORE: u64 = 1_000_000_000;
 
 /// Where a record belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RunIdentity {
     /// Unique in the run directory.
     pub run_id: String,
     /// The suite.
@@ -42,14 +42,14 @@ pub struct Place {
     /// What ran the guest.
     pub backend: Backend,
     /// Sample or proof.
-    pub kind: Kind,
+    pub kind: RunKind,
     /// When it started, RFC 3339.
     pub started: String,
 }
 
 /// The record of a run.
 #[must_use]
-pub fn of(place: Place, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>) -> Record {
+pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>) -> Record {
     let source = outcome.source.report();
     let destination = outcome.destination.as_ref().and_then(NodeOutcome::report);
     let mut error = failure(spec, outcome);
@@ -155,7 +155,7 @@ fn went_backwards(source: Option<&SourceReport>, destination: Option<&Destinatio
     source.is_some_and(|s| s.backwards > 0) || destination.is_some_and(|d| d.backwards > 0)
 }
 
-/// Whether the steady guest did less than its open-loop schedule asks for: its response times then tell of the
+/// Whether the steady guest did less than its open-loop schedule asks for: its response times then show the
 /// backlog, and its load is not what the suite says.
 fn overloaded(spec: &RunSpec, metrics: &Metrics) -> bool {
     let whole = &spec.cell.settings;
@@ -298,7 +298,7 @@ fn nanoseconds(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }
 
-fn series(source: &SourceReport, destination: Option<&DestinationReport>) -> analysis::Series {
+fn series(source: &SourceReport, destination: Option<&DestinationReport>) -> analysis::OperationSeries {
     let (there, resumed) = destination.filter(|d| d.guest_runs).map_or((&[][..], 0), |d| {
         (&d.samples.operations[..], d.samples.operations.first().map_or(0, |s| s.0))
     });
@@ -449,7 +449,7 @@ fn measure_switchover(
     source: &SourceReport,
     sending: &Sending,
     there: &DestinationReport,
-    series: &analysis::Series,
+    series: &analysis::OperationSeries,
     m: &mut Metrics,
 ) -> Result<Option<(u64, u64)>, MetricError> {
     use MetricKey as K;
@@ -531,7 +531,7 @@ mod tests {
         (source, destination)
     }
 
-    fn told(source: &SourceReport, destination: &DestinationReport) -> (Vec<String>, Metrics) {
+    fn flagged(source: &SourceReport, destination: &DestinationReport) -> (Vec<String>, Metrics) {
         let mut metrics = Metrics::new();
         measure(&spec().cell, source, Some(destination), &mut metrics).unwrap();
         (flags(&spec(), Some(source), Some(destination), &metrics, Some(8)), metrics)
@@ -541,32 +541,32 @@ mod tests {
     fn a_clock_that_went_on_is_believed() {
         let (source, destination) =
             halves(GuestClock { lag: 500, error: 100 }, GuestClock { lag: 400, error: 100 });
-        let (flags, metrics) = told(&source, &destination);
+        let (flags, metrics) = flagged(&source, &destination);
         assert_eq!(flags, Vec::<String>::new());
         assert_eq!(metrics.get(MetricKey::TscJump), Some(1e-7));
         assert_eq!(metrics.get(MetricKey::Blackout), Some(0.0095), "the guest's own gap");
     }
 
     #[test]
-    fn a_clock_that_jumped_or_is_not_known_is_told_and_not_believed() {
+    fn a_clock_that_jumped_or_is_not_known_is_reported_and_not_believed() {
         let moved = halves(GuestClock { lag: 0, error: 0 }, GuestClock { lag: 9_000_000, error: 0 });
-        let (flags, metrics) = told(&moved.0, &moved.1);
+        let (flags, metrics) = flagged(&moved.0, &moved.1);
         assert_eq!(flags, ["tsc_jumped"]);
         assert_eq!(metrics.get(MetricKey::TscJump), Some(-0.009));
         assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01), "the host's sampling");
         let unknown = halves(GuestClock { lag: 0, error: 2_000_000 }, GuestClock { lag: 0, error: 0 });
-        let (flags, metrics) = told(&unknown.0, &unknown.1);
+        let (flags, metrics) = flagged(&unknown.0, &unknown.1);
         assert_eq!((flags, metrics.get(MetricKey::TscJump)), (vec![], None));
         assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01));
     }
 
     #[test]
-    fn a_clock_that_went_backwards_is_told_whoever_saw_it() {
+    fn a_clock_that_went_backwards_is_reported_whoever_saw_it() {
         let clock = GuestClock { lag: 0, error: 0 };
         for (here, there) in [(1, 0), (0, 1)] {
             let (mut source, mut destination) = halves(clock, clock);
             (source.backwards, destination.backwards) = (here, there);
-            assert_eq!(told(&source, &destination).0, ["clock_backwards"]);
+            assert_eq!(flagged(&source, &destination).0, ["clock_backwards"]);
         }
     }
 }

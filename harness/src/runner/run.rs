@@ -17,11 +17,12 @@ use migbench_workloads::abi;
 use super::interrupt;
 use crate::engine::planted_cost::PlantedCost;
 use crate::guest::sampler;
-use crate::node::fault::Fault;
+use crate::node::fault::InjectedFault;
 use crate::node::hello::Token;
 use crate::node::printable;
 use crate::node::protocol::{
-    Assignment, Control, DestinationReport, Message, Order, ProtocolError, Role, SourceReport, read_line,
+    ControlSocket, DestinationReport, Message, NodeAssignment, Order, ProtocolError, Role, SourceReport,
+    read_line,
 };
 use crate::sys::memory::leave_open;
 use crate::vm::events;
@@ -40,7 +41,7 @@ pub struct RunSpec {
     /// Whether memory is hashed before the guest resumes.
     pub verify: bool,
     /// A planted fault, for tests.
-    pub fault: Option<Fault>,
+    pub fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     pub planted_cost: Option<PlantedCost>,
     /// `abi::FLAG_*` for the guest, for tests.
@@ -82,7 +83,7 @@ impl<T> NodeOutcome<T> {
 
 /// Why there is no outcome at all.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum RunnerError {
     /// No process, no memory.
     #[error("cannot start a node: {0}")]
     Start(#[source] std::io::Error),
@@ -94,7 +95,7 @@ pub enum RunError {
     Interrupted,
 }
 
-impl From<ProtocolError> for RunError {
+impl From<ProtocolError> for RunnerError {
     fn from(error: ProtocolError) -> Self {
         Self::Start(std::io::Error::other(error))
     }
@@ -102,7 +103,7 @@ impl From<ProtocolError> for RunError {
 
 /// What the runner hears of nodes.
 #[derive(Debug)]
-pub enum Event {
+pub enum NodeEvent {
     /// A message.
     Said(Box<Message>),
     /// The node of that role has closed its socket.
@@ -130,7 +131,7 @@ pub enum Moment<'a> {
     Listening,
     /// The guest is in steady state.
     Steady,
-    /// The source was told to migrate, or to do what a control does instead.
+    /// The source was ordered to migrate, or to do what a control does instead.
     Ordered,
     /// A round has ended.
     Round(&'a Round),
@@ -171,10 +172,10 @@ impl Process {
         network: Option<RawFd>,
         token: &Token,
         longest: usize,
-        events: &SyncSender<Event>,
-    ) -> Result<Self, RunError> {
-        let (ours, theirs) = UnixStream::pair().map_err(RunError::Start)?;
-        let number = leave_open(&theirs).map_err(RunError::Start)?;
+        events: &SyncSender<NodeEvent>,
+    ) -> Result<Self, RunnerError> {
+        let (ours, theirs) = UnixStream::pair().map_err(RunnerError::Start)?;
+        let number = leave_open(&theirs).map_err(RunnerError::Start)?;
         let child = Command::new(&spec.binary)
             .args(["node", "--control", &number.to_string()])
             .stdin(Stdio::null())
@@ -182,10 +183,10 @@ impl Process {
             // Ctrl-C reaches the runner, which decides.
             .process_group(0)
             .spawn()
-            .map_err(RunError::Start)?;
+            .map_err(RunnerError::Start)?;
         drop(theirs);
-        let mut control = Control::new(ours)?;
-        control.send(&Order::Prepare(Box::new(Assignment {
+        let mut control = ControlSocket::new(ours)?;
+        control.send(&Order::Prepare(Box::new(NodeAssignment {
             role,
             cell: spec.cell.clone(),
             seed: spec.seed,
@@ -248,14 +249,14 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Passes on what a node says, in lines of at most `longest` bytes.
-fn listen(role: Role, mut reader: impl BufRead, longest: usize, events: &SyncSender<Event>) {
+fn listen(role: Role, mut reader: impl BufRead, longest: usize, events: &SyncSender<NodeEvent>) {
     loop {
         let event = match read_line(&mut reader, longest) {
-            Ok(message) => Event::Said(Box::new(message)),
-            Err(ProtocolError::Closed | ProtocolError::Socket(_)) => Event::Closed(role),
-            Err(error) => Event::Garbled(role, printable(error.to_string().as_bytes())),
+            Ok(message) => NodeEvent::Said(Box::new(message)),
+            Err(ProtocolError::Closed | ProtocolError::Socket(_)) => NodeEvent::Closed(role),
+            Err(error) => NodeEvent::Garbled(role, printable(error.to_string().as_bytes())),
         };
-        let last = !matches!(event, Event::Said(_));
+        let last = !matches!(event, NodeEvent::Said(_));
         if events.send(event).is_err() || last {
             return;
         }
@@ -292,7 +293,7 @@ fn longest_message(cell: &Cell, limit: Duration) -> usize {
 
 /// What the wait for both nodes knows.
 #[derive(Default)]
-struct Progress {
+struct NodesProgress {
     address: Option<LinkAddress>,
     steady: bool,
     ordered: bool,
@@ -310,12 +311,12 @@ struct Progress {
 /// Does one run in child processes, at most `limit` long; `on_round` hears of each round as it ends.
 ///
 /// # Errors
-/// See [`RunError`]; a migration that fails is an outcome.
+/// See [`RunnerError`]; a migration that fails is an outcome.
 pub fn run(
     spec: &RunSpec,
     limit: Duration,
     on_round: &mut dyn FnMut(&Round),
-) -> Result<RunOutcome, RunError> {
+) -> Result<RunOutcome, RunnerError> {
     in_processes(spec, limit, &mut |moment| {
         if let Moment::Round(round) = moment {
             on_round(round);
@@ -323,23 +324,23 @@ pub fn run(
     })
 }
 
-/// The same; `hear` is told of every step.
+/// The same; `hear` is called with every step.
 ///
 /// # Errors
-/// See [`RunError`].
+/// See [`RunnerError`].
 pub fn in_processes(
     spec: &RunSpec,
     limit: Duration,
     hear: &mut dyn FnMut(Moment<'_>),
-) -> Result<RunOutcome, RunError> {
+) -> Result<RunOutcome, RunnerError> {
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::empty())
-        .map_err(|e| RunError::Start(e.into()))?;
-    let telemetry = leave_open(&memfd).map_err(RunError::Start)?;
+        .map_err(|e| RunnerError::Start(e.into()))?;
+    let telemetry = leave_open(&memfd).map_err(RunnerError::Start)?;
     let namespaces = match spec.cell.link.transport {
         Transport::Netns if spec.cell.engine.migrates() => Some(Namespaces::new(&spec.cell.link)?),
         Transport::Netns | Transport::Unix | Transport::Tcp => None,
     };
-    let token = Token::random().map_err(RunError::Start)?;
+    let token = Token::random().map_err(RunnerError::Start)?;
     let longest = longest_message(&spec.cell, limit);
     // A node that says more than is listened to waits.
     let (sender, said) = sync_channel(1024);
@@ -348,10 +349,10 @@ pub fn in_processes(
             Role::Source => leave_open(&namespaces.source),
             Role::Destination => leave_open(&namespaces.destination),
         });
-        let network = network.transpose().map_err(RunError::Start)?;
+        let network = network.transpose().map_err(RunnerError::Start)?;
         let node = Process::start(spec, role, telemetry, network, &token, longest, &sender)?;
         hear(Moment::Started(role));
-        Ok::<_, RunError>(node)
+        Ok::<_, RunnerError>(node)
     };
     let mut destination = if spec.cell.engine.migrates() { Some(start(Role::Destination)?) } else { None };
     let mut source = start(Role::Source)?;
@@ -364,21 +365,22 @@ pub fn in_processes(
 /// Passes messages on between nodes that were started, until both have ended, and gives what came of it.
 ///
 /// # Errors
-/// [`RunError::Interrupted`].
+/// [`RunnerError::Interrupted`].
 pub fn conduct(
     source: &mut dyn Node,
     mut destination: Option<&mut (dyn Node + '_)>,
-    events: &Receiver<Event>,
+    events: &Receiver<NodeEvent>,
     limit: Duration,
     interrupted: &dyn Fn() -> bool,
     hear: &mut dyn FnMut(Moment<'_>),
-) -> Result<RunOutcome, RunError> {
-    let mut progress = Progress { destination_closed: destination.is_none(), ..Progress::default() };
+) -> Result<RunOutcome, RunnerError> {
+    let mut progress =
+        NodesProgress { destination_closed: destination.is_none(), ..NodesProgress::default() };
     let start = Instant::now();
     let mut timed_out = None;
     while !(progress.source_closed && progress.destination_closed) {
         if interrupted() {
-            return Err(RunError::Interrupted);
+            return Err(RunnerError::Interrupted);
         }
         if start.elapsed() > limit {
             source.kill();
@@ -392,8 +394,8 @@ pub fn conduct(
         match events.recv_timeout(Duration::from_millis(50)) {
             Ok(event) => {
                 match (&event, &mut destination) {
-                    (Event::Garbled(Role::Source, _), _) => source.kill(),
-                    (Event::Garbled(Role::Destination, _), Some(node)) => node.kill(),
+                    (NodeEvent::Garbled(Role::Source, _), _) => source.kill(),
+                    (NodeEvent::Garbled(Role::Destination, _), Some(node)) => node.kill(),
                     _ => {}
                 }
                 progress.note(event, hear);
@@ -427,14 +429,14 @@ pub fn conduct(
     })
 }
 
-impl Progress {
+impl NodesProgress {
     fn handed_over(&self) -> bool {
         self.source.as_ref().is_some_and(|report| report.handed_over)
     }
 
-    fn note(&mut self, event: Event, hear: &mut dyn FnMut(Moment<'_>)) {
+    fn note(&mut self, event: NodeEvent, hear: &mut dyn FnMut(Moment<'_>)) {
         match event {
-            Event::Said(message) => match *message {
+            NodeEvent::Said(message) => match *message {
                 Message::Listening { address } => {
                     self.address = Some(address);
                     hear(Moment::Listening);
@@ -453,8 +455,8 @@ impl Progress {
                     hear(Moment::Reported(Role::Destination));
                 }
             },
-            Event::Closed(role) => self.close(role, hear),
-            Event::Garbled(role, why) => {
+            NodeEvent::Closed(role) => self.close(role, hear),
+            NodeEvent::Garbled(role, why) => {
                 match role {
                     Role::Source => self.source_garbled = Some(why),
                     Role::Destination => self.destination_garbled = Some(why),

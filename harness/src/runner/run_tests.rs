@@ -7,7 +7,7 @@ use super::*;
 const LONG: Duration = Duration::from_secs(60);
 
 /// What is heard of a node that says this.
-fn heard(said: impl std::io::Read, longest: usize) -> Vec<Event> {
+fn heard(said: impl std::io::Read, longest: usize) -> Vec<NodeEvent> {
     let (sender, events) = sync_channel(16);
     listen(Role::Source, BufReader::new(said), longest, &sender);
     drop(sender);
@@ -18,22 +18,24 @@ fn heard(said: impl std::io::Read, longest: usize) -> Vec<Event> {
 fn what_is_no_message_is_named_and_nothing_is_read_after_it() {
     let events = heard(&b"\"Steady\"\n\"Steady\"\n"[..], 100);
     assert!(
-        matches!(&events[..], [Event::Said(_), Event::Said(_), Event::Closed(Role::Source)]),
+        matches!(&events[..], [NodeEvent::Said(_), NodeEvent::Said(_), NodeEvent::Closed(Role::Source)]),
         "{events:?}"
     );
 
     let events = heard(&b"\"Steady\"\n{\"Un\x1bknown\":1}\n\"Steady\"\n"[..], 100);
-    let [Event::Said(_), Event::Garbled(Role::Source, why)] = &events[..] else { panic!("{events:?}") };
+    let [NodeEvent::Said(_), NodeEvent::Garbled(Role::Source, why)] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert!(why.starts_with("the control socket carried what is no message: "), "{why}");
     assert!(!why.contains('\x1b'), "{why:?}");
 
     let events = heard(std::io::repeat(b' '), 1000);
-    let [Event::Garbled(Role::Source, why)] = &events[..] else { panic!("{events:?}") };
+    let [NodeEvent::Garbled(Role::Source, why)] = &events[..] else { panic!("{events:?}") };
     assert_eq!(why, "the control socket carried a line of more than 1000 bytes");
 
     // Killed while it reported.
     let events = heard(&b"{\"Source\":{\"fail"[..], 1000);
-    assert!(matches!(&events[..], [Event::Closed(Role::Source)]), "{events:?}");
+    assert!(matches!(&events[..], [NodeEvent::Closed(Role::Source)]), "{events:?}");
 }
 
 /// A whole report of samples, stalls, rounds and histograms fits.
@@ -101,7 +103,7 @@ impl Node for Played {
 }
 
 /// Plays these events; gives the outcome and both nodes.
-fn played(events: Vec<Event>) -> (RunOutcome, Played, Played) {
+fn played(events: Vec<NodeEvent>) -> (RunOutcome, Played, Played) {
     let (sender, said) = sync_channel(events.len());
     events.into_iter().for_each(|event| sender.send(event).unwrap());
     let (mut source, mut destination) = (Played::default(), Played::default());
@@ -109,8 +111,8 @@ fn played(events: Vec<Event>) -> (RunOutcome, Played, Played) {
     (outcome, source, destination)
 }
 
-fn said(message: Message) -> Event {
-    Event::Said(Box::new(message))
+fn said(message: Message) -> NodeEvent {
+    NodeEvent::Said(Box::new(message))
 }
 
 /// Before it was ordered to migrate, while it tried to connect, or killed at any time: nobody waits for it.
@@ -120,8 +122,9 @@ fn a_destination_hears_that_the_source_will_not_come() {
     let report = |handed_over| {
         said(Message::Source(Box::new(SourceReport { handed_over, ..SourceReport::default() })))
     };
-    let ends = || [Event::Closed(Role::Source), said(Message::Steady), Event::Closed(Role::Destination)];
-    let called_off = |before: Vec<Event>| {
+    let ends =
+        || [NodeEvent::Closed(Role::Source), said(Message::Steady), NodeEvent::Closed(Role::Destination)];
+    let called_off = |before: Vec<NodeEvent>| {
         let (_, _, destination) = played(before.into_iter().chain(ends()).collect());
         assert!(!destination.killed);
         destination.orders
@@ -136,9 +139,9 @@ fn a_destination_hears_that_the_source_will_not_come() {
 #[test]
 fn a_node_that_cannot_be_understood_is_ended_and_the_outcome_says_why() {
     let events = vec![
-        Event::Garbled(Role::Destination, "nonsense".into()),
+        NodeEvent::Garbled(Role::Destination, "nonsense".into()),
         said(Message::Source(Box::default())),
-        Event::Closed(Role::Source),
+        NodeEvent::Closed(Role::Source),
     ];
     let (outcome, source, destination) = played(events);
     assert!(destination.killed && !source.killed);

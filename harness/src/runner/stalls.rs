@@ -37,7 +37,7 @@ pub fn of(
     list.truncate(KEPT);
     let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
     let mut list: Vec<Stall> =
-        list.iter().map(|stall| told(stall, &ended, operations, ticks_per_second)).collect();
+        list.iter().map(|stall| listed(stall, &ended, operations, ticks_per_second)).collect();
     list.sort_by(|a, b| a.start.unwrap_or(0.0).total_cmp(&b.start.unwrap_or(0.0)));
     let counted = last.counted.saturating_sub(stalled.before);
     Some(Stalls {
@@ -89,7 +89,7 @@ fn signed(ticks: u64) -> f64 {
     ticks.cast_signed() as f64
 }
 
-fn told(stall: &RawStall, stalled: &Stalled, operations: &[&str], ticks_per_second: f64) -> Stall {
+fn listed(stall: &RawStall, stalled: &Stalled, operations: &[&str], ticks_per_second: f64) -> Stall {
     let clock = stalled.clocks.get(stall.vcpu as usize).copied().flatten();
     let begun = clock.map(|clock| stall.start.wrapping_add(clock.lag));
     let phase = Phase::ALL.get(stall.phase as usize).map_or("unknown", |phase| phase.word());
@@ -141,7 +141,7 @@ pub fn measure(stalls: &Stalls, lasted: f64, m: &mut Metrics) -> Result<(), Metr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::stalls::Ring;
+    use crate::guest::stalls::StallRing;
     use crate::guest::steady::Steady;
     use crate::node::protocol::Sending;
 
@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn the_switchover_ends_when_the_guest_goes_on() {
         // The word comes 400 ticks later; what the guest does meanwhile is not held up by the pause.
-        let mut source = report(Ring { counted: 9, kept: vec![raw(0, 990, 620, 2), raw(0, 1620, 300, 3)] });
+        let mut source =
+            report(StallRing { counted: 9, kept: vec![raw(0, 990, 620, 2), raw(0, 1620, 300, 3)] });
         source.sending = Some(Sending { running: 9_000, ..Sending::default() });
         let there = DestinationReport { guest_runs: true, entered: 8_600, ..Default::default() };
         let stalls = of(&source, Some(&there), &OPERATIONS, false).unwrap();
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!((of(100), of(449), of(451)), (Cause::None, Cause::None, Cause::Unknown));
     }
 
-    fn report(ring: Ring) -> SourceReport {
+    fn report(ring: StallRing) -> SourceReport {
         let events = vec![event(Cause::Arm, 0, 90, None), event(Cause::Switchover, 1000, 2000, None)];
         SourceReport {
             steady: Some(Steady { stall_threshold: Some(20.0), ..Steady::default() }),
@@ -228,20 +229,23 @@ mod tests {
     #[test]
     fn both_readings_of_the_ring_are_one_list() {
         let kept = vec![raw(0, 10, 60, 1), raw(1, 990, 1020, 2), raw(0, 400, 30, 1)];
-        let source = report(Ring { counted: 10, kept });
+        let source = report(StallRing { counted: 10, kept });
         // The third was overwritten by one at the destination.
         let kept = vec![raw(0, 10, 60, 1), raw(1, 990, 1020, 2), raw(0, 5000, 40, 4)];
-        let there =
-            DestinationReport { guest_runs: true, ring: Ring { counted: 13, kept }, ..Default::default() };
+        let there = DestinationReport {
+            guest_runs: true,
+            ring: StallRing { counted: 13, kept },
+            ..Default::default()
+        };
         let stalls = of(&source, Some(&there), &OPERATIONS, false).unwrap();
-        let told: Vec<_> = stalls.list.iter().map(|s| (s.vcpu, s.phase.as_str(), s.cause)).collect();
+        let listed: Vec<_> = stalls.list.iter().map(|s| (s.vcpu, s.phase.as_str(), s.cause)).collect();
         let due = [
             (0, "precopy", Cause::Arm),
             (0, "precopy", Cause::None),
             (1, "switchover", Cause::Switchover),
             (0, "after", Cause::None),
         ];
-        assert_eq!((told.as_slice(), stalls.dropped), (&due[..], 2), "six were counted, four are listed");
+        assert_eq!((listed.as_slice(), stalls.dropped), (&due[..], 2), "six were counted, four are listed");
         assert_eq!((stalls.list[0].start, stalls.list[0].duration), (Some(10e-9), 60e-9));
         assert_eq!((stalls.threshold, stalls.clock_error), (20e-9, Some(10e-9)));
         assert_eq!(stalls.list[0].operation, "write");
@@ -255,14 +259,14 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumped_leaves_the_time_before_it() {
-        let source = report(Ring { counted: 9, kept: vec![raw(0, 10, 60, 1), raw(1, 990, 1020, 2)] });
+        let source = report(StallRing { counted: 9, kept: vec![raw(0, 10, 60, 1), raw(1, 990, 1020, 2)] });
         let stalls = of(&source, None, &OPERATIONS, true).unwrap();
         assert_eq!((stalls.list.len(), stalls.dropped), (1, 1));
     }
 
     #[test]
     fn clocks_that_cannot_be_compared_give_no_cause() {
-        let mut source = report(Ring { counted: 8, kept: vec![raw(0, 10, 60, 1)] });
+        let mut source = report(StallRing { counted: 8, kept: vec![raw(0, 10, 60, 1)] });
         source.stalled.as_mut().unwrap().clocks = vec![None, Some(CLOCK)];
         let stalls = of(&source, None, &OPERATIONS, false).unwrap();
         assert_eq!((stalls.list[0].start, stalls.list[0].cause), (None, Cause::Unknown));
@@ -272,7 +276,7 @@ mod tests {
 
     #[test]
     fn without_a_threshold_there_are_no_stalls() {
-        let mut source = report(Ring::default());
+        let mut source = report(StallRing::default());
         source.steady = Some(Steady::default());
         assert_eq!(of(&source, None, &OPERATIONS, false), None);
     }
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn the_longest_are_kept() {
         let kept = (0..1000).map(|n| raw(0, 10_000 * n, 100 + n, 1)).collect();
-        let source = report(Ring { counted: 1007, kept });
+        let source = report(StallRing { counted: 1007, kept });
         let stalls = of(&source, None, &OPERATIONS, false).unwrap();
         assert_eq!((stalls.list.len(), stalls.dropped), (KEPT, 1000 - KEPT as u64));
         let shortest = stalls.list.iter().map(|s| s.duration).fold(f64::MAX, f64::min);

@@ -1,4 +1,4 @@
-//! Works off a plan: one run after the other in its order, each kept before the next one starts.
+//! Runs a plan: one run after the other in its order, each kept before the next one starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
 use migbench_reports::metric::{self, MetricKey, Metrics};
-use migbench_reports::record::{Backend, CanarySamples, Kind, Record, Round, SCHEMA, Status};
+use migbench_reports::record::{Backend, CanarySamples, Record, Round, RunKind, SCHEMA, Status};
 use migbench_reports::stats::median;
 use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
@@ -18,14 +18,14 @@ use migbench_scenarios::plan::{self, Plan, PlannedRun};
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
 use super::pace::Pace;
-use super::record::{self, Place};
-use super::run::{Moment, RunError, RunSpec};
+use super::record::{self, RunIdentity};
+use super::run::{Moment, RunSpec, RunnerError};
 use super::testbed::Testbed;
 use crate::engine::planted_cost::Planted;
 use crate::host::disturbance::Throttling;
 use crate::host::lock::LockError;
 use crate::host::provenance::this_tool;
-use crate::node::fault::Fault;
+use crate::node::fault::InjectedFault;
 
 /// Why a suite could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum SuiteRunError {
     Store(#[from] StoreError),
     /// A node.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] RunnerError),
     /// A cell that must run is one that this host cannot.
     #[error("{cell}: {source}; write `optional` to leave such cells out")]
     Unavailable {
@@ -138,7 +138,7 @@ pub struct Job {
     /// The command line.
     pub command: Vec<String>,
     /// A planted fault, for tests.
-    pub fault: Option<Fault>,
+    pub fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     pub planted: Option<Planted>,
     /// No repetition begins that would not end within this time: the plan is then cut to those that were made.
@@ -171,7 +171,7 @@ pub trait Listener {
     fn step(&mut self, _step: Step<'_>) {}
     /// A round has ended.
     fn round(&mut self, _round: &Round) {}
-    /// A run is kept.
+    /// A run has ended and its record is on the disk.
     fn run_ends(&mut self, _record: &Record) {}
 }
 
@@ -205,7 +205,7 @@ pub enum Step<'a> {
     /// Every cell of the plan was held against the host.
     Admitted,
     /// The host was looked at: how many disturbances were found.
-    Settled(usize),
+    Disturbances(usize),
     /// The run directory was made, with its manifest.
     Created,
     /// A run directory was opened again, with that many records.
@@ -224,7 +224,7 @@ pub enum Step<'a> {
     /// Its record was made.
     Recorded(&'a Record),
     /// Its record is on the disk.
-    Kept(&'a Record),
+    Written(&'a Record),
     /// The run was broken off.
     Interrupted,
     /// All is done: so many runs failed.
@@ -236,7 +236,7 @@ impl fmt::Display for Step<'_> {
         match self {
             Self::Locked => f.write_str("lock"),
             Self::Admitted => f.write_str("admit"),
-            Self::Settled(found) => write!(f, "settle {found}"),
+            Self::Disturbances(found) => write!(f, "disturbances {found}"),
             Self::Created => f.write_str("create"),
             Self::Reopened(records) => write!(f, "reopen {records}"),
             Self::Canary(block) => write!(f, "canary {block}"),
@@ -255,18 +255,18 @@ impl fmt::Display for Step<'_> {
                 };
                 write!(f, "record {status}{verified}")
             }
-            Self::Kept(record) => write!(f, "keep {}", record.order),
+            Self::Written(record) => write!(f, "write {}", record.order),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Ended(failed) => write!(f, "end {failed}"),
         }
     }
 }
 
-/// Works the plan off, or what is left of it, on `testbed`.
+/// Runs the plan, or what is left of it, on `testbed`.
 ///
 /// # Errors
 /// See [`SuiteRunError`]; failed runs are records, and `Ok` says how many of those this call made.
-pub fn work(
+pub fn run_plan(
     job: &Job,
     testbed: &mut dyn Testbed,
     listener: &mut dyn Listener,
@@ -283,9 +283,9 @@ pub fn work(
     for text in &disturbances {
         listener.warn(text);
     }
-    listener.step(Step::Settled(disturbances.len()));
+    listener.step(Step::Disturbances(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
-    let mut watch = Watch::new(cores);
+    let mut watch = HostWatch::new(cores);
     let (mut directory, kept_manifest, done) = if job.resume {
         let there = RunData::load_as(&job.directory, Accept::Simulated)?;
         refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
@@ -349,13 +349,13 @@ pub fn work(
             cell: cell.cell.clone(),
             seed: planned.seed,
             start_jitter: planned.start_jitter.0,
-            verify: planned.kind == plan::Kind::Verification && cell.cell.engine.migrates(),
+            verify: planned.kind == RunKind::Verification && cell.cell.engine.migrates(),
             fault: job.fault,
             planted_cost: Planted::on(job.planted, &cell.cell),
             guest_flags: 0,
             binary: builds.program(&cell.cell)?,
         };
-        let place = Place {
+        let place = RunIdentity {
             backend: testbed.backend(),
             started: super::utc(testbed.date(number)),
             ..place(job, planned, number)
@@ -370,7 +370,7 @@ pub fn work(
         };
         let outcome = match testbed.run(number, &spec, &mut hear) {
             Ok(outcome) => outcome,
-            Err(RunError::Interrupted) => {
+            Err(RunnerError::Interrupted) => {
                 listener.step(Step::Interrupted);
                 let path = job.directory.display().to_string();
                 return Err(SuiteRunError::Interrupted { done: kept, planned: runs.len(), path });
@@ -384,7 +384,7 @@ pub fn work(
         listener.step(Step::Recorded(&record));
         directory.append(&record)?;
         kept += 1;
-        listener.step(Step::Kept(&record));
+        listener.step(Step::Written(&record));
         listener.run_ends(&record);
     }
     listener.step(Step::Ended(failed));
@@ -463,9 +463,9 @@ fn refuse_other(
         let of_each = builds.iter().map(|build| format!("{} {}", build.binary, build.blake3));
         of_each.collect::<Vec<_>>().join(", ")
     };
-    // Directories of before had one build, told by its commit alone.
+    // Directories of before had one build, known by its commit alone.
     if !there.builds.is_empty() {
-        pairs.push(("files of builds", files(&there.builds), files(&builds.told())));
+        pairs.push(("files of builds", files(&there.builds), files(&builds.list())));
     }
     let planted = |planted: Option<&String>| planted.map_or_else(|| "nothing".to_owned(), String::clone);
     let here = job.planted.map(|planted| planted.to_string());
@@ -481,7 +481,7 @@ fn refuse_other(
 }
 
 /// Looks at the host between runs and after each.
-struct Watch {
+struct HostWatch {
     cores: f64,
     block: Option<u32>,
     canary: Option<CanarySamples>,
@@ -489,7 +489,7 @@ struct Watch {
     started: Duration,
 }
 
-impl Watch {
+impl HostWatch {
     fn new(cores: Option<u32>) -> Self {
         Self {
             cores: f64::from(cores.unwrap_or(1)),
@@ -557,24 +557,21 @@ pub fn limit(cell: &Cell) -> Duration {
 
 /// Where the record of run `number` belongs.
 #[must_use]
-pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> Place {
+pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> RunIdentity {
     let comparison = &job.plan.comparisons[planned.comparison];
     let label = &comparison.cells[planned.cell].label;
     let slug: String = format!("{}-{label}", comparison.name)
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
         .collect();
-    Place {
+    RunIdentity {
         run_id: format!("{number:04}-{slug}-{}", planned.repetition),
         suite: job.plan.suite.clone(),
         comparison: comparison.name.clone(),
         repetition: planned.repetition,
         order: u32::try_from(number).unwrap_or(u32::MAX),
         backend: Backend::Kvm,
-        kind: match planned.kind {
-            plan::Kind::Timed => Kind::Timed,
-            plan::Kind::Verification => Kind::Verification,
-        },
+        kind: planned.kind,
         started: super::now_utc(),
     }
 }
@@ -590,7 +587,8 @@ pub fn manifest(
 ) -> Manifest {
     let plan = &job.plan;
     let here = plan.comparisons_of(job.part());
-    let comparisons = here.iter().map(|comparison| manifest::Comparison::of(comparison, plan)).collect();
+    let comparisons =
+        here.iter().map(|comparison| manifest::ManifestComparison::of(comparison, plan)).collect();
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let planned_runs =
         job.runs().iter().filter(|(_, run)| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
@@ -610,7 +608,7 @@ pub fn manifest(
         disturbances,
         resumptions: Vec::new(),
         tool: this_tool(),
-        builds: builds.told(),
+        builds: builds.list(),
         planted: job.planted.map(|planted| planted.to_string()),
         command: job.command.clone(),
         started: super::now_utc(),

@@ -1,4 +1,4 @@
-//! Where runs happen: everything of a run that is not the runner's own doing. [`Kvm`] is this host with its guests; the
+//! Where runs happen: everything of a run that is not the runner's own doing. [`KvmTestbed`] is this host with its guests; the
 //! simulated one has neither, so that order, failure, resume and output can be tested in no time.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use migbench_reports::record::{Backend, CanarySamples};
 use migbench_scenarios::cell::Cell;
 
 use super::admission::{Refusal, admit};
-use super::run::{Moment, RunError, RunOutcome, RunSpec, in_processes};
+use super::run::{Moment, RunOutcome, RunSpec, RunnerError, in_processes};
 use super::suite;
 use crate::host::canary::Canary;
 use crate::host::disturbance::{self, Activity, Throttling};
@@ -51,33 +51,33 @@ pub trait Testbed {
     /// When run `number` starts, as a date.
     fn date(&self, number: usize) -> SystemTime;
 
-    /// Does run `number`; `hear` is told of every step.
+    /// Does run `number`; `hear` is called with every step.
     ///
     /// # Errors
-    /// See [`RunError`]; a migration that fails is an outcome.
+    /// See [`RunnerError`]; a migration that fails is an outcome.
     fn run(
         &mut self,
         number: usize,
         spec: &RunSpec,
         hear: &mut dyn FnMut(Moment<'_>),
-    ) -> Result<RunOutcome, RunError>;
+    ) -> Result<RunOutcome, RunnerError>;
 }
 
 /// This host, with guests in processes of their own.
 #[derive(Debug)]
-pub struct Kvm {
+pub struct KvmTestbed {
     canary: Option<Canary>,
     since: Instant,
 }
 
-impl Default for Kvm {
+impl Default for KvmTestbed {
     fn default() -> Self {
         // A host without a socket to spare will not migrate either, and that has its own error.
         Self { canary: Canary::new().ok(), since: Instant::now() }
     }
 }
 
-impl Testbed for Kvm {
+impl Testbed for KvmTestbed {
     fn backend(&self) -> Backend {
         Backend::Kvm
     }
@@ -119,7 +119,7 @@ impl Testbed for Kvm {
         _number: usize,
         spec: &RunSpec,
         hear: &mut dyn FnMut(Moment<'_>),
-    ) -> Result<RunOutcome, RunError> {
+    ) -> Result<RunOutcome, RunnerError> {
         in_processes(spec, suite::limit(&spec.cell), hear)
     }
 }

@@ -96,10 +96,10 @@ pub fn reset_dirty_rings(vm: &VmFd) -> io::Result<u64> {
     Ok(u64::try_from(reset?).unwrap_or(0))
 }
 
-/// How KVM tells of written pages, which is settled when a VM is made.
+/// How KVM reports written pages, which is fixed when a VM is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logging {
-    /// A bitmap that is cleared as it is got. What KVM does unless told otherwise.
+    /// A bitmap that is cleared as it is got. What KVM does by default.
     Bitmap,
     /// A bitmap that is cleared by calls of its own.
     Manual {
@@ -215,7 +215,7 @@ fn tsc_offset_attribute(value: *mut u64) -> kvm_device_attr {
     }
 }
 
-/// The guest's TSC less the host's. `None` where KVM does not tell.
+/// The guest's TSC less the host's. `None` where KVM does not report it.
 #[must_use]
 pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
     let mut value = 0_u64;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
-use migbench_workloads::abi::{self, Control, Vcpu};
+use migbench_workloads::abi::{self, Control, VcpuTelemetry};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::{MmapRegion, VolatileSlice};
 
@@ -87,10 +87,10 @@ impl Telemetry {
     /// # Panics
     /// When there is no such vCPU.
     #[must_use]
-    pub fn vcpu(&self, vcpu: usize) -> &Vcpu {
+    pub fn vcpu(&self, vcpu: usize) -> &VcpuTelemetry {
         assert!(vcpu < self.vcpus, "vCPU {vcpu} of {}", self.vcpus);
         // SAFETY: inside of the mapping, aligned to 4 KiB; all fields are atomics.
-        unsafe { &*self.base.as_ptr().byte_add(abi::vcpu_offset(vcpu)).cast::<Vcpu>() }
+        unsafe { &*self.base.as_ptr().byte_add(abi::vcpu_offset(vcpu)).cast::<VcpuTelemetry>() }
     }
 
     /// The counters of one histogram; empty without timing.
@@ -246,7 +246,7 @@ pub fn leave_open(descriptor: &impl AsFd) -> io::Result<RawFd> {
     Ok(std::os::fd::AsRawFd::as_raw_fd(&descriptor.as_fd()))
 }
 
-/// Takes over a descriptor that the parent process left open for us under a number it told us.
+/// Takes over a descriptor that the parent process left open for us under a number it sent us.
 ///
 /// # Errors
 /// When the number is not an open descriptor.

@@ -17,7 +17,7 @@ const RESET: u32 = 2;
 
 /// A vCPU's ring, read by one thread at a time.
 #[derive(Debug)]
-pub struct Ring {
+pub struct DirtyRing {
     base: NonNull<libc::c_void>,
     length: usize,
     entries: u32,
@@ -26,9 +26,9 @@ pub struct Ring {
 }
 
 // SAFETY: the mapping belongs to this object; other threads of this process do not reach it.
-unsafe impl Send for Ring {}
+unsafe impl Send for DirtyRing {}
 
-impl Ring {
+impl DirtyRing {
     /// Maps the ring of `vcpu`, whose machine logs to rings of `entries` entries.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Ring {
     }
 }
 
-impl Drop for Ring {
+impl Drop for DirtyRing {
     fn drop(&mut self) {
         // SAFETY: this object's own mapping, with no reference into it.
         let _ = unsafe { munmap(self.base, self.length) };

@@ -70,7 +70,7 @@ fn to_io(error: Error) -> io::Error {
 
 /// A write that waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Fault {
+pub struct WriteFault {
     /// The host address that it goes to.
     pub address: u64,
     /// Kernel id of the thread that waits.
@@ -127,14 +127,14 @@ impl WriteProtection {
     pub fn take_faults(
         &self,
         events: &mut EventBuffer,
-        mut each: impl FnMut(&Fault) -> io::Result<()>,
+        mut each: impl FnMut(&WriteFault) -> io::Result<()>,
     ) -> io::Result<()> {
         let events = self.uffd.read_events(events).map_err(to_io)?;
         let taken = clock::tsc();
         for event in events {
             match event.map_err(to_io)? {
                 Event::Pagefault { kind: FaultKind::WriteProtected, addr, thread_id, .. } => {
-                    each(&Fault { address: addr as u64, thread: thread_id.as_raw(), taken })?;
+                    each(&WriteFault { address: addr as u64, thread: thread_id.as_raw(), taken })?;
                 }
                 other => return Err(io::Error::other(format!("userfaultfd reports {other:?}"))),
             }

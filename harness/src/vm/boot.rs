@@ -70,7 +70,7 @@ struct MapEntry {
 
 /// Entry points of a loaded image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entries {
+pub struct EntryPoints {
     /// Of the first vCPU.
     pub first: u64,
     /// Of further ones.
@@ -81,7 +81,7 @@ pub struct Entries {
 ///
 /// # Errors
 /// See [`BootError`].
-pub fn load(ram: &Ram, image: &[u8], params: &Params) -> Result<Entries, BootError> {
+pub fn load(ram: &Ram, image: &[u8], params: &Params) -> Result<EntryPoints, BootError> {
     let entries = load_elf(ram, image)?;
     let map: Vec<MapEntry> = ram
         .regions()
@@ -108,7 +108,7 @@ pub fn load(ram: &Ram, image: &[u8], params: &Params) -> Result<Entries, BootErr
     Ok(entries)
 }
 
-fn load_elf(ram: &Ram, image: &[u8]) -> Result<Entries, BootError> {
+fn load_elf(ram: &Ram, image: &[u8]) -> Result<EntryPoints, BootError> {
     let file = elf::ElfBytes::<elf::endian::LittleEndian>::minimal_parse(image)?;
     let (mut first, mut others) = (None, None);
     for segment in file.segments().into_iter().flatten() {
@@ -128,7 +128,7 @@ fn load_elf(ram: &Ram, image: &[u8]) -> Result<Entries, BootError> {
             _ => {}
         }
     }
-    Ok(Entries {
+    Ok(EntryPoints {
         first: first.ok_or(BootError::Note("Xen/18 (PVH)"))?,
         others: others.ok_or(BootError::Note("migbench/1"))?,
     })
@@ -154,7 +154,7 @@ fn flat(selector: u16, kind: u8) -> kvm_segment {
 ///
 /// # Errors
 /// As the KVM calls.
-pub fn set_entry_state(vcpu: &VcpuFd, index: usize, entries: Entries) -> Result<(), BootError> {
+pub fn set_entry_state(vcpu: &VcpuFd, index: usize, entries: EntryPoints) -> Result<(), BootError> {
     let mut sregs = vcpu.get_sregs()?;
     sregs.cs = flat(0x08, 0x0b);
     let data = flat(0x10, 0x03);

@@ -1,4 +1,4 @@
-//! What a guest is told of its CPU: of what KVM supports, the leaves that the guest image and KVM itself go by, without
+//! What a guest is offered of its CPU: of what KVM supports, the leaves that the guest image and KVM itself go by, without
 //! features whose state is not carried to the destination, and without what depends on the CPU that happened to be asked
 //! (`KVM_GET_SUPPORTED_CPUID` passes on what CPUID says there: Documentation/virt/kvm/api.rst).
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn features_without_carried_state_are_not_told() {
+    fn features_without_carried_state_are_not_offered() {
         let guest = of_guest(&host(0), 0);
         let leaves: Vec<_> = guest.iter().map(|e| (e.function, e.index)).collect();
         let expected = [

@@ -30,7 +30,7 @@ pub struct Event {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct EventSlot {
     start: AtomicU64,
     end: AtomicU64,
     thread: AtomicI32,
@@ -41,7 +41,7 @@ struct Slot {
 /// The log.
 #[derive(Debug, Default)]
 pub struct EventLog {
-    slots: OnceLock<Box<[Slot]>>,
+    slots: OnceLock<Box<[EventSlot]>>,
     next: AtomicUsize,
     /// The host's TSC from which on entries are lost.
     full_since: AtomicU64,
@@ -51,7 +51,7 @@ impl EventLog {
     /// Turns it on, with room for that many entries; the memory is touched here. A second call changes nothing.
     pub fn make_room(&self, entries: usize) {
         self.slots.get_or_init(|| {
-            let slots: Box<[Slot]> = (0..entries).map(|_| Slot::default()).collect();
+            let slots: Box<[EventSlot]> = (0..entries).map(|_| EventSlot::default()).collect();
             // Zeros may come as pages that are not there yet.
             slots.iter().for_each(|slot| slot.start.store(1, Ordering::Relaxed));
             slots
@@ -61,7 +61,7 @@ impl EventLog {
     /// Bytes that it holds.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.slots.get().map_or(0, |slots| size_of_val::<[Slot]>(slots) as u64)
+        self.slots.get().map_or(0, |slots| size_of_val::<[EventSlot]>(slots) as u64)
     }
 
     /// Enters what has lasted from `start`, by [`clock::tsc`], until now, for which `thread` waited.
@@ -99,7 +99,7 @@ fn number(cause: Cause) -> u8 {
     u8::try_from(place + 1).unwrap_or(0)
 }
 
-impl Slot {
+impl EventSlot {
     fn event(&self, vcpus: &[i32]) -> Option<Event> {
         let number = usize::from(self.cause.load(Ordering::Acquire));
         let cause = *Cause::ALL.get(number.checked_sub(1)?)?;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_kept_until_it_is_full_and_that_is_told() {
+    fn entries_are_kept_until_it_is_full_and_that_is_reported() {
         let log = EventLog::default();
         log.make_room(2);
         log.enter(Cause::Fault, 5, Some(77));
@@ -136,8 +136,8 @@ mod tests {
         log.enter(Cause::Clear, 8, None);
         assert_eq!(log.full_since(), Some(7), "the first that was lost");
         let entries = log.entries(&[76, 77]);
-        let told: Vec<_> = entries.iter().map(|e| (e.cause, e.start, e.vcpu)).collect();
-        assert_eq!(told, [(Cause::Fault, 5, Some(1)), (Cause::Harvest, 6, None)]);
+        let summary: Vec<_> = entries.iter().map(|e| (e.cause, e.start, e.vcpu)).collect();
+        assert_eq!(summary, [(Cause::Fault, 5, Some(1)), (Cause::Harvest, 6, None)]);
         assert!(entries.iter().all(|entry| entry.end > entry.start));
     }
 
@@ -151,9 +151,9 @@ mod tests {
                 scope.spawn(move || (0..1000).for_each(|n| log.enter(Cause::Fault, n, Some(thread))));
             }
         });
-        let mut told: Vec<_> = log.entries(&[1, 2, 3, 4]).iter().map(|e| (e.vcpu, e.start)).collect();
-        told.sort_unstable();
-        told.dedup();
-        assert_eq!((told.len(), log.full_since()), (4000, None));
+        let mut entries: Vec<_> = log.entries(&[1, 2, 3, 4]).iter().map(|e| (e.vcpu, e.start)).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        assert_eq!((entries.len(), log.full_since()), (4000, None));
     }
 }

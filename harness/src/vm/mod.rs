@@ -20,7 +20,7 @@ use kvm_ioctls::VcpuFd;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings, Wait};
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
-use migbench_workloads::params::Machine as MachineParams;
+use migbench_workloads::params::MachineParams;
 
 use crate::host::huge;
 use crate::host::kvm::{KvmOpenError, open_kvm};
@@ -196,7 +196,7 @@ impl Vm {
     /// be. Walks the page tables of this process: nothing for the paused window.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// When the kernel does not report it.
     pub fn huge_page_share(&self) -> io::Result<Option<f64>> {
         let ram = self.ram();
         if ram.backing().is_huge() { huge::share(&ram.host_ranges()) } else { Ok(None) }
@@ -226,7 +226,7 @@ impl Vm {
         self.model.tsc_khz()
     }
 
-    /// Each vCPU's TSC less the host's when it was made, as KVM tells.
+    /// Each vCPU's TSC less the host's when it was made, as KVM reports it.
     #[must_use]
     pub fn tsc_offsets(&self) -> &[Option<u64>] {
         &self.tsc_offsets

@@ -1,5 +1,5 @@
 //! How vCPUs are made, and what two sides must agree on before a guest may go from one to the other, since its state says
-//! nothing of it: CPUID, features that MSRs tell, the clock's frequency, and the shape of the state itself. The source sends
+//! nothing of it: CPUID, features that MSRs list, the clock's frequency, and the shape of the state itself. The source sends
 //! its own when it connects, and the destination compares before a page has moved.
 
 use kvm_bindings::{
@@ -21,7 +21,7 @@ pub fn create_vcpu(kvm: &Kvm, vm: &VmFd, index: u32) -> Result<VcpuFd, StateErro
     // An exception that is pending when a vCPU is paused keeps its payload, and is pending at the destination.
     let payload = kvm_enable_cap { cap: KVM_CAP_EXCEPTION_PAYLOAD, args: [1, 0, 0, 0], ..Default::default() };
     vm.enable_cap(&payload).map_err(to("keep pending exceptions whole"))?;
-    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(to("tell the supported CPUID"))?;
+    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(to("list the supported CPUID"))?;
     let entries = CpuId::from_entries(&cpuid::of_guest(supported.as_slice(), index)).map_err(|error| {
         StateError::Kvm { action: "take a CPUID", source: std::io::Error::other(format!("{error:?}")) }
     })?;
@@ -101,7 +101,7 @@ impl CpuModel {
     /// # Errors
     /// As the KVM calls.
     pub fn of(kvm: &Kvm, fresh: &VcpuFd, msrs: &StateMsrs, state: &VcpuState) -> Result<Self, StateError> {
-        // Asked back, since KVM may answer otherwise than it was told. Entries that it has none for stay zero.
+        // Asked back, since KVM may answer otherwise than it was set. Entries that it has none for stay zero.
         let answers = fresh.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(to("read a vCPU's CPUID"))?;
         let last = answers.as_slice().iter().rposition(|entry| *entry != kvm_cpuid_entry2::default());
         let answers = answers.as_slice().iter().take(last.map_or(0, |last| last + 1));
@@ -167,10 +167,10 @@ impl CpuModel {
     }
 }
 
-type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+type ItemPair<'a, T> = (Option<&'a T>, Option<&'a T>);
 
 /// The first place at which two lists differ.
-fn first_difference<'a, T: PartialEq>(here: &'a [T], there: &'a [T]) -> Option<Pair<'a, T>> {
+fn first_difference<'a, T: PartialEq>(here: &'a [T], there: &'a [T]) -> Option<ItemPair<'a, T>> {
     let place = (0..here.len().max(there.len())).find(|&n| here.get(n) != there.get(n))?;
     Some((here.get(place), there.get(place)))
 }

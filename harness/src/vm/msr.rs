@@ -51,7 +51,7 @@ impl StateMsrs {
     /// Those of guests on this host, tried on a vCPU that has never run.
     ///
     /// # Errors
-    /// When KVM does not tell its lists.
+    /// When KVM does not report its lists.
     pub fn of(kvm: &Kvm, fresh: &VcpuFd) -> Result<Self, StateError> {
         let listed = kvm.get_msr_index_list().map_err(to("list MSRs"))?;
         let (read, write) = (|index| read(fresh, index), |index, value| write(fresh, index, value));
@@ -88,7 +88,7 @@ impl StateMsrs {
 /// MSRs that say what a CPU is, as CPUID does. Linux before 4.17 has no such list.
 ///
 /// # Errors
-/// When KVM does not tell them.
+/// When KVM does not report them.
 pub fn features(kvm: &Kvm) -> Result<Vec<u32>, StateError> {
     if !kvm.check_extension(Cap::GetMsrFeatures) {
         return Ok(Vec::new());

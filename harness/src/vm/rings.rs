@@ -14,7 +14,7 @@ use super::page_set::PageSet;
 use crate::sys::kvm::reset_dirty_rings;
 use crate::sys::machine::Machine;
 use crate::sys::ram::Region;
-use crate::sys::ring::Ring;
+use crate::sys::ring::DirtyRing;
 use crate::sys::{clock, thread};
 
 /// The rings of all vCPUs of a machine.
@@ -28,7 +28,7 @@ pub struct Rings {
 
 #[derive(Debug)]
 struct Collected {
-    rings: Vec<Ring>,
+    rings: Vec<DirtyRing>,
     /// Pages taken from the rings and not harvested yet.
     pages: PageSet,
     /// Entries that were handed back and that KVM has not reset yet.
@@ -49,7 +49,7 @@ impl Rings {
         vcpus: &[VcpuFd],
         entries: u32,
     ) -> io::Result<Self> {
-        let rings = vcpus.iter().map(|vcpu| Ring::new(vcpu, entries)).collect::<Result<_, _>>()?;
+        let rings = vcpus.iter().map(|vcpu| DirtyRing::new(vcpu, entries)).collect::<Result<_, _>>()?;
         let pages = PageSet::new(machine.ram().pages());
         Ok(Self {
             machine,

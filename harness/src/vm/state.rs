@@ -155,7 +155,7 @@ impl VcpuState {
 
     /// Reads everything. The vCPU must not be in `KVM_RUN`, and its pending I/O must be completed.
     ///
-    /// Events come first: where KVM was not told to keep an exception's payload apart, reading them moves it into CR2 or DR6.
+    /// Events come first: where KVM was not set to keep an exception's payload apart, reading them moves it into CR2 or DR6.
     ///
     /// # Errors
     /// See [`StateError`].

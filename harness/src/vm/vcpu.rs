@@ -26,7 +26,7 @@ use crate::sys::thread::{self, Kick};
 
 /// What a thread is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum VcpuOrder {
     Pause,
     Run,
     Quit,
@@ -73,7 +73,7 @@ pub enum VcpuError {
 
 #[derive(Debug)]
 struct Inner {
-    order: Order,
+    order: VcpuOrder,
     /// Whether the thread is out of `KVM_RUN` and `state` is what the vCPU holds.
     paused: bool,
     /// The vCPU, while it is paused.
@@ -85,7 +85,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct VcpuShared {
     vcpu: usize,
     inner: Mutex<Inner>,
     changed: Condvar,
@@ -100,7 +100,7 @@ struct Shared {
     tsc_khz: u32,
 }
 
-impl Shared {
+impl VcpuShared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic of a vCPU thread leaves plain data behind.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,7 +110,7 @@ impl Shared {
 /// One vCPU and its thread.
 #[derive(Debug)]
 pub struct Vcpu {
-    shared: Arc<Shared>,
+    shared: Arc<VcpuShared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -121,7 +121,7 @@ impl Vcpu {
     /// Starts the thread of `fd`, which waits paused. `rings` is there when its machine logs to dirty rings.
     ///
     /// # Errors
-    /// As `mmap` and thread creation, and when KVM does not tell the TSC's frequency.
+    /// As `mmap` and thread creation, and when KVM does not report the TSC's frequency.
     pub fn start(
         machine: &Arc<Machine>,
         index: usize,
@@ -133,7 +133,7 @@ impl Vcpu {
         let immediate_exit = ImmediateExit::new(machine.kvm(), &fd)?;
         let tsc_khz = fd.get_tsc_khz().map_err(std::io::Error::from)?;
         let inner = Inner {
-            order: Order::Pause,
+            order: VcpuOrder::Pause,
             paused: true,
             fd: Some(fd),
             error: None,
@@ -141,7 +141,7 @@ impl Vcpu {
             kick: None,
             line: String::with_capacity(256),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(VcpuShared {
             vcpu: index,
             inner: Mutex::new(inner),
             changed: Condvar::new(),
@@ -173,7 +173,7 @@ impl Vcpu {
     pub fn resume(&self) {
         let mut inner = self.shared.lock();
         if inner.error.is_none() {
-            inner.order = Order::Run;
+            inner.order = VcpuOrder::Run;
             inner.paused = false;
             self.shared.entered.store(0, Ordering::Release);
             self.shared.immediate_exit.set(false);
@@ -185,7 +185,7 @@ impl Vcpu {
     /// Asks it to pause; [`Self::wait_paused`] waits for it.
     pub fn order_pause(&self) {
         let mut inner = self.shared.lock();
-        inner.order = Order::Pause;
+        inner.order = VcpuOrder::Pause;
         self.shared.immediate_exit.set(true);
         let kick = inner.kick;
         // The thread takes the lock at once; it must not find it taken.
@@ -275,7 +275,7 @@ impl Vcpu {
 impl Drop for Vcpu {
     fn drop(&mut self) {
         let mut inner = self.shared.lock();
-        inner.order = Order::Quit;
+        inner.order = VcpuOrder::Quit;
         self.shared.immediate_exit.set(true);
         if let Some(kick) = inner.kick {
             kick.kick();
@@ -289,7 +289,7 @@ impl Drop for Vcpu {
     }
 }
 
-fn run_thread(shared: &Shared) {
+fn run_thread(shared: &VcpuShared) {
     while let Some(fd) = wait_for_run(shared) {
         let entered = clock::now();
         shared.entered.store(entered, Ordering::Release);
@@ -304,13 +304,13 @@ fn run_thread(shared: &Shared) {
 }
 
 /// Waits for orders, and takes the vCPU when it is to run. `None` ends the thread.
-fn wait_for_run(shared: &Shared) -> Option<VcpuFd> {
+fn wait_for_run(shared: &VcpuShared) -> Option<VcpuFd> {
     let mut inner = shared.lock();
     loop {
         match inner.order {
-            Order::Quit => return None,
-            Order::Run => return inner.fd.take(),
-            Order::Pause => {
+            VcpuOrder::Quit => return None,
+            VcpuOrder::Run => return inner.fd.take(),
+            VcpuOrder::Pause => {
                 if !inner.paused {
                     // Resumed and paused again before this thread woke up: the saved state still holds.
                     inner.paused = true;
@@ -323,7 +323,7 @@ fn wait_for_run(shared: &Shared) -> Option<VcpuFd> {
 }
 
 /// Runs the vCPU until an order takes it out, then saves its state and leaves it to others.
-fn run_until_order(shared: &Shared, mut fd: VcpuFd) -> Result<(), VcpuError> {
+fn run_until_order(shared: &VcpuShared, mut fd: VcpuFd) -> Result<(), VcpuError> {
     let vcpu = shared.vcpu;
     loop {
         let exit = fd.run();
@@ -359,9 +359,9 @@ fn run_until_order(shared: &Shared, mut fd: VcpuFd) -> Result<(), VcpuError> {
         }
         let mut inner = shared.lock();
         match inner.order {
-            Order::Run => {}
-            Order::Quit => return Ok(()),
-            Order::Pause => {
+            VcpuOrder::Run => {}
+            VcpuOrder::Quit => return Ok(()),
+            VcpuOrder::Pause => {
                 if let Err(error) = inner.state.save(&fd) {
                     return Err(VcpuError::State { vcpu, text: error.to_string() });
                 }
@@ -375,16 +375,16 @@ fn run_until_order(shared: &Shared, mut fd: VcpuFd) -> Result<(), VcpuError> {
     }
 }
 
-/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest tells ticks and no time of
+/// Sleeps for as long as the guest has nothing to do, or until there is an order. The guest states ticks and no time of
 /// its clock, since KVM's word on how that clock stands to the host's does not hold on every host.
-fn rest(shared: &Shared) {
+fn rest(shared: &VcpuShared) {
     let start = Instant::now();
     let ticks = shared.telemetry.vcpu(shared.vcpu).rest.load(Ordering::Relaxed);
     let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(shared.tsc_khz.max(1));
     let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
     loop {
         let left = time.saturating_sub(start.elapsed());
-        if left.is_zero() || shared.lock().order != Order::Run {
+        if left.is_zero() || shared.lock().order != VcpuOrder::Run {
             return;
         }
         std::thread::park_timeout(left);
@@ -392,7 +392,7 @@ fn rest(shared: &Shared) {
 }
 
 /// Collects a byte; gives a whole line that reports a failure.
-fn ring_doorbell(shared: &Shared, text: &str) -> Option<String> {
+fn ring_doorbell(shared: &VcpuShared, text: &str) -> Option<String> {
     let mut inner = shared.lock();
     for character in text.chars() {
         if character != '\n' {

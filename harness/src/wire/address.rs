@@ -18,7 +18,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::link::{Link, LinkError, Stream};
+use super::link::{Link, LinkError, SocketStream};
 use super::netns;
 
 /// The address of a listener.
@@ -87,24 +87,24 @@ impl LinkAddress {
 
 /// Waits for the other node.
 #[derive(Debug)]
-pub struct Listener {
-    socket: Socket,
+pub struct LinkListener {
+    socket: ListeningSocket,
     address: LinkAddress,
 }
 
 #[derive(Debug)]
-enum Socket {
+enum ListeningSocket {
     Unix(UnixListener),
     Tcp(TcpListener),
 }
 
-impl Listener {
+impl LinkListener {
     /// Listens on a new address of this host: a name of its own in the abstract namespace, or a free port of
     /// the loopback interface or of the namespace that was entered.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn bind(link: &cell::Link) -> Result<Self, LinkError> {
+    pub fn bind(link: &cell::LinkSettings) -> Result<Self, LinkError> {
         Self::bind_to(&match link.transport {
             Transport::Unix => LinkAddress::Unix { name: fresh_name() },
             Transport::Tcp => LinkAddress::Tcp { host: "127.0.0.1".to_owned(), port: 0 },
@@ -122,20 +122,20 @@ impl Listener {
                 LinkAddress::Unix { name } => {
                     let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
                     socket.set_nonblocking(true)?;
-                    Self { socket: Socket::Unix(socket), address: address.clone() }
+                    Self { socket: ListeningSocket::Unix(socket), address: address.clone() }
                 }
                 LinkAddress::Tcp { host, port } => {
                     let socket = TcpListener::bind((host.as_str(), *port))?;
                     socket.set_nonblocking(true)?;
                     let port = socket.local_addr()?.port();
                     let address = LinkAddress::Tcp { host: host.clone(), port };
-                    Self { socket: Socket::Tcp(socket), address }
+                    Self { socket: ListeningSocket::Tcp(socket), address }
                 }
                 LinkAddress::Netns { port, queue } => {
                     let socket = netns::listen(*port, *queue)?;
                     socket.set_nonblocking(true)?;
                     let address = LinkAddress::Netns { port: socket.local_addr()?.port(), queue: *queue };
-                    Self { socket: Socket::Tcp(socket), address }
+                    Self { socket: ListeningSocket::Tcp(socket), address }
                 }
             })
         };
@@ -176,12 +176,12 @@ impl Listener {
     /// # Errors
     /// If the listener failed.
     pub fn accept_waiting(&self, timeout: Duration) -> Result<Option<Link>, LinkError> {
-        let accepted: io::Result<Stream> = match &self.socket {
-            Socket::Unix(socket) => match socket.accept() {
+        let accepted: io::Result<SocketStream> = match &self.socket {
+            ListeningSocket::Unix(socket) => match socket.accept() {
                 Ok((stream, _)) if require_own_user(&stream).is_err() => return Ok(None),
                 accepted => accepted.map(|(stream, _)| stream.into()),
             },
-            Socket::Tcp(socket) => socket.accept().map(|(stream, _)| stream.into()),
+            ListeningSocket::Tcp(socket) => socket.accept().map(|(stream, _)| stream.into()),
         };
         match accepted {
             Ok(stream) => Ok(Link::new(stream, timeout).ok()),
@@ -222,11 +222,11 @@ fn require_own_user(stream: &UnixStream) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-impl AsFd for Listener {
+impl AsFd for LinkListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
-            Socket::Unix(socket) => socket.as_fd(),
-            Socket::Tcp(socket) => socket.as_fd(),
+            ListeningSocket::Unix(socket) => socket.as_fd(),
+            ListeningSocket::Tcp(socket) => socket.as_fd(),
         }
     }
 }

@@ -96,19 +96,19 @@ impl fmt::Display for FrameKind {
 
 /// A frame that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("bad {} at byte {offset} of the stream: {fault}", Named(.kind))]
+#[error("bad {} at byte {offset} of the stream: {fault}", FrameName(.kind))]
 pub struct FrameError {
     /// The byte of the stream (from its start) at which the fault lies.
     pub offset: u64,
     /// The kind of the frame, where the header could be trusted to name one.
     pub kind: Option<FrameKind>,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: FrameFault,
 }
 
-struct Named<'a>(&'a Option<FrameKind>);
+struct FrameName<'a>(&'a Option<FrameKind>);
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for FrameName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(kind) => write!(f, "{kind} frame"),
@@ -119,7 +119,7 @@ impl fmt::Display for Named<'_> {
 
 /// What is wrong with a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum FrameFault {
     /// The first bytes are not ours: the peer is something else, or the stream is out of step.
     #[error("it starts with {0:02x?} instead of the magic number")]
     Magic([u8; 4]),
@@ -270,7 +270,7 @@ pub struct Header {
 /// The header of a frame whose payload is `parts`, one after the other. It gets the time of its release by [`stamp`].
 ///
 /// # Errors
-/// [`Fault::Length`] if the payload is too long. `offset` is where the frame would start in the stream.
+/// [`FrameFault::Length`] if the payload is too long. `offset` is where the frame would start in the stream.
 pub fn encode_header(
     kind: FrameKind,
     sequence: u64,
@@ -280,7 +280,7 @@ pub fn encode_header(
     let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
     let limit = kind.max_payload();
     let Some(short) = u32::try_from(length).ok().filter(|_| length <= limit as u64) else {
-        return Err(FrameError { offset, kind: Some(kind), fault: Fault::Length { length, limit } });
+        return Err(FrameError { offset, kind: Some(kind), fault: FrameFault::Length { length, limit } });
     };
     let checksum = crc32c(parts);
     let mut header = [0; HEADER];
@@ -309,29 +309,29 @@ pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result
     let refuse = |at: u64, kind, fault| Err(FrameError { offset: offset + at, kind, fault });
     let magic = field::<4>(bytes, 0);
     if magic != MAGIC {
-        return refuse(0, None, Fault::Magic(magic));
+        return refuse(0, None, FrameFault::Magic(magic));
     }
     if bytes[4] != VERSION {
-        return refuse(4, None, Fault::Version(bytes[4]));
+        return refuse(4, None, FrameFault::Version(bytes[4]));
     }
     let (expected, found) = (crc32c(&[&bytes[..32]]), u32::from_le_bytes(field(bytes, 32)));
     if expected != found {
-        return refuse(32, None, Fault::HeaderChecksum { expected, found });
+        return refuse(32, None, FrameFault::HeaderChecksum { expected, found });
     }
     let Some(kind) = FrameKind::from_byte(bytes[5]) else {
-        return refuse(5, None, Fault::Kind(bytes[5]));
+        return refuse(5, None, FrameFault::Kind(bytes[5]));
     };
     let flags = u16::from_le_bytes(field(bytes, 6));
     if flags != 0 {
-        return refuse(6, Some(kind), Fault::Flags(flags));
+        return refuse(6, Some(kind), FrameFault::Flags(flags));
     }
     let (length, limit) = (u32::from_le_bytes(field(bytes, 8)), kind.max_payload());
     let Some(length) = usize::try_from(length).ok().filter(|length| *length <= limit) else {
-        return refuse(8, Some(kind), Fault::Length { length: u64::from(length), limit });
+        return refuse(8, Some(kind), FrameFault::Length { length: u64::from(length), limit });
     };
     let found = u64::from_le_bytes(field(bytes, 12));
     if found != sequence {
-        return refuse(12, Some(kind), Fault::Sequence { expected: sequence, found });
+        return refuse(12, Some(kind), FrameFault::Sequence { expected: sequence, found });
     }
     let release = u64::from_le_bytes(field(bytes, 20));
     Ok(Header { kind, sequence, length, release, checksum: u32::from_le_bytes(field(bytes, 28)), offset })
@@ -357,11 +357,11 @@ impl Header {
         let refuse = |offset, fault| Err(FrameError { offset, kind: Some(self.kind), fault });
         if payload.len() != self.length {
             let end = offset + payload.len().min(self.length) as u64;
-            return refuse(end, Fault::Truncated { needed: self.length, have: payload.len() });
+            return refuse(end, FrameFault::Truncated { needed: self.length, have: payload.len() });
         }
         let expected = checksum.finish();
         if expected != self.checksum {
-            return refuse(offset, Fault::PayloadChecksum { expected, found: self.checksum });
+            return refuse(offset, FrameFault::PayloadChecksum { expected, found: self.checksum });
         }
         Ok(Frame { kind: self.kind, sequence: self.sequence, offset, payload })
     }
@@ -375,7 +375,7 @@ impl Header {
 pub fn decode(bytes: &[u8], offset: u64, sequence: u64) -> Result<Frame<'_>, FrameError> {
     let truncated = |kind, needed| {
         let have = bytes.len();
-        FrameError { offset: offset + have as u64, kind, fault: Fault::Truncated { needed, have } }
+        FrameError { offset: offset + have as u64, kind, fault: FrameFault::Truncated { needed, have } }
     };
     let (head, rest) = bytes.split_first_chunk::<HEADER>().ok_or_else(|| truncated(None, HEADER))?;
     let header = decode_header(head, offset, sequence)?;

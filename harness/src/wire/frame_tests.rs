@@ -48,14 +48,14 @@ proptest! {
         bytes[bit / 8] ^= 1 << (bit % 8);
         let error = decode(&bytes, 500, sequence).unwrap_err();
         match bit / 8 {
-            0..4 => prop_assert!(matches!(error.fault, Fault::Magic(_)) && error.offset == 500),
-            4 => prop_assert!(matches!(error.fault, Fault::Version(_)) && error.offset == 504),
+            0..4 => prop_assert!(matches!(error.fault, FrameFault::Magic(_)) && error.offset == 500),
+            4 => prop_assert!(matches!(error.fault, FrameFault::Version(_)) && error.offset == 504),
             5..HEADER => {
-                let named = matches!(error.fault, Fault::HeaderChecksum { .. });
+                let named = matches!(error.fault, FrameFault::HeaderChecksum { .. });
                 prop_assert!(named && error.offset == 532);
             },
             _ => {
-                let named = matches!(error.fault, Fault::PayloadChecksum { .. });
+                let named = matches!(error.fault, FrameFault::PayloadChecksum { .. });
                 prop_assert!(named);
                 prop_assert_eq!((error.kind, error.offset), (Some(kind), 500 + HEADER as u64));
             }
@@ -69,7 +69,7 @@ proptest! {
         let bytes = encode(kind, 3, &[&payload]);
         let cut = cut.index(bytes.len());
         let error = decode(&bytes[..cut], 0, 3).unwrap_err();
-        prop_assert!(matches!(error.fault, Fault::Truncated { have, .. } if have == cut), "{error}");
+        prop_assert!(matches!(error.fault, FrameFault::Truncated { have, .. } if have == cut), "{error}");
     }
 
     #[test]
@@ -92,11 +92,11 @@ fn forged(change: impl FnOnce(&mut [u8; HEADER])) -> FrameError {
 
 #[test]
 fn every_field_is_checked_even_under_a_good_checksum() {
-    assert_eq!(forged(|h| h[5] = 99).fault, Fault::Kind(99));
-    assert_eq!(forged(|h| h[7] = 1).fault, Fault::Flags(0x100));
-    assert_eq!(forged(|h| h[11] = 0xff).fault, Fault::Length { length: 0xff00_0001, limit: 4096 });
+    assert_eq!(forged(|h| h[5] = 99).fault, FrameFault::Kind(99));
+    assert_eq!(forged(|h| h[7] = 1).fault, FrameFault::Flags(0x100));
+    assert_eq!(forged(|h| h[11] = 0xff).fault, FrameFault::Length { length: 0xff00_0001, limit: 4096 });
     let error = forged(|h| h[12] = 8);
-    assert_eq!(error.fault, Fault::Sequence { expected: 7, found: 8 });
+    assert_eq!(error.fault, FrameFault::Sequence { expected: 7, found: 8 });
     assert_eq!(
         error.to_string(),
         "bad Hello frame at byte 112 of the stream: it has number 8, the next one is 7"
@@ -107,7 +107,7 @@ fn every_field_is_checked_even_under_a_good_checksum() {
 fn a_payload_over_its_kinds_limit_is_neither_sent_nor_waited_for() {
     for kind in FrameKind::ALL {
         let (limit, half) = (kind.max_payload(), vec![0; kind.max_payload() / 2 + 1]);
-        let fault = Fault::Length { length: 2 * half.len() as u64, limit };
+        let fault = FrameFault::Length { length: 2 * half.len() as u64, limit };
         assert_eq!(encode_header(*kind, 0, &[&half, &half], 9).unwrap_err().fault, fault);
     }
 }

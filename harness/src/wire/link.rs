@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, getsockopt, recv, sendmsg, setsockopt, sockopt};
 
 use super::address::wait_readable;
-use super::frame::{self, Checksum, Fault, Frame, FrameError, FrameKind, HEADER, Header};
+use super::frame::{self, Checksum, Frame, FrameError, FrameFault, FrameKind, HEADER, Header};
 use super::modelled::{ModelledWire, wire_time};
 use super::netns::Delivered;
 use super::pages::LARGEST_FRAME;
@@ -33,7 +33,7 @@ use crate::sys::socket::queued;
 const SOCKET_BUFFER: usize = 1 << 20;
 
 /// One batch can be encoded while another leaves.
-const _: () = assert!(cell::Link::QUEUE.0 >= 2 * LARGEST_FRAME);
+const _: () = assert!(cell::LinkSettings::QUEUE.0 >= 2 * LARGEST_FRAME);
 /// Under this a queue does not cover a wake-up at 10 Gbit/s.
 const LEAST_QUEUE: u64 = 64 << 10;
 /// A receiver holds what comes over a modelled wire in pieces of this many bytes.
@@ -133,24 +133,24 @@ impl LinkError {
 
 /// A connected socket of either kind.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum SocketStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-impl From<UnixStream> for Stream {
+impl From<UnixStream> for SocketStream {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
     }
 }
 
-impl From<TcpStream> for Stream {
+impl From<TcpStream> for SocketStream {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)
     }
 }
 
-impl AsFd for Stream {
+impl AsFd for SocketStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(stream) => stream.as_fd(),
@@ -159,7 +159,7 @@ impl AsFd for Stream {
     }
 }
 
-impl Stream {
+impl SocketStream {
     fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
         // A time limit of zero would mean none.
         let timeout = timeout.map(|time| time.max(Duration::from_millis(1)));
@@ -217,7 +217,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, timeout: Duration) -> Result<Self, LinkError> {
+    pub(super) fn new(stream: SocketStream, timeout: Duration) -> Result<Self, LinkError> {
         let failed = |source| LinkError::Io { doing: SETTING_UP, source };
         stream.prepare().and_then(|()| stream.set_timeouts(Some(timeout))).map_err(failed)?;
         let stream = Arc::new(stream);
@@ -271,7 +271,7 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError::Queue`] where what is ahead does not fit into the socket, [`LinkError::DelayWithoutRate`].
-    pub fn shape(&mut self, link: &cell::Link) -> Result<Option<Bytes>, LinkError> {
+    pub fn shape(&mut self, link: &cell::LinkSettings) -> Result<Option<Bytes>, LinkError> {
         let delay = u64::try_from(link.delay.duration().as_nanos()).unwrap_or(u64::MAX);
         let Some(rate) = link.modelled_rate() else {
             self.sender.delivered = link.kernel_rate().map(Delivered::new);
@@ -356,7 +356,7 @@ impl AsFd for Link {
 /// The outgoing direction of a link.
 #[derive(Debug)]
 pub struct Sender {
-    stream: Arc<Stream>,
+    stream: Arc<SocketStream>,
     timeout: Duration,
     wire: Option<ModelledWire>,
     /// What the kernel delivered, where it keeps the link to a rate.
@@ -388,7 +388,7 @@ fn recycled_piece<'b>(mut list: Vec<IoSlice<'_>>) -> Vec<IoSlice<'b>> {
 }
 
 impl Sender {
-    fn new(stream: Arc<Stream>, timeout: Duration) -> Self {
+    fn new(stream: Arc<SocketStream>, timeout: Duration) -> Self {
         Self {
             stream,
             timeout,
@@ -585,7 +585,7 @@ impl Sender {
 /// The incoming direction of a link.
 #[derive(Debug)]
 pub struct Receiver {
-    stream: Arc<Stream>,
+    stream: Arc<SocketStream>,
     timeout: Duration,
     /// Rate and one-way delay in nanoseconds of a modelled wire.
     wire: Option<(Rate, u64)>,
@@ -600,7 +600,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    const fn new(stream: Arc<Stream>, timeout: Duration) -> Self {
+    const fn new(stream: Arc<SocketStream>, timeout: Duration) -> Self {
         Self {
             stream,
             timeout,
@@ -643,7 +643,7 @@ impl Receiver {
         self.due = header.release.saturating_add(delay);
         let away = Duration::from_nanos(self.due.saturating_sub(clock::now()));
         if away > self.timeout {
-            let fault = Fault::Release { seconds: away.as_secs() };
+            let fault = FrameFault::Release { seconds: away.as_secs() };
             return Err(FrameError { offset: start + 20, kind: Some(header.kind), fault }.into());
         }
         Ok(Some((self.due, rate)))
@@ -711,7 +711,7 @@ impl Receiver {
 const LOOK: Duration = Duration::from_micros(50);
 
 fn read_exactly(
-    stream: &Stream,
+    stream: &SocketStream,
     mut buffer: &mut [u8],
     offset: &mut u64,
     timeout: Duration,

@@ -8,27 +8,27 @@ use migbench_scenarios::cell::{self, Transport};
 use migbench_workloads::units::Seconds;
 
 use super::*;
-use crate::wire::frame::{Fault, encode_header};
+use crate::wire::frame::{FrameFault, encode_header};
 use crate::wire::netns::{self, Namespaces};
-use crate::wire::{LinkAddress, Listener, PageRecord, PageRecords};
+use crate::wire::{LinkAddress, LinkListener, PageRecord, PageRecords};
 
 const PAGE: usize = 4096;
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
 
-fn settings(transport: Transport) -> cell::Link {
-    cell::Link::unlimited(transport)
+fn settings(transport: Transport) -> cell::LinkSettings {
+    cell::LinkSettings::unlimited(transport)
 }
 
 /// The destination's end, then the source's.
-fn connected(link: &cell::Link, namespaces: Option<&Namespaces>) -> (Link, Link) {
+fn connected(link: &cell::LinkSettings, namespaces: Option<&Namespaces>) -> (Link, Link) {
     thread::scope(|scope| {
         let (bound, address) = std::sync::mpsc::channel();
         let accepting = scope.spawn(move || {
             if let Some(both) = namespaces {
                 netns::enter(&both.destination).unwrap();
             }
-            let listener = Listener::bind(link).unwrap();
+            let listener = LinkListener::bind(link).unwrap();
             bound.send(listener.address().clone()).unwrap();
             listener.accept(LONG).unwrap()
         });
@@ -128,8 +128,8 @@ fn a_peer_that_closes_is_an_error_at_each_place() {
 /// Writes raw bytes into the link of `here` and closes it.
 fn raw(here: &Link, bytes: &[u8]) {
     match &*here.sender.stream {
-        Stream::Unix(stream) => (&mut &*stream).write_all(bytes).unwrap(),
-        Stream::Tcp(stream) => (&mut &*stream).write_all(bytes).unwrap(),
+        SocketStream::Unix(stream) => (&mut &*stream).write_all(bytes).unwrap(),
+        SocketStream::Tcp(stream) => (&mut &*stream).write_all(bytes).unwrap(),
     }
 }
 
@@ -165,7 +165,7 @@ fn damaged_and_repeated_frames_are_refused() {
         assert_eq!(there.recv().unwrap().payload, b"once");
         raw(&here, &encode_header(FrameKind::Hello, 0, &[], 0).unwrap());
         let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
-        assert_eq!(error.fault, Fault::Sequence { expected: 1, found: 0 });
+        assert_eq!(error.fault, FrameFault::Sequence { expected: 1, found: 0 });
         assert_eq!(error.offset, HEADER as u64 + 4 + 12);
     });
 }
@@ -200,10 +200,10 @@ fn a_peer_that_does_not_read_runs_into_the_time_limit_and_breaks_the_link() {
     });
 }
 
-fn link(rate: u64, delay: f64) -> cell::Link {
+fn link(rate: u64, delay: f64) -> cell::LinkSettings {
     let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
     let link = plan.comparisons[0].cells[0].cell.link;
-    cell::Link { rate: Some(Rate(rate)), queue: None, delay: Seconds(delay), ..link }
+    cell::LinkSettings { rate: Some(Rate(rate)), queue: None, delay: Seconds(delay), ..link }
 }
 
 #[test]
@@ -248,10 +248,10 @@ fn no_byte_comes_before_a_wire_would_have_delivered_it() {
 #[test]
 fn what_is_ahead_of_the_wire_must_fit_into_the_socket() {
     let (mut here, _there) = Link::pair(LONG).unwrap();
-    let mut wanted = cell::Link { queue: Some(Bytes(1 << 40)), ..link(125_000_000, 0.0) };
+    let mut wanted = cell::LinkSettings { queue: Some(Bytes(1 << 40)), ..link(125_000_000, 0.0) };
     let error = here.shape(&wanted).unwrap_err().to_string();
     assert!(error.contains("link.queue") && error.contains("net.core.wmem_max"), "{error}");
-    wanted = cell::Link { rate: None, queue: None, ..link(1, 0.001) };
+    wanted = cell::LinkSettings { rate: None, queue: None, ..link(1, 0.001) };
     assert!(matches!(here.shape(&wanted), Err(LinkError::DelayWithoutRate)));
     wanted.delay = Seconds(0.0);
     assert_eq!(here.shape(&wanted).unwrap(), None, "an unlimited link has no queue");
@@ -265,18 +265,18 @@ fn a_frame_from_the_far_future_is_refused() {
     frame::stamp(&mut header, u64::MAX);
     raw(&here, &header);
     let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
-    assert!(matches!(error.fault, Fault::Release { seconds } if seconds > 20), "{error}");
+    assert!(matches!(error.fault, FrameFault::Release { seconds } if seconds > 20), "{error}");
 }
 
 #[test]
 fn nobody_to_connect_to_and_nobody_who_connects() {
-    let gone = Listener::bind(&settings(Transport::Tcp)).unwrap().address().clone();
+    let gone = LinkListener::bind(&settings(Transport::Tcp)).unwrap().address().clone();
     let error = gone.connect(LONG).unwrap_err();
     assert!(matches!(&error, LinkError::Connect { address, .. } if *address == gone.to_string()), "{error}");
     let unix = LinkAddress::Unix { name: "migbench-nobody-listens-here".to_owned() };
     assert!(matches!(unix.connect(LONG), Err(LinkError::Connect { .. })));
     for transport in [Transport::Unix, Transport::Tcp] {
-        let listener = Listener::bind(&settings(transport)).unwrap();
+        let listener = LinkListener::bind(&settings(transport)).unwrap();
         assert!(matches!(listener.accept(SHORT), Err(LinkError::Timeout { .. })));
         let json = serde_json::to_string(listener.address()).unwrap();
         assert_eq!(serde_json::from_str::<LinkAddress>(&json).unwrap(), *listener.address());

@@ -15,7 +15,7 @@ pub mod pages;
 pub mod sabotage;
 pub mod traffic;
 
-pub use address::{LinkAddress, Listener};
+pub use address::{LinkAddress, LinkListener};
 pub use frame::{Frame, FrameError, FrameKind};
 pub use link::{Link, LinkError, Receiver, Sender};
 pub use modelled::ModelledWire;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use migbench_scenarios::cell::Link;
+use migbench_scenarios::cell::LinkSettings;
 use migbench_workloads::units::{Bytes, Rate};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -36,9 +36,9 @@ const MTU: (u64, u64) = (1500, 9000);
 /// not. With less, wake-ups that are late cost throughput.
 const CREDIT: u64 = 130;
 
-/// What the kernel is told to make of a link.
+/// What the kernel is asked to make of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
+struct LinkShape {
     /// Of both interfaces.
     mtu: u64,
     /// None where the link has no limit.
@@ -56,8 +56,8 @@ struct Filter {
     limit: u64,
 }
 
-impl Shape {
-    fn new(link: &Link) -> Self {
+impl LinkShape {
+    fn new(link: &LinkSettings) -> Self {
         let Some(Rate(rate)) = link.rate else { return Self { mtu: MTU.1, filter: None } };
         let in_time = |microseconds: u64| {
             u64::try_from(u128::from(rate) * u128::from(microseconds) / 1_000_000).unwrap_or(u64::MAX)
@@ -123,14 +123,14 @@ impl Namespaces {
     ///
     /// # Errors
     /// See [`NetnsError`].
-    pub fn new(link: &Link) -> Result<Self, NetnsError> {
-        let shape = Shape::new(link);
+    pub fn new(link: &LinkSettings) -> Result<Self, NetnsError> {
+        let shape = LinkShape::new(link);
         // A namespace is of a thread; this one ends in the ones that it made.
         std::thread::scope(|scope| scope.spawn(|| Self::make(&shape)).join())
             .unwrap_or_else(|_| Err(NetnsError::new("the thread that makes namespaces panicked", KERNEL)))
     }
 
-    fn make(shape: &Shape) -> Result<Self, NetnsError> {
+    fn make(shape: &LinkShape) -> Result<Self, NetnsError> {
         let made = Self { destination: fresh()?, source: fresh()? };
         let peer = format!("/proc/{}/fd/{}", std::process::id(), made.destination.as_raw_fd());
         let mtu = shape.mtu.to_string();
@@ -236,7 +236,7 @@ fn fresh_socket(queue: Option<Bytes>) -> io::Result<OwnedFd> {
     setsockopt(&socket, sockopt::TcpCongestion, &OsString::from("reno"))?;
     if let Some(Bytes(queue)) = queue {
         let queue = usize::try_from(queue).unwrap_or(usize::MAX);
-        // Left to itself a socket grows until it holds 25 ms of bytes and more. The kernel doubles what it is told, and
+        // Left to itself a socket grows until it holds 25 ms of bytes and more. The kernel doubles what it is asked for, and
         // the payload of large segments takes nearly all of that.
         setsockopt(&socket, sockopt::SndBufForce, &(queue / 2))?;
         // As much on the other side, so that a destination that is held up for a moment does not make the wire idle.
@@ -253,12 +253,12 @@ pub struct Delivered {
     rate: Rate,
     left: u64,
     nanoseconds: u64,
-    busy: Option<Busy>,
+    busy: Option<BusyPeriod>,
 }
 
 /// A time in which the socket did not run empty.
 #[derive(Debug, Clone, Copy)]
-struct Busy {
+struct BusyPeriod {
     since: u64,
     until: u64,
     /// Bytes that were in the socket at its start or were written since.
@@ -287,7 +287,8 @@ impl Delivered {
             self.busy = None;
             return;
         }
-        let busy = self.busy.get_or_insert(Busy { since: start, until: end, given: before, queued: after });
+        let busy =
+            self.busy.get_or_insert(BusyPeriod { since: start, until: end, given: before, queued: after });
         busy.given += written;
         (busy.until, busy.queued) = (end, after);
     }
@@ -295,7 +296,7 @@ impl Delivered {
     /// Bytes that left, and the nanoseconds in which they did.
     const fn total(&self) -> (u64, u64) {
         match self.busy {
-            Some(Busy { since, until, given, queued }) => {
+            Some(BusyPeriod { since, until, given, queued }) => {
                 (self.left + given.saturating_sub(queued), self.nanoseconds + until.saturating_sub(since))
             }
             None => (self.left, self.nanoseconds),
@@ -318,8 +319,8 @@ mod tests {
 
     use super::*;
 
-    fn link(rate: Option<u64>, queue: Option<u64>) -> Link {
-        Link {
+    fn link(rate: Option<u64>, queue: Option<u64>) -> LinkSettings {
+        LinkSettings {
             transport: Transport::Netns,
             rate: rate.map(Rate),
             queue: queue.map(Bytes),
@@ -338,18 +339,19 @@ mod tests {
             (1_250_000_000, 9000, 1_259_219_937, 162_500),
         ] {
             assert_eq!(
-                Shape::new(&link(Some(rate), None)),
-                Shape { mtu, filter: filter(counted, burst, default) }
+                LinkShape::new(&link(Some(rate), None)),
+                LinkShape { mtu, filter: filter(counted, burst, default) }
             );
         }
-        let bounded = Shape::new(&link(Some(125_000_000), Some(64 << 10))).filter.map(|filter| filter.limit);
+        let bounded =
+            LinkShape::new(&link(Some(125_000_000), Some(64 << 10))).filter.map(|filter| filter.limit);
         assert_eq!(bounded, Some((128 << 10) + (1 << 20)));
     }
 
     #[test]
     fn any_rate_has_a_filter_that_lets_two_frames_through() {
         for rate in (0..64).map(|bits| 1_u64 << bits).chain([u64::MAX]) {
-            let Shape { mtu, filter: Some(filter) } = Shape::new(&link(Some(rate), None)) else {
+            let LinkShape { mtu, filter: Some(filter) } = LinkShape::new(&link(Some(rate), None)) else {
                 panic!("no filter at {rate}");
             };
             assert!((1500..=9000).contains(&mtu), "{mtu} at {rate}");
@@ -380,7 +382,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_there_is_no_filter() {
-        assert_eq!(Shape::new(&link(None, None)), Shape { mtu: 9000, filter: None });
+        assert_eq!(LinkShape::new(&link(None, None)), LinkShape { mtu: 9000, filter: None });
     }
 
     #[test]

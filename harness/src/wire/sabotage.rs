@@ -6,11 +6,11 @@ use std::sync::Arc;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
 use super::frame;
-use super::link::Stream;
+use super::link::SocketStream;
 
 /// A second hold on a link's socket.
 #[derive(Debug, Clone)]
-pub struct Saboteur(pub(super) Arc<Stream>);
+pub struct Saboteur(pub(super) Arc<SocketStream>);
 
 impl Saboteur {
     /// Closes both directions at once, as a network does that goes away.

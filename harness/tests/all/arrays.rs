@@ -7,7 +7,7 @@ use migbench_reports::frozen::FrozenPlan;
 use migbench_reports::store::{Accept, RunData};
 use saphyr::{LoadableYamlNode, Yaml};
 
-use crate::support::{Migbench, Outcome, require_kvm};
+use crate::support::{CommandOutcome, Migbench, require_kvm};
 
 /// Two comparisons, for two slices.
 const TWO: &str = r#"
@@ -25,7 +25,7 @@ compare = "engine"
 baseline = "full"
 "#;
 
-fn migbench(arguments: &[&str]) -> Outcome {
+fn migbench(arguments: &[&str]) -> CommandOutcome {
     // The tests themselves may be a task of some array.
     let clean = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"];
     clean.into_iter().fold(Migbench::new().args(arguments), Migbench::env_remove).run()
@@ -65,8 +65,8 @@ fn two_slices_of_real_guests_merge_into_one_run() {
         let partition = format!("slice:{number}/2");
         let outcome = migbench(&["run", "--plan", &plan, "--partition", &partition, "-o", slice]);
         assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-        let told = format!("slice {number}/2 of plan ");
-        assert!(outcome.stderr.contains(&told) && outcome.stderr.contains("chosen by --partition"));
+        let expected = format!("slice {number}/2 of plan ");
+        assert!(outcome.stderr.contains(&expected) && outcome.stderr.contains("chosen by --partition"));
         assert!(outcome.stderr.contains("1 of 2 comparisons, 2 of 4 runs"), "{}", outcome.stderr);
         // Nothing is left to do, and a slice is resumed as itself only.
         assert_eq!(
@@ -126,12 +126,12 @@ fn two_slices_of_real_guests_merge_into_one_run() {
 }
 
 /// A plan of a shipped suite, run on the simulated testbed.
-struct Simulated {
+struct SimulatedArray {
     scratch: tempfile::TempDir,
     plan: String,
 }
 
-impl Simulated {
+impl SimulatedArray {
     fn of(suite: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let plan = text(&scratch.path().join("plan.json"));
@@ -145,13 +145,13 @@ impl Simulated {
     }
 
     /// One slice, into the directory of that name.
-    fn run(&self, slice: &str, name: &str, simulation: &str) -> Outcome {
+    fn run(&self, slice: &str, name: &str, simulation: &str) -> CommandOutcome {
         let (partition, simulate) = (format!("slice:{slice}"), format!("--simulate={simulation}"));
         let output = self.path(name);
         migbench(&["run", "--plan", &self.plan, "--partition", &partition, &simulate, "-o", &output])
     }
 
-    fn merge(&self, slices: &[&str]) -> Outcome {
+    fn merge(&self, slices: &[&str]) -> CommandOutcome {
         let paths: Vec<_> = slices.iter().map(|name| self.path(name)).collect();
         let merged = self.path("merged");
         let mut arguments = vec!["merge", "--simulated", "-o", &merged];
@@ -169,7 +169,7 @@ impl Simulated {
 fn slices_of_any_number_are_what_one_machine_gives() {
     // A run fails, one is capped, and the hosts have names of their own.
     for (suite, of) in [("quick", 2), ("quick", 3), ("nightly", 4), ("trackers", 5), ("workloads", 3)] {
-        let simulated = Simulated::of(suite);
+        let simulated = SimulatedArray::of(suite);
         let whole = simulated.run("1/1", "whole", "fail=2,cap=5,host=one");
         assert_eq!(whole.status, 1, "a run failed: {}", whole.stderr);
         let names: Vec<_> = (1..=of).map(|number| number.to_string()).collect();
@@ -193,13 +193,13 @@ fn slices_of_any_number_are_what_one_machine_gives() {
 
 #[test]
 fn an_interrupted_slice_is_missed_until_it_is_resumed() {
-    let simulated = Simulated::of("quick");
+    let simulated = SimulatedArray::of("quick");
     assert_eq!(simulated.run("1/2", "1", "").status, 0);
     assert_eq!(simulated.run("2/2", "2", "interrupt=3").status, 1);
     let merged = simulated.merge(&["1", "2"]);
     assert_eq!(merged.status, 3);
-    let told = format!("slice 2/2 in {} has 3 of 6 runs", simulated.path("2"));
-    assert!(merged.stderr.contains(&told), "{}", merged.stderr);
+    let expected = format!("slice 2/2 in {} has 3 of 6 runs", simulated.path("2"));
+    assert!(merged.stderr.contains(&expected), "{}", merged.stderr);
     let rest = migbench(&["run", "--resume", &simulated.path("2"), "--simulate"]);
     assert_eq!(rest.status, 0, "{}", rest.stderr);
     assert_eq!(simulated.merge(&["2", "1"]).status, 0);
@@ -209,13 +209,13 @@ fn an_interrupted_slice_is_missed_until_it_is_resumed() {
 
 #[test]
 fn slices_of_unlike_hosts_or_other_plans_are_not_merged() {
-    let simulated = Simulated::of("quick");
+    let simulated = SimulatedArray::of("quick");
     for (slice, name, simulation) in
         [("1/2", "1", ""), ("2/2", "2", "cpu-name=Another"), ("2/2", "2c", "cores=3"), ("2/3", "2of3", "")]
     {
         assert_eq!(simulated.run(slice, name, simulation).status, 0);
     }
-    let other = Simulated::of("trackers");
+    let other = SimulatedArray::of("trackers");
     assert_eq!(other.run("2/2", "2", "").status, 0);
     for (with, words) in [
         (simulated.path("2"), "the CPU is "),
@@ -244,7 +244,7 @@ fn slices_of_unlike_hosts_or_other_plans_are_not_merged() {
 
 #[test]
 fn an_empty_slice_is_a_directory_without_records() {
-    let simulated = Simulated::of("quick");
+    let simulated = SimulatedArray::of("quick");
     for name in ["1", "2", "3"] {
         let outcome = simulated.run(&format!("{name}/3"), name, "");
         assert_eq!(outcome.status, 0, "{}", outcome.stderr);
@@ -272,7 +272,8 @@ fn a_task_of_an_array_finds_its_slice_by_itself() {
     );
     let kubernetes = of(&[("JOB_COMPLETION_INDEX", "0"), ("JOB_COMPLETIONS", "2")]);
     assert!(kubernetes.stdout.starts_with("slice 1/2 of plan "), "{}", kubernetes.stdout);
-    let runs = |outcome: &Outcome| outcome.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let runs =
+        |outcome: &CommandOutcome| outcome.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
     let whole = of(&[]);
     assert!(whole.stdout.starts_with("slice 1/1 of plan "), "{}", whole.stdout);
     let mut both = [runs(&slurm), runs(&kubernetes)].concat();

@@ -135,8 +135,8 @@ fn an_optional_cell_that_does_not_fit_is_left_out_with_its_sentence() {
     let output = scratch.path().join("run");
     let outcome = Migbench::new().args(["run", suite, "-o", output.to_str().unwrap()]).run();
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    let told = outcome.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains(sentence), "{}", outcome.stdout);
+    let expected = outcome.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(expected.contains(sentence), "{}", outcome.stdout);
     assert_eq!(std::fs::read_to_string(output.join("runs.jsonl")).unwrap().lines().count(), 2);
 
     std::fs::write(scratch.path().join("growing.toml"), GROWING.replace("optional", "# optional")).unwrap();

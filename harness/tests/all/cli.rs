@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::support::{Migbench, Outcome, assert_nothing_left, marked, migbench, require_kvm, validated};
+use crate::support::{
+    CommandOutcome, Migbench, assert_nothing_left, marked, migbench, require_kvm, validated,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -105,7 +107,7 @@ fn a_place_that_cannot_be_written_is_found_before_any_guest() {
     assert_eq!(outcome.status, 2);
     assert!(outcome.stderr.contains(below.to_str().unwrap()), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("name another directory"), "{}", outcome.stderr);
-    assert_eq!(outcome.stderr.matches("Not a directory").count(), 1, "told once: {}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("Not a directory").count(), 1, "reported once: {}", outcome.stderr);
     assert!(!outcome.stderr.contains("1/"), "no run was started: {}", outcome.stderr);
 }
 
@@ -222,8 +224,8 @@ fn help_teaches() {
 }
 
 /// One run of the tiny suite, which several tests read.
-fn finished() -> &'static (tempfile::TempDir, PathBuf, Outcome) {
-    static FINISHED: OnceLock<(tempfile::TempDir, PathBuf, Outcome)> = OnceLock::new();
+fn finished() -> &'static (tempfile::TempDir, PathBuf, CommandOutcome) {
+    static FINISHED: OnceLock<(tempfile::TempDir, PathBuf, CommandOutcome)> = OnceLock::new();
     FINISHED.get_or_init(|| {
         let scratch = tempfile::tempdir().unwrap();
         let suite = tiny_suite(scratch.path(), TINY);
@@ -417,7 +419,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn no_rights_to_kvm_are_told_with_the_remedy_and_leave_nothing() {
+fn no_rights_to_kvm_are_reported_with_the_remedy_and_leave_nothing() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     const NOBODY: u32 = 65534;
@@ -445,7 +447,7 @@ fn no_rights_to_kvm_are_told_with_the_remedy_and_leave_nothing() {
 
 /// The binary always opens /dev/kvm; what it says where there is none is tested at its function.
 #[test]
-fn kvm_that_cannot_be_opened_is_told_with_a_remedy() {
+fn kvm_that_cannot_be_opened_is_reported_with_a_remedy() {
     let scratch = tempfile::tempdir().unwrap();
     let missing = migbench::host::kvm::open_kvm(&scratch.path().join("kvm")).unwrap_err().to_string();
     assert!(missing.contains("does not exist") && missing.contains("load the module"), "{missing}");
@@ -494,9 +496,9 @@ fn a_time_budget_says_how_many_repetitions_it_allows() {
 }
 
 #[test]
-fn a_first_round_that_outlasts_its_limit_is_told_before_it_starts() {
+fn a_first_round_that_outlasts_its_limit_is_reported_before_it_starts() {
     let outcome = migbench(&["run", "quick", "--set", "stop.max_time=500ms", "--dry-run"]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    let told = "write-heavy/full: its first round alone takes about 1 s, longer than stop.max_time 500ms";
-    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    let expected = "write-heavy/full: its first round alone takes about 1 s, longer than stop.max_time 500ms";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
 }

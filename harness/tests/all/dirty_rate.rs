@@ -14,7 +14,7 @@ use migbench::vm::Vm;
 use migbench::vm::page_set::PageSet;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
-use migbench_workloads::settings::{Load, Pattern, Program, Settings, Sharing};
+use migbench_workloads::settings::{Load, Pattern, ProgramName, Settings, Sharing};
 use migbench_workloads::units::{Bytes, Rate};
 
 /// Pages of the working set that a tracker finds per second. No page is written twice between two harvests: all programs
@@ -66,14 +66,14 @@ fn assert_holds(settings: &Settings, asked: f64) {
 }
 
 /// All of a small guest's memory, in order.
-fn settings(program: Program, load: Load) -> Settings {
+fn settings(program: ProgramName, load: Load) -> Settings {
     Settings { program, load, working_set: Bytes(24 << 20), pattern: Pattern::Sequential, ..cell().settings }
 }
 
 #[test]
 fn the_parametric_program_holds_its_rate() {
     require_kvm!();
-    let of = |load| Settings { reads: 0.5, writes: 2, ..settings(Program::Parametric, load) };
+    let of = |load| Settings { reads: 0.5, writes: 2, ..settings(ProgramName::Parametric, load) };
     assert_holds(&of(Load::Pages(4000.0)), 4000.0);
     assert_holds(&of(Load::Bytes(Rate(5000 * 4096))), 5000.0);
 }
@@ -81,6 +81,6 @@ fn the_parametric_program_holds_its_rate() {
 #[test]
 fn programs_with_a_shape_of_their_own_hold_their_rate() {
     require_kvm!();
-    assert_holds(&settings(Program::Stream, Load::Pages(5000.0)), 5000.0);
-    assert_holds(&settings(Program::Guestperf, Load::Bytes(Rate(4000 * 4096))), 4000.0);
+    assert_holds(&settings(ProgramName::Stream, Load::Pages(5000.0)), 5000.0);
+    assert_holds(&settings(ProgramName::Guestperf, Load::Bytes(Rate(4000 * 4096))), 4000.0);
 }

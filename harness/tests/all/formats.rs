@@ -12,7 +12,7 @@ use migbench_reports::store::{Accept, RunData};
 use crate::support::{Migbench, skip};
 
 /// Values and how often each was recorded.
-type Values = Vec<(u64, u64)>;
+type BucketCounts = Vec<(u64, u64)>;
 
 fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports/reference/quick")
@@ -39,7 +39,7 @@ fn all_formats_come_from_records_alone() {
     let directory = reference();
     let directory = directory.to_str().unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    for (name, _) in migbench_reports::render::Format::ALL {
+    for (name, _) in migbench_reports::render::ReportFormat::ALL {
         let file = scratch.path().join(name);
         let out = ["report", directory, "--format", name, "-o", file.to_str().unwrap()];
         assert_eq!(migbench(&out), "");
@@ -108,7 +108,7 @@ for path in sys.argv[1:]:
 "#;
 
 /// What the reader above prints of a histogram: every value that was recorded, and how often.
-fn values(latencies: &Latencies) -> Values {
+fn values(latencies: &Latencies) -> BucketCounts {
     let recorded = latencies.iter_recorded();
     recorded
         .map(|step| (latencies.highest_equivalent(step.value_iterated_to()), step.count_at_value()))
@@ -138,7 +138,7 @@ for line in open(sys.argv[1]):
 "#;
 
 /// The value with `percent` of all at or below it, to the nearest count, as the Python port has it.
-fn at_percentile(values: &Values, percent: f64) -> u64 {
+fn at_percentile(values: &BucketCounts, percent: f64) -> u64 {
     let all: u64 = values.iter().map(|(_, count)| count).sum();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let wanted = ((percent * all as f64 / 100.0 + 0.5) as u64).max(1);
@@ -161,7 +161,7 @@ fn hdrhistogram_of_pypi_decodes_our_records_as_they_stand() {
     let said = run(Command::new(&python).args(["-c", RECORDS]).arg(directory.join("runs.jsonl"))).unwrap();
     let mut read = 0;
     for line in said.lines() {
-        let (run_id, key, count, values, quantiles): (String, String, u64, Values, Vec<u64>) =
+        let (run_id, key, count, values, quantiles): (String, String, u64, BucketCounts, Vec<u64>) =
             serde_json::from_str(line).unwrap();
         let record = data.records.iter().find(|record| record.run_id == run_id).unwrap();
         let ours = histogram::decode(&record.histograms[&key]).unwrap();
@@ -195,10 +195,10 @@ fn hdrhistogram_of_pypi_reads_what_we_counted() {
     assert!(logs.len() >= 60, "{printed}");
 
     // By file, in the order of the runs.
-    let mut read: BTreeMap<String, Vec<Values>> = BTreeMap::new();
+    let mut read: BTreeMap<String, Vec<BucketCounts>> = BTreeMap::new();
     let said = run(Command::new(&python).args(["-c", READER]).args(&logs)).unwrap();
     for line in said.lines() {
-        let (path, values): (String, Values) = serde_json::from_str(line).unwrap();
+        let (path, values): (String, BucketCounts) = serde_json::from_str(line).unwrap();
         read.entry(path).or_default().push(values);
     }
     let mut compared = 0;

@@ -82,7 +82,7 @@ fn a_lost_write_and_a_flipped_bit_are_found() {
 }
 
 #[test]
-fn a_fault_of_the_guest_is_told_with_its_place() {
+fn a_fault_of_the_guest_is_reported_with_its_place() {
     require_kvm!();
     let error = match boot(&cell(), abi::FLAG_FAULT) {
         Err(error) => error.to_string(),

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Migbench, Outcome};
+use crate::support::{CommandOutcome, Migbench};
 use serde_json::{Value, json};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../reports/reference/quick");
 
-fn migbench(directory: &Path, arguments: &[&str]) -> Outcome {
+fn migbench(directory: &Path, arguments: &[&str]) -> CommandOutcome {
     Migbench::new()
         .env("MIGBENCH_HISTORY", directory.join("history").to_str().unwrap())
         .current_dir(directory)
@@ -103,7 +103,7 @@ fn slow(record: &mut Value, factor: f64) {
 }
 
 #[track_caller]
-fn assert_says(outcome: &Outcome, status: i32, words: &[&str]) {
+fn assert_says(outcome: &CommandOutcome, status: i32, words: &[&str]) {
     let all = format!("{}{}", outcome.stdout, outcome.stderr);
     assert_eq!(outcome.status, status, "{all}");
     for word in words {

@@ -1,7 +1,7 @@
 //! Whole migrations, driven as a user does: every engine, workload and link, with all memory compared.
 
 use crate::support::{metric, migrate, require_kvm};
-use migbench_reports::record::{Kind, Record, Status};
+use migbench_reports::record::{Record, RunKind, Status};
 
 /// Every migration has these.
 const ALWAYS: &[&str] = &[
@@ -128,7 +128,7 @@ fn every_engine_moves_every_workload_over_every_link() {
                 ]);
                 assert_eq!(outcome.status, 0, "{}", outcome.stderr);
                 assert_eq!(record.status, Status::Ok, "{}", record.run_id);
-                assert_eq!(record.kind, Kind::Verification);
+                assert_eq!(record.kind, RunKind::Verification);
                 assert_whole(&record);
                 let (mut present, mut absent) = (vec![ALWAYS, LIMITED, OPEN_LOOP], vec![]);
                 if engine == "stop-and-copy" { &mut absent } else { &mut present }.push(PRECOPY);
@@ -156,7 +156,7 @@ fn a_shadow_is_as_large_as_the_guest_and_counted() {
         let arguments = [&["--engine", engine, "--link", "4Gbit/s"][..], fill.as_flattened()].concat();
         let (_, record) = migrate(&arguments);
         assert_eq!(record.guest_checked, Some(true), "{:?}", record.error);
-        assert_eq!((record.kind, record.verified), (Kind::Timed, None), "nothing was hashed");
+        assert_eq!((record.kind, record.verified), (RunKind::Timed, None), "nothing was hashed");
         metric(&record, "memory_source")
     });
     // The first quarter of this guest is its program's and nearly all zero, of which no copy is kept.
@@ -166,7 +166,7 @@ fn a_shadow_is_as_large_as_the_guest_and_counted() {
 }
 
 #[test]
-fn brownout_is_told_where_samples_cover_its_span() {
+fn brownout_is_reported_where_samples_cover_its_span() {
     require_kvm!();
     for engine in ["full", "none"] {
         let (_, long) = migrate(&["--engine", engine, "--set", "windows.after=1s"]);
@@ -194,7 +194,7 @@ fn timed_runs_prove_memory_where_asked() {
     require_kvm!();
     for engine in ["full", "delta", "stop-and-copy"] {
         let (_, record) = migrate(&["--engine", engine, "--set", "proof=every"]);
-        assert_eq!(record.kind, Kind::Timed);
+        assert_eq!(record.kind, RunKind::Timed);
         assert_whole(&record);
     }
 }
@@ -265,7 +265,7 @@ fn a_closed_loop_has_a_slowdown_and_no_backlog() {
 }
 
 #[test]
-fn stalls_are_told_where_enough_operations_stand_behind_them() {
+fn stalls_are_reported_where_enough_operations_stand_behind_them() {
     require_kvm!();
     let (_, record) =
         migrate(&["--engine", "full", "--workload", "idle", "--set", "windows.steady=300ms", "--verify"]);
@@ -294,7 +294,7 @@ const HOT: [&str; 5] =
     ["--verify", "--set", "settings.load=pages(50000)", "--set", "stop.downtime_limit=1ms"];
 
 #[test]
-fn a_cap_on_rounds_forces_the_switchover_and_is_told() {
+fn a_cap_on_rounds_forces_the_switchover_and_is_reported() {
     require_kvm!();
     for engine in ["full", "delta"] {
         // Whole pages change, so that delta converges no better.

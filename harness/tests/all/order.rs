@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::support::{Migbench, Outcome, require_kvm};
+use crate::support::{CommandOutcome, Migbench, require_kvm};
 use migbench::node::protocol::Role;
 use migbench::runner::run::Moment;
-use migbench::runner::simulated::Simulated;
-use migbench::runner::suite::{Job, Listener, Step, work};
+use migbench::runner::simulated::SimulatedTestbed;
+use migbench::runner::suite::{Job, Listener, Step, run_plan};
 use migbench_reports::record::Status;
 
 /// Two engines and a control, each verified and timed once.
@@ -28,7 +28,7 @@ baseline = "full"
 "#;
 
 /// Works the suite off with `arguments`; gives the steps.
-fn steps(scratch: &Path, arguments: &[&str]) -> (Outcome, Vec<String>) {
+fn steps(scratch: &Path, arguments: &[&str]) -> (CommandOutcome, Vec<String>) {
     let of = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
     let (suite, steps) = (of("order.toml"), of("steps"));
     std::fs::write(&suite, SUITE).unwrap();
@@ -58,7 +58,7 @@ fn expected(fourth: &str, failed: usize) -> Vec<String> {
     let migration = |number, id: &str, record: &str| run(number, id, MIGRATION, record);
     let control = |number| run(number, "write-heavy/none", CONTROL, "ok");
     let parts: Vec<Vec<String>> = vec![
-        ["lock", "admit", "settle 0", "create", "canary 0"].map(str::to_owned).to_vec(),
+        ["lock", "admit", "disturbances 0", "create", "canary 0"].map(str::to_owned).to_vec(),
         migration(0, "write-heavy/delta", "ok verified"),
         control(1),
         migration(2, "write-heavy/full", "ok verified"),
@@ -73,12 +73,12 @@ fn expected(fourth: &str, failed: usize) -> Vec<String> {
 
 fn run(number: usize, id: &str, moments: &[&str], record: &str) -> Vec<String> {
     let first = std::iter::once(format!("run {number} {id}"));
-    let last = [format!("record {record}"), format!("keep {number}")];
+    let last = [format!("record {record}"), format!("write {number}")];
     first.chain(moments.iter().map(|&moment| moment.to_owned())).chain(last).collect()
 }
 
 #[test]
-fn every_step_comes_in_its_order_and_a_failure_is_told_at_the_end() {
+fn every_step_comes_in_its_order_and_a_failure_is_reported_at_the_end() {
     let scratch = tempfile::tempdir().unwrap();
     let (outcome, steps) = steps(scratch.path(), &["--simulate"]);
     assert_eq!(steps, expected("ok", 0));
@@ -124,7 +124,10 @@ fn real_runs_take_the_same_steps() {
     let (outcome, mut steps) = steps(scratch.path(), &["--repeat", "1"]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     // How busy the host is, which node is ready first, and how many rounds it takes are no matter of the runner.
-    steps.iter_mut().filter(|step| step.starts_with("settle ")).for_each(|step| *step = "settle 0".into());
+    steps
+        .iter_mut()
+        .filter(|step| step.starts_with("disturbances "))
+        .for_each(|step| *step = "disturbances 0".into());
     steps.retain(|step| !step.starts_with("round ") || step == "round 0");
     let unordered = |steps: &mut [String]| {
         for at in 1..steps.len() {
@@ -142,25 +145,25 @@ fn real_runs_take_the_same_steps() {
 }
 
 /// Looks at the file of records at each step.
-struct Watch {
+struct StepWatch {
     file: std::path::PathBuf,
-    kept: usize,
+    written: usize,
 }
 
-impl Listener for Watch {
+impl Listener for StepWatch {
     fn step(&mut self, step: Step<'_>) {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         match step {
-            Step::Run { .. } | Step::Recorded(_) => assert_eq!(text.lines().count(), self.kept, "{step}"),
-            Step::Kept(record) => {
-                self.kept += 1;
-                assert_eq!(text.lines().count(), self.kept, "each is written before the next one starts");
+            Step::Run { .. } | Step::Recorded(_) => assert_eq!(text.lines().count(), self.written, "{step}"),
+            Step::Written(record) => {
+                self.written += 1;
+                assert_eq!(text.lines().count(), self.written, "each is written before the next one starts");
                 assert!(text.ends_with('\n'));
                 let last = text.lines().last().unwrap();
                 assert!(last.contains(&format!("\"run_id\":\"{}\"", record.run_id)), "{last}");
                 assert_eq!(record.status == Status::Failed, record.order == 2, "{}", record.run_id);
             }
-            Step::In(Moment::Started(Role::Source)) => assert_eq!(text.lines().count(), self.kept),
+            Step::In(Moment::Started(Role::Source)) => assert_eq!(text.lines().count(), self.written),
             _ => {}
         }
     }
@@ -170,7 +173,7 @@ impl Listener for Watch {
 fn each_record_is_in_the_file_before_the_next_run_starts() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("run");
-    let mut watch = Watch { file: directory.join("runs.jsonl"), kept: 0 };
+    let mut watch = StepWatch { file: directory.join("runs.jsonl"), written: 0 };
     let job = Job {
         plan: migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap(),
         slice: None,
@@ -184,6 +187,6 @@ fn each_record_is_in_the_file_before_the_next_run_starts() {
         // A simulation starts no nodes; it is hashed, and small.
         binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
     };
-    let failed = work(&job, &mut Simulated::new("fail=2".parse().unwrap()), &mut watch).unwrap();
-    assert_eq!((failed, watch.kept), (1, 28));
+    let failed = run_plan(&job, &mut SimulatedTestbed::new("fail=2".parse().unwrap()), &mut watch).unwrap();
+    assert_eq!((failed, watch.written), (1, 28));
 }

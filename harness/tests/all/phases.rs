@@ -11,7 +11,7 @@ use migbench::vm::Vm;
 use migbench_reports::record::Status;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
-use migbench_workloads::settings::{Load, Phase, Sharing};
+use migbench_workloads::settings::{Load, Sharing, WorkloadPhase};
 use migbench_workloads::units::{Bytes, Seconds};
 
 fn boot(cell: &Cell) -> Vm {
@@ -20,8 +20,8 @@ fn boot(cell: &Cell) -> Vm {
     Vm::boot(cell, 1, 0, Arc::new(telemetry)).unwrap()
 }
 
-fn phase(seconds: f64, reads: f64, load: Load) -> Phase {
-    Phase {
+fn phase(seconds: f64, reads: f64, load: Load) -> WorkloadPhase {
+    WorkloadPhase {
         duration: Seconds(seconds),
         reads: Some(reads),
         writes: None,
@@ -75,8 +75,8 @@ fn a_held_phase_stays_and_phases_follow_when_it_is_let_go() {
         wait_for_stage(&vm, 1);
         let (writes, operations) = progress(&vm);
         // One under way for each vCPU at either end.
-        let told = format!("{writes} writes of {operations} in a phase that writes");
-        assert!(writes > 0 && writes.abs_diff(operations) <= 2 * u64::from(vcpus), "{told}");
+        let expected = format!("{writes} writes of {operations} in a phase that writes");
+        assert!(writes > 0 && writes.abs_diff(operations) <= 2 * u64::from(vcpus), "{expected}");
         control.hold.store(0, Release);
         wait_for_stage(&vm, 2);
         wait_for_stage(&vm, 0);
@@ -89,7 +89,7 @@ fn a_held_phase_stays_and_phases_follow_when_it_is_let_go() {
 fn a_phase_can_go_to_a_part_of_the_working_set() {
     require_kvm!();
     let mut cell = cell();
-    let small = Phase { working_set: Some(Bytes(64 << 10)), ..phase(60.0, 0.0, Load::FlatOut) };
+    let small = WorkloadPhase { working_set: Some(Bytes(64 << 10)), ..phase(60.0, 0.0, Load::FlatOut) };
     cell.settings.phases = vec![small, phase(60.0, 0.0, Load::FlatOut)];
     let vm = boot(&cell);
     vm.telemetry().control().hold.store(1, Release);
@@ -130,7 +130,7 @@ fn every_vcpu_writes_everywhere_in_a_shared_working_set() {
 }
 
 #[test]
-fn a_migration_starts_in_the_phase_that_it_is_told() {
+fn a_migration_starts_in_the_phase_that_is_set() {
     require_kvm!();
     const PHASES: &str =
         "settings.phases=300ms reads=1 load=operations(2000); 300ms reads=0 load=pages(8000)";

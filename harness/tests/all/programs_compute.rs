@@ -10,16 +10,16 @@ use migbench::vm::Vm;
 use migbench_reports::record::Status;
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
-use migbench_workloads::settings::{Load, Program};
+use migbench_workloads::settings::{Load, ProgramName};
 
-const PROGRAMS: [Program; 7] = [
-    Program::Analytics,
-    Program::Sort,
-    Program::Matmul,
-    Program::Stream,
-    Program::Memstress,
-    Program::XbzrleDoc,
-    Program::Guestperf,
+const PROGRAMS: [ProgramName; 7] = [
+    ProgramName::Analytics,
+    ProgramName::Sort,
+    ProgramName::Matmul,
+    ProgramName::Stream,
+    ProgramName::Memstress,
+    ProgramName::XbzrleDoc,
+    ProgramName::Guestperf,
 ];
 
 #[test]
@@ -83,7 +83,7 @@ fn a_stale_page_and_a_flipped_bit_are_found() {
 }
 
 /// Puts an old page back into a new guest, or flips a bit where no page changes.
-fn spoilt_page_is_found(program: Program) -> bool {
+fn spoilt_page_is_found(program: ProgramName) -> bool {
     let mut cell = cell();
     cell.settings.program = program;
     cell.settings.load = Load::FlatOut;
@@ -107,9 +107,9 @@ fn spoilt_page_is_found(program: Program) -> bool {
         (0..usize::try_from(pages).unwrap()).find(differs)
     };
     // A busy host may give the guest no CPU for a while. What Memstress writes again and again without a change can't be lost.
-    let tries = if program == Program::Memstress { 1 } else { 100 };
+    let tries = if program == ProgramName::Memstress { 1 } else { 100 };
     let stale = (0..tries).find_map(|_| changed());
-    assert!(stale.is_some() || program == Program::Memstress, "{program:?} wrote nothing");
+    assert!(stale.is_some() || program == ProgramName::Memstress, "{program:?} wrote nothing");
     let page = stale.unwrap_or(0);
     let mut bytes = old[page * 4096..(page + 1) * 4096].to_vec();
     if stale.is_none() {

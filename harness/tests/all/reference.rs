@@ -12,7 +12,7 @@ fn reference() -> String {
 }
 
 #[test]
-fn what_is_not_told_stands_before_any_result() {
+fn what_is_not_published_stands_before_any_result() {
     let outcome = migbench(&["reproduce", "bhardwaj2019", "--from", &reference()]);
     assert_eq!(outcome.status, 0, "{}\n{}", outcome.stdout, outcome.stderr);
     let place = |words: &str| {

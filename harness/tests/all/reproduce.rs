@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Migbench, Outcome, require_kvm};
+use crate::support::{CommandOutcome, Migbench, require_kvm};
 
-pub fn migbench(arguments: &[&str]) -> Outcome {
+pub fn migbench(arguments: &[&str]) -> CommandOutcome {
     Migbench::new().args(arguments).run()
 }
 
@@ -37,7 +37,7 @@ fn want_of_evidence_and_wrong_words_have_a_status_of_their_own() {
 }
 
 #[test]
-fn a_dry_run_tells_and_runs_nothing() {
+fn a_dry_run_prints_and_runs_nothing() {
     let outcome = migbench(&["reproduce", "clark2005", "--dry-run", "--repeat", "1"]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     assert!(outcome.stdout.contains("!! The two amplifications"), "{}", outcome.stdout);

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use migbench::runner::simulated::{Simulated, Simulation};
-use migbench::runner::suite::{Job, Listener, SuiteRunError, work};
+use migbench::runner::simulated::{SimulatedTestbed, Simulation};
+use migbench::runner::suite::{Job, Listener, SuiteRunError, run_plan};
 use migbench_reports::manifest::Manifest;
 use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Overrides, Plan, Suite};
@@ -39,7 +39,7 @@ fn job(plan: Plan, directory: &Path, resume: bool) -> Job {
 
 fn simulate(job: &Job, spec: &str) -> Result<usize, SuiteRunError> {
     let simulation: Simulation = spec.parse().unwrap();
-    work(job, &mut Simulated::new(simulation), &mut Deaf)
+    run_plan(job, &mut SimulatedTestbed::new(simulation), &mut Deaf)
 }
 
 fn runs(directory: &Path) -> Vec<u8> {

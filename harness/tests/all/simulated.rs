@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::support::{Migbench, Outcome, metric, migbench, validated};
-use migbench_reports::record::{Backend, Kind, Record, Status};
+use crate::support::{CommandOutcome, Migbench, metric, migbench, validated};
+use migbench_reports::record::{Backend, Record, RunKind, Status};
 use migbench_scenarios::cell::{Codec, Engine, Proof};
 
 /// Works `suite` off, simulated as `spec` says, and gives the records.
-fn simulate(suite: &str, spec: &str, output: &Path) -> (Outcome, Vec<Record>) {
+fn simulate(suite: &str, spec: &str, output: &Path) -> (CommandOutcome, Vec<Record>) {
     // A schema takes longer to read than a suite to simulate: one record of each suite stands for all.
     let flag = format!("--simulate={spec}");
     let outcome = migbench(&["run", suite, &flag, "-o", output.to_str().unwrap()]);
@@ -53,7 +53,7 @@ fn assert_consistent(record: &Record) {
     // The guest stands still from the pause of its last vCPU on, and samples are a millisecond apart.
     let still = of("downtime") - of("downtime_pause");
     assert!((still..still + 3e-3).contains(&of("blackout")), "{}: {}", record.run_id, of("blackout"));
-    let due = record.kind == Kind::Verification || record.cell.proof == Proof::Every;
+    let due = record.kind == RunKind::Verification || record.cell.proof == Proof::Every;
     assert_eq!(record.verified, due.then_some(true), "{}", record.run_id);
     assert_eq!(record.guest_checked, Some(true));
     if record.cell.timing {
@@ -92,7 +92,8 @@ fn real_runs_have_the_metrics_that_simulated_ones_have() {
     let (_, records) = simulate("quick", "", &scratch.path().join("run"));
     for engine in [Engine::Full, Engine::Delta] {
         let of = |records: &[Record]| {
-            let mut of_engine = records.iter().filter(|r| r.cell.engine == engine && r.kind == Kind::Timed);
+            let mut of_engine =
+                records.iter().filter(|r| r.cell.engine == engine && r.kind == RunKind::Timed);
             let record = of_engine.next().unwrap();
             let metrics = record.metrics.iter().map(|(name, metric)| (name.clone(), metric.unit.clone()));
             (metrics.collect::<Vec<_>>(), record.histograms.keys().cloned().collect::<Vec<_>>())
@@ -143,7 +144,7 @@ fn what_is_simulated_follows_from_the_seeds() {
 }
 
 #[test]
-fn a_disturbed_host_is_told_before_and_flagged_after() {
+fn a_disturbed_host_is_reported_before_and_flagged_after() {
     let scratch = tempfile::tempdir().unwrap();
     let run = scratch.path().join("run");
     let (outcome, records) = simulate("quick", "load=3,steal=0.2,slow-block=3,throttle=5", &run);
@@ -219,7 +220,7 @@ fn factors_move_what_they_name_and_no_more() {
         number += 1;
         let (_, records) = simulate("quick", spec, &scratch.path().join(number.to_string()));
         let timed = |r: &&Record| {
-            r.kind == Kind::Timed && r.comparison == "write-heavy" && r.cell.engine == Engine::Delta
+            r.kind == RunKind::Timed && r.comparison == "write-heavy" && r.cell.engine == Engine::Delta
         };
         records.iter().filter(timed).map(|record| metric(record, name)).collect()
     };

@@ -57,7 +57,7 @@ fn assert_switchover(record: &Record) {
 
 /// Flat out, an operation always runs: the pause hits one of each vCPU, and its stall is the switchover's.
 #[test]
-fn the_operation_that_the_pause_hits_is_told() {
+fn the_operation_that_the_pause_hits_is_reported() {
     require_kvm!();
     for tracker in ["kvm-bitmap", "kvm-manual", "kvm-ring"] {
         let (_, record) = migrate(&[
@@ -112,7 +112,7 @@ fn no_operation_seems_negative_or_is_lost() {
             assert_eq!(record.status, Status::Ok, "{place}: {:?}", record.error);
             // The guest's own count of operations and of page writes is telemetry's, before and after.
             assert_eq!(record.guest_checked, Some(true), "{place}");
-            // How exactly a jump can be told depends on when a busy host lets anybody look; this does not.
+            // How exactly a jump can be known depends on when a busy host lets anybody look; this does not.
             assert!(!record.flags.contains(&"clock_backwards".to_owned()), "{place}: {:?}", record.flags);
             let filed = |phase: &str| -> u64 {
                 let of_phase = record
@@ -134,7 +134,7 @@ fn no_operation_seems_negative_or_is_lost() {
 /// The clock is set back behind the guest's back. Hosts whose guests read the host's clock ignore that; there is nothing
 /// to see there.
 #[test]
-fn a_clock_that_is_set_back_is_told() {
+fn a_clock_that_is_set_back_is_reported() {
     require_kvm!();
     let (_, record) = migrate(&["--engine", "full", "--fault", "destination:clock@switchover"]);
     assert_ne!(record.status, Status::Failed, "{:?}", record.error);

@@ -15,7 +15,7 @@ use migbench::guest::telemetry;
 use migbench::host::kvm::open_kvm;
 use migbench::node::destination;
 use migbench::node::hello::{Greeting, Hello, Token};
-use migbench::node::protocol::{Assignment, Control, Message, Role};
+use migbench::node::protocol::{ControlSocket, Message, NodeAssignment, Role};
 use migbench::sys::kvm::Xsave;
 use migbench::sys::memory::Telemetry;
 use migbench::sys::ram::RamError;
@@ -36,17 +36,17 @@ const IA32_TSC: u32 = 0x10;
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
 
 /// Telemetry of one memory, as often as wanted.
-struct Shared(std::os::fd::OwnedFd);
+struct SharedTelemetry(std::os::fd::OwnedFd);
 
-impl Shared {
+impl SharedTelemetry {
     fn map(&self, cell: &Cell) -> Arc<Telemetry> {
         let file = self.0.try_clone().unwrap();
         Arc::new(Telemetry::map(file, cell.vcpus as usize, cell.timing).unwrap())
     }
 }
 
-fn boot(cell: &Cell) -> (Vm, Shared) {
-    let shared = Shared(telemetry_file());
+fn boot(cell: &Cell) -> (Vm, SharedTelemetry) {
+    let shared = SharedTelemetry(telemetry_file());
     let telemetry = shared.map(cell);
     telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
     (Vm::boot(cell, 1, 0, telemetry).unwrap(), shared)
@@ -92,7 +92,7 @@ fn state_of_a_running_guest() -> Vec<u8> {
 }
 
 #[test]
-fn a_guest_has_turned_on_the_vector_registers_that_it_is_told_of() {
+fn a_guest_has_turned_on_the_vector_registers_that_it_is_offered() {
     require_kvm!();
     let fresh = Fresh::new();
     let mut state = fresh.state();
@@ -102,8 +102,13 @@ fn a_guest_has_turned_on_the_vector_registers_that_it_is_told_of() {
     assert_eq!(cr4 & (CR4_OSXSAVE | CR4_OSFXSR), CR4_OSXSAVE | CR4_OSFXSR, "CR4 {cr4:#x}");
     let xcr0 = fresh.vcpu.get_xcrs().unwrap().xcrs[0];
     let cpuid = fresh.vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES).unwrap();
-    let told = cpuid.as_slice().iter().find(|e| (e.function, e.index) == (0xd, 0)).unwrap().eax;
-    assert_eq!((xcr0.xcr, xcr0.value, told & 3), (0, u64::from(told & 0xe7), 3), "XCR0 {:#x}", xcr0.value);
+    let reported = cpuid.as_slice().iter().find(|e| (e.function, e.index) == (0xd, 0)).unwrap().eax;
+    assert_eq!(
+        (xcr0.xcr, xcr0.value, reported & 3),
+        (0, u64::from(reported & 0xe7), 3),
+        "XCR0 {:#x}",
+        xcr0.value
+    );
 }
 
 #[test]
@@ -123,8 +128,8 @@ fn every_register_reads_back_and_a_changed_one_is_named() {
     let mut xsave = Xsave::new(&fresh.vm);
     xsave.read(vcpu).unwrap();
     let debug = vcpu.get_debug_regs().unwrap();
-    type Change<'a> = &'a dyn Fn();
-    let changes: [(&str, Change<'_>); 7] = [
+    type StateChange<'a> = &'a dyn Fn();
+    let changes: [(&str, StateChange<'_>); 7] = [
         ("the general registers", &|| {
             let mut other = regs;
             other.rbx ^= 1;
@@ -211,7 +216,7 @@ fn a_state_of_another_shape_is_refused() {
     assert_eq!((found, expected), (0x7f00_0000 | fresh.msrs.restored[0], fresh.msrs.restored[0]));
     state.load(&bytes).unwrap();
 
-    let destination = Vm::new(&cell(), Shared(telemetry_file()).map(&cell())).unwrap();
+    let destination = Vm::new(&cell(), SharedTelemetry(telemetry_file()).map(&cell())).unwrap();
     let error = destination.vcpus()[0].restore(&bytes[..100], true, 0).unwrap_err().to_string();
     assert!(error.contains("vCPU 0") && error.contains("100 bytes"), "{error}");
     assert!(destination.vcpus()[0].restore(&other_msr, true, 0).is_err());
@@ -273,7 +278,7 @@ fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
     let cell = cell();
     let (runner, node) = UnixStream::pair().unwrap();
     let token = Token::random().unwrap();
-    let assignment = Assignment {
+    let assignment = NodeAssignment {
         role: Role::Destination,
         cell: cell.clone(),
         seed: 1,
@@ -287,9 +292,9 @@ fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
         token: token.clone(),
     };
     let serving = std::thread::spawn(move || {
-        destination::serve(&mut Control::new(node).unwrap(), &assignment).unwrap()
+        destination::serve(&mut ControlSocket::new(node).unwrap(), &assignment).unwrap()
     });
-    let mut runner = Control::new(runner).unwrap();
+    let mut runner = ControlSocket::new(runner).unwrap();
     let Message::Listening { address } = runner.receive().unwrap() else { panic!("it listens first") };
     let hello = Hello::of(&cell, cell.memory.0 / 4096, false);
     let greeting = Greeting { token: &token, hello, timeout: Duration::from_secs(10) };
@@ -377,7 +382,7 @@ fn the_smallest_guest_works_and_odd_sizes_are_refused() {
     migbench::guest::validate(&vm).unwrap();
     for mebibytes in [30, 33] {
         let cell = Cell { memory: Bytes(mebibytes << 20), ..cell() };
-        let refused = Vm::boot(&cell, 1, 0, Shared(telemetry_file()).map(&cell));
+        let refused = Vm::boot(&cell, 1, 0, SharedTelemetry(telemetry_file()).map(&cell));
         assert!(matches!(refused, Err(VmError::Ram(RamError::Size(_)))), "{mebibytes} MiB");
     }
 }

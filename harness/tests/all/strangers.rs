@@ -12,11 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use migbench::node::hello::Token;
-use migbench::node::protocol::{Assignment, Control, Message, Order, Role, read_line};
+use migbench::node::protocol::{ControlSocket, Message, NodeAssignment, Order, Role, read_line};
 use migbench::sys::memory::leave_open;
 use migbench::wire::address::LinkAddress;
-use migbench_reports::record::{Kind, Record, Status};
-use migbench_scenarios::cell::{Cell, Link, Transport};
+use migbench_reports::record::{Record, RunKind, Status};
+use migbench_scenarios::cell::{Cell, LinkSettings, Transport};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -26,10 +26,10 @@ const LONG: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65_534;
 
 /// A socket of either kind.
-trait Socket: Read + Write + Send {}
-impl<T: Read + Write + Send> Socket for T {}
+trait AnySocket: Read + Write + Send {}
+impl<T: Read + Write + Send> AnySocket for T {}
 
-fn connect(address: &LinkAddress) -> Box<dyn Socket> {
+fn connect(address: &LinkAddress) -> Box<dyn AnySocket> {
     match address {
         LinkAddress::Unix { name } => {
             let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
@@ -46,14 +46,14 @@ fn connect(address: &LinkAddress) -> Box<dyn Socket> {
 }
 
 /// Waits for the other side to close.
-fn closed(mut socket: Box<dyn Socket>) {
+fn closed(mut socket: Box<dyn AnySocket>) {
     match socket.read_to_end(&mut Vec::new()) {
         Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => panic!("still open: {error}"),
         _ => {}
     }
 }
 
-/// Where one of these processes listens, and which one: the kernel tells everybody.
+/// Where one of these processes listens, and which one: the kernel shows everybody.
 fn listener(processes: &[u32], transport: Transport) -> Option<(u32, LinkAddress)> {
     match transport {
         // Nobody outside of the run can reach it.
@@ -149,7 +149,7 @@ impl Drop for Stopped {
 
 /// All of the guest's memory is at the destination as the source had it, and one guest runs.
 fn assert_undisturbed(record: &Record) {
-    assert_eq!((record.status, record.kind), (Status::Ok, Kind::Verification), "{:?}", record.error);
+    assert_eq!((record.status, record.kind), (Status::Ok, RunKind::Verification), "{:?}", record.error);
     assert!(record.error.is_none());
     assert_eq!((record.verified, record.guest_checked), (Some(true), Some(true)));
 }
@@ -215,7 +215,7 @@ fn somebody_who_speaks_slowly_does_not_matter() {
 
 /// What a source has sent in an earlier run, from the greeting to the last byte.
 fn recorded(transport: Transport) -> Vec<u8> {
-    let cell = Cell { link: Link { transport, ..support::cell().link }, ..support::cell() };
+    let cell = Cell { link: LinkSettings { transport, ..support::cell().link }, ..support::cell() };
     let token = Token::random().unwrap();
     let memory = support::telemetry_file();
     let telemetry = leave_open(&memory).unwrap();
@@ -225,8 +225,8 @@ fn recorded(transport: Transport) -> Vec<u8> {
             .args(["node", "--control", &leave_open(&theirs).unwrap().to_string()])
             .spawn()
             .unwrap();
-        let mut control = Control::new(ours).unwrap();
-        let assignment = Assignment {
+        let mut control = ControlSocket::new(ours).unwrap();
+        let assignment = NodeAssignment {
             role,
             cell: cell.clone(),
             seed: 1,

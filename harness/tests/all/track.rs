@@ -1,13 +1,19 @@
 //! Dirty logging alone, on real guests.
 
 use crate::support::{cell, require_kvm};
-use migbench::track::{Spec, measure};
+use migbench::track::{TrackSpec, measure};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::{Pattern, Settings};
 
-fn spec(vcpus: u32, reads: f64, pattern: Pattern) -> Spec {
+fn spec(vcpus: u32, reads: f64, pattern: Pattern) -> TrackSpec {
     let settings = Settings { reads, pattern, ..cell().settings };
-    Spec { cell: Cell { vcpus, settings, ..cell() }, passes: 4, lock_step: true, overlap: false, seed: 1 }
+    TrackSpec {
+        cell: Cell { vcpus, settings, ..cell() },
+        passes: 4,
+        lock_step: true,
+        overlap: false,
+        seed: 1,
+    }
 }
 
 #[test]
@@ -27,7 +33,7 @@ fn a_pass_in_order_writes_each_page_once_and_all_are_found() {
 #[test]
 fn overlap_random_order_and_reads_mean_what_they_mean_in_the_kernels_test() {
     require_kvm!();
-    let overlap = Spec { overlap: true, ..spec(2, 0.0, Pattern::Sequential) };
+    let overlap = TrackSpec { overlap: true, ..spec(2, 0.0, Pattern::Sequential) };
     let passes = measure(&overlap).unwrap();
     assert!(passes.passes.iter().all(|p| p.writes == 4096 && p.dirty < 2048 + 64), "{passes:?}");
 
@@ -42,7 +48,7 @@ fn overlap_random_order_and_reads_mean_what_they_mean_in_the_kernels_test() {
 #[test]
 fn a_guest_that_runs_freely_is_harvested_meanwhile() {
     require_kvm!();
-    let free = Spec { lock_step: false, ..spec(1, 0.0, Pattern::Sequential) };
+    let free = TrackSpec { lock_step: false, ..spec(1, 0.0, Pattern::Sequential) };
     let passes = measure(&free).unwrap();
     assert!(passes.passes.iter().all(|p| p.dirty > 0), "{passes:?}");
 }

@@ -278,7 +278,7 @@ fn one_write_is_reported_as_its_huge_page_at_most() {
             let vm = boot(&cell);
             let mut oracle = Oracle::start(&vm, tracker(&cell, &vm).unwrap());
             for _ in 0..5 {
-                // Works off everything that the guest has written, re-arms, and lets the guest go on.
+                // Harvests everything that the guest has written, re-arms, and lets the guest go on.
                 oracle.check();
                 let before = telemetry::page_writes(vm.telemetry());
                 // However busy the host is.

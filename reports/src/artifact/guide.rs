@@ -35,12 +35,12 @@ pub(super) fn write(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> Str
     out += &what_ran(packed);
     if files.contains_key("reproduce.md") {
         out += "`reproduce.md` lays the figures of a publication beside these measurements, with what the publication does not \
-                tell and what was chosen instead. `claims.toml` holds the published figures.\n\n";
+                state and what was chosen instead. `claims.toml` holds the published figures.\n\n";
     }
     out += &contents(packed, files);
     let _ = write!(
         out,
-        "## Check that nothing was changed\n\n```sh\nsha256sum -c {SUMS}\n```\n\nEvery line must end in `OK`. The hashes tell \
+        "## Check that nothing was changed\n\n```sh\nsha256sum -c {SUMS}\n```\n\nEvery line must end in `OK`. The hashes show \
          that the files are those that were packed; what was proven about each migration stands in the reports.\n\n"
     );
     out += &render(packed, files);
@@ -84,7 +84,7 @@ fn contents(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
         "report.html" => "the same with figures; opens in a browser without a network",
         "reproduce.md" => "a publication's figures beside these",
         "reproduce.json" => "the same for programs",
-        "claims.toml" => "what the publication claims, and what it does not tell",
+        "claims.toml" => "what the publication claims, and what it does not state",
         HOSTS => "the machines that measured, in full",
         COMMANDS => "the commands that were typed",
         _ if path.starts_with(SUITES) => "a suite: what was measured and why, as it was read",
@@ -146,7 +146,7 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
     let _ = writeln!(
         out,
         "This needs Linux on x86-64 with a `/dev/kvm` that you may use, and about {} of free memory: three copies of the largest \
-         guest. `migbench doctor` tells what else moves results.\n",
+         guest. `migbench doctor` lists what else moves results.\n",
         size(3 * largest)
     );
     out += "| suite | command | about | disk |\n|---|---|---|---|\n";

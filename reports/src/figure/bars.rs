@@ -1,7 +1,7 @@
 //! The columns of a comparison's table as bars with their spread: a panel for each metric, a bar for each row.
 
 use super::axis::Axis;
-use super::{Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, index, slug, styled};
+use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, slug, styled};
 use crate::cells::ComparisonRuns;
 use crate::measure::{Measure, columns};
 use crate::quantity::Scale;
@@ -9,7 +9,7 @@ use crate::record::Record;
 use crate::stats::{Spread, Summary};
 
 /// One bar's runs.
-struct Row<'a> {
+struct Bar<'a> {
     label: String,
     style: Style,
     runs: &'a [&'a Record],
@@ -33,7 +33,7 @@ pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
             id: format!("{}-{word}", slug(name)),
             title: format!("{name}: {title}"),
             caption,
-            size: Size::Third,
+            size: PanelSize::Third,
             panels,
         })
     };
@@ -46,11 +46,11 @@ fn panels(comparison: &ComparisonRuns<'_>, measures: &[Measure]) -> (Vec<Panel>,
     let mut rows = Vec::new();
     for (cell, style) in styled(comparison) {
         if !cell.ok.is_empty() {
-            rows.push(Row { label: cell.label.clone(), style, runs: &cell.ok, capped: false });
+            rows.push(Bar { label: cell.label.clone(), style, runs: &cell.ok, capped: false });
         }
         if !cell.capped.is_empty() {
             let label = format!("{} \u{2020}", cell.label);
-            rows.push(Row { label, style, runs: &cell.capped, capped: true });
+            rows.push(Bar { label, style, runs: &cell.capped, capped: true });
         }
     }
     let panels = measures.iter().filter_map(|measure| panel(*measure, &rows)).collect();
@@ -84,8 +84,8 @@ fn caption(spreads: impl Iterator<Item = Spread>, capped: bool) -> String {
     format!("Bars are medians over runs, as in the table.{whiskers}{capped}")
 }
 
-fn panel(measure: Measure, rows: &[Row<'_>]) -> Option<Panel> {
-    let known: Vec<(&Row<'_>, Summary)> =
+fn panel(measure: Measure, rows: &[Bar<'_>]) -> Option<Panel> {
+    let known: Vec<(&Bar<'_>, Summary)> =
         rows.iter().filter_map(|row| Some((row, measure.summary(row.runs)?))).collect();
     let ends = |summary: &Summary| summary.spread.map_or((summary.median, summary.median), Spread::ends);
     let highest = known.iter().map(|(_, summary)| ends(summary).1).fold(0.0, f64::max);
@@ -107,7 +107,7 @@ fn panel(measure: Measure, rows: &[Row<'_>]) -> Option<Panel> {
             let (low, high) = spread.ends();
             (x.scaled(low), x.scaled(high))
         });
-        Some(Series {
+        Some(PlotSeries {
             label: row.label.clone(),
             style: row.style,
             shape: Shape::Bars,

@@ -1,7 +1,9 @@
 //! Differences to the baseline over all comparisons of a suite: where it pays, at a glance.
 
 use super::axis::{Axis, Spacing};
-use super::{Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, index, migrates};
+use super::{
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, migrates,
+};
 use crate::cells::ComparisonRuns;
 use crate::measure::Measure;
 use crate::metric::MetricKey;
@@ -37,7 +39,7 @@ pub fn plot(comparisons: &[ComparisonRuns<'_>]) -> Option<Plot> {
              The axis is logarithmic, so that half and twice are equally far from no difference. Comparisons whose baseline did \
              not converge have none."
         ),
-        size: Size::Half,
+        size: PanelSize::Half,
         panels,
     })
 }
@@ -59,7 +61,7 @@ fn panel(key: MetricKey, rows: &[&&ComparisonRuns<'_>], labels: &[&str]) -> Opti
         let points: Vec<_> = points.collect();
         // The baseline has style 0 in its own figures.
         let style = Style::Compared(number + 1);
-        series.push(Series { label: (*label).to_owned(), style, shape: Shape::Points, points });
+        series.push(PlotSeries { label: (*label).to_owned(), style, shape: Shape::Points, points });
     }
     series.retain(|series| !series.points.is_empty());
     if series.is_empty() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::axis::Axis;
-use super::{Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, number, slug, styled};
+use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, number, slug, styled};
 use crate::cells::ComparisonRuns;
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::Unit;
@@ -82,7 +82,7 @@ fn plot(comparison: &ComparisonRuns<'_>, operation: &str, clock: Clock) -> Optio
              Both axes are the same in all panels.",
             capital(clock_word)
         ),
-        size: Size::Third,
+        size: PanelSize::Third,
         panels,
     })
 }
@@ -103,7 +103,7 @@ fn panel(
         .iter()
         .zip(curves)
         .filter(|(_, curve)| !curve.is_empty())
-        .map(|((label, style, _), curve)| Series {
+        .map(|((label, style, _), curve)| PlotSeries {
             label: label.clone(),
             style: *style,
             shape: Shape::Line,

@@ -24,7 +24,7 @@ use crate::measure::Measure;
 use crate::metric::MetricKey;
 use crate::record::Record;
 
-pub use model::{Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size};
+pub use model::{Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape};
 pub use style::Style;
 
 /// All figures of a report.
@@ -112,7 +112,7 @@ fn styled<'a, 'r>(comparison: &'a ComparisonRuns<'r>) -> Vec<(&'a CellRuns<'r>, 
 }
 
 /// The run in the middle of its cell by total time (by throughput where nothing migrates), the lower one of two; of capped
-/// runs, told by `true`, where no other run ended.
+/// runs, marked by `true`, where no other run ended.
 fn median_run<'r>(cell: &CellRuns<'r>) -> Option<(&'r Record, bool)> {
     let capped = cell.ok.is_empty();
     let runs = if capped { &cell.capped } else { &cell.ok };

@@ -16,13 +16,13 @@ pub struct Plot {
     /// What a reader must know to read it: which runs, what the spread is. Whole sentences.
     pub caption: String,
     /// How much room a panel wants.
-    pub size: Size,
+    pub size: PanelSize,
     /// In reading order. Never empty.
     pub panels: Vec<Panel>,
 }
 
 impl Plot {
-    /// Every label with its style, in order of first appearance: the legend. Empty where categories on an axis tell all.
+    /// Every label with its style, in order of first appearance: the legend. Empty where categories on an axis name all.
     #[must_use]
     pub fn legend(&self) -> Vec<(&str, Style, Shape)> {
         let mut found: Vec<(&str, Style, Shape)> = Vec::new();
@@ -79,7 +79,7 @@ impl PlotKind {
 
 /// How much room a panel wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
+pub enum PanelSize {
     /// The width of the page.
     Wide,
     /// Half of it.
@@ -100,7 +100,7 @@ pub struct Panel {
     /// Vertical.
     pub y: Axis,
     /// In the order in which they are drawn: what comes first lies under the rest.
-    pub series: Vec<Series>,
+    pub series: Vec<PlotSeries>,
     /// Events and ranges on the horizontal axis.
     pub marks: Vec<Mark>,
     /// In place of curves, why there are none; or what the curves leave out.
@@ -109,7 +109,7 @@ pub struct Panel {
 
 /// A curve, or a row of bars or points.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Series {
+pub struct PlotSeries {
     /// As the legend calls it.
     pub label: String,
     /// Which colour, dash and marker.

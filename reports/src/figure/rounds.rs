@@ -2,8 +2,8 @@
 
 use super::axis::{Axis, Spacing};
 use super::{
-    Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, label, median_run, number, runs_named, slug,
-    styled,
+    Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, label, median_run, number, runs_named,
+    slug, styled,
 };
 use crate::cells::ComparisonRuns;
 use crate::metric::Unit;
@@ -38,7 +38,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
              so a value of zero stands at their lower end. The same median runs: {}.",
             runs_named(&named)
         ),
-        size: Size::Third,
+        size: PanelSize::Third,
         panels,
     })
 }
@@ -47,7 +47,7 @@ fn panel(title: &str, unit: Unit, runs: &[(String, Style, &Record)], value: impl
     let values = runs.iter().flat_map(|(_, _, run)| &run.rounds).map(&value);
     let y = Axis::log("", unit, values);
     let last = runs.iter().flat_map(|(_, _, run)| &run.rounds).map(|round| round.round).max().unwrap_or(0);
-    let series = runs.iter().map(|(label, style, run)| Series {
+    let series = runs.iter().map(|(label, style, run)| PlotSeries {
         label: label.clone(),
         style: *style,
         shape: Shape::MarkedLine,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::axis::{Axis, Spacing};
-use super::{Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, slug};
+use super::{Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, slug};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::{MetricKey, Unit};
@@ -92,7 +92,7 @@ fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
                   reach over the range of the runs (from six runs on the 95 % interval of the median). In a shaded \
                   span two curves cross: at both of its ends their whiskers lie apart, and change sides."
             .to_owned(),
-        size: Size::Half,
+        size: PanelSize::Half,
         panels,
     })
 }
@@ -154,7 +154,7 @@ fn panel(key: MetricKey, families: &Families<'_, '_>, labels: &[String], x: &Axi
         .zip(labels)
         .enumerate()
         .filter(|(_, (curve, _))| curve.len() > 1)
-        .map(|(number, (curve, label))| Series {
+        .map(|(number, (curve, label))| PlotSeries {
             label: label.clone(),
             style: style(families, number),
             shape: Shape::MarkedLine,

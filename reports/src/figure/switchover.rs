@@ -3,8 +3,8 @@
 
 use super::axis::Axis;
 use super::{
-    Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size, event, index, label, median_run,
-    runs_named, slug, styled,
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, event, index, label,
+    median_run, runs_named, slug, styled,
 };
 use crate::cells::ComparisonRuns;
 use crate::metric::Unit;
@@ -35,7 +35,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
     let mut series: Vec<_> = runs
         .iter()
         .zip(&curves)
-        .map(|((label, style, ..), steps)| Series {
+        .map(|((label, style, ..), steps)| PlotSeries {
             label: label.clone(),
             style: *style,
             shape: Shape::Steps,
@@ -68,7 +68,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
             time(interval),
             runs_named(&named)
         ),
-        size: Size::Wide,
+        size: PanelSize::Wide,
         panels: vec![Panel {
             title: String::new(),
             subtitle: String::new(),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cells;
-use crate::manifest::{Manifest, PlannedCell};
+use crate::manifest::{Manifest, ManifestCell};
 use crate::record::{Record, Round, Status, Timeline};
 use crate::sample::{self, Sample};
 use crate::store::RunData;
@@ -155,12 +155,12 @@ fn a_timeline_marks_rounds_pause_and_end() {
 }
 
 #[test]
-fn controls_lie_under_the_engines_and_are_told_last() {
+fn controls_lie_under_the_engines_and_are_listed_last() {
     let mut manifest = sample::manifest();
     let mut records = sample::records();
     for engine in ["none", "stop-and-copy"] {
         let cell = sample::cell("write-heavy", engine);
-        manifest.comparisons[1].cells.push(PlannedCell { id: engine.to_owned(), cell });
+        manifest.comparisons[1].cells.push(ManifestCell { id: engine.to_owned(), cell });
         records.push(Sample::new("write-heavy", engine).build());
     }
     records.iter_mut().for_each(migrated);
@@ -210,7 +210,7 @@ pub fn grown() -> (Manifest, Vec<Record>) {
                 records.push(record.build());
             }
             let cell = records[records.len() - 1].cell.clone();
-            manifest.comparisons[0].cells.push(PlannedCell { id: format!("{engine} {gib}"), cell });
+            manifest.comparisons[0].cells.push(ManifestCell { id: format!("{engine} {gib}"), cell });
         }
     }
     "full 1".clone_into(&mut manifest.comparisons[0].baseline);
@@ -328,7 +328,7 @@ proptest! {
     fn whatever_the_records_say_figures_can_be_drawn(records in wild()) {
         let mut manifest = sample::manifest();
         let cell = sample::cell("write-heavy", "stop-and-copy");
-        manifest.comparisons[1].cells.push(PlannedCell { id: "stop-and-copy".to_owned(), cell });
+        manifest.comparisons[1].cells.push(ManifestCell { id: "stop-and-copy".to_owned(), cell });
         let figures = figures(&manifest, &records);
         figures.all().for_each(check);
     }

@@ -3,7 +3,7 @@
 
 use super::axis::Axis;
 use super::{
-    Mark, MarkKind, Panel, Plot, PlotKind, Point, Series, Shape, Size, Style, event, index, label,
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, event, index, label,
     median_run, runs_named, slug, styled,
 };
 use crate::cells::ComparisonRuns;
@@ -15,7 +15,7 @@ use crate::record::Record;
 const STEPS: f64 = 240.0;
 
 /// A run with what it is called and drawn as.
-struct Drawn<'a> {
+struct DrawnRun<'a> {
     label: String,
     style: Style,
     run: &'a Record,
@@ -27,7 +27,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         .into_iter()
         .filter_map(|(cell, style)| {
             let (run, capped) = median_run(cell)?;
-            Some(Drawn { label: label(cell, capped), style, run })
+            Some(DrawnRun { label: label(cell, capped), style, run })
         })
         .filter(|drawn| drawn.run.timeline.interval > 0.0 && !drawn.run.timeline.operations.is_empty())
         .collect();
@@ -45,7 +45,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
     let highest = curves.iter().flat_map(|(_, steps)| steps).map(|step| step.mean).fold(0.0, f64::max);
     let x = Axis::linear("time since the migration started", Unit::Seconds, from, to);
     let y = Axis::from_zero("throughput", Unit::OperationsPerSecond, highest * 1.05);
-    let series = |drawn: &Drawn<'_>| Series {
+    let series = |drawn: &DrawnRun<'_>| PlotSeries {
         label: drawn.label.clone(),
         style: drawn.style,
         shape: Shape::Steps,
@@ -87,7 +87,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
             time(interval),
             runs_named(&named)
         ),
-        size: Size::Wide,
+        size: PanelSize::Wide,
         panels,
     })
 }
@@ -105,7 +105,7 @@ fn step_width(length: f64, interval: f64) -> f64 {
 }
 
 /// Operations per second over one step, with the extremes of the intervals in it.
-struct Step {
+struct RateStep {
     start: f64,
     end: f64,
     mean: f64,
@@ -113,7 +113,7 @@ struct Step {
     most: f64,
 }
 
-impl Step {
+impl RateStep {
     fn point(&self, x: &Axis, y: &Axis, band: bool) -> Point {
         let range = (y.scaled(self.least), y.scaled(self.most));
         Point {
@@ -129,19 +129,19 @@ impl Step {
     clippy::cast_sign_loss,
     reason = "indices of a timeline, clamped to it"
 )]
-fn steps(run: &Record, from: f64, to: f64, width: f64) -> Vec<Step> {
+fn steps(run: &Record, from: f64, to: f64, width: f64) -> Vec<RateStep> {
     let timeline = &run.timeline;
     let at = |time: f64| ((time - timeline.start) / timeline.interval).round().max(0.0) as usize;
     let all = timeline.operations.len();
     let (first, last) = (at(from).min(all), at(to).min(all));
     let each = ((width / timeline.interval).round() as usize).max(1);
-    let mut steps: Vec<Step> = timeline.operations[first..last]
+    let mut steps: Vec<RateStep> = timeline.operations[first..last]
         .chunks(each)
         .enumerate()
         .map(|(n, counts)| {
             let start = timeline.start + index(first + n * each) * timeline.interval;
             let rates = || counts.iter().map(|&count| f64::from(count) / timeline.interval);
-            Step {
+            RateStep {
                 start,
                 end: start + index(counts.len()) * timeline.interval,
                 mean: rates().sum::<f64>() / index(counts.len()),
@@ -150,9 +150,9 @@ fn steps(run: &Record, from: f64, to: f64, width: f64) -> Vec<Step> {
             }
         })
         .collect();
-    if let Some(Step { end, mean, .. }) = steps.last() {
+    if let Some(RateStep { end, mean, .. }) = steps.last() {
         let (start, mean) = (*end, *mean);
-        steps.push(Step { start, end: start, mean, least: mean, most: mean });
+        steps.push(RateStep { start, end: start, mean, least: mean, most: mean });
     }
     steps
 }

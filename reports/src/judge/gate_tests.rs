@@ -8,7 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::accepted::{Acceptance, Accepted};
 use super::gate::{Judgement, Outcome, Verdict, judge};
 use super::measurement::{Allowed, Measurement};
-use crate::manifest::PlannedCell;
+use crate::manifest::ManifestCell;
 use crate::record::Record;
 use crate::sample::{self, Sample};
 use crate::store::RunData;
@@ -70,7 +70,7 @@ pub fn ab(runs: u32, factor: impl Fn(Side, u32) -> f64) -> RunData {
             for side in [Side::Base, Side::New] {
                 let mut cell = sample::cell(workload, engine);
                 cell.side = Some(side);
-                cells.push(PlannedCell { id: format!("{name}/{side}"), cell: cell.clone() });
+                cells.push(ManifestCell { id: format!("{name}/{side}"), cell: cell.clone() });
                 let of = |sample: Sample| {
                     let name = name.clone();
                     let cell = cell.clone();
@@ -83,7 +83,7 @@ pub fn ab(runs: u32, factor: impl Fn(Side, u32) -> f64) -> RunData {
                     records.push(record);
                 }
             }
-            manifest.comparisons.push(crate::manifest::Comparison {
+            manifest.comparisons.push(crate::manifest::ManifestComparison {
                 baseline: format!("{name}/base"),
                 name,
                 compare: "side".to_owned(),

@@ -334,7 +334,7 @@ fn sided(manifest: &Manifest) -> bool {
     manifest.comparisons.iter().flat_map(|c| &c.cells).any(|planned| planned.cell.side.is_some())
 }
 
-fn id_of(planned: &[crate::manifest::PlannedCell], runs: &CellRuns<'_>) -> String {
+fn id_of(planned: &[crate::manifest::ManifestCell], runs: &CellRuns<'_>) -> String {
     planned
         .iter()
         .find(|planned| planned.cell == *runs.cell)
@@ -393,7 +393,7 @@ fn unsound(data: &RunData, of: &str) -> Vec<String> {
 /// what is compared, and no difference.
 fn plans(base: &RunData, new: &RunData, anyhow: bool) -> Option<JudgeError> {
     let cells = |data: &RunData| {
-        let of = |c: &crate::manifest::Comparison| {
+        let of = |c: &crate::manifest::ManifestComparison| {
             let name = c.name.clone();
             c.cells
                 .iter()

@@ -1,9 +1,9 @@
 //! One line per cell and metric, for spreadsheets and statistics programs. The columns stand in METRICS.md.
 
-use super::tidy::{self, METRICS, Named};
+use super::tidy::{self, METRICS, NamedTable};
 use crate::report::Report;
 use crate::stats::Spread;
-use crate::table::{Figure, Row, RowKind};
+use crate::table::{PrintedFigure, Row, RowKind};
 
 /// The header.
 pub const COLUMNS: [&str; 24] = [
@@ -52,7 +52,7 @@ pub fn render(reports: &[Report]) -> String {
     out.into_inner().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-fn lines(report: &Report, named: Named<'_>, row: &Row) -> Vec<Vec<String>> {
+fn lines(report: &Report, named: NamedTable<'_>, row: &Row) -> Vec<Vec<String>> {
     let subject = &row.subject;
     let start = [
         report.path.display().to_string(),
@@ -91,7 +91,7 @@ fn lines(report: &Report, named: Named<'_>, row: &Row) -> Vec<Vec<String>> {
 }
 
 /// From `n` to `p`.
-fn numbers(figure: &Figure) -> Vec<String> {
+fn numbers(figure: &PrintedFigure) -> Vec<String> {
     let numbers = figure.numbers;
     let some = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let low = |spread: Option<Spread>| spread.map(|spread| spread.ends().0);

@@ -60,12 +60,12 @@ pub struct Directory {
     /// What size costs, in sentences, where the suite varies it.
     pub scaling: Vec<String>,
     /// All figures.
-    pub tables: Vec<Table>,
+    pub tables: Vec<JsonTable>,
 }
 
 /// Figures of one kind, of one comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Table {
+pub struct JsonTable {
     /// `metrics`: every metric of each cell. `summary`: geometric means of ratios over workloads. `latency`: quantiles of
     /// merged histograms. `delta`: traffic saved, and its ceiling. `stalls`: time by cause of one vCPU in one run.
     pub table: String,
@@ -78,12 +78,12 @@ pub struct Table {
     /// Remarks on it, in sentences.
     pub notes: Vec<String>,
     /// Baseline first, controls last.
-    pub rows: Vec<Row>,
+    pub rows: Vec<JsonRow>,
 }
 
 /// A cell's runs that ended ok, or those that were capped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Row {
+pub struct JsonRow {
     /// `baseline`, `compared`, `control`, `capped` (the capped runs of the cell of the row above; no sample is in both), or
     /// `skipped`.
     pub row: String,
@@ -99,17 +99,17 @@ pub struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The cell's timed runs by how they ended.
-    pub runs: Runs,
+    pub runs: JsonRuns,
     /// Why there are no figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// By name of the metric. What could not be had is absent.
-    pub figures: BTreeMap<String, Figure>,
+    pub figures: BTreeMap<String, JsonFigure>,
 }
 
 /// How many timed runs ended how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Runs {
+pub struct JsonRuns {
     /// As planned.
     pub ok: usize,
     /// By a limit that forced the switchover.
@@ -120,7 +120,7 @@ pub struct Runs {
 
 /// A figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Figure {
+pub struct JsonFigure {
     /// `s`, `B`, `count`, `ratio`, `op/s`, `page/s`, `op`, `s/s`, `B/s`.
     pub unit: String,
     /// Samples behind it: runs; of latencies, operations; of geometric means, comparisons.
@@ -129,15 +129,15 @@ pub struct Figure {
     pub value: f64,
     /// Of the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<Spread>,
+    pub spread: Option<JsonSpread>,
     /// To the baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub difference: Option<Difference>,
+    pub difference: Option<JsonDifference>,
 }
 
 /// From where to where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Spread {
+pub struct JsonSpread {
     /// `range`: smallest and largest sample. `interval`: covers the true value with at least the confidence.
     pub kind: String,
     /// Its lower end.
@@ -151,12 +151,12 @@ pub struct Spread {
 
 /// A cell against the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Difference {
+pub struct JsonDifference {
     /// New over baseline; the difference in percent is 100 (ratio - 1).
     pub ratio: f64,
     /// Of the ratio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<Spread>,
+    pub spread: Option<JsonSpread>,
     /// Whether it can be told from chance at a level of 5 %; absent where nothing was tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub significant: Option<bool>,
@@ -206,7 +206,7 @@ impl Directory {
     }
 }
 
-fn table(report: &Report, named: tidy::Named<'_>) -> Table {
+fn table(report: &Report, named: tidy::NamedTable<'_>) -> JsonTable {
     let table = named.table;
     let name = (!table.comparison.is_empty()).then(|| table.comparison.clone());
     let plan = report.manifest.comparisons.iter().find(|plan| Some(&plan.name) == name.as_ref());
@@ -215,7 +215,7 @@ fn table(report: &Report, named: tidy::Named<'_>) -> Table {
         .tables
         .iter()
         .find(|shown| named.name == tidy::METRICS && Some(&shown.comparison) == name.as_ref());
-    Table {
+    JsonTable {
         table: named.name.to_owned(),
         title: table.title.clone(),
         compare: plan.map(|plan| plan.compare.clone()),
@@ -225,12 +225,12 @@ fn table(report: &Report, named: tidy::Named<'_>) -> Table {
     }
 }
 
-fn row(named: tidy::Named<'_>, row: &table::Row) -> Row {
+fn row(named: tidy::NamedTable<'_>, row: &table::Row) -> JsonRow {
     let subject = &row.subject;
     let [ok, capped, failed] = subject.runs;
     let figures = named.figures(row).map(|(column, figure)| {
         let numbers = figure.numbers;
-        let figure = Figure {
+        let figure = JsonFigure {
             unit: column.unit.symbol().to_owned(),
             n: numbers.samples,
             value: numbers.value,
@@ -239,24 +239,24 @@ fn row(named: tidy::Named<'_>, row: &table::Row) -> Row {
         };
         (column.name.clone(), figure)
     });
-    Row {
+    JsonRow {
         row: row.kind.word().to_owned(),
         cell: subject.cell.clone(),
         workload: subject.workload.clone(),
         engine: subject.engine.clone(),
         phase: subject.phase.map(|phase| phase.word().to_owned()),
-        runs: Runs { ok, capped, failed },
+        runs: JsonRuns { ok, capped, failed },
         note: row.text.clone(),
         figures: figures.collect(),
     }
 }
 
-fn spread(spread: stats::Spread) -> Spread {
+fn spread(spread: stats::Spread) -> JsonSpread {
     let (low, high) = spread.ends();
-    Spread { kind: spread.word().to_owned(), low, high, confidence: spread.confidence() }
+    JsonSpread { kind: spread.word().to_owned(), low, high, confidence: spread.confidence() }
 }
 
-fn difference(difference: measure::Difference) -> Difference {
+fn difference(difference: measure::Difference) -> JsonDifference {
     let measure::Difference { ratio, spread, significant, p } = difference;
-    Difference { ratio, spread: spread.map(self::spread), significant, p }
+    JsonDifference { ratio, spread: spread.map(self::spread), significant, p }
 }

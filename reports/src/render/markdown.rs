@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::manifest::{Comparison, Part};
+use crate::manifest::{ManifestComparison, MergedPart};
 use crate::report::Report;
 use crate::settings::{self, Flat};
-use crate::table::{Figure, Row, RowKind, Table};
+use crate::table::{PrintedFigure, Row, RowKind, Table};
 
 /// The report.
 #[must_use]
@@ -71,7 +71,7 @@ pub fn render(report: &Report) -> String {
     out
 }
 
-fn comparison(table: &Table, plan: &Comparison, everywhere: &Flat) -> String {
+fn comparison(table: &Table, plan: &ManifestComparison, everywhere: &Flat) -> String {
     let mut out = format!("## {}\n\n", escape(&table.title));
     if !table.analysis.trim().is_empty() {
         out += &format!("{}\n\n", table.analysis.trim());
@@ -122,7 +122,7 @@ fn figures(row: &Row, columns: usize) -> Vec<String> {
         }
         return cells;
     }
-    let show = |figure: &Option<Figure>| {
+    let show = |figure: &Option<PrintedFigure>| {
         let Some(figure) = figure else { return "-".to_owned() };
         let its_spread =
             figure.difference_spread.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
@@ -135,9 +135,9 @@ fn figures(row: &Row, columns: usize) -> Vec<String> {
 }
 
 /// What this comparison does not share with all others, and what tells its cells apart.
-fn own_settings(plan: &Comparison, everywhere: &Flat) -> String {
+fn own_settings(plan: &ManifestComparison, everywhere: &Flat) -> String {
     let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
-    let line = |planned: &crate::manifest::PlannedCell| {
+    let line = |planned: &crate::manifest::ManifestCell| {
         let own = settings::flat(&planned.cell).into_iter().filter(|(path, _)| !shared.contains_key(path));
         format!("{}: {}", escape(&planned.id), inline(own))
     };
@@ -154,7 +154,7 @@ fn inline<P: AsRef<str>, V: AsRef<str>>(settings: impl Iterator<Item = (P, V)>) 
 }
 
 /// Which machine brought what; nothing where all is of one.
-fn parts(parts: &[Part]) -> String {
+fn parts(parts: &[MergedPart]) -> String {
     if parts.is_empty() {
         return String::new();
     }

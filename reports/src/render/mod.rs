@@ -14,7 +14,7 @@ use crate::report::Report;
 
 /// A format that people read, or that carries what they read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ReportFormat {
     /// Plain text.
     Terminal,
     /// Markdown, with the host, all settings and the command.
@@ -29,7 +29,7 @@ pub enum Format {
     Json,
 }
 
-impl Format {
+impl ReportFormat {
     /// Every format with its name.
     pub const ALL: &'static [(&'static str, Self)] = &[
         ("terminal", Self::Terminal),
@@ -62,16 +62,16 @@ impl Format {
 
 /// One text of all reports, one after the other. `width` is for the terminal.
 #[must_use]
-pub fn render(reports: &[Report], format: Format, width: usize) -> String {
+pub fn render(reports: &[Report], format: ReportFormat, width: usize) -> String {
     let each = |one: &dyn Fn(&Report) -> String| reports.iter().map(one).collect::<Vec<_>>().join("\n");
     match format {
-        Format::Terminal => each(&|report| terminal::render(report, width)),
-        Format::Markdown => each(&markdown::render),
+        ReportFormat::Terminal => each(&|report| terminal::render(report, width)),
+        ReportFormat::Markdown => each(&markdown::render),
         // One document, not several one after the other.
-        Format::Html => html::render(reports),
-        Format::Latex => latex::render(reports),
-        Format::Csv => csv::render(reports),
-        Format::Json => json::render(reports),
+        ReportFormat::Html => html::render(reports),
+        ReportFormat::Latex => latex::render(reports),
+        ReportFormat::Csv => csv::render(reports),
+        ReportFormat::Json => json::render(reports),
     }
 }
 
@@ -81,9 +81,9 @@ mod tests {
 
     #[test]
     fn names_find_their_format() {
-        for (name, format) in Format::ALL {
-            assert_eq!((Format::find(name), format.name()), (Some(*format), *name));
+        for (name, format) in ReportFormat::ALL {
+            assert_eq!((ReportFormat::find(name), format.name()), (Some(*format), *name));
         }
-        assert_eq!(Format::find("pdf"), None);
+        assert_eq!(ReportFormat::find("pdf"), None);
     }
 }

@@ -5,13 +5,13 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 
 use crate::report::Report;
-use crate::table::{Column, Figure, Row, RowKind, Table};
+use crate::table::{Column, PrintedFigure, Row, RowKind, Table};
 
 /// What stands between two columns.
 const GAP: usize = 1;
 
 /// A line of the body: cells that share the columns' widths, or text across them.
-enum Line {
+enum BodyLine {
     Cells(Vec<String>),
     Text(String),
 }
@@ -89,20 +89,20 @@ fn same_columns(a: &Table, b: &Table) -> bool {
 fn body(tables: &[Table], width: usize) -> Vec<String> {
     let Some(first) = tables.first() else { return Vec::new() };
     let heading = heading(&first.columns);
-    let mut lines: Vec<Line> = heading.into_iter().map(Line::Cells).collect();
+    let mut lines: Vec<BodyLine> = heading.into_iter().map(BodyLine::Cells).collect();
     for table in tables {
-        lines.extend(wrap(&table.title, width, " ").into_iter().map(Line::Text));
+        lines.extend(wrap(&table.title, width, " ").into_iter().map(BodyLine::Text));
         for (index, row) in table.rows.iter().enumerate() {
             let first_of = |kind| row.kind == kind && table.rows[..index].iter().all(|row| row.kind != kind);
             if first_of(RowKind::Control) {
-                lines.push(Line::Text(" controls:".to_owned()));
+                lines.push(BodyLine::Text(" controls:".to_owned()));
             }
             lines.extend(row_lines(row, width));
         }
         for note in &table.notes {
-            lines.extend(wrap(&format!("  {note}"), width, "  ").into_iter().map(Line::Text));
+            lines.extend(wrap(&format!("  {note}"), width, "  ").into_iter().map(BodyLine::Text));
         }
-        lines.push(Line::Text(String::new()));
+        lines.push(BodyLine::Text(String::new()));
     }
     let panels = panels(&lines, first.columns.len() + 1, width);
     let mut out = Vec::new();
@@ -111,16 +111,16 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
         let mut grid = grid(&lines, panel).into_iter();
         for line in &lines {
             match line {
-                Line::Cells(cells) => {
+                BodyLine::Cells(cells) => {
                     // Lines that have nothing in this panel's columns but in another's leave no gap.
-                    let told = |columns: &[usize]| {
+                    let filled = |columns: &[usize]| {
                         columns.iter().any(|&column| column > 0 && !cells[column].is_empty())
                     };
                     let label_alone = index == 0 && cells.iter().skip(1).all(String::is_empty);
-                    out.extend(grid.next().filter(|_| told(panel) || label_alone));
+                    out.extend(grid.next().filter(|_| filled(panel) || label_alone));
                 }
-                Line::Text(text) if last || !text.starts_with("  ") => out.push(text.clone()),
-                Line::Text(_) => {}
+                BodyLine::Text(text) if last || !text.starts_with("  ") => out.push(text.clone()),
+                BodyLine::Text(_) => {}
             }
         }
     }
@@ -147,15 +147,15 @@ fn heading(columns: &[Column]) -> Vec<Vec<String>> {
     (0..height).map(line).collect()
 }
 
-fn row_lines(row: &Row, width: usize) -> Vec<Line> {
+fn row_lines(row: &Row, width: usize) -> Vec<BodyLine> {
     if let Some(text) = &row.text {
-        return wrap(&format!("{}: {text}", row.label), width, " ").into_iter().map(Line::Text).collect();
+        return wrap(&format!("{}: {text}", row.label), width, " ").into_iter().map(BodyLine::Text).collect();
     }
     // A name that would push the figures out of the page stands on a line of its own.
     let long = length(&row.label) > width * 3 / 10;
     let (above, label) =
         if long { (wrap(&row.label, width, " "), " ") } else { (Vec::new(), row.label.as_str()) };
-    let line = |label: Option<String>, cell: &dyn Fn(&Figure) -> Option<String>, absent: &str| {
+    let line = |label: Option<String>, cell: &dyn Fn(&PrintedFigure) -> Option<String>, absent: &str| {
         let figures = row.figures.iter().map(|figure| match figure {
             Some(figure) => cell(figure).unwrap_or_default(),
             None => absent.to_owned(),
@@ -169,22 +169,22 @@ fn row_lines(row: &Row, width: usize) -> Vec<Line> {
     let label = row.difference_spread().map(|label| format!("    {label}"));
     let its_spread = line(label, &|figure| figure.difference_spread.clone(), "");
     let spread = line(indented(&row.samples), &|figure| figure.spread.clone(), "");
-    let told = |line: &Vec<String>| line.iter().any(|cell| !cell.is_empty());
+    let filled = |line: &Vec<String>| line.iter().any(|cell| !cell.is_empty());
     let figures = |line: &Vec<String>| line.iter().skip(1).any(|cell| !cell.is_empty());
     let below = [converged, spread]
         .into_iter()
-        .filter(told)
+        .filter(filled)
         .chain([difference, its_spread].into_iter().filter(figures));
-    let above = above.into_iter().map(Line::Text);
-    above.chain(std::iter::once(value).chain(below).map(Line::Cells)).collect()
+    let above = above.into_iter().map(BodyLine::Text);
+    above.chain(std::iter::once(value).chain(below).map(BodyLine::Cells)).collect()
 }
 
 /// Which columns stand in which panel: as many as fit, the first column in each.
-fn panels(lines: &[Line], columns: usize, width: usize) -> Vec<Vec<usize>> {
+fn panels(lines: &[BodyLine], columns: usize, width: usize) -> Vec<Vec<usize>> {
     let widest = |column: usize| {
         let cells = lines.iter().filter_map(|line| match line {
-            Line::Cells(cells) => cells.get(column).map(|cell| length(cell)),
-            Line::Text(_) => None,
+            BodyLine::Cells(cells) => cells.get(column).map(|cell| length(cell)),
+            BodyLine::Text(_) => None,
         });
         cells.max().unwrap_or_default()
     };
@@ -204,12 +204,12 @@ fn panels(lines: &[Line], columns: usize, width: usize) -> Vec<Vec<usize>> {
     panels
 }
 
-/// The cells of these columns, aligned, one text per [`Line::Cells`].
-fn grid(lines: &[Line], columns: &[usize]) -> Vec<String> {
+/// The cells of these columns, aligned, one text per [`BodyLine::Cells`].
+fn grid(lines: &[BodyLine], columns: &[usize]) -> Vec<String> {
     let mut grid = Grid::new();
     grid.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     for line in lines {
-        if let Line::Cells(cells) = line {
+        if let BodyLine::Cells(cells) = line {
             grid.add_row(columns.iter().map(|&column| cells.get(column).cloned().unwrap_or_default()));
         }
     }
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn columns_are_dealt_out_to_panels() {
-        let lines = [Line::Cells(vec!["label".into(), "12345".into(), "12345".into(), "12345".into()])];
+        let lines = [BodyLine::Cells(vec!["label".into(), "12345".into(), "12345".into(), "12345".into()])];
         assert_eq!(panels(&lines, 4, 23), [vec![0, 1, 2, 3]]);
         assert_eq!(panels(&lines, 4, 22), [vec![0, 1, 2], vec![0, 3]]);
         assert_eq!(panels(&lines, 4, 1), [vec![0, 1], vec![0, 2], vec![0, 3]]);

@@ -2,33 +2,33 @@
 //! them.
 
 use crate::report::Report;
-use crate::table::{Column, Figure, Row, RowKind, Table};
+use crate::table::{Column, PrintedFigure, Row, RowKind, Table};
 
 /// What a figure's value is.
 pub const METRICS: &str = "metrics";
 
 /// A table and what it is called.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct NamedTable<'a> {
     /// `metrics`, or the name of a section.
     pub name: &'static str,
     /// The table.
     pub table: &'a Table,
 }
 
-/// All tables, those of metrics first. Costs are metrics, and are not told again.
+/// All tables, those of metrics first. Costs are metrics, and are not listed again.
 #[must_use]
-pub fn tables(report: &Report) -> Vec<Named<'_>> {
-    let metrics = report.metrics.iter().map(|table| Named { name: METRICS, table });
+pub fn tables(report: &Report) -> Vec<NamedTable<'_>> {
+    let metrics = report.metrics.iter().map(|table| NamedTable { name: METRICS, table });
     let sections = report.sections.iter().filter(|section| section.name != "cost");
-    let rest =
-        sections.flat_map(|section| section.tables.iter().map(|table| Named { name: section.name, table }));
+    let rest = sections
+        .flat_map(|section| section.tables.iter().map(|table| NamedTable { name: section.name, table }));
     metrics.chain(rest).collect()
 }
 
-impl<'a> Named<'a> {
+impl<'a> NamedTable<'a> {
     /// The figures of a row that no table before has.
-    pub fn figures(self, row: &'a Row) -> impl Iterator<Item = (&'a Column, &'a Figure)> {
+    pub fn figures(self, row: &'a Row) -> impl Iterator<Item = (&'a Column, &'a PrintedFigure)> {
         let known = self.name == "delta";
         let pairs = self.table.columns.iter().zip(&row.figures);
         pairs

@@ -14,14 +14,14 @@ use crate::stats::{self, Spread};
 use crate::store::RunData;
 
 /// A comparison and its runs.
-pub(super) struct Evidence<'a> {
+pub(super) struct ComparisonEvidence<'a> {
     pub data: &'a RunData,
     pub runs: ComparisonRuns<'a>,
     /// Directories that hold runs of it too and were not used.
     pub unused: Vec<&'a Path>,
 }
 
-impl<'a> Evidence<'a> {
+impl<'a> ComparisonEvidence<'a> {
     /// Of the comparison called `name` of a suite. Runs of two directories were not made in the same blocks and are not
     /// mixed: the directory with most of them counts, of equals the later one.
     pub fn find(plan: &Plan, name: &str, data: &'a [RunData]) -> Option<Self> {

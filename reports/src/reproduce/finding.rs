@@ -1,12 +1,12 @@
 //! One claim, tested.
 
 use migbench_scenarios::cell::Cell;
-use migbench_scenarios::claims::{Claim, Published, Test};
+use migbench_scenarios::claims::{Claim, ClaimTest, Published};
 use migbench_scenarios::{Claims, Plan};
 use migbench_workloads::catalogue;
 use serde::Serialize;
 
-use super::evidence::{Evidence, ceiling, ids, reduction};
+use super::evidence::{ComparisonEvidence, ceiling, ids, reduction};
 use super::{Estimate, Reach, metric};
 use crate::cells::CellRuns;
 use crate::metric::{MetricKey, Unit, value};
@@ -47,12 +47,12 @@ pub struct Finding {
     pub command: String,
     /// What the figures are, for their texts.
     #[serde(skip)]
-    unit: Figure,
+    unit: FigureKind,
 }
 
 /// What kind of figure it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Figure {
+enum FigureKind {
     Share,
     Metric(Unit),
     Convergence,
@@ -65,16 +65,16 @@ impl Finding {
         };
         let unit = |name: &str| metric(name).map_or(Unit::Ratio, |key| key.definition().unit);
         let (subject, published, unit) = match &claim.test {
-            Test::Reduction { metric, published } => {
-                (format!("{}, reduction", label(metric)), published.text.clone(), Figure::Share)
+            ClaimTest::Reduction { metric, published } => {
+                (format!("{}, reduction", label(metric)), published.text.clone(), FigureKind::Share)
             }
-            Test::Value { metric, published, .. } => {
-                (label(metric), published.text.clone(), Figure::Metric(unit(metric)))
+            ClaimTest::Value { metric, published, .. } => {
+                (label(metric), published.text.clone(), FigureKind::Metric(unit(metric)))
             }
-            Test::Convergence { published } => {
+            ClaimTest::Convergence { published } => {
                 let row = claim.row.as_deref().unwrap_or_default();
                 let yes = if *published { "yes" } else { "no" };
-                (format!("ends by itself, {row}"), yes.to_owned(), Figure::Convergence)
+                (format!("ends by itself, {row}"), yes.to_owned(), FigureKind::Convergence)
             }
         };
         Self {
@@ -98,11 +98,11 @@ impl Finding {
     #[must_use]
     pub fn shown(&self) -> Option<String> {
         match (self.unit, &self.ours) {
-            (Figure::Convergence, _) if self.converged.1 > 0 => {
+            (FigureKind::Convergence, _) if self.converged.1 > 0 => {
                 Some(format!("{} of {} runs", self.converged.0, self.converged.1))
             }
-            (Figure::Share, Some(ours)) => Some(percent(ours.value)),
-            (Figure::Metric(unit), Some(ours)) => Some(quantity::show(unit, ours.value)),
+            (FigureKind::Share, Some(ours)) => Some(percent(ours.value)),
+            (FigureKind::Metric(unit), Some(ours)) => Some(quantity::show(unit, ours.value)),
             _ => None,
         }
     }
@@ -112,12 +112,12 @@ impl Finding {
     pub fn spread(&self) -> Option<String> {
         let ours = self.ours.filter(|ours| ours.samples > 1)?;
         Some(match self.unit {
-            Figure::Share => ends(&percent(ours.low), &percent(ours.high), " %"),
-            Figure::Metric(unit) => {
+            FigureKind::Share => ends(&percent(ours.low), &percent(ours.high), " %"),
+            FigureKind::Metric(unit) => {
                 let scale = Scale::suiting(unit, ours.value);
                 ends(&scale.number(ours.low), &scale.number(ours.high), "")
             }
-            Figure::Convergence => return None,
+            FigureKind::Convergence => return None,
         })
     }
 
@@ -125,13 +125,13 @@ impl Finding {
     #[must_use]
     pub fn reachable(&self) -> Option<String> {
         match (self.unit, &self.reachable) {
-            (Figure::Share, Some(most)) => Some(format!("up to {}", percent(most.value))),
-            (Figure::Metric(unit), Some(range)) => {
+            (FigureKind::Share, Some(most)) => Some(format!("up to {}", percent(most.value))),
+            (FigureKind::Metric(unit), Some(range)) => {
                 let scale = Scale::suiting(unit, range.high);
                 let (low, high) = (scale.number(range.low), scale.show(range.high));
                 Some(if scale.show(range.low) == high { high } else { format!("{low} to {high}") })
             }
-            (Figure::Share, None) if self.verdict == Reach::NoBound => Some("no bound".to_owned()),
+            (FigureKind::Share, None) if self.verdict == Reach::NoBound => Some("no bound".to_owned()),
             _ => None,
         }
     }
@@ -142,7 +142,7 @@ impl Finding {
         /// Under this a share is one of noise, as in tables.
         const NOTHING_TO_SAVE: f64 = 0.01;
         match (self.unit, self.ours, self.reachable) {
-            (Figure::Share, Some(ours), Some(most)) if most.value >= NOTHING_TO_SAVE => {
+            (FigureKind::Share, Some(ours), Some(most)) if most.value >= NOTHING_TO_SAVE => {
                 Some(percent((ours.value / most.value).max(0.0)))
             }
             _ => None,
@@ -160,7 +160,7 @@ pub(super) fn test(claims: &Claims, claim: &Claim, data: &[RunData]) -> Finding 
         finding.remarks.push(claim.note.clone());
     }
     let Some(suite) = claims.suite(&claim.command) else { return finding };
-    let Some(evidence) = Evidence::find(&suite.plan, &claim.comparison, data) else {
+    let Some(evidence) = ComparisonEvidence::find(&suite.plan, &claim.comparison, data) else {
         finding.remarks.push(format!("there is no run of it; `{}` makes some", claim.command.line));
         return finding;
     };
@@ -176,14 +176,14 @@ pub(super) fn test(claims: &Claims, claim: &Claim, data: &[RunData]) -> Finding 
             .push(format!("runs of several directories are not mixed: {} not used", paths.join(", ")));
     }
     match &claim.test {
-        Test::Reduction { metric, published } => {
+        ClaimTest::Reduction { metric, published } => {
             test_reduction(&mut finding, &evidence, claim.row.as_deref(), metric, published);
         }
-        Test::Value { metric, published, capped } => {
+        ClaimTest::Value { metric, published, capped } => {
             let rows = rows(&evidence, claim.row.as_deref());
             test_value(&mut finding, &rows, metric, published, *capped);
         }
-        Test::Convergence { published } => {
+        ClaimTest::Convergence { published } => {
             let rows = rows(&evidence, claim.row.as_deref());
             test_convergence(&mut finding, &rows, *published);
         }
@@ -192,7 +192,7 @@ pub(super) fn test(claims: &Claims, claim: &Claim, data: &[RunData]) -> Finding 
 }
 
 /// The row, or all of them.
-fn rows<'e>(evidence: &'e Evidence<'_>, row: Option<&str>) -> Vec<&'e CellRuns<'e>> {
+fn rows<'e>(evidence: &'e ComparisonEvidence<'_>, row: Option<&str>) -> Vec<&'e CellRuns<'e>> {
     match row {
         Some(row) => evidence.row(row).into_iter().collect(),
         None => evidence.runs.cells.iter().collect(),
@@ -201,7 +201,7 @@ fn rows<'e>(evidence: &'e Evidence<'_>, row: Option<&str>) -> Vec<&'e CellRuns<'
 
 fn test_reduction(
     finding: &mut Finding,
-    evidence: &Evidence<'_>,
+    evidence: &ComparisonEvidence<'_>,
     row: Option<&str>,
     name: &str,
     published: &Published,
@@ -310,7 +310,7 @@ pub(super) fn workloads(claims: &Claims, data: &[RunData]) -> Vec<String> {
     let mut sentences = Vec::new();
     for claim in &claims.claims {
         let Some(suite) = claims.suite(&claim.command) else { continue };
-        let evidence = Evidence::find(&suite.plan, &claim.comparison, data);
+        let evidence = ComparisonEvidence::find(&suite.plan, &claim.comparison, data);
         let ran = evidence.as_ref().map(|evidence| evidence.runs.plan.cells.iter().map(|cell| &cell.cell));
         let sentence = match ran {
             Some(cells) => changes(&claim.comparison, cells),

@@ -1,5 +1,5 @@
 //! A publication's figures laid beside ours. Claims and run directories go in, findings come out: what was published, what
-//! we measured, what could be reached at most, and a verdict with the runs behind it. Where a publication does not tell its
+//! we measured, what could be reached at most, and a verdict with the runs behind it. Where a publication does not state its
 //! set-up, no verdict can say that it was reproduced; the words are in [`Reach`].
 
 mod estimate;
@@ -17,10 +17,10 @@ use serde::Serialize;
 
 pub use estimate::Estimate;
 pub use finding::Finding;
-pub use page::{Block, GridRow, Page, markdown, terminal};
+pub use page::{Block, GridRow, ReproductionPage, markdown, terminal};
 pub use reach::Reach;
-pub use sensitivity::{Point, Sensitivity};
-pub use sources::{Source, gather};
+pub use sensitivity::{Sensitivity, SensitivityPoint};
+pub use sources::{RecordSource, gather};
 
 use crate::metric::MetricKey;
 use crate::store::RunData;
@@ -43,7 +43,7 @@ pub struct Reproduction {
     /// What in the measured workloads differs from the catalogue's, a sentence per comparison.
     pub workloads: Vec<String>,
     /// The run directories behind it.
-    pub sources: Vec<Source>,
+    pub sources: Vec<RecordSource>,
 }
 
 impl Reproduction {
@@ -58,7 +58,7 @@ impl Reproduction {
             findings,
             sensitivity: claims.sensitivity.as_ref().and_then(|one| sensitivity::vary(claims, one, data)),
             workloads: finding::workloads(claims, data),
-            sources: data.iter().filter(of_claims).map(Source::of).collect(),
+            sources: data.iter().filter(of_claims).map(RecordSource::of).collect(),
         }
     }
 

@@ -10,7 +10,7 @@ use migbench_scenarios::claims::Unknown;
 use migbench_scenarios::key::Key;
 
 use super::sensitivity::Varied;
-use super::{Estimate, Finding, Reach, Reproduction, Sensitivity, Source};
+use super::{Estimate, Finding, Reach, RecordSource, Reproduction, Sensitivity};
 use crate::quantity::{count, percent};
 use crate::render::markdown::escape;
 use crate::render::terminal::wrap;
@@ -51,10 +51,10 @@ pub enum GridRow {
 
 /// A page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page(pub Vec<Block>);
+pub struct ReproductionPage(pub Vec<Block>);
 
-impl Page {
-    /// What stands before any result: the publication, what it does not tell, what was chosen and why.
+impl ReproductionPage {
+    /// What stands before any result: the publication, what it does not state, what was chosen and why.
     #[must_use]
     pub fn before(claims: &Claims) -> Self {
         let reference = &claims.reference;
@@ -81,7 +81,7 @@ impl Page {
         if !claims.caution.is_empty() {
             blocks.push(Block::Alarm(claims.caution.clone()));
         }
-        blocks.push(Block::Heading(2, "What is not told, and what we chose".to_owned()));
+        blocks.push(Block::Heading(2, "What is not stated, and what we chose".to_owned()));
         let term = |unknown: &Unknown| {
             let values = values(claims, &unknown.keys);
             let values = if values.is_empty() { String::new() } else { format!(" [{values}]") };
@@ -158,7 +158,7 @@ fn values(claims: &Claims, keys: &[String]) -> String {
         let mut found: Vec<String> = Vec::new();
         for flat in cells() {
             let here = flat.iter().filter(|(path, _)| *path == key || path.starts_with(&inner));
-            // A setting with parts, such as a load, is told with the part's name.
+            // A setting with parts, such as a load, is written with the part's name.
             let text = here.map(|(path, value)| match path.strip_prefix(&inner) {
                 Some(part) => format!("{part} {value}"),
                 None => value.clone(),
@@ -218,7 +218,7 @@ fn varied(sensitivity: &Sensitivity) -> Vec<Block> {
     let mut blocks = vec![
         Block::Heading(2, "One factor at a time".to_owned()),
         Block::Text(format!(
-            "Each row of suite {} differs from \"{}\" in what it names; all else is alike. The last columns tell where a \
+            "Each row of suite {} differs from \"{}\" in what it names; all else is alike. The last columns show where a \
              published reduction lies to the most that could be saved there.",
             sensitivity.suite, sensitivity.base
         )),
@@ -245,7 +245,7 @@ fn points(one: &Varied) -> Block {
     head.extend(one.published.iter().map(|(_, figure)| figure.clone()));
     let share =
         |estimate: &Option<Estimate>| estimate.map_or_else(|| "-".to_owned(), |one| percent(one.value));
-    let row = |point: &super::Point| {
+    let row = |point: &super::SensitivityPoint| {
         let mut cells = vec![point.name.clone()];
         if let Some(missing) = &point.missing {
             cells[0] = format!("{} ({missing})", point.name);
@@ -320,7 +320,7 @@ fn short(runs: &[String]) -> String {
     }
 }
 
-fn source_blocks(source: &Source) -> Vec<Block> {
+fn source_blocks(source: &RecordSource) -> Vec<Block> {
     let mut blocks = vec![Block::Text(format!(
         "{}: {}. {}. Started {}, {}, by: {}",
         source.directory, source.subject, source.machine, source.started, source.tool, source.command
@@ -340,7 +340,7 @@ fn items(items: Vec<String>) -> Option<Block> {
 
 /// For a terminal of that many columns, without colour. A table that is wider than that keeps its width.
 #[must_use]
-pub fn terminal(page: &Page, width: usize) -> String {
+pub fn terminal(page: &ReproductionPage, width: usize) -> String {
     let mut out: Vec<String> = Vec::new();
     for block in &page.0 {
         if !out.is_empty() && !matches!(block, Block::Alarm(_)) {
@@ -402,7 +402,7 @@ fn grid(head: &[String], rows: &[GridRow]) -> Vec<String> {
 
 /// As Markdown.
 #[must_use]
-pub fn markdown(page: &Page) -> String {
+pub fn markdown(page: &ReproductionPage) -> String {
     let mut out = String::new();
     for block in &page.0 {
         match block {

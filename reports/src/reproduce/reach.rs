@@ -22,7 +22,7 @@ pub enum Reach {
     Same,
     /// Our runs end otherwise.
     Different,
-    /// There are no runs that could tell.
+    /// There are no runs that could decide.
     NoEvidence,
 }
 
@@ -72,7 +72,7 @@ impl Reach {
             }
             Self::Same => "every run of ours ended as the publication says",
             Self::Different => "some run of ours ended otherwise",
-            Self::NoEvidence => "there are no runs of ours that could tell",
+            Self::NoEvidence => "there are no runs of ours that could decide",
         }
     }
 

@@ -1,14 +1,14 @@
 //! One factor at a time: where published reductions lie to what can be saved, at each point of a suite that varies what a
-//! publication does not tell.
+//! publication does not state.
 
 use std::collections::BTreeSet;
 
 use migbench_scenarios::Claims;
-use migbench_scenarios::claims::{self, Published, Test};
+use migbench_scenarios::claims::{self, ClaimTest, Published};
 use migbench_scenarios::plan::{Comparison, Plan};
 use serde::Serialize;
 
-use super::evidence::{Evidence, ceiling, ids, reduction};
+use super::evidence::{ComparisonEvidence, ceiling, ids, reduction};
 use super::{Estimate, Reach, metric};
 use crate::quantity::count;
 use crate::settings;
@@ -37,14 +37,14 @@ pub struct Varied {
     /// The published reductions: the id of a claim and its figure.
     pub published: Vec<(String, String)>,
     /// In the order of the suite.
-    pub points: Vec<Point>,
+    pub points: Vec<SensitivityPoint>,
     /// For each published reduction a sentence that counts its verdicts.
     pub summary: Vec<String>,
 }
 
 /// One point.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Point {
+pub struct SensitivityPoint {
     /// Name of the comparison.
     pub name: String,
     /// What differs from the base point, from the cells themselves: a key, its value, and the base's.
@@ -65,12 +65,16 @@ pub struct Point {
 }
 
 /// `None` where there is no record of the suite.
-pub(super) fn vary(claims: &Claims, wanted: &claims::Sensitivity, data: &[RunData]) -> Option<Sensitivity> {
+pub(super) fn vary(
+    claims: &Claims,
+    wanted: &claims::SensitivitySuite,
+    data: &[RunData],
+) -> Option<Sensitivity> {
     let plan = &claims.suite(&wanted.command)?.plan;
     data.iter().find(|data| data.manifest.suite == plan.suite)?;
     let reductions = || {
         claims.claims.iter().filter_map(|claim| match &claim.test {
-            Test::Reduction { metric, published } => Some((claim, metric.as_str(), published)),
+            ClaimTest::Reduction { metric, published } => Some((claim, metric.as_str(), published)),
             _ => None,
         })
     };
@@ -106,12 +110,12 @@ pub(super) fn vary(claims: &Claims, wanted: &claims::Sensitivity, data: &[RunDat
 fn point(
     plan: &Plan,
     comparison: &Comparison,
-    wanted: &claims::Sensitivity,
+    wanted: &claims::SensitivitySuite,
     data: &[RunData],
     name: &str,
     published: &[&Published],
-) -> Point {
-    let mut point = Point {
+) -> SensitivityPoint {
+    let mut point = SensitivityPoint {
         name: comparison.name.clone(),
         differs: differs(plan, comparison, wanted),
         most: None,
@@ -120,7 +124,7 @@ fn point(
         missing: None,
         runs: Vec::new(),
     };
-    let Some(evidence) = Evidence::find(plan, &comparison.name, data) else {
+    let Some(evidence) = ComparisonEvidence::find(plan, &comparison.name, data) else {
         point.missing = Some("not run".to_owned());
         return point;
     };
@@ -153,7 +157,7 @@ fn point(
 fn differs(
     plan: &Plan,
     comparison: &Comparison,
-    wanted: &claims::Sensitivity,
+    wanted: &claims::SensitivitySuite,
 ) -> Vec<(String, String, String)> {
     let base = plan.comparisons.iter().find(|other| other.name == wanted.base);
     let mut found = Vec::new();
@@ -172,13 +176,13 @@ fn differs(
     found
 }
 
-fn summary(published: &[(String, String)], points: &[Point]) -> Vec<String> {
+fn summary(published: &[(String, String)], points: &[SensitivityPoint]) -> Vec<String> {
     let sentence = |(index, (claim, figure)): (usize, &(String, String))| {
         let at = |verdict: Reach| -> Vec<&str> {
             let here = points.iter().filter(|point| point.verdicts.get(index) == Some(&verdict));
             here.map(|point| point.name.as_str()).collect()
         };
-        let told = [Reach::Inside, Reach::Outside, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
+        let counted = [Reach::Inside, Reach::Outside, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
             .into_iter()
             .filter_map(|verdict| match (verdict, at(verdict)) {
                 (_, names) if names.is_empty() => None,
@@ -187,7 +191,7 @@ fn summary(published: &[(String, String)], points: &[Point]) -> Vec<String> {
                     Some(format!("{} at {} ({})", verdict.word(), names.len(), names.join(", ")))
                 }
             });
-        format!("{claim}, {figure}: {}", told.collect::<Vec<_>>().join("; "))
+        format!("{claim}, {figure}: {}", counted.collect::<Vec<_>>().join("; "))
     };
     published.iter().enumerate().map(sentence).collect()
 }

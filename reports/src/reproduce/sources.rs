@@ -9,7 +9,7 @@ use crate::store::{Accept, RunData, StoreError};
 
 /// A run directory, as far as a reader of figures must know it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Source {
+pub struct RecordSource {
     /// Where it is.
     pub directory: String,
     /// The suite that ran.
@@ -34,7 +34,7 @@ pub struct Source {
     pub warnings: Vec<String>,
 }
 
-impl Source {
+impl RecordSource {
     pub(super) fn of(data: &RunData) -> Self {
         let report = Report::of(data);
         let tool = &data.manifest.tool;

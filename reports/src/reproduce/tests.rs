@@ -6,14 +6,14 @@ use migbench_scenarios::cell::Engine;
 use migbench_scenarios::{Claims, Plan};
 
 use super::*;
-use crate::manifest::{Comparison, Manifest, PlannedCell};
+use crate::manifest::{Manifest, ManifestCell, ManifestComparison};
 use crate::metric::Metrics;
 use crate::record::{Record, Status};
 use crate::sample::{self, Sample};
 
 /// What one run of a cell has: traffic, its first round, total time, the first round's, and downtime.
 #[derive(Clone, Copy)]
-struct Run {
+struct RunFigures {
     traffic: f64,
     time: f64,
     downtime: f64,
@@ -24,14 +24,14 @@ const FIRST_BYTES: f64 = 400e6;
 const FIRST_TIME: f64 = 3.2;
 
 fn manifest(plan: &Plan) -> Manifest {
-    let comparison = |one: &migbench_scenarios::Comparison| Comparison {
+    let comparison = |one: &migbench_scenarios::Comparison| ManifestComparison {
         name: one.name.clone(),
         compare: one.compare.clone(),
         baseline: one.baseline.map(|row| one.cells[row].id.clone()).unwrap_or_default(),
         cells: one
             .cells
             .iter()
-            .map(|planned| PlannedCell { id: planned.id.clone(), cell: planned.cell.clone() })
+            .map(|planned| ManifestCell { id: planned.id.clone(), cell: planned.cell.clone() })
             .collect(),
         analysis: String::new(),
     };
@@ -47,7 +47,7 @@ fn manifest(plan: &Plan) -> Manifest {
 }
 
 /// Every run of a plan, each as `of` says.
-fn data(plan: &Plan, of: impl Fn(&str, Engine, u32) -> Run) -> RunData {
+fn data(plan: &Plan, of: impl Fn(&str, Engine, u32) -> RunFigures) -> RunData {
     let record = |(number, run): (usize, &migbench_scenarios::PlannedRun)| -> Record {
         let comparison = &plan.comparisons[run.comparison];
         let cell = &plan.cell(run).unwrap().cell;
@@ -86,12 +86,17 @@ fn data(plan: &Plan, of: impl Fn(&str, Engine, u32) -> Run) -> RunData {
 }
 
 /// Deltas save most of what full pages send after the first round: little with a guest that reads, half with one that writes.
-fn usual(comparison: &str, engine: Engine, repetition: u32) -> Run {
+fn usual(comparison: &str, engine: Engine, repetition: u32) -> RunFigures {
     let wobble = 1.0 + 0.002 * f64::from(repetition % 5);
     let again = if comparison.starts_with("read") { 0.1 } else { 1.2 };
     let again = if engine == Engine::Delta { again * 0.05 } else { again } * wobble;
     let downtime = if engine == Engine::Delta { 0.004 } else { 0.2 } * wobble;
-    Run { traffic: FIRST_BYTES * (1.0 + again), time: FIRST_TIME * (1.0 + again), downtime, capped: false }
+    RunFigures {
+        traffic: FIRST_BYTES * (1.0 + again),
+        time: FIRST_TIME * (1.0 + again),
+        downtime,
+        capped: false,
+    }
 }
 
 fn bhardwaj() -> Claims {
@@ -134,10 +139,10 @@ fn pages_are_as_they_were() {
     let claims = bhardwaj();
     let mut all = vec![data(&plan("paper"), usual)];
     let found = Reproduction::of(&claims, &all);
-    insta::assert_snapshot!("reproduce_terminal", terminal(&Page::whole(&claims, &found), 100));
+    insta::assert_snapshot!("reproduce_terminal", terminal(&ReproductionPage::whole(&claims, &found), 100));
     all.push(varied());
     let found = Reproduction::of(&claims, &all);
-    let page = Page::whole(&claims, &found);
+    let page = ReproductionPage::whole(&claims, &found);
     insta::assert_snapshot!("reproduce_sensitivity_terminal", terminal(&page, 100));
     insta::assert_snapshot!("reproduce_sensitivity_markdown", markdown(&page));
     for line in terminal(&page, 100).lines() {
@@ -152,7 +157,7 @@ fn pages_are_as_they_were() {
 
 #[test]
 fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
-    let capped = |comparison: &str, engine, repetition| Run {
+    let capped = |comparison: &str, engine, repetition| RunFigures {
         capped: comparison.starts_with("write") && engine == Engine::Full && repetition == 3,
         ..usual(comparison, engine, repetition)
     };
@@ -165,7 +170,7 @@ fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
 }
 
 #[test]
-fn runs_of_two_directories_are_not_mixed_and_other_cells_are_told() {
+fn runs_of_two_directories_are_not_mixed_and_other_cells_are_reported() {
     let plan = plan("paper");
     let mut short = data(&plan, usual);
     short.path = PathBuf::from("results/short");
@@ -191,12 +196,12 @@ fn varied() -> RunData {
         let run = usual("write", engine, repetition);
         let again = |share: f64| {
             let share = if engine == Engine::Delta { share * 0.05 } else { share };
-            Run { traffic: FIRST_BYTES * (1.0 + share), time: FIRST_TIME * (1.0 + share), ..run }
+            RunFigures { traffic: FIRST_BYTES * (1.0 + share), time: FIRST_TIME * (1.0 + share), ..run }
         };
         match comparison {
             "pressure(0.1)" => again(0.1),
             "pressure(0.95)" => again(4.0),
-            "pressure(1.2)" => Run { capped: engine == Engine::Full, ..again(9.0) },
+            "pressure(1.2)" => RunFigures { capped: engine == Engine::Full, ..again(9.0) },
             _ => run,
         }
     });
@@ -205,7 +210,7 @@ fn varied() -> RunData {
 }
 
 #[test]
-fn one_factor_at_a_time_tells_where_a_figure_can_be_reached() {
+fn one_factor_at_a_time_shows_where_a_figure_can_be_reached() {
     let found = Reproduction::of(&bhardwaj(), &[varied()]);
     let sensitivity = found.sensitivity.as_ref().unwrap();
     let metrics: Vec<_> = sensitivity.metrics.iter().map(|one| one.metric.as_str()).collect();
@@ -255,13 +260,13 @@ fn values_and_convergence_are_judged_by_all_rows() {
     let found = Reproduction::of(
         &claims,
         &[data(&plan("clark2005"), |comparison, _, repetition| match comparison {
-            "memory writer" => Run {
+            "memory writer" => RunFigures {
                 traffic: FIRST_BYTES * 2.5,
                 time: 20.0,
                 downtime: if repetition == 1 { 2.1 } else { 4.3 },
                 capped: true,
             },
-            _ => Run { traffic: FIRST_BYTES * 1.2, time: 8.0, downtime: 0.19, capped: false },
+            _ => RunFigures { traffic: FIRST_BYTES * 1.2, time: 8.0, downtime: 0.19, capped: false },
         })],
     );
     assert_eq!(
@@ -279,7 +284,7 @@ fn values_and_convergence_are_judged_by_all_rows() {
     let claims = Claims::find("xbzrle-doc", &metrics()).unwrap();
     let found = Reproduction::of(
         &claims,
-        &[data(&plan("xbzrle-doc"), |_, engine, _| Run {
+        &[data(&plan("xbzrle-doc"), |_, engine, _| RunFigures {
             traffic: FIRST_BYTES,
             time: 2.4,
             downtime: 0.01,
@@ -288,7 +293,10 @@ fn values_and_convergence_are_judged_by_all_rows() {
     );
     assert_eq!(verdicts(&found), [("plain", "same"), ("xbzrle", "same"), ("xbzrle-time", "outside")]);
     assert_eq!(found.findings[0].shown().as_deref(), Some("0 of 3 runs"));
-    insta::assert_snapshot!("reproduce_convergence_terminal", terminal(&Page::results(&claims, &found), 100));
+    insta::assert_snapshot!(
+        "reproduce_convergence_terminal",
+        terminal(&ReproductionPage::results(&claims, &found), 100)
+    );
 }
 
 #[test]
@@ -306,7 +314,7 @@ fn damage_stands_on_the_page() {
     let claims = bhardwaj();
     let found = Reproduction::of(&claims, &[damaged]);
     assert!(!found.sound());
-    let page = terminal(&Page::results(&claims, &found), 100);
+    let page = terminal(&ReproductionPage::results(&claims, &found), 100);
     assert!(page.contains("!! GUEST STATE WAS WRONG in 1 run"), "{page}");
 }
 

@@ -12,7 +12,7 @@ use crate::settings::{self, Flat};
 
 /// A fitted line.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Line {
+pub struct FittedLine {
     /// Seconds whatever the size.
     pub fixed: f64,
     /// Seconds per GiB of guest memory.
@@ -23,7 +23,7 @@ pub struct Line {
 
 /// Least squares of relative deviations for pairs of GiB and seconds. `None` with fewer than three sizes: two always lie on a line.
 #[must_use]
-pub fn line(points: &[(f64, f64)]) -> Option<Line> {
+pub fn line(points: &[(f64, f64)]) -> Option<FittedLine> {
     let sizes: BTreeSet<u64> = points.iter().map(|(memory, _)| memory.to_bits()).collect();
     if sizes.len() < 3 || points.iter().any(|(_, time)| *time <= 0.0) {
         return None;
@@ -35,7 +35,7 @@ pub fn line(points: &[(f64, f64)]) -> Option<Line> {
     let fixed = (times * squares - products * sizes) / determinant;
     let per_gib = (products * ones - times * sizes) / determinant;
     let deviation = points.iter().map(|(m, t)| ((fixed + per_gib * m) / t - 1.0).abs()).fold(0.0, f64::max);
-    (fixed.is_finite() && per_gib.is_finite()).then_some(Line { fixed, per_gib, deviation })
+    (fixed.is_finite() && per_gib.is_finite()).then_some(FittedLine { fixed, per_gib, deviation })
 }
 
 /// Total time and downtime of each engine by guest memory.
@@ -135,7 +135,7 @@ mod tests {
                 });
                 let record = built.build();
                 let id = format!("{engine} {n} {vcpus}");
-                plan.cells.push(crate::manifest::PlannedCell { id, cell: record.cell.clone() });
+                plan.cells.push(crate::manifest::ManifestCell { id, cell: record.cell.clone() });
                 records.extend([record.clone(), record]);
             }
         }

@@ -15,7 +15,7 @@ use crate::stats::median;
 
 /// One cell: GiB of guest memory, dirty pages a round, and seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
+pub struct TrackerPoint {
     /// Guest memory in GiB.
     pub memory: f64,
     /// Pages that a harvest found, the median over rounds and runs.
@@ -89,9 +89,10 @@ const STUDENT: [f64; 30] = [
 ///
 /// # Errors
 /// See [`Unfit`].
-pub fn fit(points: &[Point]) -> Result<Fit, Unfit> {
-    let points: Vec<&Point> = points.iter().filter(|point| point.time > 0.0).collect();
-    let varies = |f: fn(&Point) -> f64| points.iter().any(|p| (f(p) / f(points[0]) - 1.0).abs() > 0.01);
+pub fn fit(points: &[TrackerPoint]) -> Result<Fit, Unfit> {
+    let points: Vec<&TrackerPoint> = points.iter().filter(|point| point.time > 0.0).collect();
+    let varies =
+        |f: fn(&TrackerPoint) -> f64| points.iter().any(|p| (f(p) / f(points[0]) - 1.0).abs() > 0.01);
     if points.len() < 4 {
         return Err(Unfit::Few(points.len()));
     }
@@ -102,7 +103,7 @@ pub fn fit(points: &[Point]) -> Result<Fit, Unfit> {
         return Err(Unfit::Alike("dirty set"));
     }
     // Columns of length one, so that pivots can be judged.
-    let row = |p: &Point| [1.0 / p.time, p.memory / p.time, p.dirty / p.time];
+    let row = |p: &TrackerPoint| [1.0 / p.time, p.memory / p.time, p.dirty / p.time];
     let mut length = [0.0_f64; 3];
     for p in &points {
         length = std::array::from_fn(|n| length[n] + row(p)[n].powi(2));
@@ -122,7 +123,7 @@ pub fn fit(points: &[Point]) -> Result<Fit, Unfit> {
     let product = |row: &[f64; 3]| row.iter().zip(right).map(|(a, b)| a * b).sum::<f64>();
     let values: [f64; 3] = std::array::from_fn(|n| product(&inverse[n]) / length[n]);
     let residual =
-        |p: &Point| row(p).iter().zip(values).map(|(of_row, value)| of_row * value).sum::<f64>() - 1.0;
+        |p: &TrackerPoint| row(p).iter().zip(values).map(|(of_row, value)| of_row * value).sum::<f64>() - 1.0;
     let deviation = points.iter().map(|p| residual(p).abs()).fold(0.0, f64::max);
     let squares: f64 = points.iter().map(|p| residual(p).powi(2)).sum();
     let freedom = points.len() - 3;
@@ -168,7 +169,7 @@ const COSTS: [(&str, Measure); 3] = [
 ];
 
 /// Points by cost and tracker.
-type Points = BTreeMap<(usize, &'static str), Vec<Point>>;
+type Points = BTreeMap<(usize, &'static str), Vec<TrackerPoint>>;
 
 /// How to read them, and a sentence for each tracker and cost; none for a plan of one size.
 #[must_use]
@@ -198,7 +199,7 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
         fits.insert(
             0,
             "cost as fixed, per GiB and per page, which add up: least squares of relative deviations, \u{b1} for the 95 % interval; what is smaller than its \
-             \u{b1} was not told from zero"
+             \u{b1} is not distinguishable from zero"
                 .to_owned(),
         );
     }
@@ -229,7 +230,7 @@ fn points(comparisons: &[ComparisonRuns<'_>]) -> Points {
             }
             // One run shows no trend.
             if let Some(summary) = measure.summary(&cell.ok).filter(|of| of.samples > 1) {
-                let point = Point { memory, dirty, time: summary.median };
+                let point = TrackerPoint { memory, dirty, time: summary.median };
                 points.entry((cost, cell.cell.tracker.word())).or_default().push(point);
             }
         }
@@ -254,10 +255,14 @@ mod tests {
     const TRUTH: [f64; 3] = [5e-6, 2e-4, 25e-9];
 
     /// Points of a plane, each off by what `noise` says, as a share.
-    fn plane(mut noise: impl FnMut() -> f64) -> Vec<Point> {
+    fn plane(mut noise: impl FnMut() -> f64) -> Vec<TrackerPoint> {
         let time = |memory, dirty| TRUTH[0] + TRUTH[1] * memory + TRUTH[2] * dirty;
         SIZES
-            .map(|(memory, dirty)| Point { memory, dirty, time: time(memory, dirty) * (1.0 + noise()) })
+            .map(|(memory, dirty)| TrackerPoint {
+                memory,
+                dirty,
+                time: time(memory, dirty) * (1.0 + noise()),
+            })
             .to_vec()
     }
 
@@ -309,8 +314,8 @@ mod tests {
 
     #[test]
     fn nothing_is_fitted_to_what_does_not_vary() {
-        let of = |sizes: &[(f64, f64)]| -> Vec<Point> {
-            sizes.iter().map(|&(memory, dirty)| Point { memory, dirty, time: 1e-3 * memory }).collect()
+        let of = |sizes: &[(f64, f64)]| -> Vec<TrackerPoint> {
+            sizes.iter().map(|&(memory, dirty)| TrackerPoint { memory, dirty, time: 1e-3 * memory }).collect()
         };
         assert_eq!(fit(&[]), Err(Unfit::Few(0)));
         assert_eq!(fit(&of(&SIZES[..3])), Err(Unfit::Few(3)));
@@ -332,7 +337,7 @@ mod tests {
     #[test]
     fn a_suite_of_one_size_says_nothing_and_one_of_three_says_why() {
         use crate::cells;
-        use crate::manifest::PlannedCell;
+        use crate::manifest::ManifestCell;
         use crate::sample;
         let mut manifest = sample::manifest();
         manifest.comparisons.truncate(1);
@@ -350,10 +355,10 @@ mod tests {
             }
             sentences(&cells::sort(&manifest, &records).0)
         };
-        fn plan_cell(manifest: &crate::manifest::Manifest) -> PlannedCell {
+        fn plan_cell(manifest: &crate::manifest::Manifest) -> ManifestCell {
             manifest.comparisons[0].cells[0].clone()
         }
-        fn tracked(planned: &PlannedCell) -> crate::record::Record {
+        fn tracked(planned: &ManifestCell) -> crate::record::Record {
             let sample = crate::sample::Sample::new("read-heavy", "full");
             sample
                 .with(|record| {

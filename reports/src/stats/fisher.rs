@@ -23,7 +23,8 @@ mod tests {
 
     #[test]
     fn agrees_with_the_lady_and_with_scipy() {
-        let close = |found: f64, told: f64| assert!((found - told).abs() < 1e-9, "{found}, not {told}");
+        let close =
+            |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
         // The lady tasting tea: all four right, then three.
         close(more_in_second((0, 4), (4, 0)), 1.0 / 70.0);
         close(more_in_second((1, 3), (3, 1)), 17.0 / 70.0);

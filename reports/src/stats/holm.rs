@@ -47,8 +47,8 @@ mod tests {
     #[test]
     fn the_example_of_the_literature() {
         // R's p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") and p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm").
-        let close = |found: Vec<f64>, told: &[f64]| {
-            assert!(found.iter().zip(told).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+        let close = |found: Vec<f64>, expected: &[f64]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
         };
         close(adjusted(&[0.01, 0.02, 0.03, 0.04, 0.05]), &[0.05, 0.08, 0.09, 0.09, 0.09]);
         close(adjusted(&[0.01, 0.04, 0.03, 0.005]), &[0.03, 0.06, 0.06, 0.02]);

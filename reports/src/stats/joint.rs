@@ -55,7 +55,7 @@ struct Prepared {
 }
 
 /// Mean log ratio, its squared standard error and degrees of freedom.
-struct Estimate {
+struct MeanEstimate {
     mean: f64,
     squared_error: f64,
     freedom: f64,
@@ -75,7 +75,7 @@ impl Prepared {
     }
 
     /// `assigned` has 1 or -1 for each block, or 1 for units that are new and 0 for the others.
-    fn estimate(&self, labels: Labels, assigned: &[f64]) -> Option<Estimate> {
+    fn estimate(&self, labels: Labels, assigned: &[f64]) -> Option<MeanEstimate> {
         let n = real(self.values.len());
         let sum: f64 = self.values.iter().map(|(unit, value)| assigned[*unit] * value).sum();
         let (mean, freedom, size) = match labels {
@@ -83,7 +83,7 @@ impl Prepared {
             Labels::Groups { .. } => {
                 let new: f64 = self.values.iter().map(|(unit, _)| assigned[*unit]).sum();
                 let size = new * (n - new) / n;
-                // Values are centred: the mean of one side tells that of the other.
+                // Values are centred: the mean of one side gives that of the other.
                 (sum / size, n - 2.0, size)
             }
         };
@@ -94,12 +94,12 @@ impl Prepared {
         // Values without scatter are rounding apart, and no further: two cells that are both apart without any can be told from
         // one, which with an error of zero they could not.
         let within = within.max(LEAST_SCATTER * self.squares);
-        Some(Estimate { mean, squared_error: within / freedom / size, freedom })
+        Some(MeanEstimate { mean, squared_error: within / freedom / size, freedom })
     }
 }
 
 /// The mean over its error as a normal deviate that is as far out.
-fn deviate<'a>(estimates: impl Iterator<Item = &'a Option<Estimate>>) -> f64 {
+fn deviate<'a>(estimates: impl Iterator<Item = &'a Option<MeanEstimate>>) -> f64 {
     let (mut sum, mut squares, mut freedom) = (0.0, 0.0, 0.0);
     for estimate in estimates.flatten() {
         sum += estimate.mean;

@@ -142,9 +142,9 @@ fn hypotheses_may_be_means_over_cells() {
     assert_eq!(family.test(ALPHA, 1), evidence, "the seed decides");
 }
 
-struct Random(Xoshiro256PlusPlus);
+struct TestRandom(Xoshiro256PlusPlus);
 
-impl Random {
+impl TestRandom {
     fn normal(&mut self) -> f64 {
         normal::value_at(self.0.random_range(1e-12..1.0))
     }
@@ -157,7 +157,7 @@ fn made_up(blocks: bool, change: f64, seed: u64) -> Family {
     const CELLS: usize = 4;
     const METRICS: usize = 7;
     const RUNS: usize = 6;
-    let mut random = Random(Xoshiro256PlusPlus::seed_from_u64(seed));
+    let mut random = TestRandom(Xoshiro256PlusPlus::seed_from_u64(seed));
     let mut values = vec![Values::new(); CELLS * METRICS];
     let half = 0.5_f64.sqrt();
     if blocks {

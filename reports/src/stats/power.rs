@@ -18,15 +18,14 @@ pub fn times_as_many(error: f64, alpha: f64, power: f64, log: f64) -> f64 {
     (minimum_detectable(error, alpha, power) / log).powi(2)
 }
 
-/// The standard error of a log ratio of two groups of that many runs, where single runs scatter by `deviation`.
-#[must_use]
-pub fn error_of(deviation: f64, base: usize, new: usize) -> f64 {
-    deviation * (1.0 / super::real(base) + 1.0 / super::real(new)).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The standard error of a log ratio of two groups of that many runs, where single runs scatter by `deviation`.
+    fn error_of(deviation: f64, base: usize, new: usize) -> f64 {
+        deviation * (1.0 / super::super::real(base) + 1.0 / super::super::real(new)).sqrt()
+    }
 
     #[test]
     fn the_textbook_case() {

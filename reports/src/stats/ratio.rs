@@ -29,7 +29,7 @@ pub enum Significance {
 }
 
 impl Significance {
-    /// Whether a difference was told from chance.
+    /// Whether a difference was distinguished from chance.
     #[must_use]
     pub const fn significant(self) -> bool {
         matches!(self, Self::Larger | Self::Smaller)
@@ -60,9 +60,9 @@ pub struct RatioTest {
 
 impl RatioTest {
     fn of(samples: (usize, usize), logs: &[f64], seen: (f64, f64), null: Null) -> Option<Self> {
-        let settled = |log: &f64| if log.abs() < ROUNDING { 1.0 } else { log.exp() };
-        let ratios: Vec<f64> = logs.iter().map(settled).collect();
-        let ratio = settled(&median(logs)?);
+        let rounded = |log: &f64| if log.abs() < ROUNDING { 1.0 } else { log.exp() };
+        let ratios: Vec<f64> = logs.iter().map(rounded).collect();
+        let ratio = rounded(&median(logs)?);
         let mut test = Self { samples, ratio, p: 1.0, null, ratios, seen };
         let low = test.ratios.partition_point(|ratio| *ratio <= 1.0);
         let high = test.ratios.len() - test.ratios.partition_point(|ratio| *ratio < 1.0);

@@ -1,28 +1,14 @@
 //! The same samples in SciPy: what `scipy_values.py` beside this file printed.
 
-use super::{Against, Family, Labels, geometric_mean, independent, mad, paired, quantile, rank_sum};
+use super::{Against, Family, Labels, geometric_mean, independent, mad, paired, quantile};
 
 const A: [f64; 7] = [9.1, 10.4, 8.7, 11.2, 9.9, 10.8, 9.4];
 const B: [f64; 8] = [10.9, 12.1, 11.5, 9.8, 13.0, 12.6, 11.9, 10.2];
-const TIED_A: [f64; 9] = [1.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 5.0, 6.0];
-const TIED_B: [f64; 8] = [3.0, 4.0, 4.0, 5.0, 5.0, 6.0, 7.0, 7.0];
 const D: [f64; 9] = [0.11, -0.02, 0.31, 0.07, -0.05, 0.23, 0.17, 0.13, 0.29];
 
 #[track_caller]
-fn close(found: f64, told: f64) {
-    assert!((found - told).abs() <= 1e-8 * told.abs(), "{found}, and SciPy says {told}");
-}
-
-#[test]
-fn rank_sums() {
-    let exact = rank_sum::mann_whitney(&A, &B).unwrap();
-    assert!(exact.exact);
-    close(exact.u, 8.0);
-    close(exact.p, 0.020_512_820_512_820_513);
-    let ties = rank_sum::mann_whitney(&TIED_A, &TIED_B).unwrap();
-    assert!(!ties.exact);
-    close(ties.u, 16.0);
-    close(ties.p, 0.056_206_098_335_055_556);
+fn close(found: f64, expected: f64) {
+    assert!((found - expected).abs() <= 1e-8 * expected.abs(), "{found}, and SciPy says {expected}");
 }
 
 #[test]
@@ -56,8 +42,8 @@ fn permutations() {
 
 #[test]
 fn one_sample() {
-    for (share, told) in [(0.1, 10.08), (0.25, 10.725), (0.333, 11.0986), (0.9, 12.72)] {
-        close(quantile(&B, share).unwrap(), told);
+    for (share, expected) in [(0.1, 10.08), (0.25, 10.725), (0.333, 11.0986), (0.9, 12.72)] {
+        close(quantile(&B, share).unwrap(), expected);
     }
     close(mad(&B).unwrap(), 0.85);
     close(geometric_mean(&[0.5, 2.0, 3.0, 0.7]).unwrap(), 1.203_801_343_502_716);

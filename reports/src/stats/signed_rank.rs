@@ -99,13 +99,13 @@ mod tests {
         };
         let five = [(5, None), (6, Some(0)), (7, Some(2)), (8, Some(3)), (9, Some(5)), (10, Some(8))];
         let more = [(12, Some(13)), (15, Some(25)), (20, Some(52)), (25, Some(89)), (30, Some(137))];
-        for (n, told) in five.into_iter().chain(more) {
-            assert_eq!(critical(n, 0.05), told, "n = {n}");
+        for (n, expected) in five.into_iter().chain(more) {
+            assert_eq!(critical(n, 0.05), expected, "n = {n}");
         }
-        for (n, told) in
+        for (n, expected) in
             [(7, None), (8, Some(0)), (10, Some(3)), (15, Some(15)), (20, Some(37)), (25, Some(68))]
         {
-            assert_eq!(critical(n, 0.01), told, "n = {n}");
+            assert_eq!(critical(n, 0.01), expected, "n = {n}");
         }
     }
 

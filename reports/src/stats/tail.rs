@@ -76,8 +76,9 @@ mod tests {
 
     #[test]
     fn each_run_has_its_own() {
-        let close =
-            |found: Option<f64>, told: f64| assert!((found.unwrap() / told - 1.0).abs() < 2e-3, "{found:?}");
+        let close = |found: Option<f64>, expected: f64| {
+            assert!((found.unwrap() / expected - 1.0).abs() < 2e-3, "{found:?}")
+        };
         close(Tail::P99.of(&run(980, 20)), 0.05);
         close(Tail::P99.of(&run(995, 5)), 0.001);
         close(Tail::P999.of(&run(9_980, 20)), 0.05);

@@ -4,7 +4,7 @@
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Pool, Shift, StudyError};
+use super::{BlockPool, Shift, StudyError};
 use crate::judge::nights::{self, Course, Night, Said};
 use crate::judge::{Accepted, Verdict, judge};
 
@@ -68,7 +68,7 @@ impl Outcomes {
     }
 }
 
-impl Pool {
+impl BlockPool {
     /// `times` histories of a kind, on all CPUs. History number n is the same for the same seed, however many there are.
     ///
     /// # Errors
@@ -179,9 +179,9 @@ mod tests {
     use crate::judge::gate_tests::{ab, gate, noise};
 
     /// Runs that vary by 11 %: four cells of one build.
-    fn pool() -> Pool {
+    fn pool() -> BlockPool {
         let noise = noise(11.0, 7);
-        Pool::of(&[ab(400, |_, _| noise())], &[gate("total_time", 0.0)]).unwrap()
+        BlockPool::of(&[ab(400, |_, _| noise())], &[gate("total_time", 0.0)]).unwrap()
     }
 
     fn scenario(planted: Option<(usize, f64)>) -> Scenario {

@@ -3,7 +3,7 @@
 
 use migbench_scenarios::cell::Engine;
 
-use super::{Figure, partner};
+use super::{PrintedFigure, partner};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::MetricKey;
@@ -67,7 +67,7 @@ pub(super) fn saved(
     comparison: &ComparisonRuns<'_>,
     cell: &CellRuns<'_>,
     measure: Measure,
-) -> Option<Figure> {
+) -> Option<PrintedFigure> {
     let difference = measure.difference(partner(comparison)?, cell)?;
     let spread = difference.spread.map(|spread| {
         // The other way round.
@@ -78,7 +78,7 @@ pub(super) fn saved(
             Spread::Interval { confidence, .. } => Spread::Interval { low, high, confidence },
         }
     });
-    let figure = Figure::share(cell.ok.len(), 1.0 - difference.ratio, spread);
+    let figure = PrintedFigure::share(cell.ok.len(), 1.0 - difference.ratio, spread);
     Some(if difference.significant == Some(false) { figure.marked() } else { figure })
 }
 

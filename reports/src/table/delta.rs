@@ -1,7 +1,7 @@
 //! The delta table: what became of the pages that were found dirty, and how much traffic that saved.
 
 use super::ceiling::{self, Ceiling, deltas};
-use super::{Column, Figure, Row, RowKind, Table, parts, skipped};
+use super::{Column, PrintedFigure, Row, RowKind, Table, parts, skipped};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::{MetricKey, Unit};
@@ -53,10 +53,10 @@ fn figures(
     kind: RowKind,
     runs: &[&Record],
     ceiling: Option<Ceiling>,
-) -> Vec<Option<Figure>> {
+) -> Vec<Option<PrintedFigure>> {
     let counted = MEASURES.map(|measure| {
         let summary = measure.summary(runs)?;
-        Some(Figure::of(measure.unit(), &summary, None, runs.len()))
+        Some(PrintedFigure::of(measure.unit(), &summary, None, runs.len()))
     });
     let saved = |measure: Measure| {
         (kind == RowKind::Compared).then(|| ceiling::saved(comparison, cell, measure)).flatten()
@@ -66,6 +66,6 @@ fn figures(
     counted
         .into_iter()
         .chain([saved(Measure::Metric(MetricKey::Traffic)), saved(Measure::LaterTraffic)])
-        .chain([of_delta.map(|ceiling| Figure::share(runs.len(), ceiling.share, None))])
+        .chain([of_delta.map(|ceiling| PrintedFigure::share(runs.len(), ceiling.share, None))])
         .collect()
 }

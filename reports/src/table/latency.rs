@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Column, Figure, Row, Table, parts};
+use super::{Column, PrintedFigure, Row, Table, parts};
 use crate::cells::ComparisonRuns;
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::Unit;
@@ -74,9 +74,10 @@ fn rows(comparison: &ComparisonRuns<'_>, operation: &str, clock: Clock, phase: P
         .collect()
 }
 
-fn figures(all: &Latencies) -> Vec<Option<Figure>> {
-    let seconds = |nanoseconds: u64| Figure::plain(Unit::Seconds, all.len(), histogram::seconds(nanoseconds));
-    let mut figures = vec![Some(Figure::plain(Unit::Count, all.len(), histogram::exact(all.len())))];
+fn figures(all: &Latencies) -> Vec<Option<PrintedFigure>> {
+    let seconds =
+        |nanoseconds: u64| PrintedFigure::plain(Unit::Seconds, all.len(), histogram::seconds(nanoseconds));
+    let mut figures = vec![Some(PrintedFigure::plain(Unit::Count, all.len(), histogram::exact(all.len())))];
     figures.extend(QUANTILES.map(|(_, q)| histogram::supported_quantile(all, q).map(seconds)));
     figures.push(Some(seconds(all.max())));
     figures

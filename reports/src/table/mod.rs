@@ -60,7 +60,7 @@ pub struct Numbers {
 
 /// A figure as printed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figure {
+pub struct PrintedFigure {
     /// The median with its unit.
     pub value: String,
     /// The difference to the baseline, with [`NOT_SIGNIFICANT`] behind it where it may be chance.
@@ -76,7 +76,7 @@ pub struct Figure {
 /// Stands behind a difference that can't be told from chance.
 pub const NOT_SIGNIFICANT: &str = "~";
 
-/// What a row tells of.
+/// What a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
     /// The cell that others are compared with.
@@ -137,7 +137,7 @@ impl Subject {
 /// A row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What it tells of.
+    /// What it is about.
     pub kind: RowKind,
     /// Its first column.
     pub label: String,
@@ -148,7 +148,7 @@ pub struct Row {
     /// What the spread is, and of how many runs.
     pub samples: Option<String>,
     /// One per column of [`Table::columns`]; `None` where there is no figure. Empty for a cell that was left out.
-    pub figures: Vec<Option<Figure>>,
+    pub figures: Vec<Option<PrintedFigure>>,
     /// In place of figures.
     pub text: Option<String>,
 }
@@ -255,7 +255,7 @@ fn rows(comparison: &ComparisonRuns<'_>, cell: &CellRuns<'_>, measures: &[Measur
         let figure = |measure: &Measure| {
             let summary = measure.summary(runs)?;
             let difference = partner.and_then(|partner| measure.difference(partner, cell));
-            Some(Figure::of(measure.unit(), &summary, difference, runs.len()))
+            Some(PrintedFigure::of(measure.unit(), &summary, difference, runs.len()))
         };
         let figures = measures.iter().map(figure).collect();
         Row::of(kind, label, cell, runs.len(), figures)
@@ -270,9 +270,9 @@ impl Row {
         label: String,
         cell: &CellRuns<'_>,
         runs: usize,
-        figures: Vec<Option<Figure>>,
+        figures: Vec<Option<PrintedFigure>>,
     ) -> Self {
-        let of_all = |figure: &&Figure| figure.numbers.samples == count(runs);
+        let of_all = |figure: &&PrintedFigure| figure.numbers.samples == count(runs);
         let spread = figures.iter().flatten().filter(of_all).find_map(|figure| figure.numbers.spread);
         let samples = match (runs, spread) {
             (0, _) => None,
@@ -301,13 +301,13 @@ const fn said(spread: Spread) -> &'static str {
 }
 
 /// That of the row's differences of which there are most samples: an interval, where one has that many.
-fn spread_of_differences(figures: &[Option<Figure>]) -> Option<Spread> {
+fn spread_of_differences(figures: &[Option<PrintedFigure>]) -> Option<Spread> {
     let spreads = || figures.iter().flatten().filter_map(|figure| figure.numbers.difference?.spread);
     spreads().find(|spread| matches!(spread, Spread::Interval { .. })).or_else(|| spreads().next())
 }
 
 /// The row's label speaks of figures that all of its runs have. The others say themselves what stands beside them.
-fn each_says_what_it_is(mut figures: Vec<Option<Figure>>, runs: usize) -> Vec<Option<Figure>> {
+fn each_says_what_it_is(mut figures: Vec<Option<PrintedFigure>>, runs: usize) -> Vec<Option<PrintedFigure>> {
     let interval = matches!(spread_of_differences(&figures), Some(Spread::Interval { .. }));
     for figure in figures.iter_mut().flatten() {
         if let (Some(spread), Some(text)) = (figure.numbers.spread, &mut figure.spread)
@@ -325,7 +325,7 @@ fn each_says_what_it_is(mut figures: Vec<Option<Figure>>, runs: usize) -> Vec<Op
     figures
 }
 
-impl Figure {
+impl PrintedFigure {
     /// A median with what belongs to it; the row speaks of `runs` runs.
     #[must_use]
     pub fn of(unit: Unit, summary: &Summary, difference: Option<Difference>, runs: usize) -> Self {

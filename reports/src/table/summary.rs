@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Column, Figure, Numbers, Row, RowKind, Subject, Table, partner};
+use super::{Column, Numbers, PrintedFigure, Row, RowKind, Subject, Table, partner};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::{Difference, Measure, columns};
 use crate::metric::Unit;
@@ -133,7 +133,7 @@ fn row(
             .collect();
         let count = ratios.len();
         let ratio = stats::geometric_mean(&ratios).filter(|_| count >= LEAST)?;
-        Some(Figure {
+        Some(PrintedFigure {
             value: quantity::difference(ratio),
             difference: None,
             difference_spread: None,
@@ -165,7 +165,7 @@ fn row(
 mod tests {
     use super::*;
     use crate::cells;
-    use crate::manifest::{Comparison, Manifest, PlannedCell};
+    use crate::manifest::{Manifest, ManifestCell, ManifestComparison};
     use crate::record::Record;
     use crate::sample::{self, Sample};
 
@@ -192,9 +192,9 @@ mod tests {
                         records.push(built.build());
                     }
                     let cell = records[records.len() - 1].cell.clone();
-                    planned.push(PlannedCell { id: format!("{name}/{engine}"), cell });
+                    planned.push(ManifestCell { id: format!("{name}/{engine}"), cell });
                 }
-                manifest.comparisons.push(Comparison {
+                manifest.comparisons.push(ManifestComparison {
                     compare: "engine".to_owned(),
                     baseline: planned[0].id.clone(),
                     cells: planned,
@@ -217,10 +217,13 @@ mod tests {
     /// Three settings were one mean once: -30.3 %.
     #[test]
     fn what_was_varied_is_not_averaged_over() {
-        let told = |bytes: &str, mean: &str| {
+        let expected = |bytes: &str, mean: &str| {
             (format!("over 4 workloads, settings.change.bytes {bytes}"), mean.to_owned())
         };
-        assert_eq!(means(4), [told("64", "-60.0 %"), told("256", "-50.0 %"), told("1024", "-20.0 %")]);
+        assert_eq!(
+            means(4),
+            [expected("64", "-60.0 %"), expected("256", "-50.0 %"), expected("1024", "-20.0 %")]
+        );
     }
 
     #[test]

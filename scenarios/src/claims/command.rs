@@ -4,7 +4,7 @@ use crate::suite::Overrides;
 
 /// A command that runs a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
+pub struct SuiteCommand {
     /// As it would be typed from where the program runs.
     pub line: String,
     /// The suite: a shipped one, or a path from where the program runs.
@@ -17,7 +17,7 @@ pub struct Command {
     pub repeat: Option<u32>,
 }
 
-impl Command {
+impl SuiteCommand {
     /// Reads a line; `resolve` makes a suite as the line names it one as the program finds it.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn reads_what_a_shell_would() {
-        let command = Command::parse("migbench run mine.toml --filter '^a b/' --repeat 2", |suite| {
+        let command = SuiteCommand::parse("migbench run mine.toml --filter '^a b/' --repeat 2", |suite| {
             format!("papers/x/{suite}")
         })
         .unwrap();
@@ -100,7 +100,7 @@ mod tests {
             ("migbench run paper --repeat 0", "0 is no number of runs"),
             ("migbench run paper --filter 'a", "not closed"),
         ] {
-            let error = Command::parse(line, str::to_owned).unwrap_err();
+            let error = SuiteCommand::parse(line, str::to_owned).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");
         }
     }

@@ -1,5 +1,5 @@
 //! What a publication claims, as a TOML file beside its suite: each figure, where it stands, and the command that tests it;
-//! what the publication does not tell, what was chosen instead, and why. `papers/FORMAT.md` documents the files. Text
+//! what the publication does not state, what was chosen instead, and why. `papers/FORMAT.md` documents the files. Text
 //! goes in; [`Claims`] come out, with the plan of every suite that they name, so that a comparison or a row that does not
 //! exist is refused here and not after a measurement.
 
@@ -10,7 +10,7 @@ pub mod schema;
 
 use std::path::Path;
 
-pub use command::Command;
+pub use command::SuiteCommand;
 pub use published::{Dimension, Published};
 
 use crate::error::{Problem, SuiteError, listed, nearest};
@@ -27,11 +27,11 @@ pub const CLAIMS_KEYS: &[TableKey] = &[
     ("time", true, "text: about how long all of its claims take"),
     ("disk", true, "text: about how much their records take"),
     ("caution", false, "text: what a reader must know before quoting the published figures"),
-    ("choice", true, "text: how settings were chosen that the publication does not tell"),
+    ("choice", true, "text: how settings were chosen that the publication does not state"),
     ("reference", true, "table: the publication"),
-    ("unknown", true, "tables: what the publication does not tell"),
+    ("unknown", true, "tables: what the publication does not state"),
     ("claim", true, "tables: its figures"),
-    ("sensitivity", false, "table: the suite that varies what is not told"),
+    ("sensitivity", false, "table: the suite that varies what is not stated"),
 ];
 
 /// Keys of `[reference]`.
@@ -45,7 +45,7 @@ pub const REFERENCE_KEYS: &[TableKey] = &[
 
 /// Keys of `[[unknown]]`.
 pub const UNKNOWN_KEYS: &[TableKey] = &[
-    ("what", true, "text: what is not told"),
+    ("what", true, "text: what is not stated"),
     ("chosen", true, "text: what was chosen"),
     ("why", true, "text: the reason"),
     ("keys", false, "list of the keys of a cell that say it"),
@@ -101,13 +101,13 @@ pub struct Claims {
     /// How settings were chosen.
     pub choice: String,
     /// The publication.
-    pub reference: Reference,
-    /// What it does not tell.
+    pub reference: Publication,
+    /// What it does not state.
     pub unknowns: Vec<Unknown>,
     /// Its figures.
     pub claims: Vec<Claim>,
     /// What varies the unknowns.
-    pub sensitivity: Option<Sensitivity>,
+    pub sensitivity: Option<SensitivitySuite>,
     /// The suites that the commands name, each once.
     pub suites: Vec<ClaimedSuite>,
     /// The file as it was read.
@@ -116,7 +116,7 @@ pub struct Claims {
 
 /// A publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
+pub struct Publication {
     /// Their names.
     pub authors: String,
     /// The title.
@@ -129,7 +129,7 @@ pub struct Reference {
     pub url: Option<String>,
 }
 
-/// Something that a publication does not tell.
+/// Something that a publication does not state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     /// What.
@@ -152,13 +152,13 @@ pub struct Claim {
     /// Where it stands.
     pub source: String,
     /// What is claimed.
-    pub test: Test,
+    pub test: ClaimTest,
     /// Name of the comparison that tests it.
     pub comparison: String,
     /// Its row; none means all rows.
     pub row: Option<String>,
     /// The command that tests it.
-    pub command: Command,
+    pub command: SuiteCommand,
     /// About how long that takes.
     pub time: String,
     /// About how much its records take.
@@ -169,7 +169,7 @@ pub struct Claim {
 
 /// What is claimed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Test {
+pub enum ClaimTest {
     /// A row needs that much less of a metric than the baseline.
     Reduction {
         /// The metric.
@@ -193,11 +193,11 @@ pub enum Test {
     },
 }
 
-/// A suite that varies what is not told, one setting at a time.
+/// A suite that varies what is not stated, one setting at a time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sensitivity {
+pub struct SensitivitySuite {
     /// The command that makes its records.
-    pub command: Command,
+    pub command: SuiteCommand,
     /// The comparison from which the others differ.
     pub base: String,
     /// The row that reductions are taken of.
@@ -271,7 +271,7 @@ impl Claims {
 
     /// The suite that a command names.
     #[must_use]
-    pub fn suite(&self, command: &Command) -> Option<&ClaimedSuite> {
+    pub fn suite(&self, command: &SuiteCommand) -> Option<&ClaimedSuite> {
         self.suites.iter().find(|suite| suite.reference == command.suite)
     }
 

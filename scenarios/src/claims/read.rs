@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use super::{
-    CLAIM_KEYS, CLAIMS_KEYS, Claim, ClaimedSuite, Claims, Command, Dimension, Published, REFERENCE_KEYS,
-    Reference, SENSITIVITY_KEYS, Sensitivity, TableKey, Test, UNKNOWN_KEYS, Unknown,
+    CLAIM_KEYS, CLAIMS_KEYS, Claim, ClaimTest, ClaimedSuite, Claims, Dimension, Publication, Published,
+    REFERENCE_KEYS, SENSITIVITY_KEYS, SensitivitySuite, SuiteCommand, TableKey, UNKNOWN_KEYS, Unknown,
 };
-use crate::document::{self, Field, Node};
+use crate::document::{self, Field, PlacedValue};
 use crate::error::{Problem, SuiteError, listed, nearest};
 use crate::key;
 use crate::place::Place;
@@ -16,7 +16,7 @@ use crate::shipped::SHIPPED;
 use crate::suite::Suite;
 
 /// A table that is being read.
-struct Table<'a> {
+struct TomlTable<'a> {
     /// As messages name it.
     name: &'static str,
     place: &'a Place,
@@ -24,7 +24,7 @@ struct Table<'a> {
     keys: &'static [TableKey],
 }
 
-impl<'a> Table<'a> {
+impl<'a> TomlTable<'a> {
     fn new(
         name: &'static str,
         place: &'a Place,
@@ -48,7 +48,7 @@ impl<'a> Table<'a> {
         Ok(table)
     }
 
-    fn of(name: &'static str, node: &'a Node, keys: &'static [TableKey]) -> Result<Self, SuiteError> {
+    fn of(name: &'static str, node: &'a PlacedValue, keys: &'static [TableKey]) -> Result<Self, SuiteError> {
         Self::new(name, &node.place, node.table(name, "a table")?, keys)
     }
 
@@ -58,11 +58,11 @@ impl<'a> Table<'a> {
         SuiteError::new(self.place, Problem::MissingKey { key, table: self.name.to_owned(), about })
     }
 
-    fn get(&self, key: &str) -> Option<&'a Node> {
+    fn get(&self, key: &str) -> Option<&'a PlacedValue> {
         self.fields.iter().find(|field| field.key == key).map(|field| &field.node)
     }
 
-    fn node(&self, key: &str) -> Result<&'a Node, SuiteError> {
+    fn node(&self, key: &str) -> Result<&'a PlacedValue, SuiteError> {
         self.get(key).ok_or_else(|| self.missing(key))
     }
 
@@ -83,7 +83,7 @@ impl<'a> Table<'a> {
         Ok(self.optional(key)?.unwrap_or_default().trim().to_owned())
     }
 
-    fn list(&self, key: &str) -> Result<&'a [Node], SuiteError> {
+    fn list(&self, key: &str) -> Result<&'a [PlacedValue], SuiteError> {
         let node = self.node(key)?;
         let list = node.list(key, &format!("tables, written [[{key}]]"))?;
         if list.is_empty() {
@@ -100,14 +100,14 @@ struct Suites<'a> {
 }
 
 impl Suites<'_> {
-    fn command(&mut self, node: &Node) -> Result<Command, SuiteError> {
+    fn command(&mut self, node: &PlacedValue) -> Result<SuiteCommand, SuiteError> {
         let line = node.text("command", "text")?;
         // Told apart as `migbench run` does it; a path is relative to the claims.
         let resolve = |suite: &str| match suite.ends_with(".toml") || suite.contains('/') {
             true => self.directory.join(suite).display().to_string(),
             false => suite.to_owned(),
         };
-        let command = Command::parse(line, resolve).map_err(|what| {
+        let command = SuiteCommand::parse(line, resolve).map_err(|what| {
             SuiteError::new(&node.place, Problem::Contradiction { cell: "`command`: ".to_owned(), what })
         })?;
         if !self.met.iter().any(|suite| suite.reference == command.suite) {
@@ -117,14 +117,14 @@ impl Suites<'_> {
     }
 
     /// The plan of a command, without what it filters.
-    fn plan(&self, command: &Command, place: &Place) -> Result<&Plan, SuiteError> {
+    fn plan(&self, command: &SuiteCommand, place: &Place) -> Result<&Plan, SuiteError> {
         let met = self.met.iter().find(|suite| suite.reference == command.suite);
         met.map(|suite| &suite.plan)
             .ok_or_else(|| SuiteError::empty(place, format!("no suite {}", command.suite)))
     }
 }
 
-fn load(command: &Command) -> Result<ClaimedSuite, SuiteError> {
+fn load(command: &SuiteCommand) -> Result<ClaimedSuite, SuiteError> {
     let reference = command.suite.as_str();
     let plan = Suite::find(reference)?.expand()?;
     let text = match SHIPPED.iter().find(|(name, _)| *name == reference) {
@@ -144,7 +144,7 @@ pub(super) fn claims(
 ) -> Result<Claims, SuiteError> {
     let place = Place::file(origin, text);
     let fields = document::read(text, &place)?;
-    let table = Table::new("the file", &place, &fields, CLAIMS_KEYS)?;
+    let table = TomlTable::new("the file", &place, &fields, CLAIMS_KEYS)?;
     let mut suites = Suites { directory, met: Vec::new() };
     let mut claims: Vec<Claim> = Vec::new();
     for node in table.list("claim")? {
@@ -176,7 +176,7 @@ pub(super) fn claims(
 }
 
 /// Text that can stand in a path.
-fn word(table: &Table<'_>, key: &str) -> Result<String, SuiteError> {
+fn word(table: &TomlTable<'_>, key: &str) -> Result<String, SuiteError> {
     let text = table.text(key)?;
     if text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && !text.starts_with('.') {
         return Ok(text);
@@ -187,9 +187,9 @@ fn word(table: &Table<'_>, key: &str) -> Result<String, SuiteError> {
     Err(SuiteError::new(&table.node(key)?.place, problem))
 }
 
-fn reference(node: &Node) -> Result<Reference, SuiteError> {
-    let table = Table::of("[reference]", node, REFERENCE_KEYS)?;
-    Ok(Reference {
+fn reference(node: &PlacedValue) -> Result<Publication, SuiteError> {
+    let table = TomlTable::of("[reference]", node, REFERENCE_KEYS)?;
+    Ok(Publication {
         authors: table.text("authors")?,
         title: table.text("title")?,
         published: table.text("published")?,
@@ -198,8 +198,8 @@ fn reference(node: &Node) -> Result<Reference, SuiteError> {
     })
 }
 
-fn unknown(node: &Node) -> Result<Unknown, SuiteError> {
-    let table = Table::of("[[unknown]]", node, UNKNOWN_KEYS)?;
+fn unknown(node: &PlacedValue) -> Result<Unknown, SuiteError> {
+    let table = TomlTable::of("[[unknown]]", node, UNKNOWN_KEYS)?;
     let mut keys = Vec::new();
     let list = table.get("keys").map(|node| node.list("keys", "a list of keys of a cell")).transpose()?;
     for node in list.into_iter().flatten() {
@@ -215,8 +215,8 @@ fn unknown(node: &Node) -> Result<Unknown, SuiteError> {
     Ok(Unknown { what: table.text("what")?, chosen: table.text("chosen")?, why: table.text("why")?, keys })
 }
 
-fn claim(node: &Node, suites: &mut Suites<'_>, metrics: &[(&str, &str)]) -> Result<Claim, SuiteError> {
-    let table = Table::of("[[claim]]", node, CLAIM_KEYS)?;
+fn claim(node: &PlacedValue, suites: &mut Suites<'_>, metrics: &[(&str, &str)]) -> Result<Claim, SuiteError> {
+    let table = TomlTable::of("[[claim]]", node, CLAIM_KEYS)?;
     let command = suites.command(table.node("command")?)?;
     let row = table.optional("row")?.map(str::to_owned);
     let claim = Claim {
@@ -231,7 +231,7 @@ fn claim(node: &Node, suites: &mut Suites<'_>, metrics: &[(&str, &str)]) -> Resu
         note: table.prose("note")?,
         command,
     };
-    if claim.row.is_none() && !matches!(claim.test, Test::Value { .. }) {
+    if claim.row.is_none() && !matches!(claim.test, ClaimTest::Value { .. }) {
         return Err(table.missing("row"));
     }
     let plan = suites.plan(&claim.command, &node.place)?;
@@ -240,7 +240,7 @@ fn claim(node: &Node, suites: &mut Suites<'_>, metrics: &[(&str, &str)]) -> Resu
     Ok(claim)
 }
 
-fn test(table: &Table<'_>, metrics: &[(&str, &str)]) -> Result<Test, SuiteError> {
+fn test(table: &TomlTable<'_>, metrics: &[(&str, &str)]) -> Result<ClaimTest, SuiteError> {
     const KINDS: [&str; 3] = ["reduction", "value", "convergence"];
     let kind = table.text("kind")?;
     if !KINDS.contains(&kind.as_str()) {
@@ -259,8 +259,8 @@ fn test(table: &Table<'_>, metrics: &[(&str, &str)]) -> Result<Test, SuiteError>
         useless("metric", "it is about how runs end")?;
         useless("capped", "it is about how runs end")?;
         return match text {
-            "converges" => Ok(Test::Convergence { published: true }),
-            "does not converge" => Ok(Test::Convergence { published: false }),
+            "converges" => Ok(ClaimTest::Convergence { published: true }),
+            "does not converge" => Ok(ClaimTest::Convergence { published: false }),
             _ => Err(unknown_word(node, "published", text, ["converges", "does not converge"])),
         };
     }
@@ -280,19 +280,23 @@ fn test(table: &Table<'_>, metrics: &[(&str, &str)]) -> Result<Test, SuiteError>
         Published::parse(text, dimension).ok_or_else(|| node.wrong_type("published", &expected))?;
     if kind == "reduction" {
         useless("capped", "reductions are taken of runs that converged")?;
-        return Ok(Test::Reduction { metric, published });
+        return Ok(ClaimTest::Reduction { metric, published });
     }
     let capped = table.get("capped").map_or(Ok(false), |node| node.boolean("capped"))?;
-    Ok(Test::Value { metric, published, capped })
+    Ok(ClaimTest::Value { metric, published, capped })
 }
 
-fn sensitivity(node: &Node, suites: &mut Suites<'_>, claims: &[Claim]) -> Result<Sensitivity, SuiteError> {
-    let table = Table::of("[sensitivity]", node, SENSITIVITY_KEYS)?;
-    if !claims.iter().any(|claim| matches!(claim.test, Test::Reduction { .. })) {
+fn sensitivity(
+    node: &PlacedValue,
+    suites: &mut Suites<'_>,
+    claims: &[Claim],
+) -> Result<SensitivitySuite, SuiteError> {
+    let table = TomlTable::of("[sensitivity]", node, SENSITIVITY_KEYS)?;
+    if !claims.iter().any(|claim| matches!(claim.test, ClaimTest::Reduction { .. })) {
         let what = "without a claim of kind reduction there is nothing to lay beside it".to_owned();
         return Err(SuiteError::no_match(&node.place, what));
     }
-    let sensitivity = Sensitivity {
+    let sensitivity = SensitivitySuite {
         command: suites.command(table.node("command")?)?,
         base: table.text("base")?,
         row: table.text("row")?,
@@ -306,7 +310,7 @@ fn sensitivity(node: &Node, suites: &mut Suites<'_>, claims: &[Claim]) -> Result
 
 /// Refuses a comparison, or a row of it, that the plan lacks.
 fn rows(
-    table: &Table<'_>,
+    table: &TomlTable<'_>,
     plan: &Plan,
     comparison: &str,
     row: Option<&str>,
@@ -326,7 +330,7 @@ fn rows(
 }
 
 /// Refuses a command that would not run what its claim is about.
-fn covered(table: &Table<'_>, claim: &Claim) -> Result<(), SuiteError> {
+fn covered(table: &TomlTable<'_>, claim: &Claim) -> Result<(), SuiteError> {
     let node = table.node("command")?;
     let mut suite = Suite::find(&claim.command.suite)?;
     let cell = "`command`: ".to_owned();
@@ -338,7 +342,7 @@ fn covered(table: &Table<'_>, claim: &Claim) -> Result<(), SuiteError> {
     let row = |label: &str| found.is_some_and(|found| found.cells.iter().any(|cell| cell.label == label));
     let baseline = found.and_then(|found| found.baseline);
     let covers = match (&claim.test, &claim.row) {
-        (Test::Reduction { .. }, Some(label)) => row(label) && baseline.is_some(),
+        (ClaimTest::Reduction { .. }, Some(label)) => row(label) && baseline.is_some(),
         (_, Some(label)) => row(label),
         (_, None) => found.is_some(),
     };
@@ -352,7 +356,7 @@ fn covered(table: &Table<'_>, claim: &Claim) -> Result<(), SuiteError> {
 }
 
 fn unknown_word<'k>(
-    node: &Node,
+    node: &PlacedValue,
     key: &str,
     word: &str,
     known: impl IntoIterator<Item = &'k str> + Clone,

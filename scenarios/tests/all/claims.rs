@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use migbench_scenarios::claims::{
-    CLAIM_KEYS, CLAIMS_KEYS, PAPERS, REFERENCE_KEYS, SENSITIVITY_KEYS, Test, UNKNOWN_KEYS,
+    CLAIM_KEYS, CLAIMS_KEYS, ClaimTest, PAPERS, REFERENCE_KEYS, SENSITIVITY_KEYS, UNKNOWN_KEYS,
 };
 use migbench_scenarios::{Claims, SuiteError};
 
@@ -63,9 +63,9 @@ fn every_key_is_documented() {
 #[test]
 fn the_example_is_accepted_and_mistakes_in_it_are_refused_as_it_says() {
     let claims = parse(example()).unwrap_or_else(|error| panic!("{error}"));
-    assert!(matches!(claims.claims[0].test, Test::Reduction { .. }));
-    assert!(matches!(claims.claims[1].test, Test::Value { .. }));
-    assert!(matches!(claims.claims[2].test, Test::Convergence { published: true }));
+    assert!(matches!(claims.claims[0].test, ClaimTest::Reduction { .. }));
+    assert!(matches!(claims.claims[1].test, ClaimTest::Value { .. }));
+    assert!(matches!(claims.claims[2].test, ClaimTest::Convergence { published: true }));
     let fragment = FORMAT.split("```toml fragment\n").nth(1).unwrap().split("```").next().unwrap();
     let sensitivity = parse(&format!("{}\n{fragment}", example())).unwrap().sensitivity.unwrap();
     assert_eq!(sensitivity.base, "base point");
@@ -77,8 +77,8 @@ fn the_example_is_accepted_and_mistakes_in_it_are_refused_as_it_says() {
         let text = example().replacen(right.trim(), wrong.trim(), 1);
         assert_ne!(text, example(), "{right} is not in the example");
         let error = parse(&text).unwrap_err();
-        let told = error.problem().to_string();
-        assert!(told.starts_with(message.trim()), "{mistake}:\n{told}\nnot\n{message}");
+        let reported = error.problem().to_string();
+        assert!(reported.starts_with(message.trim()), "{mistake}:\n{reported}\nnot\n{message}");
         assert!(error.to_string().starts_with("claims.toml:"), "{error}");
         seen += 1;
     }

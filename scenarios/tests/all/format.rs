@@ -98,6 +98,6 @@ fn examples_are_accepted_or_refused_as_it_says() {
             _ => {}
         }
     }
-    assert!(wrong.is_empty(), "messages that FORMAT.md tells otherwise:\n{}\n===", wrong.join("\n===\n"));
+    assert!(wrong.is_empty(), "messages that FORMAT.md states otherwise:\n{}\n===", wrong.join("\n===\n"));
     assert!(seen.0 >= 3 && seen.1 >= 5, "{seen:?}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{Cache, Codec, Engine};
-use migbench_scenarios::{Assignment, Draft, Kind, Overrides, Plan, Suite, shipped};
+use migbench_scenarios::{Assignment, Draft, Overrides, Plan, RunKind, Suite, shipped};
 use migbench_workloads::units::{Bytes, Rate};
 use proptest::prelude::*;
 
@@ -61,7 +61,7 @@ fn quick_is_four_cells_in_two_to_three_minutes() {
 }
 
 #[test]
-fn names_tell_what_varies_and_nothing_else() {
+fn names_say_what_varies_and_nothing_else() {
     assert_eq!(
         ids(&plan(MATRIX)),
         [
@@ -195,8 +195,8 @@ fn the_seed_and_prose_are_no_part_of_what_makes_two_plans_the_same() {
     assert_ne!(with(1).order, with(2).order);
     assert_eq!(with(1).hash, with(2).hash);
     assert_eq!(with(1).reseeded(9).hash, with(1).hash);
-    let told = format!("analysis = \"another\"\nrepetitions = 7\n{MATRIX}");
-    assert_eq!(plan(&told).hash, plan(MATRIX).hash);
+    let analysed = format!("analysis = \"another\"\nrepetitions = 7\n{MATRIX}");
+    assert_eq!(plan(&analysed).hash, plan(MATRIX).hash);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_draft_makes_a_cell_by_the_same_rules() {
     assert_eq!(cell.pinning.as_ref().unwrap().destination, [1, 2]);
     let plan = Plan::single(cell, 1, false, 7);
     assert_eq!(plan.order.len(), 1);
-    assert_eq!(plan.order[0].kind, Kind::Timed);
+    assert_eq!(plan.order[0].kind, RunKind::Timed);
 }
 
 proptest! {
@@ -276,7 +276,7 @@ proptest! {
             prop_assert_eq!(seen.len(), cells);
             for run in block {
                 prop_assert_eq!(run.repetition, repetition);
-                prop_assert_eq!(run.kind == Kind::Verification, repetition == 0);
+                prop_assert_eq!(run.kind == RunKind::Verification, repetition == 0);
                 prop_assert!((0.0..0.1).contains(&run.start_jitter.0) && run.seed < 1 << 53);
                 let shared = (run.seed, run.start_jitter.0);
                 prop_assert_eq!(*blocks.entry((repetition, run.comparison)).or_insert(shared), shared);

@@ -1,11 +1,11 @@
 //! Programs that compute over arrays: a column store, a sort, a product of matrices, and a stream.
 
-use super::Named;
-use crate::settings::{Load, Program, Settings};
+use super::NamedWorkload;
+use crate::settings::{Load, ProgramName, Settings};
 
-pub(super) fn named() -> Vec<Named> {
+pub(super) fn named() -> Vec<NamedWorkload> {
     vec![
-        Named {
+        NamedWorkload {
             name: "analytics",
             summary: "a column store: scans, and hash aggregation into a table of groups",
             about: "Models an analytic database that answers one query after another: each selects an eighth of the rows \
@@ -19,9 +19,13 @@ written many times between two harvests and the pages to be sent are far fewer t
 Look for: dirty pages per round that stop at the size of the table, however long the round; the share that delta saves \
 of them, where some ten bytes of a group change and its neighbours do not; and `scan` latency beside that of \
 `aggregate`, since tracking costs only the one that writes.",
-            settings: Settings { program: Program::Analytics, load: Load::Pressure(0.5), ..Settings::BASE },
+            settings: Settings {
+                program: ProgramName::Analytics,
+                load: Load::Pressure(0.5),
+                ..Settings::BASE
+            },
         },
-        Named {
+        NamedWorkload {
             name: "sort",
             summary: "quicksort of one large array, again and again",
             about: "Models a batch job that moves all of its data: quicksort of random 8-byte keys, which take all of the \
@@ -34,9 +38,9 @@ keys to others; then ever smaller ranges, in which the same few pages are writte
 a quarter of a minute over 1 Gbit/s: a migration sees a piece of one, and repetitions see different pieces.\n\n\
 Look for: a dirty rate that differs between repetitions more than that of other workloads, and what it does to rounds and \
 downtime. Delta has little to find, because a page that was partitioned holds other keys in most of its words.",
-            settings: Settings { program: Program::Sort, load: Load::Pressure(0.5), ..Settings::BASE },
+            settings: Settings { program: ProgramName::Sort, load: Load::Pressure(0.5), ..Settings::BASE },
         },
-        Named {
+        NamedWorkload {
             name: "matmul",
             summary: "a blocked product of matrices, limited by the floating-point unit",
             about: "Models numerical work that computes much and writes little: C = alpha A B in doubles, in blocks of 32 \
@@ -50,9 +54,9 @@ jobs are.\n\n\
 Look for: short rounds, and latency in pre-copy near its steady value, because there is one write fault for tens of \
 operations. Where latency rises all the same, the engine takes CPU or memory bandwidth from the guest. Vector registers \
 are in use at the switchover.",
-            settings: Settings { program: Program::Matmul, load: Load::Pressure(0.05), ..Settings::BASE },
+            settings: Settings { program: ProgramName::Matmul, load: Load::Pressure(0.05), ..Settings::BASE },
         },
-        Named {
+        NamedWorkload {
             name: "stream",
             summary: "STREAM's triad: whole pages rewritten in address order",
             about: "Models what moves through memory at its full width, such as a stencil or a filter: the triad of the \
@@ -65,7 +69,7 @@ between two harvests but over slow links: page writes and dirty pages are nearly
 Look for: rounds that halve, one after another, as the arithmetic of pressure 0.5 says; it is the plainest test of it. \
 Delta meets words that change in nearly all of their bytes, and saves little or nothing: what it costs to try is in \
 `encode_time` and `pages_overflow`.",
-            settings: Settings { program: Program::Stream, load: Load::Pressure(0.5), ..Settings::BASE },
+            settings: Settings { program: ProgramName::Stream, load: Load::Pressure(0.5), ..Settings::BASE },
         },
     ]
 }

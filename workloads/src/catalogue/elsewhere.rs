@@ -1,12 +1,12 @@
 //! Canonical points from elsewhere, so that results can be laid beside theirs. All are closed loops by nature.
 
-use super::Named;
-use crate::settings::{Change, Content, Load, Pattern, Program, Settings};
+use super::NamedWorkload;
+use crate::settings::{Content, Load, PageChange, Pattern, ProgramName, Settings};
 use crate::units::Bytes;
 
-pub(super) fn named() -> Vec<Named> {
+pub(super) fn named() -> Vec<NamedWorkload> {
     vec![
-        Named {
+        NamedWorkload {
             name: "memstress",
             summary: "kernel selftests: a constant stored to the start of each page (flat-out)",
             about: "The guest code of `memstress` in Linux's KVM selftests (tools/testing/selftests/kvm/lib/memstress.c), \
@@ -21,9 +21,9 @@ the selftest's is what its user says).\n\
 finish by itself. Run it with `stop.max_rounds` set low and expect `capped`, or set `settings.load`.\n\n\
 Look for: a delta encoder that looks perfect. A page is dirty and holds what it held, so nothing but its number is sent; \
 no real program is like that. It is a good measure of tracking alone: the cost of a fault per page.",
-            settings: Settings { program: Program::Memstress, load: Load::FlatOut, ..Settings::BASE },
+            settings: Settings { program: ProgramName::Memstress, load: Load::FlatOut, ..Settings::BASE },
         },
-        Named {
+        NamedWorkload {
             name: "xbzrle-doc",
             summary: "QEMU's XBZRLE document: one byte incremented in each KiB of 16 MiB (flat-out)",
             about: "The \"simple synthetic memory r/w load generator\" of QEMU's description of XBZRLE (docs/xbzrle.txt, \
@@ -38,13 +38,13 @@ run it with `stop.max_rounds` set low and expect `capped`, or set `settings.load
 Look for: a delta encoder near its best. A page is 4 changed bytes and the lengths of the runs between them, under 20 \
 bytes of 4096; the encoder's speed and its cache are what it tests.",
             settings: Settings {
-                program: Program::XbzrleDoc,
+                program: ProgramName::XbzrleDoc,
                 working_set: Bytes(16 << 20),
                 load: Load::FlatOut,
                 ..Settings::BASE
             },
         },
-        Named {
+        NamedWorkload {
             name: "guestperf-stress",
             summary: "QEMU's guestperf: every word XORed with random data (flat-out)",
             about: "The `stress` program of QEMU's guestperf (tests/migration/stress.c and its successors): every 8-byte word \
@@ -58,9 +58,9 @@ finish by itself. Run it with `stop.max_rounds` set low and expect `capped`, or 
 Look for: a delta encoder that is useless. Every word of a changed page differs, so each try overflows and the whole page \
 is sent; what delta seems to save are pages that came back to what they were (`pages_unchanged`), which is chance. \
 Compressors see highly repetitive data: all pages of a vCPU are one of two.",
-            settings: Settings { program: Program::Guestperf, load: Load::FlatOut, ..Settings::BASE },
+            settings: Settings { program: ProgramName::Guestperf, load: Load::FlatOut, ..Settings::BASE },
         },
-        Named {
+        NamedWorkload {
             name: "mmuncher",
             summary: "half of the memory rewritten all the time with new content (flat-out)",
             about: "After the memory muncher of studies of live migration: a program that rewrites half of the guest's memory \
@@ -78,7 +78,7 @@ working set sent while the guest is paused.",
                 pattern: Pattern::Sequential,
                 accesses: 4,
                 writes: 4,
-                change: Change { bytes: 4080, pieces: 1, moves: false },
+                change: PageChange { bytes: 4080, pieces: 1, moves: false },
                 content: Content::Random,
                 load: Load::FlatOut,
                 ..Settings::BASE

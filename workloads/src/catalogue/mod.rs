@@ -15,7 +15,7 @@ use crate::settings::Settings;
 
 /// A named workload.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Named {
+pub struct NamedWorkload {
     /// How suites and the command line call it.
     pub name: &'static str,
     /// What it models, in a line.
@@ -27,7 +27,7 @@ pub struct Named {
 }
 
 /// Every named workload, in the order in which they are listed to users.
-pub static ALL: LazyLock<Vec<Named>> = LazyLock::new(|| {
+pub static ALL: LazyLock<Vec<NamedWorkload>> = LazyLock::new(|| {
     [parametric::named(), stores::named(), compute::named(), elsewhere::named()]
         .into_iter()
         .flatten()
@@ -36,7 +36,7 @@ pub static ALL: LazyLock<Vec<Named>> = LazyLock::new(|| {
 
 /// The named workload of that name.
 #[must_use]
-pub fn lookup(name: &str) -> Option<&'static Named> {
+pub fn lookup(name: &str) -> Option<&'static NamedWorkload> {
     ALL.iter().find(|named| named.name == name)
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn settings_are_consistent() {
-        for Named { name, settings, .. } in ALL.iter() {
+        for NamedWorkload { name, settings, .. } in ALL.iter() {
             let Fill { zero, random, text, duplicate } = settings.fill;
             assert!((zero + random + text + duplicate - 1.0).abs() < 1e-9, "{name}");
             assert!((0.0..=1.0).contains(&settings.reads), "{name}");

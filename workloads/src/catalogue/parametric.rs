@@ -1,12 +1,12 @@
 //! The parametric kernel at its usual settings.
 
-use super::Named;
+use super::NamedWorkload;
 use crate::settings::{Content, Load, Pattern, Settings};
 use crate::units::Bytes;
 
-pub(super) fn named() -> Vec<Named> {
+pub(super) fn named() -> Vec<NamedWorkload> {
     vec![
-        Named {
+        NamedWorkload {
             name: "read-heavy",
             summary: "a cache or a search index: mostly reads, a few pages written",
             about: "Models a service that answers from memory and updates little, such as a cache or a search \
@@ -22,7 +22,7 @@ latency in pre-copy beside its steady value. Delta has little to save here, beca
 round.",
             settings: Settings { reads: 0.95, load: Load::Pressure(0.1), ..Settings::BASE },
         },
-        Named {
+        NamedWorkload {
             name: "write-heavy",
             summary: "a database under load: half of the operations write",
             about: "Models a store that is written as much as it is read, such as a database buffer pool or a \
@@ -37,7 +37,7 @@ Look for: rounds and amplification of the baseline (they bound what delta can sa
 latency in pre-copy, where the first write to a tracked page pays for the tracking.",
             settings: Settings { reads: 0.5, load: Load::Pressure(0.8), ..Settings::BASE },
         },
-        Named {
+        NamedWorkload {
             name: "mixed",
             summary: "an application server: four reads for each write, a hot set",
             about: "Models a service between the two before it, such as an application server with its sessions: it reads \
@@ -58,7 +58,7 @@ pages that are sent many times.",
                 ..Settings::BASE
             },
         },
-        Named {
+        NamedWorkload {
             name: "idle",
             summary: "a guest with nothing to do but a heartbeat",
             about: "Models a guest that waits. It writes nothing; a heartbeat operation every 10 us (over all vCPUs \

@@ -1,14 +1,14 @@
 //! Programs that keep data: key-value store, page cache, collector, journal.
 
-use super::Named;
-use crate::settings::{Content, Load, Pattern, Program, Settings};
+use super::NamedWorkload;
+use crate::settings::{Content, Load, Pattern, ProgramName, Settings};
 
 /// YCSB's request distribution.
 const ZIPF: Pattern = Pattern::Zipf(0.99);
 
 fn kv() -> Settings {
     Settings {
-        program: Program::Kv,
+        program: ProgramName::Kv,
         pattern: ZIPF,
         accesses: 8,
         content: Content::Random,
@@ -17,9 +17,9 @@ fn kv() -> Settings {
     }
 }
 
-pub(super) fn named() -> Vec<Named> {
+pub(super) fn named() -> Vec<NamedWorkload> {
     vec![
-        Named {
+        NamedWorkload {
             name: "kv-a",
             summary: "a key-value store, YCSB A: half reads, half updates",
             about: "Models a session store: a hash index, a heap of records and free lists in guest memory, under \
@@ -38,7 +38,7 @@ that hardly shrinks with shorter rounds, because it is the popular keys; `latenc
 `latency_read`.",
             settings: Settings { reads: 0.5, ..kv() },
         },
-        Named {
+        NamedWorkload {
             name: "kv-b",
             summary: "a key-value store, YCSB B: 95 % reads, 5 % updates",
             about: "Models a store of tags or profiles: `kv-a` with YCSB's workload B.\n\n\
@@ -48,7 +48,7 @@ operations.\n\n\
 Look for: rounds that shrink fast, and what tracking costs operations that only read.",
             settings: Settings { reads: 0.95, load: Load::Pressure(0.1), ..kv() },
         },
-        Named {
+        NamedWorkload {
             name: "kv-c",
             summary: "a key-value store, YCSB C: reads only",
             about: "Models a cache of profiles that are made elsewhere: `kv-a` with YCSB's workload C.\n\n\
@@ -58,7 +58,7 @@ Look for: no dirty page but those of the guest's own state; so total time is tha
 fixed cost of a handover, and `latency_read` in pre-copy the price of tracking and of the sender's use of the memory bus.",
             settings: Settings { reads: 1.0, load: Load::Operations(20_000.0), ..kv() },
         },
-        Named {
+        NamedWorkload {
             name: "kv-f",
             summary: "a key-value store, YCSB F: half reads, half read-modify-writes",
             about: "Models a store of user records: `kv-a` with YCSB's workload F.\n\n\
@@ -67,9 +67,9 @@ checksum. Where a modification draws another length (one in eight), the value is
 - All else is as in `kv-a`.\n\n\
 Look for: as many dirty pages as in `kv-a` at the same pressure, but less changed in each: the two show what the size of a \
 change does to a delta codec.",
-            settings: Settings { program: Program::KvModify, reads: 0.5, ..kv() },
+            settings: Settings { program: ProgramName::KvModify, reads: 0.5, ..kv() },
         },
-        Named {
+        NamedWorkload {
             name: "page-cache",
             summary: "file blocks read through a cache: only reads to its user, dirty pages to a hypervisor",
             about: "Models a file server or a search index larger than memory: blocks of 4 KiB are read through a cache of \
@@ -84,7 +84,7 @@ itself, where a real one would wait for a device.\n\
 Look for: dirty pages of a guest whose user never writes; each is new from end to end, so that a delta has nothing to \
 go by and should cost no more than the page.",
             settings: Settings {
-                program: Program::PageCache,
+                program: ProgramName::PageCache,
                 pattern: ZIPF,
                 accesses: 8,
                 content: Content::Random,
@@ -92,7 +92,7 @@ go by and should cost no more than the page.",
                 ..Settings::BASE
             },
         },
-        Named {
+        NamedWorkload {
             name: "gc",
             summary: "a managed heap with a copying collector: dirties everything in bursts",
             about: "Models a managed runtime: trees of small objects are allocated in one of two semi-spaces, and when it is \
@@ -109,14 +109,14 @@ Look for: rounds whose size depends on whether a collection fell into them, henc
 response time, which the collections make, with and without a migration. Memory is written anew at each turn, so the page \
 that a delta codec knows holds other objects by then.",
             settings: Settings {
-                program: Program::Gc,
+                program: ProgramName::Gc,
                 accesses: 4,
                 content: Content::Records,
                 load: Load::Pressure(0.3),
                 ..Settings::BASE
             },
         },
-        Named {
+        NamedWorkload {
             name: "log",
             summary: "an append-only journal with checkpoints",
             about: "Models a database's journal or a log-structured store: records are appended to a ring that takes up seven \
@@ -130,7 +130,7 @@ meanwhile. The window from the checkpoint before the last one to the head is int
 Look for: two kinds of dirty pages. The window's are new and are not written again for a long time, so that every engine \
 sends them once. The table's come back with each checkpoint, changed a little: these a delta can save.",
             settings: Settings {
-                program: Program::Log,
+                program: ProgramName::Log,
                 accesses: 16,
                 content: Content::Records,
                 load: Load::Pressure(0.5),

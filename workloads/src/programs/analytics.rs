@@ -5,8 +5,8 @@
 //! the predicate selects; those that follow add the selected rows to their groups. Which rows have a key can be computed,
 //! so that a check knows what each group must hold at any moment.
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
 use crate::random::{GOLDEN, mix};
 
 /// The predicate over a chunk of 4096 rows.
@@ -53,7 +53,7 @@ pub struct Analytics {
 
 /// A row's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
+struct RowValues {
     date: u64,
     code: u64,
     price: u64,
@@ -107,9 +107,9 @@ impl Analytics {
         mix(!self.seed ^ rows) & (self.keys() - 1)
     }
 
-    fn row(&self, number: u64) -> Row {
+    fn row(&self, number: u64) -> RowValues {
         let random = mix(self.seed ^ number.wrapping_mul(GOLDEN));
-        Row {
+        RowValues {
             date: random % DATES,
             code: random >> 12 & 63,
             price: 1 + (random >> 18 & 0xf_ffff),
@@ -266,9 +266,9 @@ impl Analytics {
 }
 
 impl Program for Analytics {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let pages = memory.len() / PAGE;
         // A quarter of memory at most, and at least an eighth.
         let table = 1 << (pages / 4).max(1).ilog2();
@@ -290,7 +290,7 @@ impl Program for Analytics {
     }
 
     #[inline(always)]
-    fn operate(&mut self, _: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _: &WorkloadStage, memory: &mut [u64]) -> Done {
         if self.cleared < self.table {
             self.clear(memory)
         } else if self.scanned {

@@ -6,9 +6,9 @@
 //! in an eighth of the roots.
 
 use super::ledger::Ledger;
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
-use crate::content::Stream;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
+use crate::content::ContentStream;
 use crate::random::{GOLDEN, Random, mix};
 
 /// Trees are allocated.
@@ -72,9 +72,9 @@ pub struct Gc {
 }
 
 impl Program for Gc {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let params = place.params;
         // Whatever lives fits into a space: each root holds at most a tree and a leaf of another.
         let roots = (memory.len() / 2 - TREE) / (TREE + LEAF + 1);
@@ -94,7 +94,7 @@ impl Program for Gc {
             ledger: Ledger::new(&[]),
         };
         // As earlier objects left it.
-        Stream::new(heap.content, heap.seed, u64::MAX, 0).fill_words(memory);
+        ContentStream::new(heap.content, heap.seed, u64::MAX, 0).fill_words(memory);
         memory[..roots].fill(0);
         for _ in 0..roots {
             heap.allocate(memory);
@@ -103,7 +103,7 @@ impl Program for Gc {
         heap
     }
 
-    fn operate(&mut self, _stage: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _stage: &WorkloadStage, memory: &mut [u64]) -> Done {
         self.ledger.follow();
         let mut operation = COLLECT;
         if self.collection.is_none() {
@@ -185,7 +185,7 @@ impl Gc {
             let words = self.leaf_words(id);
             self.ledger.set(memory, at, kind(KIND_LEAF, words));
             self.ledger.set(memory, at + 1, id);
-            let mut stream = Stream::new(self.content, self.seed, id, 0);
+            let mut stream = ContentStream::new(self.content, self.seed, id, 0);
             for word in HEADER..words {
                 self.ledger.set(memory, at + word, stream.word());
             }
@@ -273,7 +273,7 @@ impl Gc {
         if memory[leaf] != kind(KIND_LEAF, words) || leaf + words > memory.len() {
             return Err(Wrong::content(leaf as u64 * 8));
         }
-        let mut stream = Stream::new(self.content, self.seed, id, 0);
+        let mut stream = ContentStream::new(self.content, self.seed, id, 0);
         match (leaf + HEADER..leaf + words).find(|&word| memory[word] != stream.word()) {
             Some(word) => Err(Wrong::content(word as u64 * 8)),
             None => Ok(()),

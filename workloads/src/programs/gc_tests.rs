@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::programs::store_trials::{Trial, content, endure};
+use crate::programs::store_trials::{StoreTrial, content, endure};
 use crate::settings::{self, Settings};
 
 fn settings() -> Settings {
-    Settings { program: settings::Program::Gc, accesses: 4, ..Settings::BASE }
+    Settings { program: settings::ProgramName::Gc, accesses: 4, ..Settings::BASE }
 }
 
 proptest! {
@@ -21,7 +21,7 @@ proptest! {
 }
 
 /// What each tree's own objects hold, by number of the object, and of which trees there are.
-fn live(trial: &Trial<Gc>) -> Vec<(u64, Vec<u64>)> {
+fn live(trial: &StoreTrial<Gc>) -> Vec<(u64, Vec<u64>)> {
     let memory = &trial.memory;
     let mut all = Vec::new();
     for slot in 0..trial.program.roots {
@@ -37,7 +37,7 @@ fn live(trial: &Trial<Gc>) -> Vec<(u64, Vec<u64>)> {
 
 #[test]
 fn a_collection_keeps_what_lives_and_frees_the_rest() {
-    let mut trial = Trial::<Gc>::new(&settings(), 300, 5);
+    let mut trial = StoreTrial::<Gc>::new(&settings(), 300, 5);
     for round in 1..=5 {
         while trial.program.collection.is_none() {
             trial.operate();
@@ -59,14 +59,14 @@ fn a_collection_keeps_what_lives_and_frees_the_rest() {
 
 #[test]
 fn a_collection_writes_the_other_space_and_marks_the_old_one() {
-    let mut trial = Trial::<Gc>::new(&settings(), 300, 5);
+    let mut trial = StoreTrial::<Gc>::new(&settings(), 300, 5);
     while trial.program.collection.is_none() {
         trial.operate();
     }
     let (before, program) = (trial.memory.clone(), trial.program.clone());
-    let mut told = 0;
+    let mut counted = 0;
     while trial.program.collection.is_some() {
-        told += trial.operate().page_writes;
+        counted += trial.operate().page_writes;
     }
     let written = trial.differing(&before);
     let to = program.base(1 - program.current);
@@ -75,12 +75,12 @@ fn a_collection_writes_the_other_space_and_marks_the_old_one() {
         (copied.start / 512..copied.end / 512).all(|page| written.contains(&page)),
         "all of the copies are written"
     );
-    assert!(told >= written.len() as u64, "{told} told, {} written", written.len());
+    assert!(counted >= written.len() as u64, "{counted} counted, {} written", written.len());
 }
 
 #[test]
 fn most_trees_die_young() {
-    let mut trial = Trial::<Gc>::new(&settings(), 300, 5);
+    let mut trial = StoreTrial::<Gc>::new(&settings(), 300, 5);
     let roots = trial.program.roots as u64;
     while trial.program.trees < 20 * roots {
         trial.operate();

@@ -8,9 +8,9 @@
 use core::hint::black_box;
 
 use super::ledger::{KEPT, Ledger};
-use super::{Done, Place, Program, Wrong};
-use crate::abi::{PROGRAM_KV_MODIFY, Stage};
-use crate::content::Stream;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::{PROGRAM_KV_MODIFY, WorkloadStage};
+use crate::content::ContentStream;
 use crate::random::{Chooser, GOLDEN, Random, mix};
 
 /// An operation that only reads.
@@ -95,9 +95,9 @@ pub struct Kv {
 }
 
 impl Program for Kv {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let params = place.params;
         let records = records(memory.len() as u64 / 512);
         let mut heap = [slots(records) as usize; CLASSES + 1];
@@ -128,7 +128,7 @@ impl Program for Kv {
                     store.insert(memory, nth as u64 * CLASSES as u64 + class as u64, at);
                 } else {
                     // As it was left by a record that moved.
-                    Stream::new(store.content, store.seed, at as u64, 0)
+                    ContentStream::new(store.content, store.seed, at as u64, 0)
                         .fill_words(&mut memory[at + 2..at + step]);
                     memory[at] = FREE;
                     memory[at + 1] = core::mem::replace(&mut store.free[class], at as u64);
@@ -139,7 +139,7 @@ impl Program for Kv {
         store
     }
 
-    fn operate(&mut self, stage: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, stage: &WorkloadStage, memory: &mut [u64]) -> Done {
         self.ledger.begin();
         let popular = stage.share(self.records, memory.len());
         let reading = (self.random.next() >> 32) < stage.reads_q32;
@@ -248,7 +248,7 @@ impl Kv {
     fn insert(&self, memory: &mut [u64], number: u64, at: usize) {
         let key = self.key(number);
         let words = self.length((number % CLASSES as u64) as usize, mix(key));
-        Stream::new(self.content, self.seed, key, 0)
+        ContentStream::new(self.content, self.seed, key, 0)
             .fill_words(&mut memory[at + HEADER..at + HEADER + words]);
         memory[at] = key;
         memory[at + 1] = words as u64;
@@ -308,7 +308,7 @@ impl Kv {
                 self.moved += 1;
             }
         }
-        let mut stream = Stream::new(self.content, self.seed, key, version);
+        let mut stream = ContentStream::new(self.content, self.seed, key, version);
         if self.modifies {
             let field = (draw >> 32) as usize % (words / FIELD) * FIELD;
             for word in field..field + FIELD {

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::programs::store_trials::{Trial, content, endure};
+use crate::programs::store_trials::{StoreTrial, content, endure};
 use crate::settings::{self, Pattern, Settings};
 
-fn settings(program: settings::Program) -> Settings {
+fn settings(program: settings::ProgramName) -> Settings {
     Settings { program, pattern: Pattern::Zipf(0.99), accesses: 4, ..Settings::BASE }
 }
 
@@ -13,7 +13,7 @@ proptest! {
 
     #[test]
     fn endures(modify: bool, kind in 0..7_usize, pages in 16..90_u64, seed: u64, bit: u64, age in 1..30_usize) {
-        let program = if modify { settings::Program::KvModify } else { settings::Program::Kv };
+        let program = if modify { settings::ProgramName::KvModify } else { settings::ProgramName::Kv };
         let settings = Settings { content: content(kind), reads: 0.3, ..settings(program) };
         endure::<Kv>(&settings, pages, seed, bit, age);
     }
@@ -29,15 +29,15 @@ proptest! {
 
     #[test]
     fn a_length_is_of_its_class(class in 0..CLASSES, draw: u64) {
-        let trial = Trial::<Kv>::new(&settings(settings::Program::Kv), 16, 1);
+        let trial = StoreTrial::<Kv>::new(&settings(settings::ProgramName::Kv), 16, 1);
         prop_assert_eq!(class_of(trial.program.length(class, draw)), class);
     }
 }
 
 #[test]
 fn updates_go_in_place_mostly_and_elsewhere_now_and_then() {
-    let settings = Settings { reads: 0.0, pattern: Pattern::Uniform, ..settings(settings::Program::Kv) };
-    let mut trial = Trial::<Kv>::new(&settings, 512, 3);
+    let settings = Settings { reads: 0.0, pattern: Pattern::Uniform, ..settings(settings::ProgramName::Kv) };
+    let mut trial = StoreTrial::<Kv>::new(&settings, 512, 3);
     for _ in 0..2000 {
         assert_eq!(trial.operate().operation, UPDATE);
     }
@@ -49,8 +49,8 @@ fn updates_go_in_place_mostly_and_elsewhere_now_and_then() {
 
 #[test]
 fn reads_write_nothing() {
-    let settings = Settings { reads: 1.0, ..settings(settings::Program::Kv) };
-    let mut trial = Trial::<Kv>::new(&settings, 64, 3);
+    let settings = Settings { reads: 1.0, ..settings(settings::ProgramName::Kv) };
+    let mut trial = StoreTrial::<Kv>::new(&settings, 64, 3);
     let before = trial.memory.clone();
     for _ in 0..1000 {
         assert_eq!(trial.operate(), Done { operation: READ, page_writes: 0 });
@@ -59,9 +59,10 @@ fn reads_write_nothing() {
 }
 
 #[test]
-fn a_read_of_an_unsound_record_is_told_by_the_check() {
-    let settings = Settings { reads: 1.0, pattern: Pattern::Sequential, ..settings(settings::Program::Kv) };
-    let mut trial = Trial::<Kv>::new(&settings, 64, 3);
+fn a_read_of_an_unsound_record_is_found_by_the_check() {
+    let settings =
+        Settings { reads: 1.0, pattern: Pattern::Sequential, ..settings(settings::ProgramName::Kv) };
+    let mut trial = StoreTrial::<Kv>::new(&settings, 64, 3);
     let (_, at) = trial.program.find(&trial.memory, trial.program.key(2)).unwrap();
     trial.memory[at + HEADER] ^= 1;
     trial.operate();
@@ -72,11 +73,11 @@ fn a_read_of_an_unsound_record_is_told_by_the_check() {
 #[test]
 fn a_modification_changes_a_field_and_an_update_the_value() {
     for (program, least, most) in [
-        (settings::Program::KvModify, 1, FIELD as u64 + 2),
-        (settings::Program::Kv, SMALLEST as u64 + 2, 256 + 2),
+        (settings::ProgramName::KvModify, 1, FIELD as u64 + 2),
+        (settings::ProgramName::Kv, SMALLEST as u64 + 2, 256 + 2),
     ] {
         let settings = Settings { reads: 0.0, accesses: 1, pattern: Pattern::Uniform, ..settings(program) };
-        let mut trial = Trial::<Kv>::new(&settings, 256, 5);
+        let mut trial = StoreTrial::<Kv>::new(&settings, 256, 5);
         let mut in_place = 0;
         for _ in 0..500 {
             let (before, moved) = (trial.memory.clone(), trial.program.moved());
@@ -88,7 +89,7 @@ fn a_modification_changes_a_field_and_an_update_the_value() {
                 in_place += 1;
                 assert!(changed <= 256 + 2, "{changed} words");
                 // A length drawn anew can make a modification longer.
-                assert!((least..=most).contains(&changed) || program == settings::Program::KvModify);
+                assert!((least..=most).contains(&changed) || program == settings::ProgramName::KvModify);
             }
         }
         assert!(in_place > 400);
@@ -97,8 +98,8 @@ fn a_modification_changes_a_field_and_an_update_the_value() {
 
 #[test]
 fn popular_keys_take_the_share_that_zipf_says() {
-    let settings = Settings { reads: 0.0, accesses: 1, ..settings(settings::Program::Kv) };
-    let mut trial = Trial::<Kv>::new(&settings, 512, 9);
+    let settings = Settings { reads: 0.0, accesses: 1, ..settings(settings::ProgramName::Kv) };
+    let mut trial = StoreTrial::<Kv>::new(&settings, 512, 9);
     for _ in 0..20_000 {
         trial.operate();
     }
@@ -117,8 +118,8 @@ fn popular_keys_take_the_share_that_zipf_says() {
 
 #[test]
 fn a_stage_with_less_memory_goes_to_fewer_keys() {
-    let settings = Settings { reads: 0.0, pattern: Pattern::Uniform, ..settings(settings::Program::Kv) };
-    let mut trial = Trial::<Kv>::new(&settings, 256, 3);
+    let settings = Settings { reads: 0.0, pattern: Pattern::Uniform, ..settings(settings::ProgramName::Kv) };
+    let mut trial = StoreTrial::<Kv>::new(&settings, 256, 3);
     trial.stage.pages = 64;
     for _ in 0..2000 {
         trial.operate();

@@ -5,9 +5,9 @@
 //! Appends write pages that nobody will write again for a long time; checkpoints write the same pages again and again.
 
 use super::ledger::{Ledger, PAGE};
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
-use crate::content::Stream;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
+use crate::content::ContentStream;
 use crate::random::{GOLDEN, mix};
 
 /// Records are appended.
@@ -56,9 +56,9 @@ pub struct Log {
 }
 
 impl Program for Log {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let params = place.params;
         let table = (memory.len() / PAGE / 8).max(1) as u64;
         let origin = Position { at: table as usize * PAGE, sequence: 0 };
@@ -77,7 +77,7 @@ impl Program for Log {
             ledger: Ledger::new(&[]),
         };
         // As earlier records left it.
-        Stream::new(log.content, log.seed, u64::MAX, 0).fill_words(memory);
+        ContentStream::new(log.content, log.seed, u64::MAX, 0).fill_words(memory);
         for page in 0..table {
             log.rewrite(memory, page);
         }
@@ -85,7 +85,7 @@ impl Program for Log {
         log
     }
 
-    fn operate(&mut self, _stage: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _stage: &WorkloadStage, memory: &mut [u64]) -> Done {
         // The page at the head is one write for as long as it is written.
         self.ledger.follow();
         if self.cursor < self.table {
@@ -132,7 +132,7 @@ impl Program for Log {
 /// What a page of the table holds: the number of the checkpoint, then content of its own.
 struct Entries {
     number: Option<u64>,
-    stream: Stream,
+    stream: ContentStream,
 }
 
 impl Entries {
@@ -154,7 +154,10 @@ impl Log {
     }
 
     const fn entries(&self, page: u64, checkpoint: u64) -> Entries {
-        Entries { number: Some(checkpoint), stream: Stream::new(self.content, self.seed, !page, checkpoint) }
+        Entries {
+            number: Some(checkpoint),
+            stream: ContentStream::new(self.content, self.seed, !page, checkpoint),
+        }
     }
 
     /// One page of the table, for the current checkpoint.
@@ -184,7 +187,7 @@ impl Log {
             self.since += self.end - at;
             at = self.begin();
         }
-        let mut stream = Stream::new(self.content, self.seed, sequence, 0);
+        let mut stream = ContentStream::new(self.content, self.seed, sequence, 0);
         let mut sum = checksum(GOLDEN, sequence);
         for word in at + HEADER..at + HEADER + words {
             let value = stream.word();
@@ -211,7 +214,7 @@ impl Log {
         if at + HEADER + words > self.end || memory[at + 1] != words as u64 {
             return Err(Wrong::content(at as u64 * 8 + 8));
         }
-        let mut stream = Stream::new(self.content, self.seed, sequence, 0);
+        let mut stream = ContentStream::new(self.content, self.seed, sequence, 0);
         let mut sum = checksum(GOLDEN, sequence);
         let first = at + HEADER;
         for (word, &value) in (first..).zip(&memory[first..first + words]) {

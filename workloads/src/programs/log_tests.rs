@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::programs::store_trials::{Trial, content, endure};
+use crate::programs::store_trials::{StoreTrial, content, endure};
 use crate::settings::{self, Settings};
 
 fn settings() -> Settings {
-    Settings { program: settings::Program::Log, accesses: 4, ..Settings::BASE }
+    Settings { program: settings::ProgramName::Log, accesses: 4, ..Settings::BASE }
 }
 
 proptest! {
@@ -20,7 +20,7 @@ proptest! {
 
 #[test]
 fn a_checkpoint_rewrites_the_table_and_moves_the_window() {
-    let mut trial = Trial::<Log>::new(&settings(), 200, 5);
+    let mut trial = StoreTrial::<Log>::new(&settings(), 200, 5);
     let table = trial.program.table;
     for number in 1..=20 {
         while trial.program.cursor == table {
@@ -45,7 +45,7 @@ fn a_checkpoint_rewrites_the_table_and_moves_the_window() {
 
 #[test]
 fn the_window_moves_round_and_no_record_is_overwritten_too_early() {
-    let mut trial = Trial::<Log>::new(&settings(), 64, 5);
+    let mut trial = StoreTrial::<Log>::new(&settings(), 64, 5);
     let (mut rounds, mut at) = (0, 0);
     while rounds < 30 {
         trial.operate();
@@ -58,12 +58,12 @@ fn the_window_moves_round_and_no_record_is_overwritten_too_early() {
 #[test]
 fn page_writes_are_the_pages_that_a_tracker_finds() {
     // Until the window comes round, no page is written twice but in one run.
-    let mut trial = Trial::<Log>::new(&settings(), 2000, 5);
+    let mut trial = StoreTrial::<Log>::new(&settings(), 2000, 5);
     let before = trial.memory.clone();
-    let mut told = 0;
+    let mut counted = 0;
     while trial.program.checkpoints() < 2 {
-        told += trial.operate().page_writes;
+        counted += trial.operate().page_writes;
     }
-    // The first checkpoint cuts the run at the head: that page is told again after it.
-    assert_eq!(told, trial.differing(&before).len() as u64 + 1);
+    // The first checkpoint cuts the run at the head: that page is counted again after it.
+    assert_eq!(counted, trial.differing(&before).len() as u64 + 1);
 }

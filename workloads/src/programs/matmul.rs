@@ -6,8 +6,8 @@
 //! With `A[i][k] = p[i] + q[k]` and `B[k][j] = r[k] + s[j]`, the sum of `A[i][k] B[k][j]` over the first n of k is
 //! `p[i] R + n p[i] s[j] + QR + Q s[j]`, where R, Q and QR are the sums of r[k], q[k] and q[k] r[k].
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
 use crate::random::{GOLDEN, mix};
 
 /// Words of a page.
@@ -110,9 +110,9 @@ const fn double(value: i64) -> u64 {
 }
 
 impl Program for Matmul {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let seed = mix(place.params.seed ^ (place.part + 1).wrapping_mul(GOLDEN));
         let blocks = ((memory.len() / (3 * BLOCK)) as u64).isqrt() as usize;
         let new = Self { seed, blocks, product: 1, block: 0, done: 0 };
@@ -130,7 +130,7 @@ impl Program for Matmul {
     }
 
     #[inline(always)]
-    fn operate(&mut self, _: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _: &WorkloadStage, memory: &mut [u64]) -> Done {
         let (row, column) = (self.block / self.blocks, self.block % self.blocks);
         let (a, rest) = memory.split_at_mut(self.matrix());
         let (b, c) = rest.split_at_mut(self.matrix());

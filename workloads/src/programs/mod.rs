@@ -23,7 +23,7 @@ pub mod sweep;
 #[cfg(all(test, not(guest)))]
 mod trials;
 
-use crate::abi::{Params, Stage};
+use crate::abi::{Params, WorkloadStage};
 
 pub use analytics::Analytics;
 pub use gc::Gc;
@@ -38,7 +38,7 @@ pub use sweep::{Guestperf, Memstress, XbzrleDoc};
 
 /// Where a program runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct PartContext<'a> {
     /// The guest's parameters.
     pub params: &'a Params,
     /// Which part.
@@ -90,7 +90,7 @@ impl Wrong {
     }
 }
 
-impl Stage {
+impl WorkloadStage {
     /// Of `things` in a part of `words` words, spread over all of it: how many the operations of this stage go to.
     const fn share(&self, things: u64, words: usize) -> u64 {
         let pages = words as u64 / 512;
@@ -107,18 +107,18 @@ impl Stage {
 /// Its memory is all its own: no word of it changes but by the program, and [`Self::check`] covers every bit.
 pub trait Program: Sized {
     /// What its memory is made of: whole pages, or 8-byte words of them.
-    type Unit: 'static;
+    type MemoryUnit: 'static;
 
     /// Fills `memory`, which may hold anything, and makes the state for it.
-    fn start(place: &Place<'_>, memory: &mut [Self::Unit]) -> Self;
+    fn start(place: &PartContext<'_>, memory: &mut [Self::MemoryUnit]) -> Self;
 
     /// One operation: about 2 to 20 us of work, so that timing it costs little and blackout is seen sharply. Longer
     /// work is cut into many.
-    fn operate(&mut self, stage: &Stage, memory: &mut [Self::Unit]) -> Done;
+    fn operate(&mut self, stage: &WorkloadStage, memory: &mut [Self::MemoryUnit]) -> Done;
 
     /// Compares state and memory, between two operations.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    fn check(&self, memory: &[Self::Unit]) -> Result<(), Wrong>;
+    fn check(&self, memory: &[Self::MemoryUnit]) -> Result<(), Wrong>;
 }

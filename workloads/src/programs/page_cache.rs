@@ -8,9 +8,9 @@
 use core::hint::black_box;
 
 use super::ledger::Ledger;
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
-use crate::content::Stream;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
+use crate::content::ContentStream;
 use crate::random::{Chooser, GOLDEN, Random, mix};
 
 /// A request whose blocks were all there.
@@ -63,9 +63,9 @@ pub struct PageCache {
 }
 
 impl Program for PageCache {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let params = place.params;
         let pages = memory.len() as u64 / 512;
         let mut cache = Self {
@@ -95,7 +95,7 @@ impl Program for PageCache {
         cache
     }
 
-    fn operate(&mut self, stage: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, stage: &WorkloadStage, memory: &mut [u64]) -> Done {
         // The hand goes on where it was: a page of the table is one write for as long as it stays there.
         self.ledger.follow();
         let requests = stage.share(self.frames * FILE / self.batch, memory.len());
@@ -155,8 +155,8 @@ impl PageCache {
     }
 
     /// What a block of the file holds.
-    const fn stream(&self, block: u64) -> Stream {
-        Stream::new(self.content, self.seed, block, 0)
+    const fn stream(&self, block: u64) -> ContentStream {
+        ContentStream::new(self.content, self.seed, block, 0)
     }
 
     /// Where the index has the frame of a block, counted from 1.

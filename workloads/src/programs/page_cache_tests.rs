@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::programs::store_trials::{Trial, content, endure};
+use crate::programs::store_trials::{StoreTrial, content, endure};
 use crate::settings::{self, Pattern, Settings};
 
 fn settings(pattern: Pattern) -> Settings {
-    Settings { program: settings::Program::PageCache, pattern, accesses: 4, ..Settings::BASE }
+    Settings { program: settings::ProgramName::PageCache, pattern, accesses: 4, ..Settings::BASE }
 }
 
 proptest! {
@@ -29,7 +29,7 @@ proptest! {
 
 #[test]
 fn a_file_that_is_read_from_end_to_end_is_never_in_the_cache() {
-    let mut trial = Trial::<PageCache>::new(&settings(Pattern::Sequential), 128, 3);
+    let mut trial = StoreTrial::<PageCache>::new(&settings(Pattern::Sequential), 128, 3);
     // The beginning is there at first.
     for _ in 0..64 {
         trial.operate();
@@ -47,7 +47,7 @@ fn a_file_that_is_read_from_end_to_end_is_never_in_the_cache() {
 #[test]
 fn popular_blocks_stay() {
     let rates = [Pattern::Uniform, Pattern::Zipf(0.99)].map(|pattern| {
-        let mut trial = Trial::<PageCache>::new(&settings(pattern), 512, 3);
+        let mut trial = StoreTrial::<PageCache>::new(&settings(pattern), 512, 3);
         for _ in 0..20_000 {
             trial.operate();
         }
@@ -59,7 +59,7 @@ fn popular_blocks_stay() {
 
 #[test]
 fn a_lookup_writes_nothing_but_marks() {
-    let mut trial = Trial::<PageCache>::new(&settings(Pattern::Zipf(0.99)), 512, 3);
+    let mut trial = StoreTrial::<PageCache>::new(&settings(Pattern::Zipf(0.99)), 512, 3);
     let mut lookups = 0;
     for _ in 0..2000 {
         let before = trial.memory.clone();
@@ -74,7 +74,7 @@ fn a_lookup_writes_nothing_but_marks() {
 
 #[test]
 fn the_hand_spares_what_was_used() {
-    let mut trial = Trial::<PageCache>::new(&settings(Pattern::Uniform), 64, 3);
+    let mut trial = StoreTrial::<PageCache>::new(&settings(Pattern::Uniform), 64, 3);
     let frames = trial.program.frames;
     // Use the first half, then load as many blocks as the other half has.
     for frame in 0..frames / 2 {
@@ -89,7 +89,7 @@ fn the_hand_spares_what_was_used() {
 
 #[test]
 fn a_stage_with_less_memory_reads_a_smaller_file() {
-    let mut trial = Trial::<PageCache>::new(&settings(Pattern::Uniform), 256, 3);
+    let mut trial = StoreTrial::<PageCache>::new(&settings(Pattern::Uniform), 256, 3);
     trial.stage.pages = 32;
     for _ in 0..2000 {
         trial.operate();

@@ -2,9 +2,9 @@
 
 use core::hint::black_box;
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::{BAD_WRITES, CONTENT_SAME, Stage};
-use crate::pages::{Page, Pages};
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::{BAD_WRITES, CONTENT_SAME, WorkloadStage};
+use crate::pages::{Page, PageRules};
 use crate::random::{Chooser, Random};
 
 /// An operation that only reads.
@@ -15,7 +15,7 @@ pub const WRITE: usize = 1;
 /// State over one part of the pages.
 #[derive(Debug, Clone)]
 pub struct Parametric {
-    rules: Pages,
+    rules: PageRules,
     first_page: u64,
     accesses: u32,
     counts: bool,
@@ -27,11 +27,11 @@ pub struct Parametric {
 }
 
 impl Program for Parametric {
-    type Unit = Page;
+    type MemoryUnit = Page;
 
-    fn start(place: &Place<'_>, memory: &mut [Page]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [Page]) -> Self {
         let params = place.params;
-        let rules = Pages::new(params);
+        let rules = PageRules::new(params);
         for (index, page) in (place.first_page..).zip(memory.iter_mut()) {
             rules.fill(index, page);
         }
@@ -49,7 +49,7 @@ impl Program for Parametric {
     }
 
     #[inline(always)]
-    fn operate(&mut self, stage: &Stage, memory: &mut [Page]) -> Done {
+    fn operate(&mut self, stage: &WorkloadStage, memory: &mut [Page]) -> Done {
         let limit = stage.pages.min(memory.len() as u64);
         let writing = (self.random.next() >> 32) >= stage.reads_q32;
         let mut reads = self.accesses;
@@ -81,7 +81,7 @@ impl Program for Parametric {
             self.rules
                 .validate(self.first_page + at, page, &mut scratch)
                 .map_err(|offset| Wrong::content(at * 4096 + offset as u64))?;
-            counted = counted.wrapping_add(Pages::count(page));
+            counted = counted.wrapping_add(PageRules::count(page));
         }
         // With `same` content the counter does not count, and a lost write would have changed nothing.
         if self.counts && counted != self.page_writes {

@@ -1,8 +1,8 @@
 //! That programs read the settings that they declare, and no others.
 
 use super::*;
-use crate::params::Machine;
-use crate::settings::{Change, Content, PARTICULAR, Pattern, Program as Word, Settings};
+use crate::params::MachineParams;
+use crate::settings::{Content, PARTICULAR, PageChange, Pattern, ProgramName as Word, Settings};
 use crate::units::Bytes;
 
 const PAGES: usize = 128;
@@ -14,7 +14,7 @@ fn base(program: Word) -> Settings {
         working_set: Bytes(PAGES as u64 * 4096),
         accesses: 8,
         writes: 2,
-        change: Change { bytes: 256, pieces: 4, moves: true },
+        change: PageChange { bytes: 256, pieces: 4, moves: true },
         content: Content::Random,
         ..Settings::BASE
     }
@@ -38,15 +38,18 @@ fn with_other(name: &str, mut settings: Settings) -> Settings {
 
 /// What a guest with these settings holds after some operations, and what those were.
 fn outcome(settings: &Settings) -> (Vec<u8>, Vec<Done>) {
-    fn run<P: Program>(settings: &Settings, mut memory: Vec<P::Unit>) -> (Vec<P::Unit>, Vec<Done>) {
+    fn run<P: Program>(
+        settings: &Settings,
+        mut memory: Vec<P::MemoryUnit>,
+    ) -> (Vec<P::MemoryUnit>, Vec<Done>) {
         let machine =
-            Machine { vcpus: 1, tsc_khz: 1_000_000, seed: 5, link: None, timing: false, telemetry: 0 };
+            MachineParams { vcpus: 1, tsc_khz: 1_000_000, seed: 5, link: None, timing: false, telemetry: 0 };
         let params = Params::new(settings, &machine);
-        let mut program = P::start(&Place { params: &params, part: 0, first_page: 0 }, &mut memory);
+        let mut program = P::start(&PartContext { params: &params, part: 0, first_page: 0 }, &mut memory);
         let done = (0..OPERATIONS).map(|_| program.operate(&params.stages[0], &mut memory)).collect();
         (memory, done)
     }
-    fn words<P: Program<Unit = u64>>(settings: &Settings) -> (Vec<u8>, Vec<Done>) {
+    fn words<P: Program<MemoryUnit = u64>>(settings: &Settings) -> (Vec<u8>, Vec<Done>) {
         let (memory, done) = run::<P>(settings, vec![0; PAGES * 512]);
         (memory.iter().flat_map(|word| word.to_le_bytes()).collect(), done)
     }

@@ -5,8 +5,8 @@
 //! known by the sum of their hashes, and what is finished must be in order: a key that is lost, and a page that is stale,
 //! break one or the other.
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
 use crate::random::{GOLDEN, mix};
 
 /// Comparisons and swaps.
@@ -187,9 +187,9 @@ const fn median([a, b, c]: [u64; 3]) -> u64 {
 }
 
 impl Program for Sort {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let mut new = Self {
             seed: mix(place.params.seed ^ (place.part + 1).wrapping_mul(GOLDEN)),
             round: 0,
@@ -212,7 +212,7 @@ impl Program for Sort {
     }
 
     #[inline(always)]
-    fn operate(&mut self, _: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _: &WorkloadStage, memory: &mut [u64]) -> Done {
         if self.keyed == memory.len() && self.cut.is_none() && self.depth == 0 {
             self.round += 1;
             (self.old, self.hash, self.keyed, self.last) = (self.hash, 0, 0, 0);

@@ -1,33 +1,34 @@
 //! Trials that every program over words goes through on the host: it stays sound, and what is not its own doing is found.
 #![allow(clippy::unwrap_used)]
 
-use super::{Done, Place, Program};
-use crate::abi::{Params, Stage};
-use crate::params::Machine;
+use super::{Done, PartContext, Program};
+use crate::abi::{Params, WorkloadStage};
+use crate::params::MachineParams;
 use crate::settings::{Content, Settings};
 use crate::units::Bytes;
 
 /// One part of a guest's memory, with a program at work in it.
 #[derive(Debug, Clone)]
-pub struct Trial<P> {
+pub struct StoreTrial<P> {
     pub program: P,
     pub memory: Vec<u64>,
-    pub stage: Stage,
+    pub stage: WorkloadStage,
 }
 
 /// The parameters of a guest of one part.
 pub fn params(settings: &Settings, pages: u64, seed: u64) -> Params {
     let settings = Settings { working_set: Bytes(pages * 4096), ..settings.clone() };
-    let machine = Machine { vcpus: 1, tsc_khz: 1_000_000, seed, link: None, timing: false, telemetry: 0 };
+    let machine =
+        MachineParams { vcpus: 1, tsc_khz: 1_000_000, seed, link: None, timing: false, telemetry: 0 };
     Params::new(&settings, &machine)
 }
 
-impl<P: Program<Unit = u64> + Clone> Trial<P> {
+impl<P: Program<MemoryUnit = u64> + Clone> StoreTrial<P> {
     pub fn new(settings: &Settings, pages: u64, seed: u64) -> Self {
         let params = params(settings, pages, seed);
         // What is there before must not matter.
         let mut memory = vec![seed | 1; usize::try_from(pages).unwrap() * 512];
-        let program = P::start(&Place { params: &params, part: 0, first_page: 0 }, &mut memory);
+        let program = P::start(&PartContext { params: &params, part: 0, first_page: 0 }, &mut memory);
         Self { program, memory, stage: params.stages[0] }
     }
 
@@ -51,14 +52,14 @@ const OPERATIONS: usize = 400;
 
 /// Runs a program and fails unless it stays sound, counts the pages it writes, is the same again, finds a flipped bit
 /// anywhere (`bit` of all of memory's), and finds every page that is put back to what it was `age` operations ago.
-pub fn endure<P: Program<Unit = u64> + Clone>(
+pub fn endure<P: Program<MemoryUnit = u64> + Clone>(
     settings: &Settings,
     pages: u64,
     seed: u64,
     bit: u64,
     age: usize,
 ) {
-    let mut trial = Trial::<P>::new(settings, pages, seed);
+    let mut trial = StoreTrial::<P>::new(settings, pages, seed);
     let mut again = trial.clone();
     trial.check().expect("sound at the start");
     let (mut counted, mut changed, mut written) = (0, 0, Vec::new());
@@ -88,7 +89,7 @@ pub fn endure<P: Program<Unit = u64> + Clone>(
     assert!(
         // Now and then an operation puts back what was there before it.
         settings.content != Content::Random || counted <= changed + changed / 100,
-        "{counted} page writes told, {changed} made"
+        "{counted} page writes counted, {changed} made"
     );
     trial.check().expect("sound at the end");
 

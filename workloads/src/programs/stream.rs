@@ -2,8 +2,8 @@
 //! arrays change roles, so that every pass writes new values; after ten passes, STREAM's own count, the next run
 //! begins with new values in two of the arrays. All values are whole numbers under 2^53, so that a check can compute them.
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
 use crate::random::{GOLDEN, mix};
 
 /// `a = b + 3 c` over eight pages of `a`.
@@ -82,9 +82,9 @@ fn left_over(seed: u64, at: usize) -> u64 {
 }
 
 impl Program for Stream {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         let seed = mix(place.params.seed ^ (place.part + 1).wrapping_mul(GOLDEN));
         let new = Self { seed, run: 1, step: 0, next: 0 };
         let length = memory.len() / PAGE / 3 * PAGE;
@@ -102,7 +102,7 @@ impl Program for Stream {
     }
 
     #[inline(always)]
-    fn operate(&mut self, _: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _: &WorkloadStage, memory: &mut [u64]) -> Done {
         let pages = memory.len() / PAGE / 3;
         let end = (self.next + PAGES).min(pages);
         let (low, high) = (self.next * PAGE, end * PAGE);

@@ -3,8 +3,8 @@
 
 use core::marker::PhantomData;
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::Stage;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::WorkloadStage;
 use crate::random::{GOLDEN, mix};
 
 /// Words of a page.
@@ -110,9 +110,9 @@ pub type XbzrleDoc = Sweep<OneByte>;
 pub type Guestperf = Sweep<Xor>;
 
 impl<T: Touch> Program for Sweep<T> {
-    type Unit = u64;
+    type MemoryUnit = u64;
 
-    fn start(place: &Place<'_>, memory: &mut [u64]) -> Self {
+    fn start(place: &PartContext<'_>, memory: &mut [u64]) -> Self {
         // Each vCPU of stress.c draws data of its own.
         let seed = mix(place.params.seed ^ (place.part + 1).wrapping_mul(GOLDEN));
         for page in memory.chunks_exact_mut(PAGE) {
@@ -124,7 +124,7 @@ impl<T: Touch> Program for Sweep<T> {
     }
 
     #[inline(always)]
-    fn operate(&mut self, _: &Stage, memory: &mut [u64]) -> Done {
+    fn operate(&mut self, _: &WorkloadStage, memory: &mut [u64]) -> Done {
         let pages = memory.len() / PAGE;
         let end = (self.next + T::PAGES).min(pages);
         for page in memory[self.next * PAGE..end * PAGE].chunks_exact_mut(PAGE) {

@@ -7,9 +7,9 @@ use std::ops::Range;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult};
 
-use super::{Done, Place, Program, Wrong};
-use crate::abi::{Params, Stage};
-use crate::params::Machine;
+use super::{Done, PartContext, Program, Wrong};
+use crate::abi::{Params, WorkloadStage};
+use crate::params::MachineParams;
 use crate::random::GOLDEN;
 use crate::settings::{Content, Settings};
 use crate::units::Bytes;
@@ -36,11 +36,11 @@ pub struct Trial {
 }
 
 /// A program at work.
-pub struct Guest<P> {
+pub struct TrialGuest<P> {
     pub program: P,
     pub memory: Vec<u64>,
     pub done: Vec<Done>,
-    stage: Stage,
+    stage: WorkloadStage,
 }
 
 /// Trials of parts of so many pages, after so many operations.
@@ -91,7 +91,7 @@ impl Trial {
     fn params(&self) -> Params {
         let working_set = Bytes(self.pages as u64 * 3 * 4096);
         let settings = Settings { working_set, content: self.content, ..Settings::BASE };
-        let machine = Machine {
+        let machine = MachineParams {
             vcpus: 3,
             tsc_khz: 1_000_000,
             seed: self.seed,
@@ -103,17 +103,18 @@ impl Trial {
     }
 
     /// The guest before its first operation.
-    pub fn guest<P: Program<Unit = u64>>(&self) -> Guest<P> {
+    pub fn guest<P: Program<MemoryUnit = u64>>(&self) -> TrialGuest<P> {
         let params = self.params();
         // Memory may hold anything before.
         let mut memory = vec![0xdead_beef_dead_beef; self.pages * PAGE];
-        let place = Place { params: &params, part: self.part, first_page: self.part * self.pages as u64 };
+        let place =
+            PartContext { params: &params, part: self.part, first_page: self.part * self.pages as u64 };
         let program = P::start(&place, &mut memory);
-        Guest { program, memory, done: Vec::new(), stage: params.stages[0] }
+        TrialGuest { program, memory, done: Vec::new(), stage: params.stages[0] }
     }
 
     /// A program finds no fault with itself, is the same each time, and finds a flipped bit and a stale page.
-    pub fn stands<P: Program<Unit = u64> + Debug>(&self) -> TestCaseResult {
+    pub fn stands<P: Program<MemoryUnit = u64> + Debug>(&self) -> TestCaseResult {
         let mut guest = self.guest::<P>();
         prop_assert_eq!(guest.check(), Ok(()), "at the start");
         let mut again = self.guest::<P>();
@@ -148,7 +149,7 @@ impl Trial {
     }
 }
 
-impl<P: Program<Unit = u64>> Guest<P> {
+impl<P: Program<MemoryUnit = u64>> TrialGuest<P> {
     /// One operation.
     pub fn operate(&mut self) -> Done {
         let done = self.program.operate(&self.stage, &mut self.memory);

@@ -7,7 +7,7 @@ use migbench_scenarios::cell::Engine;
 use migbench_workloads::abi;
 
 use super::rounds::{self, rate_achieved};
-use super::{Reporter, Source, snapshot};
+use super::{Reporter, SourceNode, snapshot};
 use crate::dirty::{DirtyTracker, TrackerError};
 use crate::engine::planted_cost::Planter;
 use crate::engine::policy::PagePolicy;
@@ -15,10 +15,10 @@ use crate::engine::precopy::{Precopy, Sent};
 use crate::engine::round::Rounds;
 use crate::engine::stop::Stop;
 use crate::guest::telemetry;
-use crate::node::fault::{Fault, Point};
+use crate::node::fault::{FaultPoint, InjectedFault};
 use crate::node::handover::Owner;
 use crate::node::hello::{Greeting, Hello};
-use crate::node::protocol::{Progress, Role, Sending};
+use crate::node::protocol::{PhaseWork, Role, Sending};
 use crate::node::{NodeError, abort, expect, link_timeout, proof};
 use crate::sys::clock;
 use crate::vm::Vm;
@@ -34,10 +34,10 @@ struct AtPause {
     /// [`clock::tsc`] when the pause was ordered; 0 where it was not.
     ordered: u64,
     /// What the guest had done by then.
-    progress: Progress,
+    progress: PhaseWork,
 }
 
-impl Source<'_> {
+impl SourceNode<'_> {
     /// Migrates `owner`'s guest, over a link that is left in `connected`. Without an owner afterwards the guest is the
     /// destination's.
     pub(super) fn migrate_to(
@@ -65,7 +65,7 @@ impl Source<'_> {
         let mut shaped = Ok(None);
         let link = connected.insert(greeting.connect(address, &mut |link| {
             shaped = link.shape(&cell.link);
-            Fault::strike(fault, Role::Source, Point::Connect, &link.saboteur())
+            InjectedFault::strike(fault, Role::Source, FaultPoint::Connect, &link.saboteur())
         })?);
         sending.queue = shaped?.map(|queue| queue.0);
         link.send(FrameKind::Model, &[&vm.model().to_bytes()])?;
@@ -83,7 +83,7 @@ impl Source<'_> {
         if at_pause.nanoseconds != 0 {
             self.phase = "switchover";
             // Where nothing is sent before the pause, figures of the time until it say how long connecting took.
-            self.report.precopy = (cell.engine != Engine::StopAndCopy).then(|| Progress {
+            self.report.precopy = (cell.engine != Engine::StopAndCopy).then(|| PhaseWork {
                 operations: at_pause.operations - before.operations,
                 page_writes: at_pause.page_writes - before.page_writes,
                 stall_ticks: at_pause.stall_ticks - before.stall_ticks,
@@ -91,7 +91,7 @@ impl Source<'_> {
             });
         }
         let sent = sent?;
-        Fault::strike(fault, Role::Source, Point::Switchover, &link.saboteur());
+        InjectedFault::strike(fault, Role::Source, FaultPoint::Switchover, &link.saboteur());
         let handed_over = self.hand_over(vm, owner, link, &mut sending);
         let Sent { rounds, capped, decided, pause_ordered, paused, harvested } = sent;
         (sending.pause_ordered, sending.paused, sending.harvested) = (pause_ordered, paused, harvested);
@@ -166,7 +166,7 @@ impl Source<'_> {
         }
         expect(link, FrameKind::Ready, "Ready")?;
         sending.ready = clock::now();
-        Fault::strike(fault, Role::Source, Point::BeforeCommit, &link.saboteur());
+        InjectedFault::strike(fault, Role::Source, FaultPoint::BeforeCommit, &link.saboteur());
         self.phase = "handover";
         if let Some(guest) = owner.take() {
             match guest.commit(link) {
@@ -178,7 +178,7 @@ impl Source<'_> {
             }
         }
         self.report.handed_over = true;
-        Fault::strike(fault, Role::Source, Point::AfterCommit, &link.saboteur());
+        InjectedFault::strike(fault, Role::Source, FaultPoint::AfterCommit, &link.saboteur());
         let running = expect(link, FrameKind::Running, "Running");
         sending.running = if running.is_ok() { clock::now() } else { 0 };
         self.end_switchover(vm);

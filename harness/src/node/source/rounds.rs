@@ -48,8 +48,8 @@ pub fn rate_achieved(rounds: &[SentRound], busy: impl Fn(u64) -> u64) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Tally;
-    use crate::engine::round::{Stages, Stretch};
+    use crate::engine::PageCounts;
+    use crate::engine::round::{StageTimes, Stretch};
 
     fn round(wire_idle: Option<(u64, Option<u64>)>) -> SentRound {
         SentRound {
@@ -58,9 +58,15 @@ mod tests {
             end: 3_000_000,
             dirty_pages: 9,
             traffic: 50_000,
-            stages: Stages { harvest: 100_000, copy: 200_000, encode: 300_000, send: 150_000, wait: 250_000 },
+            stages: StageTimes {
+                harvest: 100_000,
+                copy: 200_000,
+                encode: 300_000,
+                send: 150_000,
+                wait: 250_000,
+            },
             wire_idle,
-            tally: Tally::default(),
+            tally: PageCounts::default(),
             stretch: Stretch::default(),
             estimate: None,
             paused: false,

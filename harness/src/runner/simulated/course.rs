@@ -9,7 +9,7 @@ use migbench_scenarios::cell::{Cell, Codec, Engine, Tracker};
 use migbench_workloads::settings::{Content, Pace};
 
 use super::draw::Draws;
-use super::spec::{Simulation, Stage};
+use super::spec::{FactorTarget, Simulation};
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Decision, Stop};
 
@@ -171,7 +171,7 @@ struct Model<'a> {
 }
 
 impl Model<'_> {
-    fn factor(&self, stage: Stage) -> f64 {
+    fn factor(&self, stage: FactorTarget) -> f64 {
         self.simulation.factor(self.cell, stage)
     }
 
@@ -182,13 +182,13 @@ impl Model<'_> {
     }
 
     fn harvest(&self, dirty: f64) -> f64 {
-        (3e-6 + tracking(self.cell.tracker).1 * dirty) * self.factor(Stage::Harvest)
+        (3e-6 + tracking(self.cell.tracker).1 * dirty) * self.factor(FactorTarget::Harvest)
     }
 
     fn seconds(&self, bytes: u64, encode: f64) -> f64 {
         let rate = self.cell.link.rate.map_or(FAST, |rate| float(rate.0).min(FAST));
         // A link with a limit makes up for the time in which nothing was sent.
-        let send = float(bytes) * self.factor(Stage::Send);
+        let send = float(bytes) * self.factor(FactorTarget::Send);
         if self.cell.link.rate.is_some() {
             (send / rate - encode).max(send / FAST / 4.0)
         } else {
@@ -236,7 +236,7 @@ impl Model<'_> {
     fn timed(&self, round: Round) -> Leg {
         let pages = float(round.dirty_pages);
         let codec = if self.cell.codec == Codec::None { 0.0 } else { CODEC };
-        let encode = pages * (POLICY + codec) * self.factor(Stage::Encode);
+        let encode = pages * (POLICY + codec) * self.factor(FactorTarget::Encode);
         let bytes = bytes(&round, self.delta.unwrap_or(0)).iter().sum();
         let send = self.seconds(bytes, encode);
         Leg { round, times: Times { harvest: 0.0, encode, send } }
@@ -246,7 +246,7 @@ impl Model<'_> {
         let cell = self.cell;
         let (arm, _) = tracking(cell.tracker);
         let mut course = Course {
-            arm: (2e-4 + arm * float(cell.memory.0 / 4096)) * self.factor(Stage::Arm),
+            arm: (2e-4 + arm * float(cell.memory.0 / 4096)) * self.factor(FactorTarget::Arm),
             connect: 3e-4,
             delta: self.delta.unwrap_or(0),
             ..Course::default()
@@ -257,12 +257,12 @@ impl Model<'_> {
             self.precopy(&mut course, forced);
         }
         let vcpus = f64::from(cell.vcpus);
-        course.pause = 1.2e-4 * vcpus * self.factor(Stage::Pause);
-        course.state = 3e-4 * vcpus * self.factor(Stage::State);
-        course.resume = 5e-5 * vcpus * self.factor(Stage::Resume);
+        course.pause = 1.2e-4 * vcpus * self.factor(FactorTarget::Pause);
+        course.state = 3e-4 * vcpus * self.factor(FactorTarget::State);
+        course.resume = 5e-5 * vcpus * self.factor(FactorTarget::Resume);
         course.word = 2e-4;
         let sent: u64 = course.legs.iter().map(|leg| leg.round.pages_full + leg.round.pages_delta).sum();
-        course.decode = float(sent) * DECODE * self.factor(Stage::Decode);
+        course.decode = float(sent) * DECODE * self.factor(FactorTarget::Decode);
         course.prepare = float(cell.memory.0) / 2e9;
         course
     }
@@ -373,14 +373,14 @@ pub fn of(
         cell,
         delta: (cell.codec != Codec::None).then_some(delta),
         unchanged: if cell.settings.content == Content::Same { 0.9 } else { 0.1 },
-        written: work.operations * work.writes * simulation.factor(cell, Stage::Dirty),
+        written: work.operations * work.writes * simulation.factor(cell, FactorTarget::Dirty),
     };
     let mut course = model.run(forced);
     disturb(&mut course, simulation, cell, seed, slower);
     if verify {
         course.state += float(cell.memory.0) / HASHED;
     }
-    settle(&mut course, simulation.factor(cell, Stage::Traffic));
+    derive(&mut course, simulation.factor(cell, FactorTarget::Traffic));
     course
 }
 
@@ -391,8 +391,8 @@ fn disturb(course: &mut Course, simulation: &Simulation, cell: &Cell, seed: u64,
     let pair = Draws::of_pair(simulation, seed).factor(simulation.block_noise);
     // Four fifths in common and three of its own: each stage varies as asked, and so does, nearly, their sum.
     let common = draws.factor(0.8 * simulation.noise) * pair * slower;
-    let all = common * simulation.factor(cell, Stage::TotalTime);
-    let down = simulation.factor(cell, Stage::Downtime);
+    let all = common * simulation.factor(cell, FactorTarget::TotalTime);
+    let down = simulation.factor(cell, FactorTarget::Downtime);
     let mut own = || all * draws.factor(0.6 * simulation.noise);
     let (harvest, encode, send) = (own(), own(), own());
     for time in [&mut course.arm, &mut course.connect, &mut course.word] {
@@ -423,8 +423,8 @@ fn disturb(course: &mut Course, simulation: &Simulation, cell: &Cell, seed: u64,
     }
 }
 
-/// Sets what follows from everything else: the traffic, and when rounds begin and how long they take.
-fn settle(course: &mut Course, weight: f64) {
+/// Derives what follows from everything else: the traffic, and when rounds begin and how long they take.
+fn derive(course: &mut Course, weight: f64) {
     let mut at = course.arm + course.connect;
     let (decided, pause, delta) = (course.decided, course.pause, course.delta);
     for Leg { round, times } in &mut course.legs {

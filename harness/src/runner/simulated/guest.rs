@@ -38,7 +38,7 @@ pub struct Moments {
 
 /// A guest's progress over the time of a run.
 #[derive(Debug, Clone)]
-pub struct Guest {
+pub struct SimulatedGuest {
     work: Work,
     /// From when on, at how many operations a second; ascending.
     speeds: Vec<(u64, f64)>,
@@ -58,7 +58,7 @@ const fn whole(value: f64) -> u64 {
     value as u64
 }
 
-impl Guest {
+impl SimulatedGuest {
     /// The guest of `cell`. `speed` is on all of its operations, `precopy` on those during the migration, `latency` on
     /// their times. Some trackers slow it down: `tracked` says whether one was armed.
     pub fn new(cell: &Cell, at: Moments, tracked: bool, speed: f64, precopy: f64, latency: f64) -> Self {

@@ -10,16 +10,16 @@ use migbench_workloads::abi;
 
 use super::course::{self, Course, STATE};
 use super::draw::Draws;
-use super::guest::{Guest, Moments, THRESHOLD};
-use super::spec::{Mishap, Simulation, Stage};
-use crate::guest::sampler::Samples;
-use crate::guest::stalls::{GuestClock, RawStall, Ring};
+use super::guest::{Moments, SimulatedGuest, THRESHOLD};
+use super::spec::{FactorTarget, Mishap, Simulation};
+use crate::guest::sampler::ProgressSamples;
+use crate::guest::stalls::{GuestClock, RawStall, StallRing};
 use crate::guest::steady::Steady;
 use crate::guest::usage::Usage;
 use crate::node::protocol::{
-    Checked, DestinationReport, Failure, Message, Progress, Role, Sending, SourceReport, Stalled,
+    Checked, DestinationReport, Failure, Message, PhaseWork, Role, Sending, SourceReport, Stalled,
 };
-use crate::runner::run::{Event, RunSpec};
+use crate::runner::run::{NodeEvent, RunSpec};
 use crate::vm::events;
 
 /// When a simulated host's clock stands at the start of a run, in nanoseconds; its TSC counts the same.
@@ -43,7 +43,7 @@ const NODE: f64 = 6.5e6;
 #[derive(Debug)]
 pub struct Halves {
     /// What both nodes say after the order to migrate, in order.
-    pub script: VecDeque<Event>,
+    pub script: VecDeque<NodeEvent>,
     /// How the source's process ends, where not as it should.
     pub died: Option<String>,
     /// How long the run takes on the simulated host.
@@ -65,7 +65,7 @@ fn whole(value: f64) -> u64 {
 }
 
 /// One run in the making.
-struct Run<'a> {
+struct SimulatedRun<'a> {
     simulation: &'a Simulation,
     spec: &'a RunSpec,
     draws: Draws,
@@ -80,7 +80,7 @@ impl Halves {
         let fails = luck.happens(simulation.fail_rate) || meets(Mishap::Fail);
         let capped = luck.happens(simulation.cap_rate) || meets(Mishap::Cap);
         let draws = Draws::of_run(simulation, spec.seed, cell, "guest");
-        let mut run = Run { simulation, spec, draws };
+        let mut run = SimulatedRun { simulation, spec, draws };
         if !cell.engine.migrates() {
             return run.control(fails, meets(Mishap::Die));
         }
@@ -97,7 +97,7 @@ impl Halves {
             destination = abandoned("precopy", "the source closed the connection", &destination);
         } else if fails {
             said.truncate(1);
-            let what = "the simulation was told to fail here";
+            let what = "the simulation was asked to fail here";
             source = kept(&source, "precopy", what, &destination);
             destination = abandoned("precopy", "the source gave up", &destination);
         } else if meets(Mishap::Differ) && spec.verify {
@@ -108,11 +108,11 @@ impl Halves {
         if died.is_none() {
             said.push(Message::Source(Box::new(source)));
         }
-        let mut script: VecDeque<Event> =
-            said.into_iter().map(|message| Event::Said(Box::new(message))).collect();
-        script.push_back(Event::Closed(Role::Source));
-        script.push_back(Event::Said(Box::new(Message::Destination(Box::new(destination)))));
-        script.push_back(Event::Closed(Role::Destination));
+        let mut script: VecDeque<NodeEvent> =
+            said.into_iter().map(|message| NodeEvent::Said(Box::new(message))).collect();
+        script.push_back(NodeEvent::Closed(Role::Source));
+        script.push_back(NodeEvent::Said(Box::new(Message::Destination(Box::new(destination)))));
+        script.push_back(NodeEvent::Closed(Role::Destination));
         Self { script, died, lasted }
     }
 }
@@ -143,12 +143,12 @@ fn abandoned(phase: &str, message: &str, there: &DestinationReport) -> Destinati
     }
 }
 
-impl Run<'_> {
+impl SimulatedRun<'_> {
     const fn cell(&self) -> &Cell {
         &self.spec.cell
     }
 
-    fn factor(&self, stage: Stage) -> f64 {
+    fn factor(&self, stage: FactorTarget) -> f64 {
         self.simulation.factor(self.cell(), stage)
     }
 
@@ -164,10 +164,10 @@ impl Run<'_> {
         (Moments { steady: BEGIN, start, ..Moments::default() }, steady_end)
     }
 
-    fn guest(&mut self, at: Moments, tracked: bool) -> Guest {
-        let (speed, during, latency) = (self.noise(), self.factor(Stage::Throughput), self.noise());
-        let latency = latency * self.factor(Stage::Latency);
-        Guest::new(self.cell(), at, tracked, speed, during, latency)
+    fn guest(&mut self, at: Moments, tracked: bool) -> SimulatedGuest {
+        let (speed, during, latency) = (self.noise(), self.factor(FactorTarget::Throughput), self.noise());
+        let latency = latency * self.factor(FactorTarget::Latency);
+        SimulatedGuest::new(self.cell(), at, tracked, speed, during, latency)
     }
 
     fn migrated(&mut self, course: &Course) -> (SourceReport, DestinationReport) {
@@ -191,7 +191,7 @@ impl Run<'_> {
             precopy: Some(progress(&guest, at.start, sending.pause_ordered, stall_ticks)),
             proof: (self.spec.verify || self.cell().proof == Proof::Every).then_some(MemoryProof::Equal),
             usage,
-            samples: Samples { operations: guest.samples(at.steady, at.paused) },
+            samples: ProgressSamples { operations: guest.samples(at.steady, at.paused) },
             tsc_khz: TSC_KHZ,
             stalled: self.cell().timing.then_some(stalled.clone()),
             sending: Some(sending),
@@ -214,13 +214,13 @@ impl Run<'_> {
             checked: Some(Checked { passed: true, message: None }),
             histograms,
             usage: there,
-            samples: Samples { operations: guest.samples(running, at.end) },
+            samples: ProgressSamples { operations: guest.samples(running, at.end) },
             ..DestinationReport::default()
         };
         (source, destination)
     }
 
-    fn steady(&self, at: Moments, end: u64, guest: &Guest) -> Steady {
+    fn steady(&self, at: Moments, end: u64, guest: &SimulatedGuest) -> Steady {
         let timed = self.cell().timing;
         Steady {
             settled: true,
@@ -239,7 +239,7 @@ impl Run<'_> {
         let carried = float(sending.traffic.iter().sum()) / 2e9;
         let full: u64 = course.legs.iter().take(1).map(|leg| leg.round.pages_full).sum();
         let shadow = if self.cell().codec == migbench_scenarios::cell::Codec::None { 0 } else { full * 4096 };
-        let (cpu, memory) = (self.factor(Stage::Cpu), self.factor(Stage::Memory));
+        let (cpu, memory) = (self.factor(FactorTarget::Cpu), self.factor(FactorTarget::Memory));
         // Memory is what it is, nearly.
         let node = |own: f64, draws: &mut Draws, noise: f64| own * memory * draws.factor(noise / 20.0);
         let noise = self.simulation.noise;
@@ -263,7 +263,14 @@ impl Run<'_> {
     }
 
     /// One stall for arming, one for each harvest, one of no known cause, and one for each vCPU that was paused.
-    fn stalled(&self, course: &Course, sending: &Sending, at: Moments, gap: u64, guest: &Guest) -> Stalled {
+    fn stalled(
+        &self,
+        course: &Course,
+        sending: &Sending,
+        at: Moments,
+        gap: u64,
+        guest: &SimulatedGuest,
+    ) -> Stalled {
         let operation = operation(self.cell());
         let raw = |vcpu, start: u64, ticks, phase| RawStall {
             vcpu,
@@ -300,7 +307,7 @@ impl Run<'_> {
             clocks: vec![Some(CLOCK); self.cell().vcpus as usize],
             events,
             full_since: None,
-            ring: Ring { counted: before + kept.len() as u64, kept },
+            ring: StallRing { counted: before + kept.len() as u64, kept },
         }
     }
 
@@ -315,8 +322,8 @@ impl Run<'_> {
         let operations = guest.between(at.start, at.paused);
         let rounds = if tracked { self.harvests(&guest) } else { Vec::new() };
         let harvested: f64 = rounds.iter().filter_map(|round| round.harvest_time).sum();
-        let armed = ns(2e-3 * self.factor(Stage::Arm) * self.noise());
-        let kept = Ring { counted: 20, kept: Vec::new() };
+        let armed = ns(2e-3 * self.factor(FactorTarget::Arm) * self.noise());
+        let kept = StallRing { counted: 20, kept: Vec::new() };
         let stalled = Stalled {
             start: at.start,
             before: 20,
@@ -335,13 +342,13 @@ impl Run<'_> {
             checked: Some(Checked { passed: true, message: None }),
             histograms: guest.histograms(self.cell(), at, None),
             usage: Usage {
-                cpu: (0.002 + harvested) * self.factor(Stage::Cpu) * self.noise(),
+                cpu: (0.002 + harvested) * self.factor(FactorTarget::Cpu) * self.noise(),
                 cpu_vcpu: length * f64::from(self.cell().vcpus) * 0.9,
-                memory: whole(NODE * self.factor(Stage::Memory)),
+                memory: whole(NODE * self.factor(FactorTarget::Memory)),
                 steal: Some(0.0),
                 ..Usage::default()
             },
-            samples: Samples { operations: guest.samples(at.steady, at.end) },
+            samples: ProgressSamples { operations: guest.samples(at.steady, at.end) },
             backlog_max: Some(guest.backlog(1_000_000)),
             tsc_khz: TSC_KHZ,
             stalled: self.cell().timing.then_some(stalled),
@@ -350,25 +357,25 @@ impl Run<'_> {
         };
         debug_assert!(operations > 0 || guest.write_rate() == 0.0);
         if fails {
-            let message = "the simulation was told to fail here".to_owned();
+            let message = "the simulation was asked to fail here".to_owned();
             source.failure = Some(Failure { phase: "precopy".to_owned(), message });
         }
         let mut script = VecDeque::new();
         if !dies {
-            script.push_back(Event::Said(Box::new(Message::Source(Box::new(source)))));
+            script.push_back(NodeEvent::Said(Box::new(Message::Source(Box::new(source)))));
         }
-        script.push_back(Event::Closed(Role::Source));
+        script.push_back(NodeEvent::Closed(Role::Source));
         let died = dies.then(|| "was killed by signal 9".to_owned());
         Halves { script, died, lasted: Duration::from_nanos(at.end - BEGIN) }
     }
 
     /// Harvests of `track-only`.
-    fn harvests(&mut self, guest: &Guest) -> Vec<Round> {
+    fn harvests(&mut self, guest: &SimulatedGuest) -> Vec<Round> {
         let count = whole(self.cell().windows.control.0 / PACE);
         let set = float(self.cell().settings.working_set.0 / 4096);
-        let written = guest.write_rate() * self.factor(Stage::Dirty);
+        let written = guest.write_rate() * self.factor(FactorTarget::Dirty);
         let dirty = set * (1.0 - (-written * PACE / set).exp());
-        let noise = self.draws.factor(self.simulation.noise) * self.factor(Stage::Harvest);
+        let noise = self.draws.factor(self.simulation.noise) * self.factor(FactorTarget::Harvest);
         let harvest = (3e-6 + 6e-8 * dirty) * noise;
         let round = |round| Round {
             round,
@@ -388,9 +395,9 @@ fn operation(cell: &Cell) -> u32 {
     index.and_then(|index| u32::try_from(index).ok()).unwrap_or(0)
 }
 
-fn progress(guest: &Guest, from: u64, to: u64, stall_ticks: u64) -> Progress {
+fn progress(guest: &SimulatedGuest, from: u64, to: u64, stall_ticks: u64) -> PhaseWork {
     let operations = guest.between(from, to);
-    Progress { operations, page_writes: guest.writes(operations), stall_ticks, nanoseconds: to - from }
+    PhaseWork { operations, page_writes: guest.writes(operations), stall_ticks, nanoseconds: to - from }
 }
 
 /// Ticks over the threshold, in pre-copy.

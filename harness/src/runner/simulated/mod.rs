@@ -25,7 +25,7 @@ use self::halves::Halves;
 use self::spec::Mishap;
 pub use self::spec::Simulation;
 use super::admission::Refusal;
-use super::run::{Event, Moment, Node, RunError, RunOutcome, RunSpec, conduct};
+use super::run::{Moment, Node, NodeEvent, RunOutcome, RunSpec, RunnerError, conduct};
 use super::suite;
 use super::testbed::Testbed;
 use crate::dirty::Unavailable;
@@ -43,7 +43,7 @@ const NO_HOST: &str = "/dev/null";
 
 /// The testbed.
 #[derive(Debug)]
-pub struct Simulated {
+pub struct SimulatedTestbed {
     simulation: Simulation,
     uptime: Duration,
     block: u32,
@@ -51,7 +51,7 @@ pub struct Simulated {
     throttling: Throttling,
 }
 
-impl Simulated {
+impl SimulatedTestbed {
     /// One that is like that.
     #[must_use]
     pub fn new(simulation: Simulation) -> Self {
@@ -65,7 +65,7 @@ impl Simulated {
     }
 }
 
-impl Testbed for Simulated {
+impl Testbed for SimulatedTestbed {
     fn backend(&self) -> Backend {
         Backend::Simulated
     }
@@ -140,7 +140,7 @@ impl Testbed for Simulated {
         number: usize,
         spec: &RunSpec,
         hear: &mut dyn FnMut(Moment<'_>),
-    ) -> Result<RunOutcome, RunError> {
+    ) -> Result<RunOutcome, RunnerError> {
         let interrupted = self.simulation.interrupt.is_some_and(|after| self.made >= after);
         self.made += 1;
         let halves = Halves::of(&self.simulation, number, spec, self.slower());
@@ -166,15 +166,20 @@ impl Testbed for Simulated {
 
 /// Plays a node. The source's script holds what both say after the order to migrate.
 struct Actor {
-    events: Sender<Event>,
-    script: VecDeque<Event>,
+    events: Sender<NodeEvent>,
+    script: VecDeque<NodeEvent>,
     died: Option<String>,
 }
 
 impl Actor {
-    fn start(events: &Sender<Event>, first: Message, script: VecDeque<Event>, died: Option<String>) -> Self {
+    fn start(
+        events: &Sender<NodeEvent>,
+        first: Message,
+        script: VecDeque<NodeEvent>,
+        died: Option<String>,
+    ) -> Self {
         // The runner holds the other end until it lets go of the actors.
-        let _ = events.send(Event::Said(Box::new(first)));
+        let _ = events.send(NodeEvent::Said(Box::new(first)));
         Self { events: events.clone(), script, died }
     }
 }

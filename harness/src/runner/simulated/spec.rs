@@ -14,7 +14,7 @@ const GRAMMAR: &str = "noise=CV, block-noise=CV, seed=N, [SIDE.][ENGINE.]STAGE=F
 
 /// What of a run a factor applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum FactorTarget {
     /// Turning the tracker on.
     Arm,
     /// Reading the tracker.
@@ -49,7 +49,7 @@ pub enum Stage {
     Throughput,
 }
 
-impl Stage {
+impl FactorTarget {
     const ALL: &'static [(&'static str, Self)] = &[
         ("arm", Self::Arm),
         ("harvest", Self::Harvest),
@@ -74,7 +74,7 @@ impl Stage {
 struct Factor {
     side: Option<Side>,
     engine: Option<Engine>,
-    stage: Stage,
+    stage: FactorTarget,
     by: f64,
 }
 
@@ -167,7 +167,7 @@ impl Default for Simulation {
 impl Simulation {
     /// The product of all factors on a stage of `cell`.
     #[must_use]
-    pub fn factor(&self, cell: &Cell, stage: Stage) -> f64 {
+    pub fn factor(&self, cell: &Cell, stage: FactorTarget) -> f64 {
         let applies = |factor: &&Factor| {
             factor.stage == stage
                 && factor.side.is_none_or(|side| cell.side == Some(side))
@@ -221,7 +221,7 @@ fn runs(text: &str) -> Option<BTreeSet<usize>> {
 
 fn factor(key: &str, value: &str) -> Option<Factor> {
     let mut words: Vec<&str> = key.split('.').collect();
-    let stage = word(Stage::ALL, words.pop()?)?;
+    let stage = word(FactorTarget::ALL, words.pop()?)?;
     let mut factor = Factor { side: None, engine: None, stage, by: within(value, 1e-3, 1e3)? };
     for selector in words {
         match (word(Side::ALL, selector), word(Engine::ALL, selector)) {
@@ -272,12 +272,12 @@ mod tests {
     #[test]
     fn factors_are_of_a_side_an_engine_or_all() {
         let simulation: Simulation = "encode=2, new.encode=1.5,new.delta.encode=1.1,send=3".parse().unwrap();
-        let of = |engine, side| simulation.factor(&cell(engine, side), Stage::Encode);
+        let of = |engine, side| simulation.factor(&cell(engine, side), FactorTarget::Encode);
         assert_eq!(of(Engine::Delta, None), 2.0);
         assert_eq!(of(Engine::Full, Some(Side::Base)), 2.0);
         assert_eq!(of(Engine::Full, Some(Side::New)), 3.0);
         assert!((of(Engine::Delta, Some(Side::New)) - 3.3).abs() < 1e-12);
-        assert_eq!(simulation.factor(&cell(Engine::Full, None), Stage::Decode), 1.0);
+        assert_eq!(simulation.factor(&cell(Engine::Full, None), FactorTarget::Decode), 1.0);
     }
 
     #[test]

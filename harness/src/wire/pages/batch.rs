@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{ENTRY, Entry, EntryKind, HEAD, MAX_COUNT, MAX_ENTRIES, PAGE, PFN_END};
+use super::{ENTRY, EntryKind, HEAD, MAX_COUNT, MAX_ENTRIES, PAGE, PFN_END, PagesEntry};
 use crate::wire::Traffic;
 use crate::wire::frame::HEADER;
 
@@ -22,7 +22,7 @@ pub struct PageBatch {
     /// Head and entries, as they go out.
     meta: Vec<u8>,
     /// The last entry, which may still grow.
-    last: Option<Entry>,
+    last: Option<PagesEntry>,
     extents: Vec<Extent>,
     pages: u64,
     traffic: Traffic,
@@ -113,7 +113,7 @@ impl PageBatch {
     pub fn push_encoded(&mut self, pfn: u64, place: usize, bytes: Range<usize>) {
         let length = bytes.len();
         assert!((1..PAGE).contains(&length), "an encoded page of {length} bytes");
-        self.add_entry(Entry { kind: EntryKind::Delta, first: pfn, count: length as u64 });
+        self.add_entry(PagesEntry { kind: EntryKind::Delta, first: pfn, count: length as u64 });
         self.pages += 1;
         self.traffic.delta += length as u64;
         self.add_extent(place, bytes);
@@ -127,14 +127,6 @@ impl PageBatch {
         buffer.clear();
         buffer.push(&self.meta);
         buffer.extend(self.extents.iter().map(|extent| &data[extent.place][extent.bytes.clone()]));
-    }
-
-    /// The payload in one piece, for tests and benches of the decoder.
-    #[must_use]
-    pub fn to_payload(&self, data: &[&[u8]]) -> Vec<u8> {
-        let mut parts = Vec::new();
-        self.parts(data, &mut parts);
-        parts.concat()
     }
 
     fn add_extent(&mut self, place: usize, bytes: Range<usize>) {
@@ -154,11 +146,11 @@ impl PageBatch {
                 let (bytes, at) = (last.to_bytes(), self.meta.len() - ENTRY);
                 self.meta[at..].copy_from_slice(&bytes);
             }
-            _ => self.add_entry(Entry { kind, first: pfn, count: 1 }),
+            _ => self.add_entry(PagesEntry { kind, first: pfn, count: 1 }),
         }
     }
 
-    fn add_entry(&mut self, entry: Entry) {
+    fn add_entry(&mut self, entry: PagesEntry) {
         assert!(entry.first < PFN_END, "page number {} has more than 44 bits", entry.first);
         assert!(self.room() > 0, "a batch has at most {MAX_ENTRIES} entries");
         debug_assert!(self.last.is_none_or(|last| last.end() <= entry.first), "page numbers must ascend");

@@ -52,13 +52,13 @@ enum EntryKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct PagesEntry {
     kind: EntryKind,
     first: u64,
     count: u64,
 }
 
-impl Entry {
+impl PagesEntry {
     /// One more than the last page that it names.
     const fn end(self) -> u64 {
         match self.kind {

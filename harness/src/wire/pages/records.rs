@@ -1,8 +1,8 @@
 //! Takes a batch of pages apart at the destination. A payload enters as bytes that nothing is known about;
 //! only when all of it was found sound does the first record come out.
 
-use super::{ENTRY, Entry, EntryKind, HEAD, MAX_ENTRIES, PAGE};
-use crate::wire::frame::{Fault, Frame, FrameError, FrameKind};
+use super::{ENTRY, EntryKind, HEAD, MAX_ENTRIES, PAGE, PagesEntry};
+use crate::wire::frame::{Frame, FrameError, FrameFault, FrameKind};
 
 /// What a batch says about one page or a run of them. All page numbers are inside the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl<'a> PageRecords<'a> {
         let refuse = |at: usize, fault| {
             Err(FrameError { offset: frame.offset + at as u64, kind: Some(FrameKind::Pages), fault })
         };
-        let truncated = |needed| Fault::Truncated { needed, have: payload.len() };
+        let truncated = |needed| FrameFault::Truncated { needed, have: payload.len() };
         let Some((head, rest)) = payload.split_first_chunk::<HEAD>() else {
             return refuse(payload.len(), truncated(HEAD));
         };
@@ -63,11 +63,11 @@ impl<'a> PageRecords<'a> {
             );
         };
         if entry_count > MAX_ENTRIES {
-            return refuse(0, Fault::Entries { count: entry_count });
+            return refuse(0, FrameFault::Entries { count: entry_count });
         }
         let (entries, data) = rest.split_at(entry_count * ENTRY);
         if data.len() as u64 != data_length {
-            return refuse(4, Fault::DataLength { expected: data_length, found: data.len() as u64 });
+            return refuse(4, FrameFault::DataLength { expected: data_length, found: data.len() as u64 });
         }
         let (entries, _) = entries.as_chunks::<ENTRY>();
         let (mut needed, mut due) = (0, 0);
@@ -78,7 +78,7 @@ impl<'a> PageRecords<'a> {
             }
         }
         if needed != data_length {
-            return refuse(4, Fault::DataLength { expected: needed, found: data_length });
+            return refuse(4, FrameFault::DataLength { expected: needed, found: data_length });
         }
         Ok(Self { entries, data })
     }
@@ -86,27 +86,29 @@ impl<'a> PageRecords<'a> {
 
 /// Verifies one entry, whose first page may be `due` at the earliest. Gives the bytes of data that belong to it, and the
 /// number of the page behind it.
-fn check(bytes: [u8; ENTRY], index: usize, due: u64, guest_pages: u64) -> Result<(u64, u64), Fault> {
-    let entry = Entry::from_bytes(bytes).map_err(|found| Fault::EntryKind { entry: index, found })?;
-    let Entry { kind, first, count } = entry;
+fn check(bytes: [u8; ENTRY], index: usize, due: u64, guest_pages: u64) -> Result<(u64, u64), FrameFault> {
+    let entry =
+        PagesEntry::from_bytes(bytes).map_err(|found| FrameFault::EntryKind { entry: index, found })?;
+    let PagesEntry { kind, first, count } = entry;
     if count == 0 {
-        return Err(Fault::EmptyEntry { entry: index });
+        return Err(FrameFault::EmptyEntry { entry: index });
     }
     // Neither sum nor product can overflow: a page number has 44 bits, a count 16.
     let end = entry.end();
     if end > guest_pages {
-        return Err(Fault::OutsideGuest { entry: index, first, count: end - first, guest_pages });
+        return Err(FrameFault::OutsideGuest { entry: index, first, count: end - first, guest_pages });
     }
     if first < due {
-        return Err(Fault::Order { entry: index, first, due });
+        return Err(FrameFault::Order { entry: index, first, due });
     }
     match kind {
         EntryKind::Zero => Ok((0, end)),
         EntryKind::Full => Ok((count * PAGE as u64, end)),
         EntryKind::Delta if count < PAGE as u64 => Ok((count, end)),
-        EntryKind::Delta => {
-            Err(Fault::DeltaLength { entry: index, length: usize::try_from(count).unwrap_or(usize::MAX) })
-        }
+        EntryKind::Delta => Err(FrameFault::DeltaLength {
+            entry: index,
+            length: usize::try_from(count).unwrap_or(usize::MAX),
+        }),
     }
 }
 
@@ -117,7 +119,7 @@ impl<'a> Iterator for PageRecords<'a> {
         let (bytes, rest) = self.entries.split_first()?;
         self.entries = rest;
         // `parse` has verified all of this; were it wrong, the records would end rather than lie.
-        let Entry { kind, first, count } = Entry::from_bytes(*bytes).ok()?;
+        let PagesEntry { kind, first, count } = PagesEntry::from_bytes(*bytes).ok()?;
         let mut take = |length: u64| {
             let (data, rest) = self.data.split_at_checked(usize::try_from(length).ok()?)?;
             self.data = rest;

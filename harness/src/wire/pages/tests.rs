@@ -5,19 +5,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::frame::{Fault, Frame, FrameError, FrameKind, HEADER};
+use crate::wire::frame::{Frame, FrameError, FrameFault, FrameKind, HEADER};
 
 const GUEST: u64 = 1 << 20;
 
 /// One page as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Sent {
+enum SentPage {
     Zero(u64),
     Full(u64, u8),
     Delta(u64, Vec<u8>),
 }
 
-fn any_sent() -> impl Strategy<Value = Vec<Sent>> {
+fn any_sent() -> impl Strategy<Value = Vec<SentPage>> {
     // Small steps between pages, so that runs form.
     let page = (1..3u64, 0..4u8, any::<u8>(), vec(any::<u8>(), 1..60));
     vec(page, 0..200).prop_map(|pages| {
@@ -25,9 +25,9 @@ fn any_sent() -> impl Strategy<Value = Vec<Sent>> {
         let sent = |(step, kind, byte, delta)| {
             pfn += step;
             match kind {
-                0 => Sent::Delta(pfn, delta),
-                1 => Sent::Zero(pfn),
-                _ => Sent::Full(pfn, byte),
+                0 => SentPage::Delta(pfn, delta),
+                1 => SentPage::Zero(pfn),
+                _ => SentPage::Full(pfn, byte),
             }
         };
         pages.into_iter().map(sent).collect()
@@ -40,21 +40,21 @@ fn frame(payload: &[u8]) -> Frame<'_> {
 
 /// The sender's memory: whole pages in one place, encodings in another.
 #[derive(Default)]
-struct Memory {
+struct TestMemory {
     whole: Vec<u8>,
     encoded: Vec<u8>,
 }
 
-impl Memory {
-    fn push(&mut self, batch: &mut PageBatch, page: &Sent) {
+impl TestMemory {
+    fn push(&mut self, batch: &mut PageBatch, page: &SentPage) {
         match page {
-            Sent::Zero(pfn) => batch.push_zero(*pfn),
-            Sent::Full(pfn, byte) => {
+            SentPage::Zero(pfn) => batch.push_zero(*pfn),
+            SentPage::Full(pfn, byte) => {
                 let start = self.whole.len();
                 self.whole.extend([*byte; PAGE]);
                 batch.push_whole(*pfn, 0, start);
             }
-            Sent::Delta(pfn, delta) => {
+            SentPage::Delta(pfn, delta) => {
                 let start = self.encoded.len();
                 self.encoded.extend(delta);
                 batch.push_encoded(*pfn, 1, start..start + delta.len());
@@ -63,24 +63,30 @@ impl Memory {
     }
 
     fn payload(&self, batch: &PageBatch) -> Vec<u8> {
-        batch.to_payload(&[&self.whole, &self.encoded])
+        payload_in_one(batch, &[&self.whole, &self.encoded])
     }
 }
 
-fn received(payload: &[u8]) -> Vec<Sent> {
+fn payload_in_one(batch: &PageBatch, data: &[&[u8]]) -> Vec<u8> {
+    let mut parts = Vec::new();
+    batch.parts(data, &mut parts);
+    parts.concat()
+}
+
+fn received(payload: &[u8]) -> Vec<SentPage> {
     let mut pages = Vec::new();
     for record in PageRecords::parse(&frame(payload), GUEST).unwrap() {
         match record {
-            PageRecord::Zero { first, count } => pages.extend((first..first + count).map(Sent::Zero)),
+            PageRecord::Zero { first, count } => pages.extend((first..first + count).map(SentPage::Zero)),
             PageRecord::Full { first, data } => {
                 let (data, rest) = data.as_chunks::<PAGE>();
                 assert!(rest.is_empty());
                 for (pfn, page) in (first..).zip(data) {
                     assert!(page.iter().all(|byte| *byte == page[0]));
-                    pages.push(Sent::Full(pfn, page[0]));
+                    pages.push(SentPage::Full(pfn, page[0]));
                 }
             }
-            PageRecord::Delta { pfn, data } => pages.push(Sent::Delta(pfn, data.to_vec())),
+            PageRecord::Delta { pfn, data } => pages.push(SentPage::Delta(pfn, data.to_vec())),
         }
     }
     pages
@@ -91,7 +97,7 @@ proptest! {
 
     #[test]
     fn pushed_pages_come_back(pages in any_sent(), most in 1..200usize) {
-        let (mut batch, mut memory) = (PageBatch::new(), Memory::default());
+        let (mut batch, mut memory) = (PageBatch::new(), TestMemory::default());
         let mut came_back = Vec::new();
         for pages in pages.chunks(most) {
             pages.iter().for_each(|page| memory.push(&mut batch, page));
@@ -108,7 +114,7 @@ proptest! {
         pages in any_sent(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), guest in 0..300u64,
         cut in any::<prop::sample::Index>(), shorten: bool,
     ) {
-        let (mut batch, mut memory) = (PageBatch::new(), Memory::default());
+        let (mut batch, mut memory) = (PageBatch::new(), TestMemory::default());
         pages.iter().for_each(|page| memory.push(&mut batch, page));
         let mut payload = memory.payload(&batch);
         // Damage the entries rather than the data, where it would change nothing.
@@ -142,7 +148,7 @@ proptest! {
     }
 }
 
-fn payload_of(entries: &[Entry], data: &[u8]) -> Vec<u8> {
+fn payload_of(entries: &[PagesEntry], data: &[u8]) -> Vec<u8> {
     let head = entries.len() as u64 | (data.len() as u64) << 32;
     let entries = entries.iter().flat_map(|entry| entry.to_bytes());
     head.to_le_bytes().into_iter().chain(entries).chain(data.iter().copied()).collect()
@@ -154,40 +160,40 @@ fn refused(payload: &[u8]) -> FrameError {
 
 #[test]
 fn refusals_name_the_entry_and_its_offset() {
-    let entry = |kind, first, count| Entry { kind, first, count };
+    let entry = |kind, first, count| PagesEntry { kind, first, count };
     let fine = entry(EntryKind::Zero, 0, 1);
     let second = (HEADER + HEAD + ENTRY) as u64;
 
     let error = refused(&payload_of(&[fine, entry(EntryKind::Zero, 99, 2)], &[]));
     assert_eq!(error.offset, second);
-    assert_eq!(error.fault, Fault::OutsideGuest { entry: 1, first: 99, count: 2, guest_pages: 100 });
+    assert_eq!(error.fault, FrameFault::OutsideGuest { entry: 1, first: 99, count: 2, guest_pages: 100 });
 
     let error = refused(&payload_of(&[fine, entry(EntryKind::Full, 1, 0)], &[]));
-    assert_eq!((error.offset, error.fault), (second, Fault::EmptyEntry { entry: 1 }));
+    assert_eq!((error.offset, error.fault), (second, FrameFault::EmptyEntry { entry: 1 }));
 
     let error = refused(&payload_of(&[entry(EntryKind::Delta, 1, 4096)], &[0; 4096]));
-    assert_eq!(error.fault, Fault::DeltaLength { entry: 0, length: 4096 });
+    assert_eq!(error.fault, FrameFault::DeltaLength { entry: 0, length: 4096 });
 
     let error = refused(&payload_of(&[entry(EntryKind::Full, 1, 2)], &[0; PAGE]));
-    assert_eq!(error.fault, Fault::DataLength { expected: 2 * PAGE as u64, found: PAGE as u64 });
+    assert_eq!(error.fault, FrameFault::DataLength { expected: 2 * PAGE as u64, found: PAGE as u64 });
 
     // No page twice: a frame of 8 KiB would otherwise name sixty million.
     let error = refused(&payload_of(&[fine, entry(EntryKind::Zero, 0, 100)], &[]));
-    assert_eq!((error.offset, error.fault), (second, Fault::Order { entry: 1, first: 0, due: 1 }));
+    assert_eq!((error.offset, error.fault), (second, FrameFault::Order { entry: 1, first: 0, due: 1 }));
     let many: Vec<_> = (0..1025).map(|first| entry(EntryKind::Zero, 2 * first, 1)).collect();
     let error = PageRecords::parse(&frame(&payload_of(&many, &[])), GUEST).unwrap_err();
-    assert_eq!(error.fault, Fault::Entries { count: 1025 });
+    assert_eq!(error.fault, FrameFault::Entries { count: 1025 });
 
     let mut payload = payload_of(&[fine], &[]);
     payload[HEAD + 7] |= 0xf0;
-    assert_eq!(refused(&payload).fault, Fault::EntryKind { entry: 0, found: 15 });
+    assert_eq!(refused(&payload).fault, FrameFault::EntryKind { entry: 0, found: 15 });
 
     let mut payload = payload_of(&[fine], &[]);
     payload[0] = 2;
-    assert_eq!(refused(&payload).fault, Fault::Truncated { needed: 16, have: 16 });
+    assert_eq!(refused(&payload).fault, FrameFault::Truncated { needed: 16, have: 16 });
     payload.push(0);
     payload[0] = 1;
-    assert_eq!(refused(&payload).fault, Fault::DataLength { expected: 0, found: 1 });
+    assert_eq!(refused(&payload).fault, FrameFault::DataLength { expected: 0, found: 1 });
 }
 
 #[test]
@@ -196,13 +202,15 @@ fn zero_pages_cost_one_entry_a_run() {
     (0..100_000).for_each(|pfn| batch.push_zero(pfn));
     assert_eq!((batch.pages(), batch.has_data(), batch.room()), (100_000, false, 1022));
     assert_eq!(batch.traffic().zero, 2 * ENTRY as u64);
-    assert_eq!(received(&batch.to_payload(&[])).len(), 100_000);
+    assert_eq!(received(&payload_in_one(&batch, &[])).len(), 100_000);
 }
 
 #[test]
 fn bytes_are_attributed_to_the_kind_they_carry() {
-    let (mut batch, mut memory) = (PageBatch::new(), Memory::default());
-    for page in [Sent::Full(5, 1), Sent::Full(6, 2), Sent::Delta(7, vec![0, 1, 9]), Sent::Zero(8)] {
+    let (mut batch, mut memory) = (PageBatch::new(), TestMemory::default());
+    for page in
+        [SentPage::Full(5, 1), SentPage::Full(6, 2), SentPage::Delta(7, vec![0, 1, 9]), SentPage::Zero(8)]
+    {
         memory.push(&mut batch, &page);
     }
     let traffic = batch.traffic();
@@ -218,6 +226,6 @@ fn the_largest_batch_is_the_largest_frame() {
     let rest = batch.room() as u64;
     (0..rest).for_each(|n| batch.push_zero(1000 + 2 * n));
     assert_eq!(batch.room(), 0);
-    assert_eq!((HEADER + batch.to_payload(&[&whole]).len()) as u64, LARGEST_FRAME);
+    assert_eq!((HEADER + payload_in_one(&batch, &[&whole]).len()) as u64, LARGEST_FRAME);
     const { assert!(LARGEST_FRAME <= (HEADER + FrameKind::Pages.max_payload()) as u64) };
 }

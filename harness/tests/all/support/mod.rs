@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use migbench::host::huge::Pool;
+use migbench::host::huge::HugePagePool;
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::*;
 use migbench_workloads::settings::*;
@@ -58,7 +58,7 @@ pub(crate) use require_netns;
 
 /// Whether there are network namespaces to be had; the test is skipped where there are none.
 pub fn netns_or_skip() -> bool {
-    let link = Link { transport: Transport::Netns, ..cell().link };
+    let link = LinkSettings { transport: Transport::Netns, ..cell().link };
     let Err(error) = migbench::wire::netns::Namespaces::new(&link) else { return true };
     assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{error}");
     skip(&error.to_string());
@@ -97,7 +97,7 @@ impl HugePages {
         static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let needed = bytes.div_ceil(2 << 20);
-        let pool = || Pool::read(Path::new("/")).ok_or(None);
+        let pool = || HugePagePool::read(Path::new("/")).ok_or(None);
         let before = pool()?;
         if before.free >= needed {
             return Ok(Self { old: None, _alone: alone });
@@ -137,7 +137,7 @@ pub fn cell() -> Cell {
             pattern: Pattern::Uniform,
             accesses: 32,
             writes: 1,
-            change: Change { bytes: 100, pieces: 3, moves: true },
+            change: PageChange { bytes: 100, pieces: 3, moves: true },
             content: Content::Random,
             load: Load::Pages(10_000.0),
             fill: Fill { zero: 0.5, random: 0.25, text: 0.25, duplicate: 0.0 },
@@ -148,7 +148,7 @@ pub fn cell() -> Cell {
         cache: Cache::None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
-        link: Link {
+        link: LinkSettings {
             transport: Transport::Unix,
             rate: Some(Rate(125_000_000)),
             queue: None,
@@ -194,7 +194,7 @@ pub struct Migbench {
 
 /// What it did.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct CommandOutcome {
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
@@ -235,9 +235,9 @@ impl Migbench {
     }
 
     /// Runs it to its end, and requires that nothing of it is left.
-    pub fn run(mut self) -> Outcome {
+    pub fn run(mut self) -> CommandOutcome {
         let output = self.command.output().unwrap();
-        let outcome = Outcome {
+        let outcome = CommandOutcome {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
@@ -256,7 +256,7 @@ impl Migbench {
 }
 
 /// The binary with these arguments, to its end.
-pub fn migbench(arguments: &[&str]) -> Outcome {
+pub fn migbench(arguments: &[&str]) -> CommandOutcome {
     Migbench::new().args(arguments).run()
 }
 
@@ -299,7 +299,7 @@ pub fn assert_nothing_left(mark: &str) {
 }
 
 /// `migbench migrate` of a small guest with short windows, and `arguments`, which win.
-pub fn migrate(arguments: &[&str]) -> (Outcome, Record) {
+pub fn migrate(arguments: &[&str]) -> (CommandOutcome, Record) {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("record.json");
     let outcome = Migbench::new()

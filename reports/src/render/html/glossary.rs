@@ -6,7 +6,7 @@ use crate::metric::{Better, MetricKey};
 
 /// A metric with its definition.
 #[derive(Debug, Serialize)]
-pub struct Metric {
+pub struct GlossaryEntry {
     name: &'static str,
     unit: &'static str,
     better: &'static str,
@@ -14,11 +14,11 @@ pub struct Metric {
 }
 
 /// All of them.
-pub fn metrics() -> Vec<Metric> {
+pub fn metrics() -> Vec<GlossaryEntry> {
     let metric = |key: &MetricKey| {
         let definition = key.definition();
         let better = if definition.better == Better::Neither { "" } else { definition.better.word() };
-        Metric { name: definition.name, unit: definition.unit.symbol(), better, text: definition.text }
+        GlossaryEntry { name: definition.name, unit: definition.unit.symbol(), better, text: definition.text }
     };
     MetricKey::ALL.iter().map(metric).collect()
 }
@@ -44,7 +44,7 @@ pub const TERMS: &[(&str, &str)] = &[
         "A limit of rounds or time forced the switchover: pre-copy did not converge. Such runs have rows of their own and stay \
          out of all other figures; against a capped baseline nothing is compared.",
     ),
-    ("failed", "The run did not end as planned. It is counted and told, and is no sample."),
+    ("failed", "The run did not end as planned. It is counted and listed, and is no sample."),
     (
         "pre-copy",
         "Memory is sent in rounds while the guest runs; each round sends what was written during the last one.",

@@ -8,7 +8,7 @@ mod page;
 use minijinja::Environment;
 
 use crate::report::Report;
-use page::Page;
+use page::HtmlPage;
 
 const TEMPLATE: &str = include_str!("report.html.jinja");
 
@@ -22,7 +22,7 @@ pub fn render(reports: &[Report]) -> String {
     // The name ends in .html, which is what turns escaping on.
     environment.add_template("report.html", TEMPLATE).expect("the template is well formed, as tests show");
     let template = environment.get_template("report.html").expect("it was just added");
-    template.render(Page::of(reports)).expect("it takes every page, as tests show") + "\n"
+    template.render(HtmlPage::of(reports)).expect("it takes every page, as tests show") + "\n"
 }
 
 /// Markdown of a suite as HTML. Markup of its own in it becomes text: a suite may come from anywhere.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{glossary, markdown};
-use crate::figure::{Plot, PlotKind, Size, slug};
-use crate::manifest::{Comparison, Manifest};
+use crate::figure::{PanelSize, Plot, PlotKind, slug};
+use crate::manifest::{Manifest, ManifestComparison};
 use crate::quantity::count;
 use crate::render::svg;
 use crate::report::Report;
@@ -12,16 +12,16 @@ use crate::settings::{self, Flat};
 use crate::table::{self, RowKind, Section};
 
 /// A name and its value.
-type Pair = (String, String);
+type NameValue = (String, String);
 
 #[derive(Debug, Serialize)]
-pub struct Page {
+pub struct HtmlPage {
     title: String,
     style: String,
     script: &'static str,
     reports: Vec<OneReport>,
     terms: Vec<(&'static str, &'static str)>,
-    metrics: Vec<glossary::Metric>,
+    metrics: Vec<glossary::GlossaryEntry>,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,17 +40,17 @@ struct OneReport {
     legend: Vec<String>,
     /// Tables over all comparisons.
     sections: Vec<Tables>,
-    plots: Vec<Drawn>,
+    plots: Vec<HtmlPlot>,
     scaling: Vec<String>,
     comparisons: Vec<Compared>,
-    settings: Vec<Pair>,
+    settings: Vec<NameValue>,
     suite_text: String,
-    host: Vec<Pair>,
+    host: Vec<NameValue>,
     parts_about: &'static str,
     parts_head: [&'static str; 6],
     parts: Vec<[String; 6]>,
     command: String,
-    origin: Vec<Pair>,
+    origin: Vec<NameValue>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,18 +58,18 @@ struct Compared {
     id: String,
     analysis: String,
     table: Grid,
-    plots: Vec<Drawn>,
+    plots: Vec<HtmlPlot>,
     sections: Vec<Tables>,
     metrics: Grid,
-    further: Vec<Drawn>,
-    shared: Vec<Pair>,
-    cells: Vec<Cell>,
+    further: Vec<HtmlPlot>,
+    shared: Vec<NameValue>,
+    cells: Vec<HtmlCell>,
 }
 
 #[derive(Debug, Serialize)]
-struct Cell {
+struct HtmlCell {
     id: String,
-    own: Vec<Pair>,
+    own: Vec<NameValue>,
 }
 
 /// Tables with a heading.
@@ -88,21 +88,21 @@ struct Grid {
     columns: Vec<String>,
     /// Whether its columns hold things of one unit each.
     sortable: bool,
-    rows: Vec<Row>,
+    rows: Vec<HtmlRow>,
     notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct HtmlRow {
     kind: &'static str,
     label: String,
     lines: Vec<String>,
-    figures: Vec<Option<Figure>>,
+    figures: Vec<Option<HtmlFigure>>,
     text: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Figure {
+struct HtmlFigure {
     value: String,
     difference: Option<String>,
     spread: Option<String>,
@@ -110,23 +110,23 @@ struct Figure {
 }
 
 #[derive(Debug, Serialize)]
-struct Drawn {
+struct HtmlPlot {
     id: String,
     kind: &'static str,
     title: String,
     caption: String,
     size: &'static str,
-    legend: Vec<Entry>,
+    legend: Vec<LegendEntry>,
     panels: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Entry {
+struct LegendEntry {
     swatch: String,
     label: String,
 }
 
-impl Page {
+impl HtmlPage {
     /// Of all reports, with what they share once.
     pub fn of(reports: &[Report]) -> Self {
         let suites: Vec<_> = reports.iter().map(|report| report.manifest.suite.as_str()).collect();
@@ -182,7 +182,7 @@ fn of_plan<'a>(manifest: &'a Manifest, name: &str) -> &'a str {
     manifest.plan.get(name).and_then(|text| text.as_str()).unwrap_or_default()
 }
 
-fn origin(manifest: &Manifest) -> Vec<Pair> {
+fn origin(manifest: &Manifest) -> Vec<NameValue> {
     let tool = &manifest.tool;
     let dirty = if tool.dirty == Some(true) { ", with uncommitted changes" } else { "" };
     let commit = tool.commit.as_ref().map(|commit| format!("{commit}{dirty}"));
@@ -227,9 +227,9 @@ fn compared(report: &Report, n: usize, id: &str, everywhere: &Flat) -> Option<Co
 }
 
 /// What this comparison does not share with all others, and what tells its cells apart.
-fn own_settings(plan: &Comparison, everywhere: &Flat) -> (Vec<Pair>, Vec<Cell>) {
+fn own_settings(plan: &ManifestComparison, everywhere: &Flat) -> (Vec<NameValue>, Vec<HtmlCell>) {
     let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
-    let cells = plan.cells.iter().map(|planned| Cell {
+    let cells = plan.cells.iter().map(|planned| HtmlCell {
         id: planned.id.clone(),
         own: settings::flat(&planned.cell)
             .into_iter()
@@ -272,7 +272,7 @@ fn grid(table: &table::Table, id: &str) -> Grid {
 /// A row for each column: there are dozens of metrics, and few cells.
 fn turned(table: &table::Table, id: &str) -> Grid {
     let whole = grid(table, id);
-    let rows = whole.columns.iter().enumerate().map(|(n, label)| Row {
+    let rows = whole.columns.iter().enumerate().map(|(n, label)| HtmlRow {
         kind: "compared",
         label: label.clone(),
         lines: Vec::new(),
@@ -290,19 +290,19 @@ fn turned(table: &table::Table, id: &str) -> Grid {
     }
 }
 
-fn row(row: &table::Row) -> Row {
+fn row(row: &table::Row) -> HtmlRow {
     let label = match row.kind {
         RowKind::Control => format!("{} (control)", row.label),
         _ => row.label.clone(),
     };
     let lines = [&row.converged, &row.samples].into_iter().flatten().cloned().collect();
     let figures = row.figures.iter().map(|figure| figure.as_ref().map(self::figure)).collect();
-    Row { kind: row.kind.word(), label, lines, figures, text: row.text.clone() }
+    HtmlRow { kind: row.kind.word(), label, lines, figures, text: row.text.clone() }
 }
 
-fn figure(figure: &table::Figure) -> Figure {
+fn figure(figure: &table::PrintedFigure) -> HtmlFigure {
     let spread = figure.difference_spread.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
-    Figure {
+    HtmlFigure {
         value: figure.value.clone(),
         difference: figure.difference.as_ref().map(|text| format!("({text}{spread})")),
         spread: figure.spread.clone(),
@@ -310,18 +310,18 @@ fn figure(figure: &table::Figure) -> Figure {
     }
 }
 
-fn drawn(plot: &Plot, id: &str) -> Drawn {
+fn drawn(plot: &Plot, id: &str) -> HtmlPlot {
     let id = format!("{id}-{}", plot.id);
-    Drawn {
+    HtmlPlot {
         kind: plot.kind.word(),
         title: plot.title.clone(),
         caption: plot.caption.clone(),
         size: match plot.size {
-            Size::Wide => "whole",
-            Size::Half => "half",
-            Size::Third => "third",
+            PanelSize::Wide => "whole",
+            PanelSize::Half => "half",
+            PanelSize::Third => "third",
         },
-        legend: svg::legend(plot).into_iter().map(|(swatch, label)| Entry { swatch, label }).collect(),
+        legend: svg::legend(plot).into_iter().map(|(swatch, label)| LegendEntry { swatch, label }).collect(),
         panels: svg::panels(plot, &id),
         id,
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::escape::text;
 use crate::figure::axis::{Axis, Spacing};
 use crate::figure::style::Marker;
-use crate::figure::{Mark, MarkKind, Panel, Plot, Point, Series, Shape, Size, Style};
+use crate::figure::{Mark, MarkKind, Panel, PanelSize, Plot, PlotSeries, Point, Shape, Style};
 
 /// The colours of compared cells, legible in print; those of the web pages.
 const COLOURS: [&str; Style::COLOURS] = ["0B5CAD", "BF4600", "1A7F4B", "7D3FA8", "846400", "B0307A"];
@@ -85,11 +85,11 @@ fn options(style: Style, shape: Shape) -> String {
     format!("{colour},line width={width}{dash}{mark}{only}")
 }
 
-fn panel(panel: &Panel, size: Size) -> String {
+fn panel(panel: &Panel, size: PanelSize) -> String {
     let (width, height, text_width) = match size {
-        Size::Wide => ("0.98\\linewidth", "5.2cm", "0.7\\linewidth"),
-        Size::Half => ("0.49\\linewidth", "5cm", "0.3\\linewidth"),
-        Size::Third => ("0.325\\linewidth", "3.6cm", "0.16\\linewidth"),
+        PanelSize::Wide => ("0.98\\linewidth", "5.2cm", "0.7\\linewidth"),
+        PanelSize::Half => ("0.49\\linewidth", "5cm", "0.3\\linewidth"),
+        PanelSize::Third => ("0.325\\linewidth", "3.6cm", "0.16\\linewidth"),
     };
     let mut out =
         format!("\\begin{{tikzpicture}}\n\\begin{{axis}}[width={width},height={height},font=\\scriptsize,\n");
@@ -154,7 +154,7 @@ fn axis(name: char, axis: &Axis) -> String {
     )
 }
 
-fn series(series: &Series, panel: &Panel) -> String {
+fn series(series: &PlotSeries, panel: &Panel) -> String {
     let mut out = String::new();
     let options = options(series.style, series.shape);
     let colour = colour_name(series.style.colour());
@@ -206,7 +206,7 @@ fn series(series: &Series, panel: &Panel) -> String {
 }
 
 /// From the lowest to the highest within each step, pale under the curve.
-fn band(series: &Series, colour: &str) -> String {
+fn band(series: &PlotSeries, colour: &str) -> String {
     let mut out = String::new();
     for pair in series.points.windows(2).filter(|_| series.shape == Shape::Steps) {
         if let ([from, until], Some((low, high))) = (pair, pair[0].y_range) {

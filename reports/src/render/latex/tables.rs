@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape::{number, text};
-use crate::table::{Figure, Row, RowKind, Table};
+use crate::table::{PrintedFigure, Row, RowKind, Table};
 
 /// Wide enough for most labels of columns, which are broken above that.
 const HEADING: usize = 10;
@@ -70,8 +70,8 @@ fn rows(out: &mut String, row: &Row, columns: usize) {
         let _ = writeln!(out, "{} & \\multicolumn{{{columns}}}{{l}}{{{}}} \\\\", text(&row.label), text(why));
         return;
     }
-    let cells = |part: &dyn Fn(&Figure) -> Option<String>, absent: &str| -> Vec<String> {
-        let cell = |figure: &Option<Figure>| match figure {
+    let cells = |part: &dyn Fn(&PrintedFigure) -> Option<String>, absent: &str| -> Vec<String> {
+        let cell = |figure: &Option<PrintedFigure>| match figure {
             Some(figure) => part(figure).map(|text| number(&text)).unwrap_or_default(),
             None => absent.to_owned(),
         };

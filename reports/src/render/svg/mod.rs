@@ -11,7 +11,7 @@ mod text;
 
 use std::fmt::Write as _;
 
-use crate::figure::{Plot, Shape, Size};
+use crate::figure::{PanelSize, Plot, Shape};
 use crate::report::Report;
 use canvas::{Canvas, number};
 
@@ -25,11 +25,11 @@ const GAP: f64 = 18.0;
 
 /// How wide a panel is drawn.
 #[must_use]
-pub const fn width(size: Size) -> f64 {
+pub const fn width(size: PanelSize) -> f64 {
     match size {
-        Size::Wide => PAGE,
-        Size::Half => 470.0,
-        Size::Third => 308.0,
+        PanelSize::Wide => PAGE,
+        PanelSize::Half => 470.0,
+        PanelSize::Third => 308.0,
     }
 }
 
@@ -79,9 +79,9 @@ pub fn legend(plot: &Plot) -> Vec<(String, String)> {
 pub fn file(plot: &Plot) -> String {
     let each = width(plot.size);
     let columns = match plot.size {
-        Size::Wide => 1,
-        Size::Half => 2,
-        Size::Third => 3,
+        PanelSize::Wide => 1,
+        PanelSize::Half => 2,
+        PanelSize::Third => 3,
     };
     let columns = columns.min(plot.panels.len().max(1));
     let total = columns_width(columns, each).max(if plot.panels.len() == 1 { each } else { 0.0 });

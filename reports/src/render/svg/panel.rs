@@ -2,7 +2,7 @@
 
 use super::canvas::{Canvas, dash};
 use super::text;
-use crate::figure::{Mark, MarkKind, Panel, Point, Series, Shape};
+use crate::figure::{Mark, MarkKind, Panel, PlotSeries, Point, Shape};
 
 /// Height of a line of small text.
 const LINE: f64 = 14.0;
@@ -219,7 +219,7 @@ fn marks(canvas: &mut Canvas, panel: &Panel, area: &Area, labels: &[Option<Label
     }
 }
 
-fn series(canvas: &mut Canvas, panel: &Panel, area: &Area, series: &Series) {
+fn series(canvas: &mut Canvas, panel: &Panel, area: &Area, series: &PlotSeries) {
     let place = |point: &Point| (area.x(panel, point.x), area.y(panel, point.y));
     let class = if series.style.is_control() { "line thin" } else { "line" };
     canvas.coloured(series.style, |canvas| match series.shape {
@@ -277,7 +277,7 @@ fn series(canvas: &mut Canvas, panel: &Panel, area: &Area, series: &Series) {
     });
 }
 
-fn marker(canvas: &mut Canvas, series: &Series, point: &Point, place: (f64, f64)) {
+fn marker(canvas: &mut Canvas, series: &PlotSeries, point: &Point, place: (f64, f64)) {
     let class = if point.hollow { "hollow" } else { "marker" };
     let title = point.text.as_ref().map(|text| format!("{}: {text}", series.label));
     canvas.marker(class, series.style.marker(), place, title.as_deref());
@@ -295,7 +295,7 @@ fn staircase(points: &[Point], place: impl Fn(&Point) -> (f64, f64)) -> Vec<(f64
     corners
 }
 
-fn bar(canvas: &mut Canvas, panel: &Panel, area: &Area, series: &Series, point: &Point) {
+fn bar(canvas: &mut Canvas, panel: &Panel, area: &Area, series: &PlotSeries, point: &Point) {
     // From zero, which is the low end but where values are negative.
     let (zero, x) = (area.x(panel, 0.0), area.x(panel, point.x));
     let y = area.y(panel, point.y);
