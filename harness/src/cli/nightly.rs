@@ -13,7 +13,7 @@ use migbench_reports::judge::{Accepted, JudgeError, Judgement, Measurement, Verd
 use migbench_reports::manifest::Build;
 use migbench_reports::store::{MANIFEST, RunData};
 use migbench_scenarios::Plan;
-use migbench_scenarios::plan::Kind;
+use migbench_scenarios::plan::RunKind;
 
 use super::ab::Ab;
 use super::gate::{accepted_by_default, today};
@@ -663,10 +663,10 @@ impl AtWork<'_> {
 
 /// Seconds of the verification runs, and of one repetition, as estimated.
 fn once_and_each(plan: &Plan) -> (f64, f64) {
-    let of = |kind: Kind| {
+    let of = |kind: RunKind| {
         plan.order.iter().filter(|run| run.kind == kind).map(|run| plan.time(run).0).sum::<f64>()
     };
-    (of(Kind::Verification), of(Kind::Timed) / f64::from(plan.repetitions.max(1)))
+    (of(RunKind::Verification), of(RunKind::Timed) / f64::from(plan.repetitions.max(1)))
 }
 
 /// Options without those of these names and their values.
