@@ -5,6 +5,8 @@
 //! Whole blocks are drawn, with what the host did in them, and which run of a block is called new is drawn too: both are of
 //! the same build. An alarm is put to fresh draws, as a real one is put to fresh runs.
 
+pub mod nights;
+
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::Side;

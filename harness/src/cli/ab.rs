@@ -143,6 +143,36 @@ impl Ab {
         Ok(failed.max(usize::from(!report.sound())))
     }
 
+    /// `migbench ab ...` as it would be typed.
+    pub(super) fn parsed(words: &[String]) -> Result<Self, UsageError> {
+        #[derive(clap::Parser)]
+        struct Words {
+            #[command(flatten)]
+            ab: Ab,
+        }
+        let words = <Words as clap::Parser>::try_parse_from(words);
+        words.map(|words| words.ab).map_err(|error| UsageError(error.to_string()))
+    }
+
+    /// What runs, both sides.
+    pub(super) fn plan(&self) -> anyhow::Result<migbench_scenarios::Plan> {
+        let suite = self.suite.as_deref().unwrap_or_default();
+        Ok(self.planned(suite)?.plan)
+    }
+
+    /// The id of the first cell of a suite that migrates.
+    pub(super) fn first_cell(&self, suite: &str) -> anyhow::Result<String> {
+        let plan = self.selection.plan(suite)?.0;
+        let mut cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
+        let first = cells.find(|planned| planned.cell.engine.migrates());
+        Ok(first.map(|planned| planned.id.clone()).unwrap_or_default())
+    }
+
+    /// How what it leaves is read.
+    pub(super) const fn reading(&self) -> super::reading::Reading {
+        self.planting.simulate.reading()
+    }
+
     /// Both sides of the suite called `name`.
     fn planned(&self, name: &str) -> anyhow::Result<Task> {
         let all = |flag: &str, texts: &[String]| -> Result<Vec<_>, SuiteError> {

@@ -16,7 +16,7 @@ use crate::runner::now_utc;
 
 /// Where accepted changes are kept, unless something else is said: where scripts/nightly keeps its history, so that they are
 /// read where they are written.
-fn accepted_by_default() -> PathBuf {
+pub(super) fn accepted_by_default() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let history = set("MIGBENCH_HISTORY")
         .or_else(|| Some(set("XDG_STATE_HOME")?.join("migbench")))
@@ -220,7 +220,8 @@ impl Accept {
     }
 }
 
-fn today() -> String {
+/// The date in UTC.
+pub(super) fn today() -> String {
     now_utc().chars().take(10).collect()
 }
 

@@ -6,11 +6,16 @@ use migbench_reports::metric::{self, MetricKey};
 use migbench_reports::record::{Record, Status};
 use migbench_reports::stats;
 use migbench_reports::store::RunData;
+use migbench_reports::study::nights::{Outcomes, Scenario};
 use migbench_reports::study::{BlockPool, Shift, VerdictCounts, as_measured};
 use migbench_scenarios::Suite;
 use migbench_scenarios::cell::Side;
 
+use super::reading::Reading;
 use super::{Exit, UsageError, print};
+
+/// Nights of a history.
+const NIGHTS: usize = 30;
 
 /// Judges real runs again and again. For scripts/gate-study.
 #[derive(Debug, clap::Args)]
@@ -36,11 +41,18 @@ pub struct GateStudy {
     /// Only say which cost moves METRIC by PERCENT: `total_time:send:5`.
     #[arg(long, value_name = "METRIC:STAGE:PERCENT")]
     cost: Option<String>,
+    /// Judge histories of nights instead, as `migbench nightly` does; --times is of histories.
+    #[arg(long)]
+    nights: bool,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl GateStudy {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let load = |paths: &[PathBuf]| paths.iter().map(RunData::load).collect::<Result<Vec<_>, _>>();
+        let load = |paths: &[PathBuf]| {
+            paths.iter().map(|path| self.reading.data(path)).collect::<Result<Vec<RunData>, _>>()
+        };
         let same = load(&self.directories)?;
         if let Some(cost) = &self.cost {
             print(&calibrated(cost, &same)?)?;
@@ -57,6 +69,9 @@ impl GateStudy {
                     metric.name()
                 ))?;
             }
+        }
+        if self.nights {
+            return self.histories(&pool);
         }
         let planted = by_cost(load(&self.planted)?);
         print(&format!("\nas measured, each an invocation of migbench ab\n{}", heading()))?;
@@ -98,6 +113,51 @@ impl GateStudy {
                     print(&row(&cost, *repetitions, &tally))?;
                 }
             }
+        }
+        Ok(Exit::Success)
+    }
+
+    fn histories(&self, pool: &BlockPool) -> anyhow::Result<Exit> {
+        #[expect(clippy::cast_precision_loss, reason = "counts of histories and nights")]
+        let of = |part: usize, all: usize| {
+            format!("{part} of {all} ({:.1} %)", part as f64 / all.max(1) as f64 * 100.0)
+        };
+        for blocks in &self.repetitions {
+            print(&format!(
+                "\nhistories of {NIGHTS} nights of {blocks} blocks, {} of each kind, seed {}",
+                self.times, self.seed
+            ))?;
+            let scenario =
+                Scenario { nights: NIGHTS, blocks: *blocks, planted: None, creep: 0.0, pinned_every: 0 };
+            let make = |scenario: Scenario| -> anyhow::Result<Outcomes> {
+                Ok(pool.histories(&scenario, self.times, self.seed)?)
+            };
+            for from in [1, 4] {
+                let slower = make(Scenario { planted: Some((from, 0.05)), ..scenario })?;
+                print(&format!(
+                    "+5 % from night {from} on: alarmed within five nights in {}, ever in {}; absorbed in {}",
+                    of(slower.alarmed_within_five, slower.histories),
+                    of(slower.alarmed, slower.histories),
+                    of(slower.absorbed, slower.histories)
+                ))?;
+            }
+            for pinned_every in [3, 7] {
+                // 8 % are reached in the sixteenth night.
+                let found = make(Scenario { nights: 15, creep: 0.005, pinned_every, ..scenario })?;
+                #[expect(clippy::cast_precision_loss, reason = "counts of histories and nights")]
+                let night = found.found_in as f64 / found.found_by_pinned.max(1) as f64;
+                print(&format!(
+                    "0.5 % slower each night: found before 8 % against the build pinned first, measured every {pinned_every} nights, \
+                     in {}; in night {night:.1} on average",
+                    of(found.found_by_pinned, found.histories)
+                ))?;
+            }
+            let same = make(scenario)?;
+            print(&format!(
+                "same build: false alarms in {} nights; passed within five nights in {}",
+                of(same.false_alarms, same.clean_nights),
+                of(same.passed_within_five, same.histories)
+            ))?;
         }
         Ok(Exit::Success)
     }

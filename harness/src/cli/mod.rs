@@ -12,6 +12,7 @@ mod history;
 mod list;
 mod merge;
 mod migrate;
+mod nightly;
 mod node;
 mod plan;
 mod progress;
@@ -141,6 +142,7 @@ enum CliCommand {
     Export(export::Export),
     Reproduce(reproduce::Reproduce),
     Artifact(artifact::ArtifactCommand),
+    Nightly(nightly::Nightly),
     History(history::History),
     List(list::List),
     Doctor(doctor::Doctor),
@@ -167,6 +169,7 @@ pub fn main() -> ExitCode {
         CliCommand::Export(command) => command.execute(),
         CliCommand::Reproduce(command) => command.execute(),
         CliCommand::Artifact(command) => command.execute(),
+        CliCommand::Nightly(command) => command.execute(),
         CliCommand::History(command) => command.execute(),
         CliCommand::List(command) => command.execute(),
         CliCommand::Doctor(command) => command.execute(),

@@ -1,9 +1,12 @@
 //! The bar that shows where a suite is.
 
+use std::time::Instant;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use migbench_reports::record::{Record, Status};
 use migbench_scenarios::plan::Plan;
 
+use crate::runner::pace::Pace;
 use crate::runner::suite::{Job, Listener};
 
 /// A bar on a terminal; a line per run elsewhere.
@@ -12,6 +15,10 @@ pub struct ProgressPrinter {
     bar: ProgressBar,
     /// Numbers of the runs to come, and about how many seconds are left when each starts.
     left: Vec<(usize, f64)>,
+    /// What is left is estimated by what was made.
+    pace: Pace,
+    /// The run at hand: how long it takes by the estimate, and since when it runs.
+    running: Option<(f64, Instant)>,
     plain: bool,
 }
 
@@ -29,7 +36,7 @@ impl ProgressPrinter {
         let bar = ProgressBar::with_draw_target(Some(left.len() as u64), target);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, left, plain }
+        Self { bar, left, pace: Pace::default(), running: None, plain }
     }
 
     /// Takes the bar away.
@@ -43,10 +50,11 @@ impl Listener for ProgressPrinter {
         self.bar.suspend(|| eprintln!("warning: {text}"));
     }
 
-    fn run_starts(&mut self, number: usize, id: &str, _plan: &Plan) {
+    fn run_starts(&mut self, number: usize, id: &str, plan: &Plan) {
         // A slice has only some of the plan's numbers.
         let place = self.left.partition_point(|(other, _)| *other < number);
-        let left = self.left.get(place).map_or(0.0, |(_, left)| *left);
+        let left = self.left.get(place).map_or(0.0, |(_, left)| *left) * self.pace.factor();
+        self.running = plan.order.get(number).map(|run| (plan.time(run).0, Instant::now()));
         let left = format!("{:.0}:{:02.0}", (left / 60.0).floor(), (left % 60.0).floor());
         self.bar.set_position(place as u64);
         self.bar.set_message(format!("{id}, about {left} left"));
@@ -56,6 +64,9 @@ impl Listener for ProgressPrinter {
     }
 
     fn run_ends(&mut self, record: &Record) {
+        if let Some((estimated, since)) = self.running.take() {
+            self.pace.add(estimated, since.elapsed());
+        }
         if record.status == Status::Failed
             && let Some(error) = &record.error
         {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use migbench_reports::frozen::{FrozenPlan, short};
@@ -80,6 +81,9 @@ pub(super) struct Planting {
     /// A planted cost, for tests.
     #[arg(long, hide = true, value_name = "[SIDE:]STAGE+COST")]
     plant: Option<Planted>,
+    /// Seconds within which to end, with as many repetitions as fit; for `migbench nightly`.
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    stop_after: Option<u64>,
     #[command(flatten)]
     pub(super) simulate: Simulate,
 }
@@ -301,6 +305,7 @@ pub(super) fn run_task(
         rest,
         fault: planting.fault,
         planted: planting.plant,
+        time_limit: planting.stop_after.map(Duration::from_secs),
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };
     let mut progress = ProgressPrinter::new(&job);

@@ -113,6 +113,7 @@ impl Track {
             rest: String::new(),
             fault: None,
             planted: None,
+            time_limit: None,
             binary: std::env::current_exe().context("cannot find this program's own file")?,
         };
         let failed = self.work(&job)?;

@@ -66,7 +66,9 @@ impl Precopy<'_> {
             self.stop.observe(sent.stretch);
             harvest = self.rounds.harvest()?;
             sent.estimate = self.estimate();
-            if !self.stop.fits(sent.estimate) && self.stop.fits(self.stop.estimate(self.rounds.remaining(), 0.0)) {
+            if !self.stop.fits(sent.estimate)
+                && self.stop.fits(self.stop.estimate(self.rounds.remaining(), 0.0))
+            {
                 // The queue alone is in the way, and is no part of the pause: it leaves first, while the guest goes on writing.
                 harvest = self.rounds.harvest_after_queue(harvest)?;
                 sent.estimate = self.estimate();

@@ -181,21 +181,12 @@ impl Known {
     }
 }
 
-/// This program, whose file is `path`.
-///
-/// # Errors
-/// [`BuildError::Unreadable`]
-pub fn own(path: &Path) -> Result<Build, BuildError> {
-    Known::of(None, path).map(|known| known.build)
-}
-
-/// The build at `path`, which may speak any protocol, and this program, whose file is `own`: what can't run beside each other.
+/// The build at `path`, which may speak any protocol.
 ///
 /// # Errors
 /// See [`BuildError`]; the build may be one that can't say what it is.
-pub fn unlike(path: &Path, own: &Path) -> Result<[Build; 2], BuildError> {
-    let base = Known::read(Some(&path.display().to_string()), path, about)?;
-    Ok([base.build, self::own(own)?])
+pub fn described(path: &Path) -> Result<Build, BuildError> {
+    Known::read(Some(&path.display().to_string()), path, about).map(|known| known.build)
 }
 
 /// What the build at `path` says of itself, if it can run beside this program.
@@ -310,10 +301,8 @@ mod tests {
         let unlike = refused("echo '{\"program\":\"migbench\",\"protocol\":999,\"version\":\"9\"}'");
         assert!(unlike.is_incomparable() && unlike.to_string().contains("speaks protocol 999"), "{unlike}");
         // Which of them it is can still be seen.
-        let there = scratch.path().join("migbench");
-        let [base, new] = super::unlike(&there, Path::new("/proc/self/exe")).unwrap();
+        let base = described(&scratch.path().join("migbench")).unwrap();
         assert_eq!((base.protocol, base.tool.version.as_str()), (999, "9"));
-        assert_eq!((new.protocol, new.binary.as_str()), (PROTOCOL, "own"));
         for (text, why) in [
             ("exit 7", "ended with exit status: 7"),
             ("echo hello", "answers something else"),

@@ -5,6 +5,8 @@ pub mod analysis;
 pub mod array;
 pub mod builds;
 pub mod interrupt;
+pub mod kept;
+pub mod pace;
 pub mod record;
 pub mod run;
 pub mod simulated;

@@ -18,6 +18,7 @@ use migbench_scenarios::plan::{self, Plan, PlannedRun};
 
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
+use super::pace::Pace;
 use super::record::{self, RunIdentity};
 use super::run::{Moment, RunSpec, RunnerError};
 use super::testbed::Testbed;
@@ -72,6 +73,16 @@ pub enum SuiteRunError {
     Merged {
         /// The directory.
         path: String,
+    },
+    /// The time was over before anything could be said.
+    #[error(
+        "{path}: no repetition of all cells would end within {} s; allow more time, or leave cells out with --filter", .limit.as_secs()
+    )]
+    OutOfTime {
+        /// The run directory.
+        path: String,
+        /// What was allowed.
+        limit: Duration,
     },
     /// Ctrl-C.
     #[error(
@@ -137,6 +148,8 @@ pub struct Job {
     pub fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     pub planted: Option<Planted>,
+    /// No repetition begins that would not end within this time: the plan is then cut to those that were made.
+    pub time_limit: Option<Duration>,
     /// The binary that serves as node.
     pub binary: PathBuf,
 }
@@ -280,37 +293,59 @@ pub fn run_plan(
     listener.step(Step::Disturbances(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let mut watch = HostWatch::new(cores);
-    let (mut directory, done) = if job.resume {
+    let (mut directory, kept_manifest, done) = if job.resume {
         let there = RunData::load_as(&job.directory, Accept::Simulated)?;
         refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
         let directory = RunDirectory::reopen(&there)?;
         listener.step(Step::Reopened(there.records.len()));
         let records = u32::try_from(there.records.len()).unwrap_or(u32::MAX);
-        if records < there.manifest.planned_runs {
-            let mut manifest = there.manifest;
+        let mut manifest = there.manifest;
+        if records < manifest.planned_runs {
             let started = super::utc(testbed.date(there.records.len()));
             let command = job.command.clone();
             manifest.resumptions.push(Resumption { records, command, started, disturbances });
             directory.write_manifest(&manifest)?;
         }
-        (directory, there.records.iter().map(|record| record.order).collect())
+        (directory, manifest, there.records.iter().map(|record| record.order).collect())
     } else {
         let directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
-        directory.write_manifest(&Manifest {
+        let manifest = Manifest {
             backend: testbed.backend(),
             started: super::utc(testbed.date(0)),
             ..manifest(job, host, &builds, skipped.clone(), disturbances)
-        })?;
+        };
+        directory.write_manifest(&manifest)?;
         listener.step(Step::Created);
-        (directory, BTreeSet::new())
+        (directory, manifest, BTreeSet::new())
     };
     let mut kept = done.len();
     let mut failed = 0;
     let runs = job.runs();
+    let (began, mut pace) = (testbed.uptime(), Pace::default());
+    let mut block = None;
     for (number, planned) in runs.iter().copied() {
         let Some(cell) = job.plan.cell(planned).filter(|cell| !left_out(&cell.id)) else { continue };
         if u32::try_from(number).is_ok_and(|number| done.contains(&number)) {
             continue;
+        }
+        if let Some(limit) = job.time_limit.filter(|_| block != Some(planned.repetition)) {
+            block = Some(planned.repetition);
+            let here = runs.iter().filter(|(_, run)| run.repetition == planned.repetition);
+            let estimated: f64 = here.map(|(_, run)| job.plan.time(run).0).sum();
+            let ends = (testbed.uptime() - began).as_secs_f64() + estimated * pace.factor();
+            if ends > limit.as_secs_f64() {
+                let made = planned.repetition.saturating_sub(1);
+                if made == 0 {
+                    let path = job.directory.display().to_string();
+                    return Err(SuiteRunError::OutOfTime { path, limit });
+                }
+                listener.warn(&format!(
+                    "the time is over: {made} of {} timed repetitions were made; the plan is cut to these",
+                    job.plan.repetitions
+                ));
+                directory.write_manifest(&cut(kept_manifest, job, made, &left_out))?;
+                break;
+            }
         }
         if watch.block(planned.repetition, testbed) {
             listener.step(Step::Canary(planned.repetition));
@@ -333,6 +368,7 @@ pub fn run_plan(
             ..place(job, planned, number)
         };
         watch.run_starts(testbed);
+        let before = testbed.uptime();
         let mut hear = |moment: Moment<'_>| {
             if let Moment::Round(round) = moment {
                 listener.round(round);
@@ -353,6 +389,7 @@ pub fn run_plan(
             }
             Err(error) => return Err(error.into()),
         };
+        pace.add(job.plan.time(planned).0, testbed.uptime() - before);
         let mut record = record::of(place, &spec, &outcome, cores);
         watch.run_ends(&mut record, testbed);
         failed += usize::from(record.status == Status::Failed);
@@ -364,6 +401,22 @@ pub fn run_plan(
     }
     listener.step(Step::Ended(failed));
     Ok(failed)
+}
+
+/// The manifest of a job whose time was over after `made` timed repetitions: as if no more had been planned.
+fn cut(manifest: Manifest, job: &Job, made: u32, left_out: &impl Fn(&str) -> bool) -> Manifest {
+    let mut plan = job.plan.clone();
+    plan.repetitions = made;
+    plan.order.retain(|run| run.repetition <= made);
+    let runs = plan.runs_of(job.part());
+    let planned =
+        runs.iter().filter(|(_, run)| plan.cell(run).is_some_and(|cell| !left_out(&cell.id))).count();
+    Manifest {
+        repetitions: made,
+        planned_runs: u32::try_from(planned).unwrap_or(u32::MAX),
+        plan: serde_json::to_value(&plan).unwrap_or_default(),
+        ..manifest
+    }
 }
 
 /// Refuses to mix what differs in one run directory.

@@ -94,6 +94,20 @@ pub fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0_usize, 0_usize, 0_usize) };
 }
 
+/// Has the kernel kill the program that `command` starts when the calling thread dies, however that ends: what it measures would go
+/// on with nobody to judge it.
+pub fn let_die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = nix::unistd::getpid();
+    let before_exec = move || {
+        die_with_parent();
+        // It may have died before that was asked for.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing, so it may run between fork and exec.
+    unsafe { command.pre_exec(before_exec) };
+}
+
 /// Kernel id of the calling thread.
 #[must_use]
 pub fn id() -> i32 {

@@ -555,7 +555,8 @@ impl Sender {
 
     /// Waits until no more than `left` nanoseconds of bytes have not left the link, for as long as any wait may last.
     pub fn drain(&self, left: u64) {
-        let deadline = clock::now().saturating_add(u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX));
+        let deadline =
+            clock::now().saturating_add(u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX));
         // Over a wire of the kernel's the time is a guess, and looked at again.
         while clock::wait_until(self.empty_at().saturating_sub(left).min(deadline)) != 0 {}
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use migbench_reports::store::{Accept, RunData};
 
-use crate::support::{Migbench, Outcome};
+use crate::support::{CommandOutcome, Migbench};
 
 /// A cell and a gate: small enough to be judged by six runs of low noise.
 const SUITE: &str = r#"
@@ -45,17 +45,17 @@ impl Place {
         self.scratch.path().join(name)
     }
 
-    fn with(&self, command: Migbench) -> Outcome {
+    fn with(&self, command: Migbench) -> CommandOutcome {
         let history = self.path("history");
         command.current_dir(self.scratch.path()).env("MIGBENCH_HISTORY", history.to_str().unwrap()).run()
     }
 
-    fn migbench(&self, arguments: &[&str]) -> Outcome {
+    fn migbench(&self, arguments: &[&str]) -> CommandOutcome {
         self.with(Migbench::new().args(arguments))
     }
 
     /// A printed command, typed as it stands.
-    fn typed(&self, line: &str) -> Outcome {
+    fn typed(&self, line: &str) -> CommandOutcome {
         self.with(Migbench::shell(line))
     }
 
@@ -64,13 +64,13 @@ impl Place {
     }
 }
 
-fn all(outcome: &Outcome) -> String {
+fn all(outcome: &CommandOutcome) -> String {
     format!("{}{}", outcome.stdout, outcome.stderr)
 }
 
 /// The command below the line that says so.
 #[track_caller]
-fn below(outcome: &Outcome, what: &str) -> String {
+fn below(outcome: &CommandOutcome, what: &str) -> String {
     let text = all(outcome);
     let mut lines = text.lines().skip_while(|line| *line != format!("{what}:"));
     lines.next().unwrap_or_else(|| panic!("no {what:?} in {text}"));
@@ -79,7 +79,7 @@ fn below(outcome: &Outcome, what: &str) -> String {
 
 /// The command between backticks that has these words.
 #[track_caller]
-fn quoted(outcome: &Outcome, words: &str) -> String {
+fn quoted(outcome: &CommandOutcome, words: &str) -> String {
     let text = all(outcome);
     let mut quoted = text.split('`').skip(1).step_by(2);
     quoted
@@ -89,7 +89,7 @@ fn quoted(outcome: &Outcome, words: &str) -> String {
 }
 
 #[track_caller]
-fn assert_ends(outcome: &Outcome, status: i32, words: &[&str]) {
+fn assert_ends(outcome: &CommandOutcome, status: i32, words: &[&str]) {
     let text = all(outcome);
     assert_eq!(outcome.status, status, "{text}");
     for word in words {

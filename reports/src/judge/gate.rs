@@ -479,6 +479,38 @@ impl<'m, 'a> Test<'m, 'a> {
     }
 }
 
+/// The samples of one cell of a gate, in which larger values are worse, and what is accepted is taken out of the new side.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CellSamples {
+    pub(super) id: String,
+    pub(super) logs: Values,
+    pub(super) differences: Values,
+}
+
+/// Those of a gate.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct GateSamples {
+    pub(super) cells: Vec<CellSamples>,
+    /// Whether a limit forced runs of the new side to switch over.
+    pub(super) diverged: bool,
+}
+
+/// What `gate` judges of a measurement, for a test over several of them.
+pub(super) fn samples(
+    measurement: &Measurement<'_>,
+    units: &Units,
+    gate: &Gate,
+    accepted: &Accepted,
+) -> GateSamples {
+    let Test { cells, diverged, .. } = Test::of(measurement, units, &Asked { gate, only: None }, accepted);
+    let of = |TestedCell { pair, logs, differences, .. }: TestedCell<'_, '_>| CellSamples {
+        id: pair.id.clone(),
+        logs,
+        differences,
+    };
+    GateSamples { cells: cells.into_iter().map(of).collect(), diverged }
+}
+
 /// By what the logarithm of a ratio is multiplied for a larger one to be worse.
 fn worse(key: MetricKey) -> f64 {
     if key.definition().better == Better::Larger { -1.0 } else { 1.0 }

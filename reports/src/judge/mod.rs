@@ -6,6 +6,7 @@
 //!     -> samples (a figure of the runs of a cell, and which of them are relabelled together)
 //!     -> compare: every cell and metric in one joint test, for people
 //!     -> gate:    the suite's gated metrics, in the mean over cells and in each cell, for CI
+//!     -> nights:  the same over the nights of a nightly job
 //!     -> text
 //! ```
 
@@ -17,6 +18,7 @@ pub mod gate;
 pub(crate) mod gate_tests;
 pub mod host;
 pub mod measurement;
+pub mod nights;
 pub mod samples;
 pub mod stage;
 mod text;
