@@ -65,14 +65,31 @@ done < <(sources | grep -E '^harness/src/.*\.rs$' | tr '\n' '\0' | xargs -0 awk 
         if (!(from in depth)) print FILENAME ": the module " from " has no place among the layers of scripts/checks.sh"
     }
     /^ *\/\// { next }
+    /(^|[^a-z_])super::super::/ { print "two `super` in a row hide where an import points: name the module by `crate::`: " FILENAME ":" FNR ":" $0 }
+    # A list of imports may go over lines.
+    open != "" || /crate::\{/ {
+        open = open $0
+        if (gsub(/\{/, "{", open) > gsub(/\}/, "}", open) && $0 !~ /;/) next
+        $0 = open
+        open = ""
+    }
     {
         rest = $0
-        # Both `crate::name` and the names of `crate::{name, ...}`.
-        while (match(rest, /crate::(\{[^}]*\}|[a-z_]+)/)) {
+        # Both `crate::name` and the names at the top of `crate::{name, ...}`.
+        while (match(rest, /crate::(\{|[a-z_]+)/)) {
             names = substr(rest, RSTART + 7, RLENGTH - 7)
             if (substr(rest, RSTART - 1, 1) == "$") names = ""
             rest = substr(rest, RSTART + RLENGTH)
-            gsub(/[{} ]/, "", names)
+            if (names == "{") {
+                names = ""
+                for (inside = 1; inside > 0 && rest != ""; rest = substr(rest, 2)) {
+                    letter = substr(rest, 1, 1)
+                    if (letter == "{") inside++
+                    if (inside == 1 && letter != "}") names = names letter
+                    if (letter == "}") inside--
+                }
+            }
+            gsub(/ /, "", names)
             for (n = split(names, to, ","); n > 0; n--) {
                 sub(/::.*/, "", to[n])
                 if (to[n] in depth && depth[to[n]] < depth[from])

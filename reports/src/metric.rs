@@ -159,7 +159,7 @@ metrics! {
     TscJump = "tsc_jump", Seconds, Neither, "TSC jump",
         "Guest clock against host clock across the handover; near zero when the guest's clock saw the pause.";
     LinkRateAchieved = "link_rate_achieved", Ratio, Neither, "link rate achieved",
-        "Bytes sent while the rate limit was what limited, over what it allowed in that time.";
+        "Of the rate: the time that the bytes of all rounds take on the wire, over that and all time of rounds in which the wire was idle, whoever's doing it was. Of a link between network namespaces: what left the sending socket over times in which it never ran empty, over what the rate allows in that time.";
     WireIdle = "wire_idle", Seconds, Smaller, "wire idle",
         "Time in rounds in which the wire had nothing to send although pages were left, summed over rounds: the engine's doing. The host's share, the sender's run delay in that time, is left out. Only of a link with a rate.";
     LinkQueue = "link_queue", Bytes, Neither, "link queue",

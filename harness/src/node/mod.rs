@@ -48,7 +48,7 @@ pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
 }
 
 /// Longest wait on the link: a peer that hashes its memory says nothing meanwhile.
-fn link_timeout(cell: &Cell) -> Duration {
+pub(crate) fn link_timeout(cell: &Cell) -> Duration {
     Duration::from_secs(30 + (cell.memory.0 >> 27))
 }
 

@@ -8,8 +8,11 @@ use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
 use crate::host::huge::{self, HUGE_PAGE, HugePagePool};
+use crate::node::link_timeout;
 use crate::wire::Link;
+use crate::wire::modelled::wire_time;
 use crate::wire::netns::{Namespaces, NetnsError};
+use crate::wire::pages::LARGEST_FRAME;
 
 /// What two nodes take beside guests and shadow: themselves, telemetry, bitmaps.
 const NODES: u64 = 64 << 20;
@@ -95,6 +98,7 @@ pub fn admit(cell: &Cell) -> Result<(), Refusal> {
     memory(cell, available_memory())?;
     if cell.engine.migrates() {
         // Nothing but doing it says whether it can be done.
+        patience(cell)?;
         let link = Link::pair(Duration::from_secs(1)).and_then(|(mut link, _)| link.shape(&cell.link));
         link.map_err(|error| Refusal::Link(error.to_string()))?;
         if cell.link.transport == Transport::Netns {
@@ -102,6 +106,21 @@ pub fn admit(cell: &Cell) -> Result<(), Refusal> {
         }
     }
     Ok(available(cell.tracker, &cell.tracker_settings, cell.backing)?)
+}
+
+/// Refuses a link on which a frame behind a full queue comes later than a peer waits for it.
+fn patience(cell: &Cell) -> Result<(), Refusal> {
+    let Some(rate) = cell.link.modelled_rate() else { return Ok(()) };
+    let (queue, patience) = (cell.link.queue(), link_timeout(cell));
+    let ahead = Duration::from_nanos(wire_time(queue.0.saturating_add(LARGEST_FRAME), rate));
+    if ahead + 2 * cell.link.delay.duration() < patience {
+        return Ok(());
+    }
+    let (ahead, patience) = (ahead.as_secs_f64(), patience.as_secs_f64());
+    Err(Refusal::Link(format!(
+        "over a link.rate of {rate} a link.queue of {queue} and one frame take {ahead:.1} s, and a peer waits for {patience:.0} s: \
+         raise link.rate or lower link.queue"
+    )))
 }
 
 /// Copies of guest memory in the cell's own backing, with their name.

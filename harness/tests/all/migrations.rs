@@ -330,3 +330,24 @@ fn vector_registers_survive_a_migration() {
     assert_eq!((record.verified, record.guest_checked), (Some(true), Some(true)));
     assert!(record.flags.contains(&"fault_injected".to_owned()), "the flag keeps it out of comparisons");
 }
+
+/// What is queued has left before the pause is ordered, and is no part of it.
+#[test]
+fn a_queue_longer_than_the_limit_keeps_nobody_from_the_pause() {
+    require_kvm!();
+    for (workload, load) in [("idle", "pages(0)"), ("write-heavy", "pages(300)")] {
+        let load = format!("settings.load={load}");
+        let load: &[&str] = if workload == "idle" { &[] } else { &["--set", &load] };
+        let asked = ["--engine", "full", "--workload", workload, "--link", "400Mbit/s"];
+        let limit = ["--set", "link.queue=4MiB", "--set", "stop.downtime_limit=50ms"];
+        let (outcome, record) = migrate(&[&asked[..], &limit, load].concat());
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        // The queue alone takes 84 ms.
+        assert_eq!(record.status, Status::Ok, "{workload}: {:?}", record.rounds);
+        assert_adds_up(&record);
+        for round in &record.rounds {
+            let stages: f64 = round.stages().iter().filter_map(|(_, time)| *time).sum();
+            assert!((stages - round.duration).abs() < 1e-6, "{workload}: {round:?}");
+        }
+    }
+}
