@@ -262,7 +262,10 @@ fn a_queue_that_no_socket_holds_is_refused_before_a_guest_starts() {
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("link.queue of 64MiB") && said.contains("sysctl net.core.wmem_max=6"), "{said}");
     // Nor one that takes longer to leave than anybody waits.
-    let (status, said) = without_a_guest(Command::new, &["--filter", "unix", "--set", "link.rate=100kbit/s"]);
+    let (status, said) = without_a_guest(
+        |binary: &Path| Command::new(binary),
+        &["--filter", "unix", "--set", "link.rate=100kbit/s"],
+    );
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("take 64.6 s, and a peer waits for 30 s: raise link.rate"), "{said}");
 }
