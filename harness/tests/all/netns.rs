@@ -267,5 +267,5 @@ fn a_queue_that_no_socket_holds_is_refused_before_a_guest_starts() {
         &["--filter", "unix", "--set", "link.rate=100kbit/s"],
     );
     assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("take 64.6 s, and a peer waits for 30 s: raise link.rate"), "{said}");
+    assert!(said.contains("take 66.2 s, and a peer waits for 30 s: raise link.rate"), "{said}");
 }

@@ -433,7 +433,7 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         delta_bytes: deltas * course.delta,
         traffic,
         rate_achieved: cell.link.rate.map(|_| 0.998),
-        queue: cell.link.modelled_rate().map(|_| cell.link.queue().0),
+        queue: None,
         deciding_harvest: course.decided,
     }
 }
