@@ -252,7 +252,7 @@ fn prometheus_reads_both_texts_alike() {
     let Some(python) = python(scratch.path(), "prometheus_client") else { return };
     let (ab, into) = (scratch.path().join("ab"), scratch.path().join("out"));
     let [ab, into] = [&ab, &into].map(|path| path.to_str().unwrap());
-    let slower = "--simulate=noise=0.01,new.encode=3,new.send=1.5,cap=9";
+    let slower = "--simulate=noise=0.01,new.encode=3,new.send=1.1,cap=9";
     let status = Migbench::new().args(["ab", "quick", slower, "-o", ab]).run().status;
     assert!(matches!(status, 3 | 4), "{status}");
     let format = "openmetrics,prometheus";

@@ -123,12 +123,13 @@ fn real_runs_take_the_same_steps() {
     let scratch = tempfile::tempdir().unwrap();
     let (outcome, mut steps) = steps(scratch.path(), &["--repeat", "1"]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    // How busy the host is, which node is ready first, and how many rounds it takes are no matter of the runner.
+    // How busy the host is, which node is ready first, and which rounds it hears of (at most two a second) are no matter of
+    // the runner.
     steps
         .iter_mut()
         .filter(|step| step.starts_with("disturbances "))
         .for_each(|step| *step = "disturbances 0".into());
-    steps.retain(|step| !step.starts_with("round ") || step == "round 0");
+    steps.retain(|step| !step.starts_with("round "));
     let unordered = |steps: &mut [String]| {
         for at in 1..steps.len() {
             if (steps[at - 1].as_str(), steps[at].as_str()) == ("steady", "listening") {
@@ -139,6 +140,7 @@ fn real_runs_take_the_same_steps() {
         steps.chunk_by_mut(|a, b| report(a) && report(b)).filter(|part| part.len() > 1).for_each(<[_]>::sort);
     };
     let mut due = expected("ok", 0);
+    due.retain(|step| !step.starts_with("round "));
     unordered(&mut steps);
     unordered(&mut due);
     assert_eq!(steps, due);
