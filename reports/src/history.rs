@@ -287,7 +287,7 @@ pub fn mend(history: &Path) -> Result<Vec<String>, HistoryError> {
     let torn = |text: &str| -> Vec<usize> {
         text.lines().enumerate().filter(|(_, line)| is_torn(line)).map(|(index, _)| index).collect()
     };
-    let mut told = Vec::new();
+    let mut notes = Vec::new();
     for (name, found) in [(NIGHTS, &torn as &dyn Fn(&str) -> Vec<usize>), (export::HISTORY, &half)] {
         let path = history.join(name);
         let file = |source| HistoryError::File { path: path.clone(), source };
@@ -316,14 +316,14 @@ pub fn mend(history: &Path) -> Result<Vec<String>, HistoryError> {
             fs::rename(&half, &path)
         };
         write().map_err(file)?;
-        told.push(format!(
+        notes.push(format!(
             "{} of {} was torn, as by a crash, and is kept in {}",
             count(places.len(), "line"),
             path.display(),
             beside.display()
         ));
     }
-    Ok(told)
+    Ok(notes)
 }
 
 /// The nights against `against` that are tested together, where the base at hand has the BLAKE3 `base` and the build under test has
@@ -692,8 +692,8 @@ mod tests {
         ] {
             fs::write(history.join(NIGHTS), &text).unwrap();
             assert_eq!(nights(history).unwrap(), [night(1, Verdict::Good), night(3, Verdict::Good)]);
-            let told = mend(history).unwrap();
-            assert!(told.len() == 1 && told[0].contains("nights.jsonl.torn"), "{told:?}");
+            let notes = mend(history).unwrap();
+            assert!(notes.len() == 1 && notes[0].contains("nights.jsonl.torn"), "{notes:?}");
             assert_eq!(mend(history).unwrap(), [""; 0], "once");
             let kept = fs::read_to_string(history.join("nights.jsonl.torn")).unwrap();
             assert!(kept.lines().last().unwrap().starts_with(torn), "{kept}");

@@ -190,7 +190,7 @@ pub(super) fn next(
     }
 }
 
-fn told(what: &str, manifest: &Manifest, command: &Typed) -> String {
+fn command_on_host(what: &str, manifest: &Manifest, command: &Typed) -> String {
     let here = crate::host::provenance::collect(Path::new("/")).hostname;
     let there = &manifest.host.hostname;
     let host = match there {
@@ -203,7 +203,9 @@ fn told(what: &str, manifest: &Manifest, command: &Typed) -> String {
 /// Fresh samples of what `migbench ab` has measured, and a judgement by them.
 fn confirmation(data: &RunData, accepted: Option<&Path>) -> String {
     match resumed(data, accepted) {
-        Some(command) => told("Measure again, and judge by fresh samples", &data.manifest, &command),
+        Some(command) => {
+            command_on_host("Measure again, and judge by fresh samples", &data.manifest, &command)
+        }
         None => format!(
             "Measure again with `ab --resume {}` of the build that measured it, {}",
             shell::path(&data.path),
@@ -221,7 +223,7 @@ fn rest(data: &RunData, accepted: Option<&Path>) -> String {
         );
     }
     match resumed(data, accepted) {
-        Some(command) => told("Finish it", &data.manifest, &command),
+        Some(command) => command_on_host("Finish it", &data.manifest, &command),
         None => format!(
             "Finish {} with --resume of the build that began it, {}",
             shell::path(&data.path),
@@ -259,7 +261,7 @@ fn anew(data: &RunData, runs: usize, accepted: Option<&Path>) -> String {
         typed.measures(&data.manifest).then_some(typed)
     };
     match command() {
-        Some(command) => told("Measure anew", &data.manifest, &command),
+        Some(command) => command_on_host("Measure anew", &data.manifest, &command),
         None => format!(
             "Measure anew with --repeat {runs}, by the command above; suite, paths or build are not what they were when it was typed"
         ),
@@ -285,7 +287,7 @@ fn side_by_side(base: &RunData, new: &RunData, runs: Option<usize>, accepted: Op
         typed.plan().is_some().then_some(typed)
     };
     match command() {
-        Some(command) => told("Measure both builds side by side", &base.manifest, &command),
+        Some(command) => command_on_host("Measure both builds side by side", &base.manifest, &command),
         None => {
             let build = |build: &Build| format!("{} (BLAKE3 {})", build.tool.build(), short(&build.blake3));
             format!(

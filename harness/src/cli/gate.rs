@@ -213,9 +213,9 @@ impl Accept {
         let Self { metric, cell, size, reason, until, accepting: Accepting { accepted } } = self;
         let size: Size = size.parse().map_err(|error: AcceptError| UsageError(error.to_string()))?;
         let acceptance = Acceptance { metric, cell, size, reason, until };
-        let told = acceptance.to_string();
+        let accepted_text = acceptance.to_string();
         Accepted::add(&accepted, acceptance, &today()).map_err(|error| UsageError(error.to_string()))?;
-        print(&format!("accepted in {}: {told}", accepted.display()))?;
+        print(&format!("accepted in {}: {accepted_text}", accepted.display()))?;
         Ok(Exit::Success)
     }
 }

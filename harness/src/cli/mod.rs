@@ -286,8 +286,8 @@ mod tests {
             Exit::NotComparable,
         ];
         let flat = sentence.replace('\n', " ");
-        for (exit, told) in all.iter().zip(flat.trim_end_matches('.').split("; ")) {
-            let (status, words) = told.split_once(' ').unwrap();
+        for (exit, line) in all.iter().zip(flat.trim_end_matches('.').split("; ")) {
+            let (status, words) = line.split_once(' ').unwrap();
             assert_eq!(status, exit.status().to_string());
             let line = table.lines().find(|line| line.starts_with(&format!("| {status} | "))).unwrap();
             let (start, _) = words.split_once([',', ' ']).unwrap_or((words, ""));

@@ -553,14 +553,14 @@ impl AtWork<'_> {
         command.stdin(Stdio::null()).stdout(create(text)?).stderr(create(log)?);
         let_die_with_parent(&mut command);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let mut told = false;
+        let mut signalled = false;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status.code());
             }
             // A signal to this process alone; it ends its run, and keeps what it has.
-            if interrupt::requested() && !told {
-                told = true;
+            if interrupt::requested() && !signalled {
+                signalled = true;
                 if let Ok(id) = i32::try_from(child.id()) {
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::SIGTERM);
                 }

@@ -10,7 +10,7 @@ use crate::sys::clock;
 use crate::vm::vcpu::VcpuError;
 
 /// Nanoseconds of bytes that may be queued when the pause is ordered: what is queued by then is waited for in the pause.
-pub(super) const QUEUED_AT_PAUSE: u64 = 100_000;
+const QUEUED_AT_PAUSE: u64 = 100_000;
 
 /// Who hears of rounds while the guest runs. Nothing is reported between the harvest that decides and the pause.
 pub trait Observer {
@@ -70,7 +70,7 @@ impl Precopy<'_> {
                 && self.stop.fits(self.stop.estimate(self.rounds.remaining(), 0.0))
             {
                 // The queue alone is in the way, and is no part of the pause: it leaves first, while the guest goes on writing.
-                harvest = self.rounds.harvest_after_queue(harvest)?;
+                harvest = self.rounds.harvest_after_queue(harvest, QUEUED_AT_PAUSE)?;
                 sent.estimate = self.estimate();
             }
             let decision = self.stop.decide(sent.estimate, self.rounds.next(), clock::now() >= until);

@@ -3,7 +3,6 @@
 
 use super::planted_cost::{CostStage, Planter};
 use super::policy::PagePolicy;
-use super::precopy::QUEUED_AT_PAUSE;
 use super::staging::Staging;
 use super::{EngineError, PageCounts};
 use crate::dirty::{DirtyTracker, TrackerError};
@@ -147,12 +146,12 @@ impl<'a> Rounds<'a> {
         Ok(Harvest { start, took: clock::now() - start, waited: 0 })
     }
 
-    /// Waits until next to nothing is queued, and adds what became dirty since `first`.
+    /// Waits until at most `left` nanoseconds of bytes are queued, and adds what became dirty since `first`.
     ///
     /// # Errors
     /// See [`TrackerError`].
-    pub fn harvest_after_queue(&mut self, first: Harvest) -> Result<Harvest, TrackerError> {
-        self.link.drain(QUEUED_AT_PAUSE);
+    pub fn harvest_after_queue(&mut self, first: Harvest, left: u64) -> Result<Harvest, TrackerError> {
+        self.link.drain(left);
         let Harvest { start, took, .. } = self.harvest()?;
         Ok(Harvest { took: first.took + took, waited: start - first.end(), ..first })
     }

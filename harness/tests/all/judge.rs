@@ -311,10 +311,10 @@ fn a_known_change_is_accepted_up_to_its_size_until_its_day_and_printed_meanwhile
     assert_says(&accept("total_time", "2999-12-31"), 0, &["history/accepted.toml: total_time"]);
     assert_says(&accept("downtime", "2999-12-31"), 0, &[]);
     let gate = || migbench(scratch.path(), &["gate", "ab"]);
-    let told = "accepted: total_time may be worse by 10 % until 2999-12-31: checksums";
+    let accepted = "accepted: total_time may be worse by 10 % until 2999-12-31: checksums";
     let beyond = "beyond the change that is accepted";
     let all = "NOTHING JUDGED: a change is accepted of all that could be judged";
-    assert_says(&gate(), 3, &[told, "fine       total_time: +10.0 %", beyond, all]);
+    assert_says(&gate(), 3, &[accepted, "fine       total_time: +10.0 %", beyond, all]);
     let size = [
         "gate",
         "accept",

@@ -409,7 +409,7 @@ fn two_nights_at_once_and_mistakes_are_refused() {
     nights.night(&["--frobnicate"], 2, &["unknown argument --frobnicate"]);
     nights.night(&["--keep", "0"], 2, &["want a number"]);
     nights.night(&["--deadline", "soon"], 2, &["--deadline wants a time, such as 40m"]);
-    // Before a build, which would be told here by a compiler that there is none.
+    // Before a build, where a compiler would report that there is none.
     for suite in ["nihgtly", "mine.toml"] {
         let mut command = nights.command(Path::new("/nowhere"), &["--suite", suite]);
         let output = command.env("PATH", "/usr/bin:/bin").output().unwrap();

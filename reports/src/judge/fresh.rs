@@ -49,7 +49,7 @@ fn planted(manifest: &Manifest) -> String {
 
 /// The first cell whose nodes were of another build: by the file's hash, wherever it lay.
 fn builds(old: &Manifest, new: &Manifest) -> Option<String> {
-    let told = |build: Option<&Build>| {
+    let described = |build: Option<&Build>| {
         build.map_or_else(
             || "unknown".to_owned(),
             |build| format!("{} (BLAKE3 {})", build.tool.build(), short(&build.blake3)),
@@ -61,7 +61,9 @@ fn builds(old: &Manifest, new: &Manifest) -> Option<String> {
     };
     cells(old).into_iter().zip(cells(new)).find_map(|((id, old), (_, new))| {
         let same = old.as_ref().zip(new.as_ref()).is_some_and(|(old, new)| old.blake3 == new.blake3);
-        (!same).then(|| format!("the build of {id} is {} and not {}", told(new.as_ref()), told(old.as_ref())))
+        (!same).then(|| {
+            format!("the build of {id} is {} and not {}", described(new.as_ref()), described(old.as_ref()))
+        })
     })
 }
 

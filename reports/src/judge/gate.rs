@@ -196,7 +196,7 @@ impl Verdict {
 pub struct Judgement {
     /// What is said of the whole.
     pub verdict: Verdict,
-    /// One per gate, in the order of the suite. Those that the first measurement alarmed are told as fresh samples have it.
+    /// One per gate, in the order of the suite. Those that the first measurement alarmed are as fresh samples have it.
     pub gates: Vec<GateResult>,
     /// Of gates that the first measurement alarmed, what it said.
     pub first_alarms: Vec<GateResult>,

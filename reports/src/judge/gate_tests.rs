@@ -265,7 +265,7 @@ fn what_is_beyond_an_accepted_change_is_judged() {
     // What was found is accepted, and there is nothing else that could pass.
     assert_eq!((whole.verdict, whole.gates[0].cells.len()), (Verdict::NothingJudged, 4));
     assert_eq!((whole.verdict.status(), &whole.gates[0].outcome), (3, &Outcome::Fine));
-    // What is told is what was measured, and not what is left of it.
+    // What is reported is what was measured, and not what is left of it.
     let mean = whole.gates[0].mean.clone().unwrap();
     assert!((mean.ratio - 1.2).abs() < 0.03 && (mean.accepted - 0.2).abs() < 1e-9, "{mean:?}");
     assert!(mean.bounds.0.unwrap() < 1.2 && mean.bounds.1.unwrap() > 1.2, "{mean:?}");

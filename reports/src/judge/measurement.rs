@@ -149,7 +149,7 @@ pub enum JudgeError {
     /// Other cells were measured.
     #[error(
         "{} and {} were made by different plans: {what}; measure both with the same suite and the same --set{}",
-        .base.display(), .new.display(), told(.lay, "lays the cells that both have beside each other")
+        .base.display(), .new.display(), that_shows(.lay, "lays the cells that both have beside each other")
     )]
     Plans {
         /// The first directory.
@@ -164,7 +164,7 @@ pub enum JudgeError {
     /// Other machines.
     #[error(
         "{} and {} were measured on different classes of hosts: {what}{}",
-        .base.display(), .new.display(), told(.lay, "compares them all the same")
+        .base.display(), .new.display(), that_shows(.lay, "compares them all the same")
     )]
     Hosts {
         /// The first directory.
@@ -235,7 +235,7 @@ impl JudgeError {
     }
 }
 
-fn told(command: &Option<String>, what: &str) -> String {
+fn that_shows(command: &Option<String>, what: &str) -> String {
     command.as_ref().map_or_else(String::new, |command| format!("; `{command}` {what}"))
 }
 
@@ -332,7 +332,7 @@ impl<'a> Measurement<'a> {
                 .filter(|(_, l)| l.missing > 0)
                 .map(|(d, _)| d.path.clone())
                 .collect(),
-            unsound: [base_lacks.told, new_lacks.told].concat(),
+            unsound: [base_lacks.unsound, new_lacks.unsound].concat(),
             notes,
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
@@ -379,7 +379,7 @@ impl<'a> Measurement<'a> {
             interleaved: true,
             host: Vec::new(),
             unfinished: if lacks.missing > 0 { vec![data.path.clone()] } else { Vec::new() },
-            unsound: lacks.told,
+            unsound: lacks.unsound,
             notes: planted(data).into_iter().collect(),
         };
         measurement.host = host::changes(&measurement.cells, measurement.interleaved);
@@ -450,7 +450,7 @@ struct Lacks {
     /// Timed runs that were planned and are not there.
     missing: usize,
     /// All of it, a sentence each.
-    told: Vec<String>,
+    unsound: Vec<String>,
 }
 
 /// What a directory lacks. Whatever is left of it is what was lucky.
@@ -475,7 +475,7 @@ fn unsound(data: &RunData, of: &str) -> Lacks {
         let verb = if missing == 1 { "is" } else { "are" };
         unsound.push(format!("{number}{of} {verb} missing"));
     }
-    Lacks { missing, told: unsound }
+    Lacks { missing, unsound }
 }
 
 /// The first difference of two plans: a cell that only one has, or that is another one. Which program's nodes run is

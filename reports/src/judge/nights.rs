@@ -401,10 +401,10 @@ fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
         return Vec::new();
     }
     let tested = family.test(ALARM, SEED);
-    let told =
+    let tested =
         asked.into_iter().zip(tested).filter(|((relevant, _), found)| *relevant && found.adjusted <= ALARM);
     let mut alarms: Vec<NightsAlarm> =
-        told.map(|((_, alarm), found)| NightsAlarm { p: found.adjusted, ..alarm }).collect();
+        tested.map(|((_, alarm), found)| NightsAlarm { p: found.adjusted, ..alarm }).collect();
     alarms.sort_by(|a, b| a.p.total_cmp(&b.p).then(b.nights.cmp(&a.nights)));
     alarms
 }

@@ -423,13 +423,13 @@ fn alarm_text(result: &GateResult, measurement: &Measurement<'_>, text: &mut Str
     match &result.stages[..] {
         [] => text.push_str("  no stage stands out\n"),
         [first, others @ ..] => {
-            let told = |stage: &super::stage::Moved| {
+            let of_stage = |stage: &super::stage::Moved| {
                 let ratio = stage.ratio.map_or_else(String::new, |ratio| format!(", {}", signed(ratio)));
                 format!("{} by +{}{ratio}", stage.stage, show(Unit::Seconds, stage.seconds).trim())
             };
-            let _ = writeln!(text, "  stage that moved: {}", told(first));
+            let _ = writeln!(text, "  stage that moved: {}", of_stage(first));
             for other in others.iter().take(2) {
-                let _ = writeln!(text, "  also: {}", told(other));
+                let _ = writeln!(text, "  also: {}", of_stage(other));
             }
         }
     }
