@@ -10,8 +10,8 @@ pub mod stop;
 use std::ops::AddAssign;
 
 use crate::dirty::TrackerError;
+use crate::guest::GuestError;
 use crate::sys::ram::RamError;
-use crate::vm::vcpu::VcpuError;
 use crate::wire::link::LinkError;
 
 /// Why a migration stopped on the source's side.
@@ -26,9 +26,9 @@ pub enum EngineError {
     /// Guest memory.
     #[error(transparent)]
     Ram(#[from] RamError),
-    /// A vCPU.
+    /// The guest, which would not pause.
     #[error(transparent)]
-    Vcpu(#[from] VcpuError),
+    Guest(#[from] GuestError),
 }
 
 /// Page sends by outcome.

@@ -6,8 +6,8 @@
 use super::EngineError;
 use super::round::{Harvest, Rounds, SentRound};
 use super::stop::{Decision, Stop};
+use crate::guest::GuestError;
 use crate::sys::clock;
-use crate::vm::vcpu::VcpuError;
 
 /// Nanoseconds of bytes that may be queued when the pause is ordered: what is queued by then is waited for in the pause.
 const QUEUED_AT_PAUSE: u64 = 100_000;
@@ -27,7 +27,7 @@ pub struct Precopy<'a> {
     /// When to stop.
     pub stop: Stop,
     /// Pauses the guest and saves its state.
-    pub pause: &'a mut dyn FnMut() -> Result<(), VcpuError>,
+    pub pause: &'a mut dyn FnMut() -> Result<(), GuestError>,
     /// [`clock::now`] when the migration started.
     pub start: u64,
     /// Who wants to know.

@@ -1,5 +1,5 @@
-//! A guest as the rest of the harness sees it, whoever runs its vCPUs: telemetry, steady state, counters, what it costs the
-//! process that runs it, and the check of its own pages. Telemetry is the same memory for every guest, so all that is
+//! A guest as the rest of the harness sees it, whoever runs its vCPUs: its start, pause and resume, telemetry, steady state,
+//! counters, what it costs the process that runs it, and the check of its own pages. Telemetry is the same memory for every guest, so all that is
 //! computed from it is computed by the same code.
 
 pub mod sampler;
@@ -17,15 +17,15 @@ use migbench_workloads::abi;
 use nix::unistd::Pid;
 
 use crate::sys::memory::Telemetry;
-use crate::vm::vcpu::{Vcpu, VcpuError};
-use crate::vm::{PATIENCE, Vm, wait_state};
+use crate::vm::vcpu::Vcpu;
+use crate::vm::{PATIENCE, Vm, VmError, wait_state};
 
 /// Why a guest is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
-    /// One of our vCPUs has ended.
+    /// Ours has ended, or would not start or pause.
     #[error(transparent)]
-    Vcpu(#[from] VcpuError),
+    Vm(#[from] VmError),
     /// Its program did not get to where it should.
     #[error("the guest was not {0} within {1} s")]
     Late(&'static str, u64),
@@ -47,6 +47,21 @@ pub trait Guest {
 
     /// Bytes of its RAM.
     fn memory(&self) -> u64;
+
+    /// Runs it for the first time, until every vCPU does operations.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    fn start(&self) -> Result<(), GuestError>;
+
+    /// Stops every vCPU and saves its state. At its end none runs.
+    ///
+    /// # Errors
+    /// When one does not stop. Others may have: the caller resumes the guest.
+    fn pause(&self) -> Result<(), GuestError>;
+
+    /// Lets every vCPU go on after [`Self::pause`] or where it was restored.
+    fn resume(&self);
 
     /// Whether it still runs, or would if it were not paused.
     ///
@@ -86,8 +101,20 @@ impl Guest for Vm {
         self.ram().pages() * migbench_workloads::units::PAGE_SIZE
     }
 
+    fn start(&self) -> Result<(), GuestError> {
+        Ok(Vm::start(self)?)
+    }
+
+    fn pause(&self) -> Result<(), GuestError> {
+        Ok(Vm::pause(self).map_err(VmError::from)?)
+    }
+
+    fn resume(&self) {
+        Vm::resume(self);
+    }
+
     fn check(&self) -> Result<(), GuestError> {
-        Ok(Vm::check(self)?)
+        Ok(Vm::check(self).map_err(VmError::from)?)
     }
 
     fn process(&self) -> Pid {

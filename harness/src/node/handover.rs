@@ -6,20 +6,19 @@
 //!   waits for commit, and only what is [`Committed`] runs the guest.
 
 use super::{NodeError, expect};
+use crate::guest::Guest;
 use crate::sys::clock;
-use crate::vm::Vm;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 
 /// The source's right to run the guest.
-#[derive(Debug)]
-pub struct Owner<'a>(&'a Vm);
+pub struct Owner<'a>(&'a dyn Guest);
 
 impl<'a> Owner<'a> {
     /// Of a guest that was booted here.
     #[must_use]
-    pub const fn of(vm: &'a Vm) -> Self {
-        Self(vm)
+    pub const fn of(guest: &'a dyn Guest) -> Self {
+        Self(guest)
     }
 
     /// Lets the guest go on here.
@@ -38,14 +37,13 @@ impl<'a> Owner<'a> {
 }
 
 /// A destination that has every page and state.
-#[derive(Debug)]
-pub struct Received<'a>(&'a Vm);
+pub struct Received<'a>(&'a dyn Guest);
 
 impl<'a> Received<'a> {
-    /// All of `vm` was received.
+    /// All of `guest` was received.
     #[must_use]
-    pub const fn all_of(vm: &'a Vm) -> Self {
-        Self(vm)
+    pub const fn all_of(guest: &'a dyn Guest) -> Self {
+        Self(guest)
     }
 
     /// Says so to the source.
@@ -54,14 +52,13 @@ impl<'a> Received<'a> {
     /// As the link.
     pub fn ready(self, link: &mut Link) -> Result<Ready<'a>, LinkError> {
         link.send(FrameKind::Ready, &[])?;
-        Ok(Ready { vm: self.0, since: clock::now() })
+        Ok(Ready { guest: self.0, since: clock::now() })
     }
 }
 
 /// A destination that waits for commit.
-#[derive(Debug)]
 pub struct Ready<'a> {
-    vm: &'a Vm,
+    guest: &'a dyn Guest,
     since: u64,
 }
 
@@ -72,14 +69,13 @@ impl<'a> Ready<'a> {
     /// When something else comes or the link is gone: the guest is the source's.
     pub fn committed(self, link: &mut Link) -> Result<Committed<'a>, NodeError> {
         expect(link, FrameKind::Commit, "Commit")?;
-        Ok(Committed { vm: self.vm, ready: self.since })
+        Ok(Committed { guest: self.guest, ready: self.since })
     }
 }
 
 /// A destination that owns the guest.
-#[derive(Debug)]
 pub struct Committed<'a> {
-    vm: &'a Vm,
+    guest: &'a dyn Guest,
     ready: u64,
 }
 
@@ -92,6 +88,6 @@ impl Committed<'_> {
 
     /// Runs the guest.
     pub fn resume(self) {
-        self.vm.resume();
+        self.guest.resume();
     }
 }

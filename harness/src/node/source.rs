@@ -171,7 +171,8 @@ impl SourceNode<'_> {
         let telemetry = Telemetry::map(memfd, cell.vcpus as usize, cell.timing)
             .map_err(|source| NodeError::System { action: "map telemetry", source })?;
         telemetry.control().phase.store(abi::PHASE_WARMUP, Release);
-        let vm = Vm::boot(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
+        let vm = Vm::load(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
+        vm.start()?;
         self.report.tsc_khz = vm.tsc_khz();
         if cell.timing {
             vm.events().make_room(events::ROOM);

@@ -21,6 +21,7 @@ use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings, Wait};
 use migbench_workloads::abi::{self, Params};
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::params::MachineParams;
+use migbench_workloads::units::PAGE_SIZE;
 
 use crate::host::huge;
 use crate::host::kvm::{KvmOpenError, open_kvm};
@@ -97,13 +98,23 @@ impl Vm {
         Self::assemble(cell, telemetry, Logging::Bitmap, |_, _, _| Ok(()))
     }
 
-    /// Boots the guest image, ready for the cell's tracker, and waits until every vCPU runs operations.
+    /// [`Self::load`], then [`Self::start`].
     ///
     /// # Errors
     /// See [`VmError`]; a fault of the guest comes with its own words.
     pub fn boot(cell: &Cell, seed: u64, flags: u32, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
+        let vm = Self::load(cell, seed, flags, telemetry)?;
+        vm.start()?;
+        Ok(vm)
+    }
+
+    /// The guest image in memory, ready for the cell's tracker; no vCPU runs yet.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub fn load(cell: &Cell, seed: u64, flags: u32, telemetry: Arc<Telemetry>) -> Result<Self, VmError> {
         let logging = logging(cell.tracker, &cell.tracker_settings);
-        let vm = Self::assemble(cell, telemetry, logging, |ram, tsc_khz, vcpus| {
+        Self::assemble(cell, telemetry, logging, |ram, tsc_khz, vcpus| {
             let machine = MachineParams {
                 vcpus: cell.vcpus,
                 tsc_khz,
@@ -119,16 +130,22 @@ impl Vm {
                 boot::set_entry_state(vcpu, index, entries)?;
             }
             Ok(())
-        })?;
-        vm.vcpus[0].resume();
-        vm.wait_state("booted", PATIENCE, 1, |state| state >= abi::STATE_BOOTED)?;
-        for vcpu in &vm.vcpus[1..] {
+        })
+    }
+
+    /// Runs a guest that was loaded, until every vCPU does operations.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub fn start(&self) -> Result<(), VmError> {
+        self.vcpus[0].resume();
+        self.wait_state("booted", PATIENCE, 1, |state| state >= abi::STATE_BOOTED)?;
+        for vcpu in &self.vcpus[1..] {
             vcpu.resume();
         }
         // Filling runs at hundreds of MB/s and more.
-        let patience = PATIENCE + Duration::from_secs(cell.memory.0 >> 27);
-        vm.wait_state("running", patience, vm.vcpus.len(), |state| state >= abi::STATE_RUNNING)?;
-        Ok(vm)
+        let patience = PATIENCE + Duration::from_secs((self.ram().pages() * PAGE_SIZE) >> 27);
+        self.wait_state("running", patience, self.vcpus.len(), |state| state >= abi::STATE_RUNNING)
     }
 
     /// Creates everything; `load` may write to memory and set registers before the vCPUs' threads take over.

@@ -14,7 +14,7 @@ use crate::engine::policy::PagePolicy;
 use crate::engine::precopy::{Precopy, Sent};
 use crate::engine::round::Rounds;
 use crate::engine::stop::Stop;
-use crate::guest::telemetry;
+use crate::guest::{Guest, telemetry};
 use crate::node::fault::{FaultPoint, InjectedFault};
 use crate::node::handover::Owner;
 use crate::node::hello::{Greeting, Hello};
@@ -128,7 +128,7 @@ impl SourceNode<'_> {
         };
         let mut pause = || {
             at_pause.ordered = clock::tsc();
-            let paused = vm.pause();
+            let paused = Guest::pause(vm);
             at_pause.progress = snapshot(vm);
             paused
         };
