@@ -2,17 +2,17 @@
 //! Young 1993, step-down, algorithm 4.1). Labels are permuted for all hypotheses together, so that metrics of one run stay
 //! together: six runs a side can pass among dozens of metrics, where a correction that knows of no dependence can't.
 //!
-//! Under the null hypothesis units are exchangeable; nothing else is assumed for the p-values. The statistic is the mean log ratio over its standard error, brought to the scale of
-//! the normal distribution by its degrees of freedom (Wallace 1959), since a statistic of five degrees and one of twenty
-//! can't share a maximum otherwise. Any monotone scale is valid; this one is fair.
+//! Under the null hypothesis units are exchangeable; nothing else is assumed for the p-values. The statistic is the mean log
+//! ratio over its standard error, brought to the scale of the normal distribution by its degrees of freedom (Wallace 1959),
+//! since a statistic of five degrees and one of twenty can't share a maximum otherwise. Values in steps, such as a few rounds,
+//! have the variance of their rounding besides (Sheppard 1897): some labelling gives all of them one sign and no scatter at all,
+//! and with an error of zero it would exceed whatever another metric shows. Any such statistic is valid; this one is fair.
 
 use super::permutation::{Labels, Values};
 use super::real;
 
 /// What is nearer than this, as a share, counts as equal: sums differ by the order of adding.
 const ROUNDING: f64 = 1e-9;
-/// Scatter within sides, as a share of all squares, below which it is as good as none.
-const LEAST_SCATTER: f64 = 1e-12;
 
 /// What a hypothesis says of the estimate, were it true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Evidence {
 struct Prepared {
     values: Values,
     squares: f64,
+    /// The variance of a value that was rounded to the steps in which these come.
+    rounding: f64,
 }
 
 /// Mean log ratio, its squared standard error and degrees of freedom.
@@ -71,7 +73,12 @@ impl Prepared {
         };
         let values: Values = values.iter().map(|(unit, value)| (*unit, value - mean)).collect();
         let squares = values.iter().map(|(_, value)| value * value).sum();
-        Self { values, squares }
+        let step = match labels {
+            // A swap turns signs, and nothing may depend on those that were seen.
+            Labels::Swaps(_) => step(values.iter().map(|(_, value)| value.abs()).chain([0.0])),
+            Labels::Groups { .. } => step(values.iter().map(|(_, value)| *value)),
+        };
+        Self { values, squares, rounding: step * step / 12.0 }
     }
 
     /// `assigned` has 1 or -1 for each block, or 1 for units that are new and 0 for the others.
@@ -90,12 +97,18 @@ impl Prepared {
         if !(freedom > 0.0 && size > 0.0) {
             return None;
         }
-        let within = self.squares - size * mean * mean;
-        // Values without scatter are rounding apart, and no further: two cells that are both apart without any can be told from
-        // one, which with an error of zero they could not.
-        let within = within.max(LEAST_SCATTER * self.squares);
-        Some(MeanEstimate { mean, squared_error: within / freedom / size, freedom })
+        let within = (self.squares - size * mean * mean).max(0.0);
+        Some(MeanEstimate { mean, squared_error: (within / freedom + self.rounding) / size, freedom })
     }
+}
+
+/// The least difference between values that differ; zero where none do.
+fn step(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let range = sorted.last().zip(sorted.first()).map_or(0.0, |(last, first)| last - first);
+    let steps = sorted.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > ROUNDING * range);
+    steps.reduce(f64::min).unwrap_or(0.0)
 }
 
 /// The mean over its error as a normal deviate that is as far out.

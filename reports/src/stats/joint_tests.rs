@@ -112,6 +112,27 @@ fn values_without_scatter_are_equal_or_apart() {
     assert_eq!((evidence[0].adjusted, evidence[1].adjusted), (1.0, 2.0 / 64.0));
 }
 
+/// Rounds of 1 or 2, with either sign: under some labelling each such metric has one sign and no scatter, and with an error of
+/// zero it would take two of 64 labellings from a metric that is clearly apart.
+#[test]
+fn values_in_steps_take_nothing_from_what_is_clearly_apart() {
+    let clear = [0.69, 0.71, 0.7, 0.72, 0.68, 0.7];
+    let rounds: Vec<Vec<f64>> = [0b00_1101_u32, 0b10_0110, 0b01_0010]
+        .iter()
+        .map(|signs| (0..6).map(|i| if signs >> i & 1 == 1 { 2_f64.ln() } else { -2_f64.ln() }).collect())
+        .collect();
+    let metrics: Vec<&[f64]> = [&clear[..]].into_iter().chain(rounds.iter().map(Vec::as_slice)).collect();
+    let evidence = paired(&metrics).test(ALPHA, 1);
+    assert_eq!(evidence[0].adjusted, 2.0 / 64.0, "{evidence:?}");
+    assert!(evidence[1..].iter().all(|rounds| rounds.adjusted > ALPHA), "{evidence:?}");
+    // The same without blocks, where one round more is what one labelling of 924 gives all runs of a side.
+    let mut apart = [0.0, 0.01, -0.01, 0.02, 0.0, -0.02, 0.7, 0.71, 0.69, 0.72, 0.68, 0.7];
+    let mixed = [0.0, 0.7, 0.0, 0.7, 0.0, 0.7, 0.7, 0.0, 0.7, 0.0, 0.7, 0.0];
+    assert_eq!(groups(6, &[&apart, &mixed]).test(ALPHA, 1)[0].adjusted, 2.0 / 924.0);
+    apart.rotate_left(3);
+    assert!(groups(6, &[&apart, &mixed]).test(ALPHA, 1)[0].adjusted > ALPHA);
+}
+
 #[test]
 fn one_direction_asks_for_half_as_much() {
     let worse = [0.1, 0.12, 0.09, 0.11, 0.1];

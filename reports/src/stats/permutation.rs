@@ -60,16 +60,17 @@ impl Labels {
         let exact = self.count().is_some_and(|count| count <= EXACT);
         let mut generator = Xoshiro256PlusPlus::seed_from_u64(seed);
         match self {
-            Self::Swaps(blocks) if exact => {
-                for signs in 0..1_u64 << blocks {
-                    let sign = |block| if signs >> block & 1 == 1 { -1.0 } else { 1.0 };
-                    each(&(0..blocks).map(sign).collect::<Vec<_>>());
-                }
-            }
             Self::Swaps(blocks) => {
-                for _ in 0..DRAWS {
-                    let sign = |_| if generator.random() { -1.0 } else { 1.0 };
-                    each(&(0..blocks).map(sign).collect::<Vec<_>>());
+                let mut signs = vec![1.0; blocks];
+                for number in 0..if exact { 1 << blocks } else { DRAWS } {
+                    for some in signs.chunks_mut(64) {
+                        let mut bits = if exact { number as u64 } else { generator.random() };
+                        for sign in some {
+                            *sign = if bits & 1 == 1 { -1.0 } else { 1.0 };
+                            bits >>= 1;
+                        }
+                    }
+                    each(&signs);
                 }
             }
             Self::Groups { base, new } if exact => {
