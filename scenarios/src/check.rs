@@ -93,7 +93,8 @@ fn memory(cell: &Cell) -> Option<Broken> {
     let room = Bytes(memory.0 - GUEST_RESERVE.0);
     if set > room {
         let what = format!(
-            "working set {set} in a guest of {memory}: {room} are left beside the {GUEST_RESERVE} that the guest keeps"
+            "settings.working_set {set} in a guest of memory {memory}: {room} are left beside the {GUEST_RESERVE} that the guest \
+             keeps; lower settings.working_set or raise memory"
         );
         return Some((&["settings.working_set", "memory", "workload"], what));
     }

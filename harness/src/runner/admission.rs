@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use migbench_scenarios::check::GUEST_RESERVE;
 use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
 use migbench_workloads::units::Bytes;
 
@@ -61,7 +62,7 @@ pub enum Refusal {
     },
     /// Too little memory.
     #[error(
-        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller `memory`"
+        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller {smaller}"
     )]
     Memory {
         /// The cell's memory.
@@ -72,6 +73,8 @@ pub enum Refusal {
         needed: Bytes,
         /// Bytes free.
         free: Bytes,
+        /// What to lower.
+        smaller: &'static str,
     },
 }
 
@@ -170,12 +173,16 @@ fn memory(cell: &Cell, free: Option<Bytes>) -> Result<(), Refusal> {
         (true, true) => ("the shadow", 1),
         (true, false) => ("the nodes", 0),
     };
-    let copied = cell.memory.0.saturating_mul(count);
-    let needed = Bytes(copied.saturating_add(cell.memory.0 / TABLES).saturating_add(NODES));
-    match free {
-        Some(free) if needed > free => Err(Refusal::Memory { wanted: cell.memory, copies, needed, free }),
-        _ => Ok(()),
-    }
+    let needed = |memory: Bytes| {
+        let copied = memory.0.saturating_mul(count);
+        Bytes(copied.saturating_add(memory.0 / TABLES).saturating_add(NODES))
+    };
+    let Some(free) = free.filter(|free| needed(cell.memory) > *free) else { return Ok(()) };
+    // Below what the working set needs no `memory` is taken.
+    let least = Bytes(cell.settings.working_set.0.saturating_add(GUEST_RESERVE.0));
+    let smaller =
+        if needed(least) > free { "`settings.working_set`, and `memory` with it" } else { "`memory`" };
+    Err(Refusal::Memory { wanted: cell.memory, copies, needed: needed(cell.memory), free, smaller })
 }
 
 /// What the kernel says can be used without swapping.
@@ -265,5 +272,12 @@ mod tests {
             refused.starts_with("a guest of 8GiB does not fit: source, destination and the shadow need ")
         );
         assert!(refused.ends_with(", 24GiB of memory are free; choose a smaller `memory`"), "{refused}");
+        // A smaller guest does not hold its working set, and a smaller one of those does.
+        let set = &["engine=delta", "memory=10GiB", "settings.working_set=8GiB"];
+        let refused = memory(&cell(set), gib(24)).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("are free; choose a smaller `settings.working_set`, and `memory` with it"),
+            "{refused}"
+        );
     }
 }

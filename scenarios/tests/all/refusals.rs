@@ -392,12 +392,12 @@ fn contradictions() {
       |      ^^^^
     "#);
     assert_snapshot!(defaults("settings.working_set = \"125MiB\""), @r#"
-    t.toml:4:10: write-heavy/full: working set 125MiB in a guest of 128MiB: 120MiB are left beside the 8MiB that the guest keeps
+    t.toml:4:10: write-heavy/full: settings.working_set 125MiB in a guest of memory 128MiB: 120MiB are left beside the 8MiB that the guest keeps; lower settings.working_set or raise memory
     4 | settings.working_set = "125MiB"
       |          ^^^^^^^^^^^
     "#);
     assert_snapshot!(defaults("memory = \"64MiB\""), @r#"
-    t.toml:4:1: write-heavy/full: working set 64MiB in a guest of 64MiB: 56MiB are left beside the 8MiB that the guest keeps
+    t.toml:4:1: write-heavy/full: settings.working_set 64MiB in a guest of memory 64MiB: 56MiB are left beside the 8MiB that the guest keeps; lower settings.working_set or raise memory
     4 | memory = "64MiB"
       | ^^^^^^
     "#);
