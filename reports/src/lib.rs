@@ -17,6 +17,7 @@ pub mod cells;
 pub mod chart;
 pub mod export;
 pub mod figure;
+pub mod format;
 pub mod frozen;
 #[cfg(test)]
 mod golden;

@@ -11,8 +11,8 @@ use migbench_scenarios::{Assignment, SuiteError};
 use super::advice;
 use super::gate::{Accepting, again_of};
 use super::run::{Planting, Task, default_directory, run_task};
-use super::selection::Selection;
-use super::{Exit, UsageError, keep, print};
+use super::selection::{Selection, SuiteText};
+use super::{Exit, UsageError, keep, last_run, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,10 +30,10 @@ Examples:
 ///
 /// Each cell runs on both sides: with the settings of --base and with those of --new. In every repetition both sides of a cell
 /// follow each other, in an order that is drawn anew, with the same seed of the guest: what happens to the host
-/// meanwhile happens to both. Then both sides are compared, and judged by the gates of the suite as `migbench gate` does.
+/// meanwhile happens to both. Then both sides are compared, and judged by the gates of the suite as `migbench compare --gate` does.
 ///
 /// An alarm is measured again by itself, with other guests in another order, into a second directory (DIR-again), and stands only
-/// if these fresh samples alone confirm it; both verdicts are printed. The exit status is that of `migbench gate`, and 0 where the
+/// if these fresh samples alone confirm it; both verdicts are printed. The exit status is that of `migbench compare --gate`, and 0 where the
 /// suite has no gates.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -63,7 +63,7 @@ pub struct Ab {
     /// Seed of the order and of the guests, in place of the suite's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Print the plan and about how long it takes, run nothing.
+    /// Print what is compared and about how long it takes, run nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -72,7 +72,12 @@ pub struct Ab {
 
 impl Ab {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let (task, resume) = Task::resumed(self.asked()?, self.resume.as_deref())?;
+        let (task, resume) = Task::resumed(self.resume.as_deref(), |begun| self.asked(begun))?;
+        if let (true, Some(directory)) = (!task.sided(), &self.resume) {
+            let path = shell::path(directory);
+            let what = format!("{path} has no two sides: finish it with `migbench run --resume {path}`");
+            return Err(UsageError(what).into());
+        }
         if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
@@ -120,7 +125,10 @@ impl Ab {
             again.display()
         );
         let begun = again.join(MANIFEST).exists();
-        let failed_again = self.measure(second, &again, begun, &rest)?;
+        let failed_again = self.measure(second, &again, begun, &rest);
+        // Both are read by way of the first.
+        last_run::note(&directory);
+        let failed_again = failed_again?;
         let second = reading.data(&again)?;
         fresh::require(&first, &second)?;
         let confirming = Measurement::of_one(&second)?;
@@ -131,9 +139,12 @@ impl Ab {
         Ok(exit(judgement.verdict, failed + failed_again))
     }
 
-    /// What is asked for; none where a directory alone says it.
-    pub(super) fn asked(&self) -> anyhow::Result<Option<Task>> {
-        self.suite.as_deref().map(|name| self.planned(name)).transpose()
+    /// What is asked for; none where a directory alone says it. Of flags alone, what they make of the suite that was begun.
+    pub(super) fn asked(&self, begun: Option<&Task>) -> anyhow::Result<Option<Task>> {
+        let sides = !self.base.is_empty() || !self.new.is_empty() || self.seed.is_some();
+        let found = self.suite.as_deref().map(SuiteText::find).transpose()?;
+        let again = begun.filter(|_| sides || self.selection.is_given()).map(Task::suite);
+        found.or(again).map(|suite| self.planned(suite)).transpose()
     }
 
     /// Gives how many runs failed, or 1 where a proof did. `rest` is the command that makes what an interruption leaves.
@@ -156,13 +167,13 @@ impl Ab {
 
     /// What runs, both sides.
     pub(super) fn plan(&self) -> anyhow::Result<migbench_scenarios::Plan> {
-        let suite = self.suite.as_deref().unwrap_or_default();
+        let suite = SuiteText::find(self.suite.as_deref().unwrap_or_default())?;
         Ok(self.planned(suite)?.plan)
     }
 
     /// The id of the first cell of a suite that migrates.
     pub(super) fn first_cell(&self, suite: &str) -> anyhow::Result<String> {
-        let plan = self.selection.plan(suite)?.0;
+        let plan = self.selection.plan(&SuiteText::find(suite)?)?;
         let mut cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
         let first = cells.find(|planned| planned.cell.engine.migrates());
         Ok(first.map(|planned| planned.id.clone()).unwrap_or_default())
@@ -173,17 +184,17 @@ impl Ab {
         self.planting.simulate.reading()
     }
 
-    /// Both sides of the suite called `name`.
-    fn planned(&self, name: &str) -> anyhow::Result<Task> {
+    /// Both sides of a suite.
+    fn planned(&self, suite: SuiteText) -> anyhow::Result<Task> {
         let all = |flag: &str, texts: &[String]| -> Result<Vec<_>, SuiteError> {
             texts.iter().map(|text| Assignment::after(flag, text)).collect()
         };
         let (base, new) = (all("--base", &self.base)?, all("--new", &self.new)?);
-        let (plan, suite_text) = self.selection.plan_by(name, |mut suite| {
+        let plan = self.selection.plan_by(&suite, |mut suite| {
             suite.seed = self.seed.unwrap_or(suite.seed);
             suite.sides(&base, &new)
         })?;
-        Ok(Task::whole(plan, suite_text))
+        Ok(Task::whole(plan, suite.text))
     }
 }
 

@@ -40,7 +40,8 @@ impl Typed {
     /// Reads a command line of this program, of this version: `None` for any other.
     pub(super) fn parse(words: &[String]) -> Option<Self> {
         let root = Cli::command();
-        let matches = root.clone().try_get_matches_from(words).ok()?;
+        let words = super::spelled(words.to_vec());
+        let matches = root.clone().try_get_matches_from(&words).ok()?;
         let (name, found) = matches.subcommand()?;
         let mut given = Vec::new();
         for argument in root.find_subcommand(name)?.get_arguments() {
@@ -118,8 +119,8 @@ impl Typed {
     /// The plan that it would work off.
     fn plan(&self) -> Option<Plan> {
         match Cli::try_parse_from(self.words()).ok()?.command {
-            CliCommand::Ab(ab) => ab.asked().ok().flatten().map(|task| task.plan),
-            CliCommand::Run(run) => run.asked().ok().flatten().map(|task| task.plan),
+            CliCommand::Ab(ab) => ab.asked(None).ok().flatten().map(|task| task.plan),
+            CliCommand::Run(run) => run.asked(None).ok().flatten().map(|task| task.plan),
             _ => None,
         }
     }
@@ -394,6 +395,7 @@ mod tests {
         for line in [
             &["migbench", "ab", "quick", "-o", "a b", "--repeat", "9", "--new", "x=1", "y=2"][..],
             &["migbench", "ab", "--repeat=9", "--new", "x=1", "--new", "y=2", "--output=a b", "quick"],
+            &["migbench", "ab", "-oa b", "--repeat", "9", "--new", "x=1", "quick", "y=2"],
             &["migbench", "ab", "-oa b", "--new=x=1", "quick", "--new=y=2", "--repeat", "9"],
         ] {
             assert_eq!(

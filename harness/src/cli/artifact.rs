@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use migbench_reports::artifact::Artifact;
 
 use super::reading::Reading;
-use super::{Exit, print};
+use super::{Exit, last_run, print};
 
 /// Packs a run directory, or a directory of them, for reviewers.
 ///
@@ -17,9 +17,9 @@ use super::{Exit, print};
   migbench artifact results/bhardwaj               -> bhardwaj-artifact.tar.gz
   migbench artifact results/bhardwaj -o review     a folder in place of an archive")]
 pub struct ArtifactCommand {
-    /// What `migbench run -o` or `migbench reproduce -o` was given.
+    /// What `migbench run -o` or `migbench reproduce -o` was given; without it the last run.
     #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    directory: Option<PathBuf>,
     /// An archive where it ends in .tar.gz or .tgz, else a folder; must not be there yet. Without it <DIR's
     /// name>-artifact.tar.gz here.
     #[arg(short, long, value_name = "FILE")]
@@ -30,8 +30,9 @@ pub struct ArtifactCommand {
 
 impl ArtifactCommand {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let artifact = Artifact::of(&self.directory, self.reading.accept())?;
-        let target = self.output.unwrap_or_else(|| default(&self.directory));
+        let directory = last_run::or_last(self.directory)?;
+        let artifact = Artifact::of(&directory, self.reading.accept())?;
+        let target = self.output.unwrap_or_else(|| default(&directory));
         artifact.write(&target)?;
         let files = artifact.files().len();
         print(&format!("{}: {files} files, {} records", target.display(), artifact.runs()))?;

@@ -1,33 +1,31 @@
-//! `migbench gate`: did a gated metric become worse?
+//! Whether a gated metric became worse: what `migbench compare --gate`, `ab`, `report` and `nightly` share.
 
-use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use migbench_reports::judge::accepted::AcceptError;
 use migbench_reports::judge::{
-    Acceptance, Accepted, Allowed, JudgeError, Judgement, Measurement, Size, fresh, judge,
+    Acceptance, Accepted, JudgeError, Judgement, Measurement, Size, fresh, judge,
 };
 use migbench_reports::store::{MANIFEST, RunData, StoreError};
 
 use super::reading::Reading;
-use super::{Exit, UsageError, advice, print};
+use super::{Exit, UsageError, advice, last_run, print};
 use crate::runner::now_utc;
 
-/// Where accepted changes are kept, unless something else is said: where scripts/nightly keeps its history, so that they are
-/// read where they are written.
-pub(super) fn accepted_by_default() -> PathBuf {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let history = set("MIGBENCH_HISTORY")
-        .or_else(|| Some(set("XDG_STATE_HOME")?.join("migbench")))
-        .or_else(|| Some(set("HOME")?.join(".local/state/migbench")));
-    history.unwrap_or_else(|| PathBuf::from("results/history")).join("accepted.toml")
+/// Where scripts/nightly keeps its history, and accepted changes with it, so that they are read where they are written.
+pub(super) fn history_by_default() -> PathBuf {
+    let history = last_run::set("MIGBENCH_HISTORY").or_else(last_run::state);
+    history.unwrap_or_else(|| PathBuf::from("results/history"))
+}
+
+fn accepted_by_default() -> PathBuf {
+    history_by_default().join("accepted.toml")
 }
 
 /// Shared by every command that judges.
 #[derive(Debug, clap::Args)]
 pub(super) struct Accepting {
-    /// The file of accepted changes, see `migbench gate accept`.
+    /// The file of accepted changes, see `migbench compare accept`.
     #[arg(long, value_name = "FILE", default_value_os_t = accepted_by_default())]
     accepted: PathBuf,
 }
@@ -44,52 +42,9 @@ impl Accepting {
     }
 }
 
-/// Decides whether a gated metric became worse: exit status 0 no, 4 yes, 3 not enough evidence.
-///
-/// Names one run directory that `migbench ab` made, or two, BASE and NEW. The suite declares what is judged in [[gate]]
-/// tables. One joint test has the mean over cells of each metric and each cell, adjusted for each other. A change under 2.5 %
-/// or under the gate's floor is no regression, and 0 is said only where 5 % in the mean and 10 % in every cell can be
-/// excluded.
-///
-/// An alarm stands only if fresh samples alone confirm it: without any it ends with status 3 and the command that makes
-/// them. Two directories were measured at two times, and the host in between may have changed too: of them no regression is
-/// said (0 or 3, never 4), and the command that measures side by side is. Status 3 is also given where the host changed or was
-/// disturbed, where all that could be judged is accepted, and for too few or too noisy runs, with how many would do; 1 where
-/// runs or proofs failed or are missing; 5 for different plans, hosts, schemas of records, and samples that are not fresh ones
-/// of the same plan and builds.
+/// Accepts a known change up to a size, until a day. What is beyond it is judged, and each judgement prints it meanwhile.
 #[derive(Debug, clap::Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples:
-  migbench gate results/ab                             both sides of one directory; reads results/ab-again too
-  migbench gate results/ab --confirm results/later     an alarm, and whether these fresh samples confirm it
-  migbench gate results/base results/new               advisory: measured at two times
-  migbench gate accept --metric encode_time --size 10% --reason 'checksums' --until 2031-02-28"
-)]
-pub struct Gate {
-    /// One directory with both sides, or BASE and NEW.
-    #[arg(value_name = "DIR", num_args = 1..=2, required = true)]
-    directories: Vec<PathBuf>,
-    /// Fresh samples that alone decide on an alarm of one directory: of the same plan and the same builds, with another seed.
-    /// Without it DIR-again, where `migbench ab` has measured an alarm again.
-    #[arg(long, value_name = "DIR")]
-    confirm: Option<PathBuf>,
-    #[command(flatten)]
-    accepting: Accepting,
-    #[command(flatten)]
-    reading: Reading,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    Accept(Accept),
-}
-
-/// Accepts a known change up to a size, until a day. What is beyond it is judged, and each run of the gate prints it meanwhile.
-#[derive(Debug, clap::Args)]
-struct Accept {
+pub(super) struct Accept {
     /// The metric, one of those that a suite can gate.
     #[arg(long)]
     metric: String,
@@ -109,48 +64,36 @@ struct Accept {
     accepting: Accepting,
 }
 
-impl Gate {
-    pub fn execute(self) -> anyhow::Result<Exit> {
-        match self.command {
-            Some(Command::Accept(accept)) => accept.execute(),
-            None => self.judge(),
-        }
-    }
-
-    fn judge(&self) -> anyhow::Result<Exit> {
-        if self.confirm.is_some() && self.directories.len() > 1 {
-            let what = "--confirm is for one directory: two that were measured at two times raise no alarm that could be \
-                        confirmed; `migbench ab` measures side by side, and confirms by itself";
-            return Err(UsageError(what.to_owned()).into());
-        }
-        let accepted = self.accepting.load()?;
-        let first = self.directories.iter().map(|path| load(self.reading, path));
-        let first = first.collect::<Result<Vec<_>, _>>()?;
-        let measured = match &first[..] {
-            [base, new] => Measurement::of_two(base, new, Allowed::default())?,
-            _ => Measurement::of_one(first.first().context("no directory was named")?)?,
-        };
-        let fresh = match (&first[..], &self.confirm) {
-            ([one], Some(path)) => {
-                let fresh = load(self.reading, path)?;
-                if !fresh.manifest.sided() {
-                    return Err(JudgeError::NoSides { path: path.clone() }.into());
-                }
-                fresh::require(one, &fresh)?;
-                Some(fresh)
+/// Judges what was measured in one directory or two by the gates of its suite, and says what to do next.
+pub(super) fn decide(
+    data: &[RunData],
+    measured: &Measurement,
+    confirm: Option<&Path>,
+    accepted: &Accepted,
+    accepting: &Accepting,
+    reading: Reading,
+) -> anyhow::Result<Exit> {
+    let fresh = match (data, confirm) {
+        ([one], Some(path)) => {
+            let fresh = load(reading, path)?;
+            if !fresh.manifest.sided() {
+                return Err(JudgeError::NoSides { path: path.to_owned() }.into());
             }
-            ([one], None) => fresh_beside(one, self.reading)?,
-            _ => None,
-        };
-        let confirming = fresh.as_ref().map(Measurement::of_one).transpose()?;
-        let judgement = judge(&measured, confirming.as_ref(), &accepted)?;
-        let next = advice::next(&judgement, &first, fresh.as_ref(), self.accepting.named());
-        print(&judgement.text(&measured, confirming.as_ref(), &accepted, &next))?;
-        Ok(judgement.verdict.into())
-    }
+            fresh::require(one, &fresh)?;
+            Some(fresh)
+        }
+        ([one], None) => fresh_beside(one, reading)?,
+        _ => None,
+    };
+    let confirming = fresh.as_ref().map(Measurement::of_one).transpose()?;
+    let judgement = judge(measured, confirming.as_ref(), accepted)?;
+    let next = advice::next(&judgement, data, fresh.as_ref(), accepting.named());
+    print(&judgement.text(measured, confirming.as_ref(), accepted, &next))?;
+    Ok(judgement.verdict.into())
 }
 
-fn load(reading: Reading, path: &Path) -> Result<RunData, StoreError> {
+/// A run directory; says what was cut off of it.
+pub(super) fn load(reading: Reading, path: &Path) -> Result<RunData, StoreError> {
     let data = reading.data(path)?;
     if let Some(line) = data.truncated {
         eprintln!("warning: line {line} of {}/runs.jsonl was cut off and is left out", path.display());
@@ -209,7 +152,7 @@ pub(super) fn judgement_of(
 }
 
 impl Accept {
-    fn execute(self) -> anyhow::Result<Exit> {
+    pub(super) fn execute(self) -> anyhow::Result<Exit> {
         let Self { metric, cell, size, reason, until, accepting: Accepting { accepted } } = self;
         let size: Size = size.parse().map_err(|error: AcceptError| UsageError(error.to_string()))?;
         let acceptance = Acceptance { metric, cell, size, reason, until };
@@ -234,7 +177,7 @@ mod tests {
         for written in ["results/ab", "results/ab/", "results/ab/.", "results//ab"] {
             assert_eq!(again_of(Path::new(written)), Path::new("results/ab-again"), "{written}");
         }
-        let here = env::current_dir().unwrap();
+        let here = std::env::current_dir().unwrap();
         let name = format!("{}-again", here.file_name().unwrap().to_str().unwrap());
         assert_eq!(again_of(Path::new(".")), here.with_file_name(name));
     }

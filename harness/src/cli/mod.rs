@@ -5,10 +5,11 @@ mod advice;
 mod artifact;
 mod compare;
 mod doctor;
-mod export;
 mod gate;
 mod gate_study;
+mod generate;
 mod history;
+mod last_run;
 mod list;
 mod merge;
 mod migrate;
@@ -25,6 +26,7 @@ mod show;
 mod simulate;
 mod track;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,7 +62,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The status of the process. What they mean stands in reports/METRICS.md, and in [`EXAMPLES`] in short.
+    /// The status of the process. What they mean stands in reports/METRICS.md, and in [`AFTER_HELP`] in short.
     const fn status(self) -> u8 {
         match self {
             Self::Success => 0,
@@ -90,28 +92,37 @@ impl From<Verdict> for Exit {
     }
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  migbench run quick                       both engines, two workloads, two to three minutes
-  migbench run quick --set link.rate=500Mbit/s -o results/slow
-                                           the same over a slower link, into that directory
-  migbench ab nightly --base binary=old/migbench --new binary=new/migbench
-                                           is the new build slower?
-  migbench migrate --engine delta --workload write-heavy --memory 256MiB --link 1Gbit/s
-  migbench report results/slow             the table again, on any machine
-  migbench show results/slow               its runs; with a run's id its rounds and errors
-  migbench export results/slow --format junit,openmetrics -o ci
-                                           for dashboards and CI servers
-  migbench compare results/monday results/tuesday
-                                           two directories, cell by cell
-  migbench gate results/ab                 what ab has measured: did a gated metric become worse? 0 no, 4 yes, 3 can't tell
-  migbench plan nightly -o plan.json       for many machines: run --plan on each, then merge
-  migbench reproduce bhardwaj2019          a published result beside ours
-  migbench artifact results/slow           packed for reviewers: records, report, hashes, instructions
-  migbench list                            suites, workloads, engines; keys for --set
-  migbench doctor                          is this host fit to measure?
+/// What `--help` lists: a command a line, with an example that works as it stands, after those above it.
+const HELP: &str = "\
+{about-section}
+{usage-heading} {usage}
 
-Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.
+Measure, on a host with KVM:
+  run        a suite, from plan to table             migbench run quick
+  migrate    one guest, round by round               migbench migrate --engine delta
+  track      dirty trackers, without a migration     migbench track --memory 256MiB --working-set 64MiB
+  ab         two settings or builds, side by side    migbench ab quick --new tracker=kvm-ring
+
+Read what was measured, anywhere; without a directory, the last run:
+  report     its tables, in any format               migbench report --format markdown
+  show       its runs, and one in full               migbench show 0003
+  compare    both sides, or two runs; --gate judges  migbench compare --gate
+
+Ask more of it:
+  reproduce  a published result beside ours          migbench reproduce bhardwaj2019 --dry-run
+  nightly    this build against the last good one    migbench nightly --deadline 2h
+
+Look up:
+  list       suites, workloads, engines, keys        migbench list keys
+  doctor     is this host fit to measure?            migbench doctor
+
+For many machines: plan, merge, artifact, history; `migbench help plan` explains the first.
+
+{options}{after-help}";
+
+const AFTER_HELP: &str = "\
+`migbench help COMMAND` has its options and more examples. Sizes are written like 256MiB, rates like 1Gbit/s,
+times like 100ms; a bare 1G is refused.
 
 Exit status: 0 success; 1 the harness or a run failed, or a proof did; 2 usage or configuration;
 3 not enough evidence; 4 regression; 5 not comparable.";
@@ -121,7 +132,7 @@ Exit status: 0 success; 1 the harness or a run failed, or a proof did; 2 usage o
 /// Starts real guests running memory workloads, migrates them between two processes with the baseline full-page and
 /// the delta pre-copy engine, verifies that nothing was lost, and compares what it cost.
 #[derive(Debug, Parser)]
-#[command(name = "migbench", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "migbench", version, help_template = HELP, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: CliCommand,
@@ -130,49 +141,91 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum CliCommand {
     Run(Box<run::RunArgs>),
-    Plan(plan::Freeze),
-    Merge(merge::Merge),
-    Ab(Box<ab::Ab>),
     Migrate(migrate::Migrate),
     Track(track::Track),
+    Ab(Box<ab::Ab>),
     Report(report::ReportArgs),
-    Compare(compare::Compare),
-    Gate(gate::Gate),
     Show(show::Show),
-    Export(export::Export),
+    Compare(compare::Compare),
     Reproduce(reproduce::Reproduce),
-    Artifact(artifact::ArtifactCommand),
     Nightly(nightly::Nightly),
-    History(history::History),
     List(list::List),
     Doctor(doctor::Doctor),
+    #[command(hide = true)]
+    Plan(plan::Freeze),
+    #[command(hide = true)]
+    Merge(merge::Merge),
+    #[command(hide = true)]
+    Artifact(artifact::ArtifactCommand),
+    #[command(hide = true)]
+    History(history::History),
+    #[command(hide = true)]
+    Completion(generate::Completion),
+    #[command(hide = true)]
+    Man(generate::Man),
     #[command(hide = true)]
     GateStudy(gate_study::GateStudy),
     #[command(hide = true)]
     Node(node::NodeArgs),
 }
 
+/// A command line as it is parsed: old names of commands are those of what replaced them, and the suite of `ab` stands before
+/// settings that it was typed after, which would take it for one of theirs.
+fn spelled<W: AsRef<OsStr> + From<&'static str>>(mut words: Vec<W>) -> Vec<W> {
+    let is = |word: Option<&W>, name: &str| word.is_some_and(|word| word.as_ref() == name);
+    let asks = is(words.get(1), "help");
+    let at = if asks { 2 } else { 1 };
+    if is(words.get(at), "gate") {
+        let accepts = is(words.get(at + 1), "accept");
+        words[at] = W::from("compare");
+        if !asks && !accepts {
+            words.insert(at + 1, W::from("--gate"));
+        }
+    } else if is(words.get(at), "export") {
+        words[at] = W::from("report");
+    } else if is(words.get(at), "ab") {
+        let starts = |word: &W, with: &[u8]| word.as_ref().as_encoded_bytes().starts_with(with);
+        let is_setting = |word: &W| word.as_ref().as_encoded_bytes().contains(&b'=');
+        let mut settings = None;
+        for index in at + 1..words.len() {
+            let word = &words[index];
+            match settings {
+                _ if starts(word, b"-") => {
+                    settings = ["--base", "--new"].iter().any(|flag| is(Some(word), flag)).then_some(index);
+                }
+                // What follows the flag, or no setting, is meant as one, however it is written.
+                Some(flag) if index > flag + 1 && is_setting(&words[index - 1]) && !is_setting(word) => {
+                    words[flag..=index].rotate_right(1);
+                    settings = Some(flag + 1);
+                }
+                _ => {}
+            }
+        }
+    }
+    words
+}
+
 /// Parses the arguments, does what they say, prints errors.
 #[must_use]
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::parse_from(spelled(std::env::args_os().collect())).command {
         CliCommand::Run(command) => command.execute(),
-        CliCommand::Plan(command) => command.execute(),
-        CliCommand::Merge(command) => command.execute(),
-        CliCommand::Ab(command) => command.execute(),
         CliCommand::Migrate(command) => command.execute(),
         CliCommand::Track(command) => command.execute(),
+        CliCommand::Ab(command) => command.execute(),
         CliCommand::Report(command) => command.execute(),
-        CliCommand::Compare(command) => command.execute(),
-        CliCommand::Gate(command) => command.execute(),
         CliCommand::Show(command) => command.execute(),
-        CliCommand::Export(command) => command.execute(),
+        CliCommand::Compare(command) => command.execute(),
         CliCommand::Reproduce(command) => command.execute(),
-        CliCommand::Artifact(command) => command.execute(),
         CliCommand::Nightly(command) => command.execute(),
-        CliCommand::History(command) => command.execute(),
         CliCommand::List(command) => command.execute(),
         CliCommand::Doctor(command) => command.execute(),
+        CliCommand::Plan(command) => command.execute(),
+        CliCommand::Merge(command) => command.execute(),
+        CliCommand::Artifact(command) => command.execute(),
+        CliCommand::History(command) => command.execute(),
+        CliCommand::Completion(command) => command.execute(),
+        CliCommand::Man(command) => command.execute(),
         CliCommand::GateStudy(command) => command.execute(),
         CliCommand::Node(command) => command.execute(),
     };
@@ -195,6 +248,7 @@ fn status(error: &anyhow::Error) -> Exit {
         || plan.is_some_and(PlanFileError::is_incomparable)
         || merge.is_some_and(MergeError::is_incomparable)
         || judge.is_some_and(JudgeError::is_incomparable)
+        || error.is::<run::OtherPlan>()
         || error.downcast_ref().is_some_and(StoreError::is_incomparable)
         || error.downcast_ref().is_some_and(HistoryError::is_incomparable)
         || error.downcast_ref().is_some_and(StudyError::is_incomparable)
@@ -273,7 +327,7 @@ mod tests {
     /// `--help` and README have the same sentence, and METRICS a line for each status.
     #[test]
     fn exit_statuses_are_documented_alike() {
-        let (_, sentence) = EXAMPLES.split_once("\n\nExit status: ").unwrap();
+        let (_, sentence) = AFTER_HELP.split_once("\n\nExit status: ").unwrap();
         assert!(document("README.md").contains(&format!("Exit status: {sentence}")));
         let metrics = document("reports/METRICS.md");
         let (_, table) = metrics.split_once("## Exit status").unwrap();
@@ -292,6 +346,47 @@ mod tests {
             let line = table.lines().find(|line| line.starts_with(&format!("| {status} | "))).unwrap();
             let (start, _) = words.split_once([',', ' ']).unwrap_or((words, ""));
             assert!(line.contains(start), "{words}: {line}");
+        }
+    }
+
+    /// What `--help` lists is what there is, and its examples are parsed as they stand.
+    #[test]
+    fn help_lists_the_commands() {
+        use clap::CommandFactory as _;
+        let command = Cli::command();
+        let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let listed = HELP.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("migbench "));
+        let mut names = Vec::new();
+        for (line, example) in listed {
+            let words = format!("migbench {example}");
+            Cli::try_parse_from(spelled(words.split(' ').map(str::to_owned).collect())).unwrap();
+            names.push(line.split(' ').next().unwrap());
+            assert!(example.starts_with(names.last().unwrap()), "{example}");
+        }
+        assert_eq!(commands.map(clap::Command::get_name).collect::<Vec<_>>(), names);
+        assert!(names.len() <= 11, "{names:?}");
+    }
+
+    #[test]
+    fn old_names_and_orders_are_spelled_anew() {
+        for (typed, means) in [
+            ("gate a b --confirm c", "compare --gate a b --confirm c"),
+            ("gate --help", "compare --gate --help"),
+            ("help gate", "help compare"),
+            ("gate accept --metric m", "compare accept --metric m"),
+            ("export a --format junit -o ci", "report a --format junit -o ci"),
+            ("report gate", "report gate"),
+            ("ab --new a=1 quick", "ab quick --new a=1"),
+            ("ab --base a=0 --new a=1 b=2 quick c=3 --repeat 2", "ab --base a=0 quick --new a=1 b=2 c=3 --repeat 2"),
+            ("ab quick --new a=1 b", "ab quick b --new a=1"),
+            ("ab quick --new tracker kvm-ring", "ab quick --new tracker kvm-ring"),
+            ("ab --new a=1 -o dir quick", "ab --new a=1 -o dir quick"),
+            ("run --set a=1 quick", "run --set a=1 quick"),
+        ] {
+            let words = |line: &'static str| {
+                std::iter::once("migbench").chain(line.split(' ')).map(str::to_owned).collect::<Vec<_>>()
+            };
+            assert_eq!(spelled(words(typed)), words(means), "{typed}");
         }
     }
 }

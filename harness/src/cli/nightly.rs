@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use migbench_reports::export::{Format, Source, export};
+use migbench_reports::export::{Source, export};
+use migbench_reports::format::Format;
 use migbench_reports::history::{self, Night, PINNED, Verdict as Ended};
 use migbench_reports::judge::nights::{self, Course, Said};
 use migbench_reports::judge::{Accepted, Judgement, Measurement, Verdict, judge};
@@ -16,7 +17,7 @@ use migbench_scenarios::Plan;
 use migbench_scenarios::plan::RunKind;
 
 use super::ab::Ab;
-use super::gate::{accepted_by_default, today};
+use super::gate::{history_by_default, today};
 use super::reading::Reading;
 use super::{Exit, UsageError, print};
 use crate::node::about::PROTOCOL;
@@ -39,6 +40,10 @@ const LAST_GOOD: &str = "last good";
 /// Exit status: 0 the build under test has passed (or the history begins); 3 not enough evidence yet, or the host was disturbed;
 /// 4 a confirmed regression; 1 and 2 failures. The base stays in all but the first.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  migbench nightly --deadline 2h
+  migbench nightly --suite mine.toml --history nights -- --set memory=64MiB
+  migbench nightly --pin")]
 pub struct Nightly {
     /// What is kept from night to night; without it $MIGBENCH_HISTORY, or $XDG_STATE_HOME/migbench (~/.local/state/migbench).
     #[arg(long, value_name = "DIR")]
@@ -113,11 +118,7 @@ struct Measured {
 
 impl Nightly {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let history = self.history.clone().unwrap_or_else(|| {
-            let mut path = accepted_by_default();
-            path.pop();
-            path
-        });
+        let history = self.history.clone().unwrap_or_else(history_by_default);
         let mistakes = self.asked()?;
         interrupt::catch()?;
         let kept = Kept::open(&history)?;
@@ -654,16 +655,15 @@ impl AtWork<'_> {
     fn write_out(&self, night: &Path, measured: &Measured) -> anyhow::Result<()> {
         let root = self.kept.root();
         let source = Source::new(&measured.data.manifest, &measured.data.records, Some(&measured.judgement));
-        export(&source, Format::HistoryCsv, root)?;
-        for format in [
+        export(&source, &[Format::HistoryCsv], root)?;
+        let formats = [
             Format::GithubActionBenchmark,
             Format::Bmf,
             Format::Openmetrics,
             Format::Prometheus,
             Format::Junit,
-        ] {
-            export(&source, format, &night.join("export"))?;
-        }
+        ];
+        export(&source, &formats, &night.join("export"))?;
         for report in ["report.md", "report.html"] {
             fs::copy(measured.directory.join(report), night.join(report))?;
         }

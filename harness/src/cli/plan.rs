@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use migbench_reports::frozen::{FrozenPlan, short};
 use migbench_scenarios::{Plan, Slice};
 
-use super::selection::Selection;
+use super::selection::{Selection, SuiteText};
 use super::{Exit, print};
 use crate::host::provenance::this_tool;
 
@@ -37,8 +37,8 @@ pub struct Freeze {
 
 impl Freeze {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let (plan, suite_text) = self.selection.plan(&self.suite)?;
-        let frozen = FrozenPlan::new(plan, suite_text, this_tool());
+        let suite = SuiteText::find(&self.suite)?;
+        let frozen = FrozenPlan::new(self.selection.plan(&suite)?, suite.text, this_tool());
         frozen.write(&self.output)?;
         let plan = &frozen.plan;
         print(&format!(

@@ -1,13 +1,15 @@
-//! The bar that shows where a suite is.
+//! The bar that shows where a suite is. Whoever sees it finds what it shows as the last run.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use migbench_reports::record::{Record, Status};
 use migbench_scenarios::plan::Plan;
 
+use super::last_run;
 use crate::runner::pace::Pace;
-use crate::runner::suite::{Job, Listener};
+use crate::runner::suite::{Job, Listener, Step};
 
 /// A bar on a terminal; a line per run elsewhere.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub struct ProgressPrinter {
     /// The run at hand: how long it takes by the estimate, and since when it runs.
     running: Option<(f64, Instant)>,
     plain: bool,
+    directory: PathBuf,
 }
 
 impl ProgressPrinter {
@@ -36,7 +39,7 @@ impl ProgressPrinter {
         let bar = ProgressBar::with_draw_target(Some(left.len() as u64), target);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, left, pace: Pace::default(), running: None, plain }
+        Self { bar, left, pace: Pace::default(), running: None, plain, directory: job.directory.clone() }
     }
 
     /// Takes the bar away.
@@ -46,6 +49,12 @@ impl ProgressPrinter {
 }
 
 impl Listener for ProgressPrinter {
+    fn step(&mut self, step: Step<'_>) {
+        if matches!(step, Step::Created | Step::Reopened(_)) {
+            last_run::note(&self.directory);
+        }
+    }
+
     fn warn(&mut self, text: &str) {
         self.bar.suspend(|| eprintln!("warning: {text}"));
     }

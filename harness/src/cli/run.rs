@@ -8,12 +8,13 @@ use anyhow::Context;
 use migbench_reports::frozen::{FrozenPlan, short};
 use migbench_reports::manifest::PlanSlice;
 use migbench_reports::report::Report;
+use migbench_reports::settings;
 use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
 use super::advice;
 use super::progress::ProgressPrinter;
-use super::selection::Selection;
+use super::selection::{Selection, SuiteText};
 use super::simulate::Simulate;
 use super::{Exit, keep, print, width};
 use crate::engine::planted_cost::Planted;
@@ -65,7 +66,7 @@ pub struct RunArgs {
     resume: Option<PathBuf>,
     #[command(flatten)]
     selection: Selection,
-    /// Print the plan and about how long it takes, run nothing.
+    /// Print what is compared and about how long it takes, run nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -104,7 +105,7 @@ pub(super) struct Task {
 
 impl RunArgs {
     pub fn execute(self) -> anyhow::Result<Exit> {
-        let (task, resume) = Task::resumed(self.asked()?, self.resume.as_deref())?;
+        let (task, resume) = Task::resumed(self.resume.as_deref(), |begun| self.asked(begun))?;
         if task.preview(self.dry_run)? {
             return Ok(Exit::Success);
         }
@@ -116,16 +117,16 @@ impl RunArgs {
         finish(task, &directory, resume, &self.planting, rest)
     }
 
-    /// What is asked for; none where a directory alone says it.
-    pub(super) fn asked(&self) -> anyhow::Result<Option<Task>> {
-        Ok(match (&self.plan, &self.suite) {
-            (Some(path), _) => Some(self.frozen(path)?),
-            (None, Some(name)) => {
-                let (plan, suite_text) = self.selection.plan(name)?;
-                Some(Task::whole(plan, suite_text))
-            }
-            (None, None) => None,
-        })
+    /// What is asked for; none where a directory alone says it. Of flags alone, what they make of the suite that was begun.
+    pub(super) fn asked(&self, begun: Option<&Task>) -> anyhow::Result<Option<Task>> {
+        if let Some(path) = &self.plan {
+            return Ok(Some(self.frozen(path)?));
+        }
+        let found = self.suite.as_deref().map(SuiteText::find).transpose()?;
+        let again = begun.filter(|_| self.selection.is_given()).map(Task::suite);
+        let slice = begun.filter(|_| found.is_none()).and_then(|begun| begun.slice.clone());
+        let Some(suite) = found.or(again) else { return Ok(None) };
+        Ok(Some(Task { plan: self.selection.plan(&suite)?, suite_text: suite.text, slice }))
     }
 
     /// The slice of a frozen plan that is to run here.
@@ -140,6 +141,53 @@ impl RunArgs {
         };
         let slice = PlanSlice { slice: chosen.slice, plan_hash: frozen.hash, chosen_by: chosen.by };
         Ok(Task { plan: frozen.plan, suite_text: frozen.suite_text, slice: Some(slice) })
+    }
+}
+
+/// What is asked of a directory is not what was begun in it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} cannot be resumed so: its {what} was {was}, and {is} is asked for; leave suite and settings out to finish what was begun, \
+     or start anew with another -o", .directory.display()
+)]
+pub(super) struct OtherPlan {
+    directory: PathBuf,
+    what: String,
+    was: String,
+    is: String,
+}
+
+impl OtherPlan {
+    fn refuse(directory: &Path, begun: &Plan, asked: &Plan) -> Result<(), Self> {
+        if begun == asked {
+            return Ok(());
+        }
+        let refused = |what: &str, [was, is]: [String; 2]| {
+            Err(Self { directory: directory.to_owned(), what: what.to_owned(), was, is })
+        };
+        let both = [begun, asked];
+        let cells = both.map(|plan| plan.comparisons.iter().flat_map(|c| &c.cells).collect::<Vec<_>>());
+        let ids = cells.each_ref().map(|cells| cells.iter().map(|cell| &*cell.id).collect::<Vec<_>>());
+        if begun.suite != asked.suite {
+            return refused("suite", both.map(|plan| plan.suite.clone()));
+        }
+        for (was, is) in cells[0].iter().zip(&cells[1]).filter(|(was, is)| was.id == is.id) {
+            let (was, is) = (settings::flat(&was.cell), settings::flat(&is.cell));
+            if let Some((key, value)) = is.iter().find(|(key, value)| was.get(*key) != Some(value)) {
+                let before = was.get(key).cloned().unwrap_or_default();
+                return refused(key, [before, value.clone()]);
+            }
+        }
+        if ids[0] != ids[1] {
+            return refused("selection of cells", ids.map(|ids| ids.join(", ")));
+        }
+        if begun.repetitions != asked.repetitions {
+            return refused("number of repetitions", both.map(|plan| plan.repetitions.to_string()));
+        }
+        if begun.seed != asked.seed {
+            return refused("seed", both.map(|plan| plan.seed.to_string()));
+        }
+        refused("plan", both.map(|plan| format!("{} of {} runs", short(&plan.hash), plan.order.len())))
     }
 }
 
@@ -158,17 +206,30 @@ impl Task {
         Self { plan, suite_text, slice: None }
     }
 
+    /// The suite of what was begun.
+    pub(super) fn suite(&self) -> SuiteText {
+        SuiteText { origin: format!("the suite {} that was begun", self.plan.suite), text: self.suite_text.clone() }
+    }
+
     /// What is asked for, or what was begun in the directory to be resumed, and whether it is resumed.
-    pub(super) fn resumed(asked: Option<Self>, directory: Option<&Path>) -> anyhow::Result<(Self, bool)> {
+    ///
+    /// # Errors
+    /// [`OtherPlan`] where both are there and are not the same.
+    pub(super) fn resumed(
+        directory: Option<&Path>,
+        asked: impl Fn(Option<&Self>) -> anyhow::Result<Option<Self>>,
+    ) -> anyhow::Result<(Self, bool)> {
         let begun = directory.map(begun).transpose()?;
-        let resume = begun.is_some();
-        let task = match (asked, begun) {
-            // What was begun counts; that it is what is asked for is checked against its directory.
-            (Some(asked), Some(begun)) => Self { suite_text: begun.suite_text, ..asked },
-            (Some(task), None) | (None, Some(task)) => task,
-            (None, None) => anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume"),
-        };
-        Ok((task, resume))
+        match (asked(begun.as_ref())?, begun, directory) {
+            (Some(asked), Some(begun), Some(directory)) => {
+                OtherPlan::refuse(directory, &begun.plan, &asked.plan)?;
+                // That nothing else differs is checked against the directory.
+                Ok((Self { suite_text: begun.suite_text, ..asked }, true))
+            }
+            (None, Some(begun), _) => Ok((begun, true)),
+            (Some(asked), _, _) => Ok((asked, false)),
+            (None, None, _) => anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume"),
+        }
     }
 
     /// Warns of what cannot end well; says whether that is all, since only the plan was wanted, which is then printed.
@@ -180,6 +241,11 @@ impl Task {
             print(&format!("{}{}", self.describe(), self.refusals()))?;
         }
         Ok(dry_run)
+    }
+
+    /// Whether its cells are on two sides.
+    pub(super) fn sided(&self) -> bool {
+        self.cells().any(|planned| planned.cell.side.is_some())
     }
 
     /// The part of the plan that runs here.
@@ -236,13 +302,17 @@ impl Task {
         }
     }
 
-    /// All runs; those of a slice with their numbers in the whole plan.
+    /// Its comparisons, each with what is compared and its rows.
     fn describe(&self) -> String {
         use std::fmt::Write;
         let mut text = self.extent() + "\n";
-        for (number, run) in self.plan.runs_of(self.part()) {
-            let id = self.plan.cell(run).map_or("?", |cell| &cell.id);
-            let _ = writeln!(text, "{number:>5} repetition {} {:<12} {id}", run.repetition, run.kind.word());
+        for comparison in self.plan.comparisons_of(self.part()) {
+            let row = |(index, planned): (usize, &PlannedCell)| {
+                let baseline = if comparison.baseline == Some(index) { " (baseline)" } else { "" };
+                format!("{}{baseline}", planned.label)
+            };
+            let rows: Vec<_> = comparison.cells.iter().enumerate().map(row).collect();
+            let _ = writeln!(text, "  {}: {} {}", comparison.name, comparison.compare, rows.join(", "));
         }
         text
     }

@@ -12,7 +12,7 @@ pub struct Selection {
     /// Timed repetitions of each cell, in place of the suite's; the verification run of each cell comes on top.
     #[arg(long, value_name = "N")]
     repeat: Option<u32>,
-    /// Only cells whose id matches, such as write-heavy/delta; `run --dry-run` shows all ids.
+    /// Only cells whose id, COMPARISON/ROW, matches, such as write-heavy/delta; --dry-run shows comparisons and their rows.
     #[arg(long, value_name = "REGEX")]
     filter: Option<String>,
     /// Sets a parameter of all cells, with its unit; may be repeated. Several values separated by commas make an axis.
@@ -21,32 +21,60 @@ pub struct Selection {
     set: Vec<String>,
 }
 
+/// A suite as it was found, or as it was begun.
+pub struct SuiteText {
+    /// What it is called in messages.
+    pub origin: String,
+    /// TOML.
+    pub text: String,
+}
+
+impl SuiteText {
+    /// The suite of that name, or the file of that path.
+    pub fn find(name: &str) -> anyhow::Result<Self> {
+        // Says it better than what follows, where there is none.
+        Suite::find(name)?;
+        match shipped::SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+            Some((_, text)) => Ok(Self { origin: format!("{name}.toml"), text: (*text).to_owned() }),
+            None => {
+                let text = std::fs::read_to_string(name).with_context(|| format!("cannot read {name}"))?;
+                Ok(Self { origin: name.to_owned(), text })
+            }
+        }
+    }
+}
+
 impl Selection {
-    /// The plan of the suite called `name`, with these flags, and its text.
-    pub fn plan(&self, name: &str) -> anyhow::Result<(Plan, String)> {
-        self.plan_by(name, |suite| suite.expand())
+    /// The plan of a suite with these flags.
+    pub fn plan(&self, suite: &SuiteText) -> anyhow::Result<Plan> {
+        self.plan_by(suite, |suite| suite.expand())
+    }
+
+    /// Whether it changes anything.
+    pub fn is_given(&self) -> bool {
+        self.time_budget.is_some() || self.repeat.is_some() || self.filter.is_some() || !self.set.is_empty()
     }
 
     /// The same, of a plan that is made otherwise.
     pub fn plan_by(
         &self,
-        name: &str,
+        suite: &SuiteText,
         make: impl Fn(Suite) -> Result<Plan, SuiteError>,
-    ) -> anyhow::Result<(Plan, String)> {
+    ) -> anyhow::Result<Plan> {
         let of = |repeat| -> anyhow::Result<Plan> {
-            let mut suite = Suite::find(name)?;
+            let mut suite = Suite::parse(&suite.text, &suite.origin)?;
             let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
             suite.apply(&Overrides { set, repeat, seed: None, filter: self.filter.clone() })?;
             Ok(make(suite)?)
         };
-        let Some(budget) = self.time_budget else { return Ok((of(self.repeat)?, text_of(name)?)) };
+        let Some(budget) = self.time_budget else { return of(self.repeat) };
         let repeat = fitting(budget, of(Some(1))?.estimate().0, of(Some(2))?.estimate().0)?;
         let plan = of(Some(repeat))?;
         eprintln!(
             "time budget {budget}: {repeat} timed repetitions of each cell, about {:.1} minutes",
             plan.estimate().0 / 60.0
         );
-        Ok((plan, text_of(name)?))
+        Ok(plan)
     }
 }
 
@@ -64,13 +92,6 @@ fn fitting(budget: humantime::Duration, one: f64, two: f64) -> Result<u32, Suite
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "brought into range")]
     Ok((1.0 + (seconds - one) / each).clamp(1.0, 10_000.0) as u32)
-}
-
-fn text_of(suite: &str) -> anyhow::Result<String> {
-    match shipped::SHIPPED.iter().find(|(name, _)| *name == suite) {
-        Some((_, text)) => Ok((*text).to_owned()),
-        None => std::fs::read_to_string(suite).with_context(|| format!("cannot read {suite}")),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use migbench_scenarios::cell::Tracker;
 use migbench_scenarios::{Assignment, Overrides, Place, Suite, SuiteError};
 
 use super::run::default_directory;
-use super::{Exit, keep, print, width};
+use super::{Exit, keep, last_run, print, width};
 use crate::host::lock::HostLock;
 use crate::host::provenance::this_host;
 use crate::runner::admission::admit;
@@ -165,6 +165,7 @@ impl Track {
         let builds = Builds::of(&job.plan, &job.binary)?;
         let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
         directory.write_manifest(&manifest(job, this_host(), &builds, left_out.clone(), Vec::new()))?;
+        last_run::note(&job.directory);
         let mut failed = 0;
         for (number, planned) in job.plan.order.iter().enumerate() {
             anyhow::ensure!(

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    CommandOutcome, Migbench, assert_nothing_left, marked, migbench, require_kvm, validated,
+    CommandOutcome, Migbench, SHORT, assert_nothing_left, marked, migbench, require_kvm, validated,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -119,11 +119,11 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let outcome = migbench(&["run", &suite, "--dry-run", "--repeat", "3", "-o", output.to_str().unwrap()]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     assert!(outcome.stdout.starts_with("tiny: 8 runs of 2 cells, 3 timed repetitions"), "{}", outcome.stdout);
-    assert_eq!(outcome.stdout.matches("write-heavy/delta").count(), 4);
-    assert_eq!(outcome.stdout.matches("verification").count(), 2);
+    let (_, comparisons) = outcome.stdout.split_once('\n').unwrap();
+    assert_eq!(comparisons.lines().next(), Some("  write-heavy: engine full (baseline), delta"));
     assert!(!output.exists());
     let filtered = migbench(&["run", &suite, "--dry-run", "--filter", "delta$"]);
-    assert!(!filtered.stdout.contains("write-heavy/full"), "{}", filtered.stdout);
+    assert!(filtered.stdout.contains("\n  write-heavy: engine delta\n"), "{}", filtered.stdout);
 }
 
 #[test]
@@ -207,7 +207,10 @@ fn doctor_says_what_it_found_and_what_would_mend_it_and_changes_nothing() {
 
 #[test]
 fn help_teaches() {
-    for command in ["run", "migrate", "track", "report", "show", "export", "list", "doctor"] {
+    for command in [
+        "run", "migrate", "track", "ab", "report", "show", "compare", "reproduce", "nightly", "list", "doctor", "plan",
+        "merge", "artifact", "history", "completion", "man",
+    ] {
         let outcome = migbench(&[command, "--help"]);
         assert_eq!(outcome.status, 0);
         let example = format!("\n  migbench {command} ");
@@ -219,8 +222,186 @@ fn help_teaches() {
         assert!(help.contains("MiB") && help.contains("Gbit/s") && help.contains("00ms"), "{help}");
         assert!(!help.contains("--fault") && !help.contains("--guest-flags"), "switches of tests are hidden");
     }
-    let all = migbench(&["--help"]).stdout;
-    assert!(all.contains("Exit status:") && !all.contains("node"), "{all}");
+    insta::assert_snapshot!("help", migbench(&["--help"]).stdout);
+    assert_eq!(migbench(&["help", "gate"]).stdout, migbench(&["compare", "--help"]).stdout);
+}
+
+/// A place with no history and no last run but its own.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn migbench(&self, arguments: &[&str]) -> CommandOutcome {
+        self.at("", arguments)
+    }
+
+    fn at(&self, directory: &str, arguments: &[&str]) -> CommandOutcome {
+        let state = self.0.path().join("state");
+        let here = self.0.path().join(directory);
+        Migbench::new().args(arguments).current_dir(&here).env("XDG_STATE_HOME", state.to_str().unwrap()).run()
+    }
+}
+
+/// Each example of `--help`, in their order and as it stands: but for figures that are made up, and for less of them.
+#[test]
+fn the_examples_of_help_work() {
+    let desk = Desk::new();
+    let help = migbench(&["--help"]).stdout;
+    let examples: Vec<_> = help.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("migbench ")).collect();
+    assert_eq!(examples.len(), 11, "{help}");
+    for (_, example) in examples {
+        let mut words: Vec<&str> = example.split(' ').collect();
+        let statuses: &[i32] = match words[0] {
+            "run" => &[0],
+            "ab" => &[0, 3],
+            "compare" => &[0, 3],
+            // It says what this host lacks.
+            "doctor" => &[0, 1],
+            _ => &[0],
+        };
+        match words[0] {
+            "run" | "ab" => words.push("--simulate=noise=0.01"),
+            "report" | "show" | "compare" => words.push("--simulated"),
+            "nightly" => words.extend(["--", "--simulate=noise=0.01"]),
+            "migrate" | "track" if migbench::host::kvm::open_kvm(Path::new("/dev/kvm")).is_err() => continue,
+            "migrate" => words.extend(SHORT.iter().chain(&["--memory", "32MiB"])),
+            "track" => words.extend(["--repeat", "1", "--passes", "1"]),
+            _ => {}
+        }
+        let outcome = desk.migbench(&words);
+        assert!(statuses.contains(&outcome.status), "{words:?}: {}{}", outcome.stdout, outcome.stderr);
+        assert!(!outcome.stdout.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn the_last_run_is_read_where_no_directory_is_named() {
+    let desk = Desk::new();
+    for command in [&["report"][..], &["show"], &["compare", "--gate"], &["artifact"]] {
+        let refused = desk.migbench(command);
+        assert!(refused.status == 2 && refused.stderr.contains("no last run yet; name a run directory"));
+    }
+    let run = ["run", "quick", "--repeat", "1", "-o", "a b/first", "--simulate"];
+    assert_eq!(desk.migbench(&run).status, 0);
+    // Whatever is refused is none.
+    assert_eq!(desk.migbench(&run).status, 2);
+    let named = desk.migbench(&["report", "a b/first", "--simulated"]);
+    let last = desk.migbench(&["report", "--simulated"]);
+    assert_eq!((last.status, last.stdout, &*last.stderr), (0, named.stdout, "last run: a b/first\n"));
+    let one = desk.migbench(&["show", "0003", "--simulated"]);
+    assert!(one.status == 0 && one.stdout.contains("number 3 in order"), "{}{}", one.stdout, one.stderr);
+    let elsewhere = desk.at("a b", &["show", "--simulated"]);
+    assert_eq!((elsewhere.status, &*elsewhere.stderr), (0, "last run: first\n"));
+    assert_eq!(desk.migbench(&["compare", "--gate", "--simulated"]).status, 2, "it has no sides");
+
+    // An interrupted one is one; a confirmation is read by way of what it confirms.
+    let slower = "--simulate=noise=0.01,new.encode=3,new.send=1.2";
+    assert_eq!(desk.migbench(&["ab", "quick", "-o", "ab", slower, "--no-confirm"]).status, 3);
+    let cut = desk.migbench(&["ab", "--resume", "ab", &format!("{slower},interrupt=5")]);
+    assert!(cut.status == 1 && cut.stderr.contains("are kept in ab-again"), "{}", cut.stderr);
+    let judged = desk.migbench(&["compare", "--gate", "--simulated"]);
+    assert!(judged.stderr.starts_with("last run: ab\n") && judged.status == 1, "{}", judged.stderr);
+    assert_eq!(desk.migbench(&["ab", "--resume", "ab", slower]).status, 4);
+    let judged = desk.migbench(&["compare", "--gate", "--simulated"]);
+    assert_eq!((&*judged.stderr, judged.status), ("last run: ab\n", 4));
+    let sides = desk.migbench(&["compare", "--simulated"]);
+    assert!(sides.status == 0 && sides.stdout.contains("new over base, cell by cell"), "{}", sides.stdout);
+
+    std::fs::remove_dir_all(desk.0.path().join("ab")).unwrap();
+    let gone = desk.migbench(&["report", "--simulated"]);
+    assert!(gone.status == 2 && gone.stderr.contains("the last run, ab, is gone; name"), "{}", gone.stderr);
+}
+
+/// What was `gate` and `export` does under these names what it does under those that replaced them.
+#[test]
+fn old_names_do_the_same() {
+    let desk = Desk::new();
+    let ab = ["ab", "--new", "tracker=kvm-ring", "quick", "-o", "ab", "--simulate=noise=0.01,new.encode=2", "--no-confirm"];
+    assert_eq!(desk.migbench(&ab).status, 3, "and the suite may stand behind the settings");
+    let until = ["--metric", "total_time", "--size", "90%", "--reason", "known", "--until", "2199-01-01"];
+    for (old, new) in [
+        (&["gate", "ab", "--simulated"][..], &["compare", "--gate", "ab", "--simulated"][..]),
+        (&["gate", "gone"], &["compare", "--gate", "gone"]),
+        (&["gate", "--confirm", "ab"], &["compare", "--gate", "--confirm", "ab"]),
+        (&["export", "ab", "--simulated", "--format", "junit", "-o", "ci"],
+         &["report", "ab", "--simulated", "--format", "junit", "-o", "ci"]),
+        (&["export", "ab", "--format", "junitt", "-o", "ci"], &["report", "ab", "--format", "junitt", "-o", "ci"]),
+        (&[&["gate", "accept"][..], &until].concat(), &[&["compare", "accept"][..], &until].concat()),
+        (&["gate", "ab", "--simulated"], &["compare", "--gate", "ab", "--simulated"]),
+    ] {
+        let [old, new] = [old, new].map(|words| desk.migbench(words));
+        assert_eq!((old.status, old.stdout), (new.status, new.stdout));
+        assert_eq!(old.stderr, new.stderr);
+    }
+}
+
+/// What is asked of a directory that was begun is what was begun, also where the suite is left out.
+#[test]
+fn a_directory_is_resumed_as_what_was_begun_in_it() {
+    let desk = Desk::new();
+    let begun = ["run", "quick", "--set", "memory=160MiB", "--repeat", "2", "-o", "run", "--simulate=interrupt=3"];
+    assert_eq!(desk.migbench(&begun).status, 1);
+    let sides = ["ab", "quick", "--new", "tracker=kvm-ring", "--repeat", "2", "-o", "ab", "--simulate=interrupt=3"];
+    assert_eq!(desk.migbench(&sides).status, 1);
+    let kept = |name: &str| std::fs::read(desk.0.path().join(name).join("runs.jsonl")).unwrap();
+    let before = ["run", "ab"].map(kept);
+    let set = ["--set", "memory=160MiB"];
+    for (directory, arguments, words) in [
+        ("run", &["--set", "memory=192MiB", "--repeat", "2"][..], "its memory was 160 MiB, and 192 MiB is asked for"),
+        ("run", &["--repeat", "2"], "its memory was 160 MiB, and 128 MiB is asked for"),
+        ("run", &["quick"], "its memory was 160 MiB"),
+        ("run", &set, "its number of repetitions was 2, and 6 is asked for"),
+        ("run", &[&set[..], &["--repeat", "3"]].concat(), "its number of repetitions was 2, and 3 is asked for"),
+        (
+            "run",
+            &[&set[..], &["--repeat", "2", "--filter", "write-heavy/full"]].concat(),
+            "its selection of cells was read-heavy/full, read-heavy/delta, write-heavy/full, write-heavy/delta, and \
+             write-heavy/full is asked for",
+        ),
+        ("ab", &["--new", "tracker=uffd-async", "--repeat", "2"], "its tracker was kvm-ring, and uffd-async is asked for"),
+        ("ab", &["--repeat", "2"], "its tracker was kvm-ring, and kvm-bitmap is asked for"),
+        ("ab", &["--new", "tracker=kvm-ring", "--repeat", "2", "--seed", "7"], "its seed was 1, and 7 is asked for"),
+    ] {
+        for more in [&[][..], &["--dry-run"]] {
+            let command = [&[directory, "--simulate", "--resume", directory], arguments, more].concat();
+            let refused = desk.migbench(&command);
+            assert_eq!((refused.status, &*refused.stdout), (5, ""), "{command:?}: {}", refused.stderr);
+            let remedy = "leave suite and settings out to finish what was begun, or start anew with another -o";
+            assert!(refused.stderr.contains(words) && refused.stderr.contains(remedy), "{}", refused.stderr);
+        }
+    }
+    let wrong = desk.migbench(&["ab", "--resume", "run", "--simulate"]);
+    assert!(wrong.status == 2 && wrong.stderr.contains("finish it with `migbench run --resume run`"), "{}", wrong.stderr);
+    assert_eq!(["run", "ab"].map(kept), before, "nothing was run");
+    let matching = [&["run", "--resume", "run", "--repeat", "2", "--simulate"], &set[..]].concat();
+    assert_eq!(desk.migbench(&matching).status, 0);
+    let matching = ["ab", "--resume", "ab", "--repeat", "2", "--simulate", "--new", "tracker=kvm-ring"];
+    assert!(matches!(desk.migbench(&matching).status, 0 | 3));
+    assert!(kept("run").len() > before[0].len() && kept("ab").len() > before[1].len());
+}
+
+#[test]
+fn shells_and_man_know_the_commands_and_no_switch_of_tests() {
+    for (arguments, words) in [
+        (&["completion", "bash"][..], &["compare", "--resume", "plan"][..]),
+        (&["completion", "zsh"], &["compare", "--resume", "plan"]),
+        (&["completion", "fish"], &["compare", "resume", "plan"]),
+        (&["man"], &[".TH migbench 1", "compare", "Exit status: 0 success"]),
+        (&["man", "plan"], &[".TH", "\\-\\-repeat"]),
+    ] {
+        let outcome = migbench(arguments);
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        for word in words {
+            assert!(outcome.stdout.contains(word), "{arguments:?}: no {word}");
+        }
+        for word in ["simulate", "gate-study", "stop-after"] {
+            assert!(!outcome.stdout.contains(word), "{arguments:?}: {word}");
+        }
+    }
+    assert_refused(&["man", "frobnicate"], &["no command `frobnicate`"]);
 }
 
 /// One run of the tiny suite, which several tests read.
@@ -306,7 +487,7 @@ fn figures_are_exported_from_records_alone() {
     let (directory, into) = (directory.to_str().unwrap(), scratch.path().join("out"));
     let formats = "github-action-benchmark,bmf,openmetrics,history-csv,junit";
     let outcome = Migbench::new()
-        .args(["export", directory, "--format", formats, "-o", into.to_str().unwrap()])
+        .args(["report", directory, "--format", formats, "-o", into.to_str().unwrap()])
         .env("PATH", "")
         .run();
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
@@ -381,7 +562,7 @@ fn an_interrupted_suite_keeps_its_records() {
         let before = std::fs::read_to_string(output.join("runs.jsonl")).unwrap();
         // As if it had been cut off while it wrote.
         std::fs::write(output.join("runs.jsonl"), format!("{before}{{\"schema\":1,\"run")).unwrap();
-        assert_incomparable(&["run", &suite, "--repeat", "3", "--resume", directory], "its plan was ");
+        assert_incomparable(&["run", &suite, "--repeat", "3", "--resume", directory], "number of repetitions was 2, and 3 is asked for");
         let rest = migbench(&["run", "--resume", directory]);
         assert_eq!(rest.status, 0, "{}", rest.stderr);
         let after = std::fs::read_to_string(output.join("runs.jsonl")).unwrap();

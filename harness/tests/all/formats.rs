@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use migbench_reports::format::Format;
 use migbench_reports::histogram::{self, Latencies};
 use migbench_reports::render::latex::PREAMBLE;
 use migbench_reports::store::{Accept, RunData};
@@ -40,7 +41,7 @@ fn all_formats_come_from_records_alone() {
     let directory = reference();
     let directory = directory.to_str().unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    for (name, _) in migbench_reports::render::ReportFormat::ALL {
+    for (name, _) in Format::ALL.iter().filter(|(_, format)| format.file().is_some()) {
         let file = scratch.path().join(name);
         let out = ["report", directory, "--format", name, "-o", file.to_str().unwrap()];
         assert_eq!(migbench(&out), "");
@@ -50,6 +51,26 @@ fn all_formats_come_from_records_alone() {
         if *name != "terminal" {
             assert_eq!(text, migbench(&["report", directory, "--format", name]), "{name}");
         }
+    }
+    // Several at once, those of other programs among them, are files of one directory.
+    let into = scratch.path().join("all").to_str().unwrap().to_owned();
+    let printed = migbench(&["report", directory, "--format", "latex,junit,csv", "-o", &into]);
+    let made: Vec<_> = ["report.tex", "report.csv", "junit.xml"].map(|name| format!("{into}/{name}\n")).to_vec();
+    assert_eq!(printed, made.concat());
+    assert_eq!(migbench(&["report", directory, "--format", "csv", "-o", &into]), made[1]);
+    let csv = std::fs::read(scratch.path().join("csv")).unwrap();
+    assert_eq!(std::fs::read(made[1].trim()).unwrap(), csv);
+    let figures = scratch.path().join("figures").to_str().unwrap().to_owned();
+    assert_eq!(migbench(&["report", directory, "--figures", &figures]), "", "figures alone");
+    assert!(std::fs::read_dir(&figures).unwrap().count() > 4);
+    for (arguments, words) in [
+        (&[directory, "--format", "junit"][..], "junit has files of its own: name their directory with -o"),
+        (&[directory, "--format", "csv,markdown"], "csv, markdown are a file each"),
+        (&[directory, directory, "--format", "csv,bmf", "-o", &into], "bmf is made of one run directory"),
+        (&[directory, "--brief", "--format", "html"], "--brief is for --format terminal; html has everything"),
+    ] {
+        let refused = Migbench::new().args([&["report"], arguments].concat()).run();
+        assert!(refused.status == 2 && refused.stderr.contains(words), "{}", refused.stderr);
     }
     let plain = Migbench::new().args(["report", directory]).env("NO_COLOR", "1").env("TERM", "xterm").run();
     assert!(plain.stdout.lines().all(|line| line.chars().count() <= 100), "{}", plain.stdout);
@@ -185,7 +206,7 @@ fn hdrhistogram_of_pypi_reads_what_we_counted() {
     let Some(python) = python(scratch.path(), "hdrhistogram") else { return };
     let data = RunData::load(reference()).unwrap();
     let printed = migbench(&[
-        "export",
+        "report",
         reference().to_str().unwrap(),
         "--format",
         "hlog,hgrm",
@@ -256,7 +277,7 @@ fn prometheus_reads_both_texts_alike() {
     let status = Migbench::new().args(["ab", "quick", slower, "-o", ab]).run().status;
     assert!(matches!(status, 3 | 4), "{status}");
     let format = "openmetrics,prometheus";
-    migbench(&["export", ab, "--simulated", "--format", format, "-o", into]);
+    migbench(&["report", ab, "--simulated", "--format", format, "-o", into]);
     let files = ["openmetrics.txt", "migbench-quick.prom"].map(|name| Path::new(into).join(name));
     let said = run(Command::new(&python).args(["-c", FAMILIES]).args(&files)).unwrap();
     type Sample = (String, BTreeMap<String, String>, f64);

@@ -1,4 +1,4 @@
-//! `migbench compare` and `migbench gate` as CI meets them: exit statuses and what is printed. The records are those of the
+//! `migbench compare`, with `--gate` and without, as CI meets them: exit statuses and what is printed. The records are those of the
 //! kept reference run, laid out anew: scaled, and as the two sides of one directory.
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{ExportError, Format, GATE_STATUS, Source};
+use super::{ExportError, GATE_STATUS, Source};
+use crate::format::Format;
 
 pub(super) fn text(source: &Source<'_>) -> Result<String, ExportError> {
     let mut all: BTreeMap<String, BTreeMap<&str, Value>> = BTreeMap::new();

@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::{ExportError, Figure, Format, GATE_STATUS, Source};
+use super::{ExportError, Figure, GATE_STATUS, Source};
+use crate::format::Format;
 use crate::metric::Better;
 
 pub(super) fn files(source: &Source<'_>) -> Result<Vec<(&'static str, String)>, ExportError> {

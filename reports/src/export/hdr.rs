@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
-use super::{ExportError, Format, Source};
+use super::{ExportError, Source};
+use crate::format::Format;
 use crate::cells;
 use crate::histogram::{self, Latencies, Phase};
 use crate::record::Record;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use migbench_scenarios::cell::Proof;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::{ExportError, Format, Source};
+use super::{ExportError, Source};
+use crate::format::Format;
 use crate::cells::{self, CellRuns};
 use crate::judge::Verdict;
 use crate::metric::{self, MetricKey};

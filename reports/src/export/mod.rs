@@ -9,7 +9,6 @@ mod history;
 mod junit;
 mod openmetrics;
 
-use std::fmt;
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 use migbench_scenarios::cell::Side;
 
 use crate::cells::{self, CellRuns};
+use crate::format::Format;
 use crate::judge::{GateResult, Judgement, Verdict};
 use crate::manifest::Manifest;
 use crate::measure::Measure;
@@ -28,53 +28,6 @@ use self::openmetrics::Dialect;
 
 /// Name of the file of the history, to which every run directory adds its lines.
 pub const HISTORY: &str = history::FILE;
-
-/// A format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Two files for `github-action-benchmark`: one where smaller is better, one where bigger is.
-    GithubActionBenchmark,
-    /// Bencher Metric Format.
-    Bmf,
-    /// `OpenMetrics` text.
-    Openmetrics,
-    /// Text of Prometheus, for the textfile collector of `node_exporter`.
-    Prometheus,
-    /// A line per commit and metric, added to what the file holds.
-    HistoryCsv,
-    /// `JUnit` XML: a test case per gate, proof and planned run.
-    Junit,
-    /// `HdrHistogram` interval logs: a file for each operation and phase of each cell.
-    Hlog,
-    /// `HdrHistogram` percentile files, as many.
-    Hgrm,
-}
-
-impl Format {
-    /// Every format with its name.
-    pub const ALL: &'static [(&'static str, Self)] = &[
-        ("github-action-benchmark", Self::GithubActionBenchmark),
-        ("bmf", Self::Bmf),
-        ("openmetrics", Self::Openmetrics),
-        ("prometheus", Self::Prometheus),
-        ("history-csv", Self::HistoryCsv),
-        ("junit", Self::Junit),
-        ("hlog", Self::Hlog),
-        ("hgrm", Self::Hgrm),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What a figure is of: a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +89,7 @@ fn definition(name: &str) -> &'static str {
         "runs_capped" => "Timed runs of the cell that a limit forced to switch over: they are no samples.",
         "runs_missing" => "Runs of the cell that were planned and are not there.",
         _ => {
-            "What is said of the gate, as the exit status of migbench gate: 0 not worse, 1 runs or proofs failed, 3 not enough \
+            "What is said of the gate, as the exit status of migbench compare --gate: 0 not worse, 1 runs or proofs failed, 3 not enough \
              evidence, 4 a confirmed regression."
         }
     }
@@ -281,18 +234,41 @@ pub enum ExportError {
     },
 }
 
-/// Writes the files of `format` into `directory`, which is made if need be. Gives their paths.
+/// Writes the files of each of `formats` into `directory`, which is made if need be. Gives their paths.
 ///
 /// # Errors
 /// See [`ExportError`].
-pub fn export(source: &Source<'_>, format: Format, directory: &Path) -> Result<Vec<PathBuf>, ExportError> {
+pub fn export(
+    source: &Source<'_>,
+    formats: &[Format],
+    directory: &Path,
+) -> Result<Vec<PathBuf>, ExportError> {
     let unwritable = |path: &Path| {
         let path = path.to_owned();
         move |source| ExportError::Unwritable { path, source }
     };
     fs::create_dir_all(directory).map_err(unwritable(directory))?;
+    let mut paths = Vec::new();
+    for format in formats {
+        for (name, text) in files(source, *format, directory)? {
+            let path = directory.join(&name);
+            // Whole or not at all: a dashboard may read while we write.
+            let half = directory.join(format!(".{name}.part"));
+            fs::write(&half, text).and_then(|()| fs::rename(&half, &path)).map_err(unwritable(&path))?;
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// The files of a format by name, as they are to stand in `directory`; none of a format that is one text of reports.
+fn files(
+    source: &Source<'_>,
+    format: Format,
+    directory: &Path,
+) -> Result<Vec<(String, String)>, ExportError> {
     let one = |name: &str, text: String| vec![(name.to_owned(), text)];
-    let files: Vec<(String, String)> = match format {
+    Ok(match format {
         Format::GithubActionBenchmark => {
             github::files(source)?.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
         }
@@ -306,22 +282,20 @@ pub fn export(source: &Source<'_>, format: Format, directory: &Path) -> Result<V
             let before = match fs::read_to_string(&path) {
                 Ok(text) => text,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-                Err(error) => return Err(unwritable(&path)(error)),
+                Err(source) => return Err(ExportError::Unwritable { path, source }),
             };
             one(history::FILE, history::text(source, &before, &path)?)
         }
         Format::Junit => one("junit.xml", junit::text(source)?),
         Format::Hlog => hdr::logs(source)?,
         Format::Hgrm => hdr::percentiles(source),
-    };
-    let write = |(name, text): (String, String)| {
-        let path = directory.join(&name);
-        // Whole or not at all: a dashboard may read while we write.
-        let half = directory.join(format!(".{name}.part"));
-        fs::write(&half, text).and_then(|()| fs::rename(&half, &path)).map_err(unwritable(&path))?;
-        Ok(path)
-    };
-    files.into_iter().map(write).collect()
+        Format::Terminal
+        | Format::Markdown
+        | Format::Html
+        | Format::Latex
+        | Format::Csv
+        | Format::Json => Vec::new(),
+    })
 }
 
 #[cfg(test)]
@@ -384,7 +358,7 @@ mod tests {
             let judgement = judge(&measured, fresh.as_ref(), &Accepted::default()).unwrap();
             let source = Source::new(&first.manifest, &first.records, Some(&judgement));
             let into = tempfile::tempdir().unwrap();
-            let files = export(&source, format, into.path()).unwrap();
+            let files = export(&source, &[format], into.path()).unwrap();
             files.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>()
         };
         let gate = "gate=\"total_time\",side=\"new\",commit=\"0123abc\",base_commit=\"0fedcba\"";
@@ -413,16 +387,16 @@ mod tests {
         let (manifest, records) = (sample::manifest(), records());
         let source = Source::new(&manifest, &records, None);
         let directory = tempfile::tempdir().unwrap();
-        for (name, format) in Format::ALL {
+        for (name, format) in Format::ALL.iter().filter(|(_, format)| format.file().is_none()) {
             let into = directory.path().join(name);
-            let first: Vec<_> = export(&source, *format, &into)
+            let first: Vec<_> = export(&source, &[*format], &into)
                 .unwrap()
                 .into_iter()
                 .map(|path| (fs::read_to_string(&path).unwrap(), path))
                 .collect();
             for (text, path) in first {
                 assert!(!text.is_empty(), "{}", path.display());
-                export(&source, *format, &into).unwrap();
+                export(&source, &[*format], &into).unwrap();
                 assert_eq!(fs::read_to_string(&path).unwrap(), text, "{}", path.display());
             }
             assert!(

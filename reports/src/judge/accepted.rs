@@ -119,7 +119,7 @@ pub enum AcceptError {
         /// What the system said.
         source: io::Error,
     },
-    /// It is not what `migbench gate accept` writes.
+    /// It is not what `migbench compare accept` writes.
     #[error("{}: {what}", .path.display())]
     Malformed {
         /// The file.
