@@ -38,9 +38,9 @@ use super::{Exit, UsageError, last_run, print};
   migbench compare results/monday results/tuesday --metric total_time,encode_time
   migbench compare results/here results/there --different-hosts
   migbench compare results/ab                                    both sides of one directory
-  migbench compare --gate                                        the last run, where that was `migbench ab`
+  migbench compare --gate                                        the last run, if by `migbench ab`
   migbench compare --gate results/ab                             reads results/ab-again too
-  migbench compare --gate results/ab --confirm results/later     an alarm, and whether these fresh samples confirm it
+  migbench compare --gate results/ab --confirm results/later     and whether these samples confirm it
   migbench compare --gate results/base results/new               advisory: measured at two times
   migbench compare accept --metric encode_time --size 10% --reason 'checksums' --until 2031-02-28"
 )]

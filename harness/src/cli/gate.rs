@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use migbench_reports::judge::accepted::AcceptError;
-use migbench_reports::judge::{
-    Acceptance, Accepted, JudgeError, Judgement, Measurement, Size, fresh, judge,
-};
+use migbench_reports::judge::{Acceptance, Accepted, JudgeError, Judgement, Measurement, Size, fresh, judge};
 use migbench_reports::store::{MANIFEST, RunData, StoreError};
 
 use super::reading::Reading;

@@ -15,11 +15,19 @@ pub(super) fn set(name: &str) -> Option<PathBuf> {
 
 /// Where what outlives a command is kept; none for who has no home.
 pub(super) fn state() -> Option<PathBuf> {
-    set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))).map(|path| path.join("migbench"))
+    set("XDG_STATE_HOME")
+        .or_else(|| Some(set("HOME")?.join(".local/state")))
+        .map(|path| path.join("migbench"))
 }
+
+/// Set for what `migbench nightly` runs: nobody's last run, and some of it is gone when the night ends.
+pub(super) const OF_A_NIGHT: &str = "MIGBENCH_OF_A_NIGHT";
 
 /// Keeps in mind that runs are made in this directory. Where that cannot be written down there is no last run.
 pub(super) fn note(directory: &Path) {
+    if env::var_os(OF_A_NIGHT).is_some() {
+        return;
+    }
     let (Some(state), Ok(directory)) = (state(), std::path::absolute(directory)) else { return };
     let half = state.join(format!(".last-run.{}", std::process::id()));
     // Whole or not at all: another command may read it just now.
@@ -34,9 +42,11 @@ pub(super) fn or_last(named: Option<PathBuf>) -> Result<PathBuf, UsageError> {
     if let Some(directory) = named {
         return Ok(directory);
     }
-    let refused = |what: &str| UsageError(format!("{what}; name a run directory, as `migbench run -o` was given it"));
+    let refused =
+        |what: &str| UsageError(format!("{what}; name a run directory, as `migbench run -o` was given it"));
     let kept = state().and_then(|state| fs::read(state.join("last-run")).ok());
-    let whole: PathBuf = std::ffi::OsString::from_vec(kept.ok_or_else(|| refused("there is no last run yet"))?).into();
+    let whole: PathBuf =
+        std::ffi::OsString::from_vec(kept.ok_or_else(|| refused("there is no last run yet"))?).into();
     // As it would be typed here.
     let here = env::current_dir().ok().and_then(|here| Some(whole.strip_prefix(here).ok()?.to_owned()));
     let directory = here.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| whole.clone());

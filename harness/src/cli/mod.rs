@@ -26,7 +26,7 @@ mod show;
 mod simulate;
 mod track;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +39,7 @@ use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
 use migbench_reports::study::StudyError;
 use migbench_scenarios::SuiteError;
+use migbench_scenarios::shipped::SHIPPED;
 
 use crate::runner::admission::Refusal;
 use crate::runner::array::ArrayError;
@@ -121,8 +122,8 @@ For many machines: plan, merge, artifact, history; `migbench help plan` explains
 {options}{after-help}";
 
 const AFTER_HELP: &str = "\
-`migbench help COMMAND` has its options and more examples. Sizes are written like 256MiB, rates like 1Gbit/s,
-times like 100ms; a bare 1G is refused.
+`migbench help COMMAND` has its options and more examples.
+Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.
 
 Exit status: 0 success; 1 the harness or a run failed, or a proof did; 2 usage or configuration;
 3 not enough evidence; 4 regression; 5 not comparable.";
@@ -205,10 +206,23 @@ fn spelled<W: AsRef<OsStr> + From<&'static str>>(mut words: Vec<W>) -> Vec<W> {
     words
 }
 
+/// The command line, or the end of the process with what is wrong with it.
+fn parsed(words: Vec<OsString>) -> Cli {
+    let name = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
+    Cli::try_parse_from(spelled(words)).unwrap_or_else(|error| {
+        if SHIPPED.iter().all(|(suite, _)| *suite != name) {
+            error.exit();
+        }
+        let _ = error.print();
+        eprintln!("\n  tip: {name} is a suite: migbench run {name}");
+        std::process::exit(error.exit_code())
+    })
+}
+
 /// Parses the arguments, does what they say, prints errors.
 #[must_use]
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse_from(spelled(std::env::args_os().collect())).command {
+    let outcome = match parsed(std::env::args_os().collect()).command {
         CliCommand::Run(command) => command.execute(),
         CliCommand::Migrate(command) => command.execute(),
         CliCommand::Track(command) => command.execute(),
@@ -377,7 +391,10 @@ mod tests {
             ("export a --format junit -o ci", "report a --format junit -o ci"),
             ("report gate", "report gate"),
             ("ab --new a=1 quick", "ab quick --new a=1"),
-            ("ab --base a=0 --new a=1 b=2 quick c=3 --repeat 2", "ab --base a=0 quick --new a=1 b=2 c=3 --repeat 2"),
+            (
+                "ab --base a=0 --new a=1 b=2 quick c=3 --repeat 2",
+                "ab --base a=0 quick --new a=1 b=2 c=3 --repeat 2",
+            ),
             ("ab quick --new a=1 b", "ab quick b --new a=1"),
             ("ab quick --new tracker kvm-ring", "ab quick --new tracker kvm-ring"),
             ("ab --new a=1 -o dir quick", "ab --new a=1 -o dir quick"),

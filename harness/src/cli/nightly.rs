@@ -19,7 +19,7 @@ use migbench_scenarios::plan::RunKind;
 use super::ab::Ab;
 use super::gate::{history_by_default, today};
 use super::reading::Reading;
-use super::{Exit, UsageError, print};
+use super::{Exit, UsageError, last_run, print};
 use crate::node::about::PROTOCOL;
 use crate::runner::kept::{Begun, Keeping, Kept, copy_stripped};
 use crate::runner::{builds, interrupt, now_utc};
@@ -550,7 +550,7 @@ impl AtWork<'_> {
         command.arg("--base").arg(format!("binary={}", base.display()));
         command.arg("--new").arg(format!("binary={}", new.display()));
         command.arg("-o").arg(output).arg("--accepted").arg(self.kept.root().join("accepted.toml"));
-        command.arg("--no-confirm").args(more);
+        command.arg("--no-confirm").args(more).env(last_run::OF_A_NIGHT, "1");
         command.stdin(Stdio::null()).stdout(create(text)?).stderr(create(log)?);
         let_die_with_parent(&mut command);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;

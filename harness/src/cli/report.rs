@@ -106,9 +106,8 @@ impl ReportArgs {
     }
 
     fn refuse_what_does_not_go_together(&self, exports: &[Format]) -> Result<(), UsageError> {
-        let names = |formats: &[Format]| {
-            formats.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let names =
+            |formats: &[Format]| formats.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let refused = if self.brief && self.format[..] != [Format::Terminal] {
             format!("--brief is for --format terminal; {} has everything", names(&self.format))
         } else if self.output.is_none() && !exports.is_empty() {

@@ -208,7 +208,10 @@ impl Task {
 
     /// The suite of what was begun.
     pub(super) fn suite(&self) -> SuiteText {
-        SuiteText { origin: format!("the suite {} that was begun", self.plan.suite), text: self.suite_text.clone() }
+        SuiteText {
+            origin: format!("the suite {} that was begun", self.plan.suite),
+            text: self.suite_text.clone(),
+        }
     }
 
     /// What is asked for, or what was begun in the directory to be resumed, and whether it is resumed.
@@ -228,7 +231,9 @@ impl Task {
             }
             (None, Some(begun), _) => Ok((begun, true)),
             (Some(asked), _, _) => Ok((asked, false)),
-            (None, None, _) => anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume"),
+            (None, None, _) => {
+                anyhow::bail!("name a suite, a plan with --plan, or a directory with --resume")
+            }
         }
     }
 

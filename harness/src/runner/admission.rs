@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use migbench_scenarios::check::GUEST_RESERVE;
 use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
+use migbench_scenarios::check::GUEST_RESERVE;
 use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};

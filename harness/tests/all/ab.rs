@@ -157,7 +157,7 @@ fn what_cannot_be_compared_is_refused_before_any_guest_starts() {
 fn a_dry_run_shows_both_sides_and_mistakes_name_their_flag() {
     let outcome = migbench(&["ab", "quick", "--new", "backing=memfd", "--dry-run", "--repeat", "1"]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    for words in ["16 runs of 8 cells", "write-heavy/delta/base", "write-heavy/delta/new"] {
+    for words in ["16 runs of 8 cells", "\n  write-heavy/delta: side base (baseline), new\n"] {
         assert!(outcome.stdout.contains(words), "{}", outcome.stdout);
     }
     let outcome = migbench(&["ab", "quick", "--base", "memry=1GiB", "--dry-run"]);

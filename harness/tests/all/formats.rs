@@ -55,7 +55,8 @@ fn all_formats_come_from_records_alone() {
     // Several at once, those of other programs among them, are files of one directory.
     let into = scratch.path().join("all").to_str().unwrap().to_owned();
     let printed = migbench(&["report", directory, "--format", "latex,junit,csv", "-o", &into]);
-    let made: Vec<_> = ["report.tex", "report.csv", "junit.xml"].map(|name| format!("{into}/{name}\n")).to_vec();
+    let made: Vec<_> =
+        ["report.tex", "report.csv", "junit.xml"].map(|name| format!("{into}/{name}\n")).to_vec();
     assert_eq!(printed, made.concat());
     assert_eq!(migbench(&["report", directory, "--format", "csv", "-o", &into]), made[1]);
     let csv = std::fs::read(scratch.path().join("csv")).unwrap();
@@ -67,7 +68,10 @@ fn all_formats_come_from_records_alone() {
         (&[directory, "--format", "junit"][..], "junit has files of its own: name their directory with -o"),
         (&[directory, "--format", "csv,markdown"], "csv, markdown are a file each"),
         (&[directory, directory, "--format", "csv,bmf", "-o", &into], "bmf is made of one run directory"),
-        (&[directory, "--brief", "--format", "html"], "--brief is for --format terminal; html has everything"),
+        (
+            &[directory, "--brief", "--format", "html"],
+            "--brief is for --format terminal; html has everything",
+        ),
     ] {
         let refused = Migbench::new().args([&["report"], arguments].concat()).run();
         assert!(refused.status == 2 && refused.stderr.contains(words), "{}", refused.stderr);

@@ -9,8 +9,8 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
 use super::{ExportError, Source};
-use crate::format::Format;
 use crate::cells;
+use crate::format::Format;
 use crate::histogram::{self, Latencies, Phase};
 use crate::record::Record;
 

@@ -13,8 +13,8 @@ use migbench_scenarios::cell::Proof;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{ExportError, Source};
-use crate::format::Format;
 use crate::cells::{self, CellRuns};
+use crate::format::Format;
 use crate::judge::Verdict;
 use crate::metric::{self, MetricKey};
 use crate::record::{Record, Status};

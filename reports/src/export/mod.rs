@@ -289,12 +289,9 @@ fn files(
         Format::Junit => one("junit.xml", junit::text(source)?),
         Format::Hlog => hdr::logs(source)?,
         Format::Hgrm => hdr::percentiles(source),
-        Format::Terminal
-        | Format::Markdown
-        | Format::Html
-        | Format::Latex
-        | Format::Csv
-        | Format::Json => Vec::new(),
+        Format::Terminal | Format::Markdown | Format::Html | Format::Latex | Format::Csv | Format::Json => {
+            Vec::new()
+        }
     })
 }
 
