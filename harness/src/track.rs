@@ -15,7 +15,7 @@ use migbench_workloads::abi;
 use crate::dirty::{TrackerError, tracker};
 use crate::guest::telemetry;
 use crate::sys::clock;
-use crate::sys::memory::Telemetry;
+use crate::sys::memory::{NoMemory, Telemetry, reserve};
 use crate::vm::page_set::PageSet;
 use crate::vm::{Vm, VmError};
 
@@ -112,6 +112,9 @@ pub enum TrackError {
     /// The tracker.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
+    /// No memory for the set of dirty pages.
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     /// Telemetry memory.
     #[error("cannot map telemetry: {0}")]
     Telemetry(#[from] std::io::Error),
@@ -135,7 +138,7 @@ pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
     let flags = abi::FLAG_PASSES | if spec.overlap { abi::FLAG_OVERLAP } else { 0 };
     let vm = Vm::boot(&cell, spec.seed, flags, Arc::clone(&shared))?;
     let mut tracker = tracker(&cell, &vm)?;
-    let mut dirty = PageSet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages())?;
 
     let populate = pass(&vm, 1)?;
     let unlogged = pass(&vm, 2)?;
@@ -149,7 +152,8 @@ pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
         }
     }
     let arm = clock::seconds(start, clock::now());
-    let mut passes = Vec::with_capacity(spec.passes as usize);
+    let mut passes = Vec::new();
+    reserve(&mut passes, spec.passes as usize, "the figures of passes")?;
     if !spec.lock_step {
         shared.control().pass.store(u32::MAX, Release);
     }

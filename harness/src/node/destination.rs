@@ -75,6 +75,10 @@ impl Destination<'_> {
             Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
         self.report.prepare = clock::seconds(start, clock::now());
+        // All that is large is there before the guest depends on it.
+        let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every)?;
+        let sampler = Sampler::prepare(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
+            .map_err(system("start the sampler"))?;
         let listener = LinkListener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to become steady; a runner that dies takes this process with it.
@@ -95,7 +99,6 @@ impl Destination<'_> {
             &source.saboteur(),
         );
         let mut link = source.answer(&greeting)?;
-        let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every);
         let received = self.receive(&vm, &mut link, &mut pages);
         self.report.decode = clock::seconds(0, pages.decode_nanoseconds());
         let committed = match received {
@@ -106,7 +109,7 @@ impl Destination<'_> {
                 return Err(error);
             }
         };
-        let mut said = self.run_guest(committed, &cell, &vm, &mut link, &meter)?;
+        let mut said = self.run_guest(committed, &vm, &mut link, &meter, sampler)?;
         self.report.usage.memory = meter.memory()?;
         if said.is_ok() && cell.proof == Proof::Every && !self.assignment.verify {
             said = send_hashes(&mut link, pages.hashes());
@@ -207,12 +210,12 @@ impl Destination<'_> {
     fn run_guest(
         &mut self,
         guest: Committed<'_>,
-        cell: &Cell,
         vm: &Vm,
         link: &mut Link,
         meter: &Meter,
+        sampler: Sampler,
     ) -> Result<Result<(), LinkError>, NodeError> {
-        let memory = vm.telemetry();
+        let (cell, memory) = (&self.assignment.cell, vm.telemetry());
         let before: Vec<u64> = (0..memory.vcpus()).map(|n| memory.vcpu(n).operations.load(Acquire)).collect();
         let control = memory.control();
         let epoch = control.epoch.load(Acquire) + 1;
@@ -232,8 +235,7 @@ impl Destination<'_> {
         // A link that is gone by now changes nothing for the guest: it is here.
         let mut said = link.send(FrameKind::Running, &[]);
         let running = clock::now();
-        let sampler = Sampler::start(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
-            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
+        sampler.begin();
         self.report.entered = vm.vcpus().iter().filter_map(|v| v.entered()).max().unwrap_or(0);
         self.report.traffic = link.traffic().total();
         self.report.usage = meter.usage()?;

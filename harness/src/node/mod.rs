@@ -73,6 +73,9 @@ pub enum NodeError {
     /// The tracker.
     #[error(transparent)]
     Tracker(#[from] crate::dirty::TrackerError),
+    /// No memory to work in.
+    #[error(transparent)]
+    Memory(#[from] crate::sys::memory::NoMemory),
     /// A page frame.
     #[error(transparent)]
     Frame(#[from] crate::wire::frame::FrameError),

@@ -2,7 +2,7 @@
 //! host's monotonic clock, which all processes of a host share.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
@@ -318,10 +318,11 @@ impl ControlSocket {
     /// # Errors
     /// When the peer is gone.
     pub fn send(&mut self, message: &impl Serialize) -> Result<(), ProtocolError> {
-        let mut line = serde_json::to_vec(message)?;
-        line.push(b'\n');
-        self.writer.write_all(&line)?;
-        Ok(())
+        // In pieces: a report has megabytes, and a node that is short of memory has them only once.
+        let mut writer = BufWriter::new(&self.writer);
+        serde_json::to_writer(&mut writer, message)?;
+        writer.write_all(b"\n")?;
+        Ok(writer.flush()?)
     }
 
     /// Receives an order.

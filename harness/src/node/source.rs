@@ -107,28 +107,10 @@ impl SourceNode<'_> {
             thread::pin(&pinning.source)
                 .map_err(|source| NodeError::System { action: "bind the source to its CPUs", source })?;
         }
-        let vm = self.boot(&cell)?;
+        let (vm, sampler) = self.boot(&cell)?;
         self.phase = "warmup";
-        let sampler = Sampler::start(Arc::clone(vm.telemetry()), sampled_for(&cell))
-            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
-        self.report.steady = Some(steady::reach(&vm, &cell)?);
-        self.report.huge_page_share = vm.huge_page_share().map_err(|source| NodeError::System {
-            action: "see how much of guest memory is in huge pages",
-            source,
-        })?;
-        let clocks = if cell.timing { stalls::clocks(&vm) } else { Vec::new() };
-        self.report.stalled = cell.timing.then(|| Stalled { clocks, ..Stalled::default() });
-        self.control.send(&Message::Steady)?;
-        let Order::Migrate { address } = self.control.receive()? else {
-            return Err(ProtocolError::Unexpected("a second preparation".into()).into());
-        };
-        std::thread::sleep(Seconds(self.assignment.start_jitter).duration());
-        // From now on phases follow each other.
-        vm.telemetry().control().hold.store(0, Release);
-        let outcome = match cell.engine {
-            Engine::None | Engine::TrackOnly => self.control_window(&vm, &sampler),
-            _ => self.migrate(&vm, &sampler, address.as_ref()),
-        };
+        sampler.begin();
+        let outcome = self.with_guest(&vm, &sampler);
         self.report.samples = sampler.finish();
         if !self.report.handed_over {
             self.end_here(&vm, outcome.is_err());
@@ -138,6 +120,29 @@ impl SourceNode<'_> {
         }
         self.finish_stalls(&vm);
         Ok(())
+    }
+
+    /// From the warm-up to the end of the migration, or of what a control does instead.
+    fn with_guest(&mut self, vm: &Vm, sampler: &Sampler) -> Result<(), NodeError> {
+        let cell = self.assignment.cell.clone();
+        self.report.steady = Some(steady::reach(vm, &cell)?);
+        self.report.huge_page_share = vm.huge_page_share().map_err(|source| NodeError::System {
+            action: "see how much of guest memory is in huge pages",
+            source,
+        })?;
+        let clocks = if cell.timing { stalls::clocks(vm) } else { Vec::new() };
+        self.report.stalled = cell.timing.then(|| Stalled { clocks, ..Stalled::default() });
+        self.control.send(&Message::Steady)?;
+        let Order::Migrate { address } = self.control.receive()? else {
+            return Err(ProtocolError::Unexpected("a second preparation".into()).into());
+        };
+        std::thread::sleep(Seconds(self.assignment.start_jitter).duration());
+        // From now on phases follow each other.
+        vm.telemetry().control().hold.store(0, Release);
+        match cell.engine {
+            Engine::None | Engine::TrackOnly => self.control_window(vm, sampler),
+            _ => self.migrate(vm, sampler, address.as_ref()),
+        }
     }
 
     /// The time whose stalls are reported begins.
@@ -165,19 +170,22 @@ impl SourceNode<'_> {
         }
     }
 
-    fn boot(&mut self, cell: &Cell) -> Result<Vm, NodeError> {
+    /// The guest, booted, and who samples it. All that is large is there before the guest runs.
+    fn boot(&mut self, cell: &Cell) -> Result<(Vm, Sampler), NodeError> {
         let memfd = crate::sys::memory::inherited(self.assignment.telemetry)
             .map_err(|source| NodeError::System { action: "open telemetry", source })?;
         let telemetry = Telemetry::map(memfd, cell.vcpus as usize, cell.timing)
             .map_err(|source| NodeError::System { action: "map telemetry", source })?;
         telemetry.control().phase.store(abi::PHASE_WARMUP, Release);
         let vm = Vm::load(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
-        vm.start()?;
-        self.report.tsc_khz = vm.tsc_khz();
         if cell.timing {
-            vm.events().make_room(events::ROOM);
+            vm.events().make_room(events::ROOM)?;
         }
-        Ok(vm)
+        let sampler = Sampler::prepare(Arc::clone(vm.telemetry()), sampled_for(cell))
+            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
+        self.report.tsc_khz = vm.tsc_khz();
+        vm.start()?;
+        Ok((vm, sampler))
     }
 
     /// What the guest has done in pre-copy since `before`.
@@ -231,7 +239,7 @@ impl SourceNode<'_> {
     ) -> Result<(), NodeError> {
         /// Seconds between harvests: about a round of the shipped suites.
         const PACE: f64 = 0.1;
-        let mut dirty = PageSet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages())?;
         tracker.arm()?;
         self.report.armed = Some(clock::now());
         // As round 0 of a migration does: a tracker that re-arms lazily is not armed in full before.
@@ -277,7 +285,7 @@ impl SourceNode<'_> {
         let mut meter = Meter::start(vm, Some(sampler.thread()))?;
         let mut tracker = tracker(self.cell(), vm)?;
         let mut logged = Logged { tracker: tracker.as_mut(), log: vm.events() };
-        let mut policy = policy(self.cell(), vm.ram().pages());
+        let mut policy = policy(self.cell(), vm.ram().pages())?;
         let mut owner = Some(Owner::of(vm));
         let mut link = None;
         let outcome = self.migrate_to(address, &mut owner, vm, &mut logged, policy.as_mut(), &mut link);

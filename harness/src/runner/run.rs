@@ -200,9 +200,10 @@ impl Process {
             token: token.clone(),
         })))?;
         let (reader, writer) = control.split();
-        let events = events.clone();
-        std::thread::spawn(move || listen(role, reader, longest, &events));
-        Ok(Self { child, writer })
+        let (events, process) = (events.clone(), Self { child, writer });
+        let listener = std::thread::Builder::new().name(role.word().to_owned());
+        listener.spawn(move || listen(role, reader, longest, &events)).map_err(RunnerError::Start)?;
+        Ok(process)
     }
 }
 

@@ -27,6 +27,7 @@ use super::pages::LARGEST_FRAME;
 use super::sabotage::Saboteur;
 use super::{PageBatch, Traffic};
 use crate::sys::clock;
+use crate::sys::memory::{NoMemory, reserve};
 use crate::sys::socket::queued;
 
 /// What a socket may hold in each direction.
@@ -104,6 +105,9 @@ pub enum LinkError {
         /// Bytes that the socket takes.
         room: Bytes,
     },
+    /// No memory for a frame.
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     /// A link that can't be modelled.
     #[error("link.delay needs a link.rate: without one there is no end to what is on its way")]
     DelayWithoutRate,
@@ -622,7 +626,8 @@ impl Receiver {
         let header = frame::decode_header(&bytes, start, self.sequence)?;
         let held = self.hold(&header, start)?;
         let mut buffer = std::mem::take(&mut self.buffer);
-        if buffer.len() < header.length {
+        if let Some(more) = header.length.checked_sub(buffer.len()) {
+            reserve(&mut buffer, more, "a frame")?;
             buffer.resize(header.length, 0);
         }
         let read = self.read_payload(&mut buffer[..header.length], held);

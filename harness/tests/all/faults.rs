@@ -103,6 +103,58 @@ fn after_commit_the_guest_is_the_destinations() {
     assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);
 }
 
+/// Without memory a node may fail, but the guest stays where it is.
+#[test]
+fn a_node_that_gets_no_more_memory_loses_no_guest() {
+    require_kvm!();
+    use GuestAt::{Destination, Source};
+    for (fault, verify, ends_at) in [
+        // Batches and sets of pages are made after this point.
+        ("source:starve@connect", false, Source),
+        // Hashes are made in the pause.
+        ("source:starve@switchover", true, Source),
+        ("destination:starve@switchover", true, Source),
+        ("destination:starve@after-commit", false, Destination),
+    ] {
+        let record = faulty(fault, if verify { &["--verify"] } else { &[] });
+        match &record.error {
+            Some(error) => {
+                assert_eq!(error.guest, ends_at, "{fault}: {error:?}");
+                assert!(error.message.contains("no memory for "), "{fault}: {error:?}");
+            }
+            // A block to hash is larger than what is left, all else may be had.
+            None => assert!(!verify, "{fault}"),
+        }
+        assert_eq!(record.guest_checked, Some(true), "{fault}: {:?}", record.error);
+    }
+}
+
+/// A limit of memory, whatever it is, ends a run in words. Between those under which a guest does not even boot and those
+/// under which all goes well are some that leave no room for what delta remembers.
+#[test]
+fn no_limit_of_memory_loses_a_guest() {
+    require_kvm!();
+    let mut kept = 0;
+    for mebibytes in (64..240).step_by(16) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("record.json");
+        let arguments =
+            ["migrate", "--engine", "delta", "--memory", "32MiB", "--json", path.to_str().unwrap()];
+        let command = [&arguments[..], &crate::support::SHORT].concat().join(" ");
+        let limit = format!("ulimit -v {}; exec migbench {command}", mebibytes << 10);
+        let outcome = crate::support::Migbench::shell(&limit).run();
+        let said = format!("{mebibytes} MiB: {}", outcome.stderr);
+        assert!([0, 1, 2].contains(&outcome.status), "{said}");
+        assert!(!said.contains("panicked") && !said.contains("memory allocation of"), "{said}");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let record = crate::support::validated(text.trim_end());
+        let Some(error) = record.error else { break };
+        assert_ne!(error.guest, GuestAt::Lost, "{mebibytes} MiB: {error:?}");
+        kept += u32::from(error.guest == GuestAt::Source && error.message.contains("no memory for"));
+    }
+    assert!(kept > 0, "no limit was between too little to boot and enough");
+}
+
 #[test]
 fn a_flipped_bit_is_found_by_verification_and_named() {
     require_kvm!();
