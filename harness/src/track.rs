@@ -199,15 +199,10 @@ fn pass(vm: &Vm, number: u32) -> Result<f64, TrackError> {
 
 fn wait_for(vm: &Vm, number: u32, start: u64) -> Result<f64, TrackError> {
     let telemetry = vm.telemetry();
-    loop {
-        if (0..telemetry.vcpus()).all(|n| telemetry.vcpu(n).pass.load(Acquire) >= number) {
-            return Ok(clock::seconds(start, clock::now()));
-        }
+    // The guest's vCPUs may need this CPU.
+    let made = clock::found_within(Duration::from_secs(PATIENCE), Duration::from_micros(20), || {
         vm.check().map_err(VmError::from)?;
-        if clock::seconds(start, clock::now()) > Duration::from_secs(PATIENCE).as_secs_f64() {
-            return Err(TrackError::Late(number, PATIENCE));
-        }
-        // The guest's vCPUs may need this CPU.
-        std::thread::sleep(Duration::from_micros(20));
-    }
+        Ok::<_, TrackError>((0..telemetry.vcpus()).all(|n| telemetry.vcpu(n).pass.load(Acquire) >= number))
+    })?;
+    if made { Ok(clock::seconds(start, clock::now())) } else { Err(TrackError::Late(number, PATIENCE)) }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 use migbench_scenarios::cell::{Cell, Proof};
 use migbench_workloads::abi;
@@ -27,8 +28,8 @@ use crate::wire::address::LinkListener;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 
-/// Longest wait for the guest's first operation here, in ns.
-const SIGN_OF_LIFE: u64 = 10_000_000_000;
+/// Longest wait for the guest's first operation here.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// The window after the migration starts when the source hears of it, a little after it is reported here.
 const MARGIN: u64 = 20_000_000;
@@ -223,13 +224,14 @@ impl Destination<'_> {
         control.phase.store(abi::PHASE_CATCHUP, Release);
         self.planter.spend(CostStage::Resume, guest.ready(), 1);
         guest.resume();
-        let resumed = clock::now();
-        while !before.iter().enumerate().all(|(n, &done)| memory.vcpu(n).operations.load(Acquire) > done) {
+        let alive = clock::found_within(SIGN_OF_LIFE, Duration::from_micros(10), || {
             vm.check()?;
-            if clock::now() - resumed > SIGN_OF_LIFE {
-                return Err(NodeError::Content("the guest did nothing for 10 s after it was resumed".into()));
-            }
-            std::thread::sleep(std::time::Duration::from_micros(10));
+            Ok::<_, NodeError>(
+                before.iter().enumerate().all(|(n, &done)| memory.vcpu(n).operations.load(Acquire) > done),
+            )
+        })?;
+        if !alive {
+            return Err(NodeError::Content("the guest did nothing for 10 s after it was resumed".into()));
         }
         self.report.guest_runs = true;
         // A link that is gone by now changes nothing for the guest: it is here.

@@ -5,6 +5,7 @@ mod rounds;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
+use std::time::Duration;
 
 use migbench_reports::record::{Cause, MemoryProof, Round};
 use migbench_scenarios::cell::{Cell, Engine, Proof};
@@ -38,7 +39,7 @@ use crate::wire::link::Link;
 use crate::wire::sabotage::Saboteur;
 
 /// Time for a guest that goes on to show it.
-const SIGN_OF_LIFE: u64 = 2_000_000_000;
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// Serves one run.
 ///
@@ -235,7 +236,7 @@ impl SourceNode<'_> {
         vm: &Vm,
         tracker: &mut dyn DirtyTracker,
         start: u64,
-        length: std::time::Duration,
+        length: Duration,
     ) -> Result<(), NodeError> {
         /// Seconds between harvests: about a round of the shipped suites.
         const PACE: f64 = 0.1;
@@ -323,14 +324,10 @@ impl SourceNode<'_> {
     /// The guest ends here: after a control, or because a migration failed before commit.
     fn end_here(&mut self, vm: &Vm, failed: bool) {
         let before = telemetry::operations(vm.telemetry());
-        let start = clock::now();
-        while clock::now() - start < SIGN_OF_LIFE && vm.check().is_ok() {
-            if telemetry::operations(vm.telemetry()) > before {
-                self.report.guest_runs = true;
-                break;
-            }
-            std::thread::sleep(Seconds(0.001).duration());
-        }
+        let runs = clock::found_within(SIGN_OF_LIFE, Duration::from_millis(1), || {
+            vm.check().map(|()| telemetry::operations(vm.telemetry()) > before)
+        });
+        self.report.guest_runs = runs.unwrap_or(false);
         if failed && !self.report.guest_runs {
             return;
         }

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use migbench_reports::record::Round;
 use migbench_scenarios::cell::{Cell, Transport};
@@ -24,6 +24,7 @@ use crate::node::protocol::{
     ControlSocket, DestinationReport, Message, NodeAssignment, Order, ProtocolError, Role, SourceReport,
     read_line,
 };
+use crate::sys::clock::{self, Patience};
 use crate::sys::memory::leave_open;
 use crate::vm::events;
 use crate::wire::address::LinkAddress;
@@ -220,14 +221,10 @@ impl Node for Process {
     }
 
     fn reap(&mut self) -> String {
-        let patience = Instant::now() + Duration::from_secs(5);
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return describe(status),
-                Ok(None) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(2)),
-                _ => break,
-            }
-        }
+        let _ = clock::found_within(Duration::from_secs(5), Duration::from_millis(2), || {
+            self.child.try_wait().map(|status| status.is_some())
+        });
+        // One that has ended is reaped already, and keeps its status.
         self.kill();
         self.child.wait().map_or_else(|e| e.to_string(), describe)
     }
@@ -377,20 +374,11 @@ pub fn conduct(
 ) -> Result<RunOutcome, RunnerError> {
     let mut progress =
         NodesProgress { destination_closed: destination.is_none(), ..NodesProgress::default() };
-    let start = Instant::now();
+    let mut patience = Patience::new(limit);
     let mut timed_out = None;
     while !(progress.source_closed && progress.destination_closed) {
         if interrupted() {
             return Err(RunnerError::Interrupted);
-        }
-        if start.elapsed() > limit {
-            source.kill();
-            if let Some(node) = &mut destination {
-                node.kill();
-            }
-            hear(Moment::TimedOut);
-            timed_out = Some(limit.as_secs());
-            break;
         }
         match events.recv_timeout(Duration::from_millis(50)) {
             Ok(event) => {
@@ -420,6 +408,16 @@ pub fn conduct(
         {
             node.order(&Order::SourceEnded);
             progress.called_off = true;
+        }
+        // What nodes have said by now was heard before the clock is looked at; a node that never stops talking ends too.
+        if patience.is_over() && !(progress.source_closed && progress.destination_closed) {
+            source.kill();
+            if let Some(node) = &mut destination {
+                node.kill();
+            }
+            hear(Moment::TimedOut);
+            timed_out = Some(limit.as_secs());
+            break;
         }
     }
     Ok(RunOutcome {

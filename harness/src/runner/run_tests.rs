@@ -102,6 +102,41 @@ impl Node for Played {
     }
 }
 
+/// Ctrl-Z stops the runner and not the nodes.
+#[test]
+fn what_nodes_have_said_counts_more_than_the_time_that_passed() {
+    let (sender, events) = sync_channel(16);
+    let ends = [NodeEvent::Closed(Role::Source), NodeEvent::Closed(Role::Destination)];
+    // Five looks, each of which counts for an eighth at most.
+    let limit = Duration::from_millis(80);
+    let (mut source, mut destination) = (Played::default(), Played::default());
+    let stopped = std::cell::Cell::new(false);
+    let stop = || {
+        if !stopped.replace(true) {
+            std::thread::sleep(3 * limit);
+            sender.send(said(Message::Source(Box::default()))).unwrap();
+            sender.send(said(Message::Destination(Box::default()))).unwrap();
+        }
+        false
+    };
+    let mut moments = Vec::new();
+    let mut ends = ends.into_iter();
+    let outcome = conduct(&mut source, Some(&mut destination), &events, limit, &stop, &mut |moment| {
+        moments.push(moment.to_string());
+        if let Moment::Reported(_) = moment {
+            sender.send(ends.next().unwrap()).unwrap();
+        }
+    })
+    .unwrap();
+    assert_eq!(outcome.timed_out, None, "{moments:?}");
+    assert!(outcome.source.report().is_some() && outcome.destination.unwrap().report().is_some());
+
+    // Nodes that say nothing, or do not end, are ended.
+    let outcome =
+        conduct(&mut source, Some(&mut destination), &events, limit, &|| false, &mut |_| {}).unwrap();
+    assert!(outcome.timed_out.is_some() && source.killed && destination.killed);
+}
+
 /// Plays these events; gives the outcome and both nodes.
 fn played(events: Vec<NodeEvent>) -> (RunOutcome, Played, Played) {
     let (sender, said) = sync_channel(events.len());
