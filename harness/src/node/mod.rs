@@ -33,6 +33,10 @@ pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
     thread::die_with_parent();
     thread::sharp_timers();
     let mut control = ControlSocket::inherited(descriptor)?;
+    // A runner that died before that was asked for left its orders behind, and nobody to end this process.
+    if control.is_closed()? {
+        return Err(ProtocolError::Closed);
+    }
     let assignment = match control.receive::<Order>()? {
         Order::Prepare(assignment) => *assignment,
         other => return Err(ProtocolError::Unexpected(format!("{other:?}"))),

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use migbench_reports::record::{MemoryProof, Round};
 use migbench_scenarios::cell::Cell;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -331,6 +332,16 @@ impl ControlSocket {
     /// When the peer is gone or sends something else.
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, ProtocolError> {
         read_line(&mut self.reader, LONGEST_ORDER)
+    }
+
+    /// Whether the peer has closed it, whatever it said before.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn is_closed(&self) -> Result<bool, ProtocolError> {
+        let mut socket = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        poll(&mut socket, PollTimeout::ZERO).map_err(io::Error::from)?;
+        Ok(socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
     }
 
     /// Whether bytes were read already that were not received yet, which no wait for the socket sees.

@@ -103,6 +103,44 @@ fn after_commit_the_guest_is_the_destinations() {
     assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);
 }
 
+/// The runner may die between starting a node and the node's asking to die with it.
+#[test]
+fn a_node_whose_runner_is_gone_starts_no_guest() {
+    use migbench::node::hello::Token;
+    use migbench::node::protocol::{ControlSocket, NodeAssignment, Order, Role};
+    use migbench::sys::memory::{Telemetry, leave_open};
+    require_kvm!();
+    for role in [Role::Source, Role::Destination] {
+        let (runner, node) = std::os::unix::net::UnixStream::pair().unwrap();
+        let memory = crate::support::telemetry_file();
+        let assignment = NodeAssignment {
+            role,
+            cell: crate::support::cell(),
+            seed: 1,
+            guest_flags: 0,
+            verify: false,
+            start_jitter: 0.0,
+            fault: None,
+            planted_cost: None,
+            telemetry: leave_open(&memory).unwrap(),
+            network: None,
+            token: Token::random().unwrap(),
+        };
+        let descriptor = leave_open(&node).unwrap();
+        // All that it has to say is said; its death closes the socket.
+        ControlSocket::new(runner).unwrap().send(&Order::Prepare(Box::new(assignment))).unwrap();
+        let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("migbench"))
+            .args(["node", "--control", &descriptor.to_string()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("the control socket was closed"), "{said}");
+        // It has not even looked at this memory.
+        assert_eq!(nix::sys::stat::fstat(&memory).unwrap().st_size, 0, "{role:?}");
+        drop(Telemetry::map(&memory, 1, true).unwrap());
+    }
+}
+
 /// Without memory a node may fail, but the guest stays where it is.
 #[test]
 fn a_node_that_gets_no_more_memory_loses_no_guest() {
