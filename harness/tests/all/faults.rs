@@ -141,6 +141,28 @@ fn a_node_whose_runner_is_gone_starts_no_guest() {
     }
 }
 
+/// A disk that is full by now keeps the record of before, and the figures are printed.
+#[test]
+fn a_full_disk_leaves_the_record_of_before() {
+    require_kvm!();
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = scratch.path().to_str().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=8k none {disk} && cd {disk} && echo before > record.json || exit 77\n\
+         migbench migrate --engine full --memory 32MiB --json record.json {}; echo status $?; ls; cat record.json",
+        crate::support::SHORT.join(" ")
+    );
+    let outcome = crate::support::Migbench::shell(&format!("exec unshare --mount sh -c '{script}'")).run();
+    if outcome.status == 77 || outcome.stderr.contains("unshare") {
+        assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{}", outcome.stderr);
+        return crate::support::skip("no file system can be mounted");
+    }
+    let (figures, rest) = outcome.stdout.split_once("status 1\n").expect(&outcome.stdout);
+    assert!(figures.contains("downtime"), "{figures}");
+    assert_eq!(rest, "record.json\nbefore\n");
+    assert!(outcome.stderr.contains("cannot write record.json"), "{}", outcome.stderr);
+}
+
 /// Without memory a node may fail, but the guest stays where it is.
 #[test]
 fn a_node_that_gets_no_more_memory_loses_no_guest() {
