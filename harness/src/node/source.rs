@@ -281,7 +281,7 @@ impl SourceNode<'_> {
     ) -> Result<(), NodeError> {
         self.phase = "connect";
         let Some(address) = address else {
-            return Err(NodeError::Content("the runner gave no address of the destination".into()));
+            return Err(NodeError::Content("the destination ended before the migration began".into()));
         };
         let mut meter = Meter::start(vm, Some(sampler.thread()))?;
         let mut tracker = tracker(self.cell(), vm)?;

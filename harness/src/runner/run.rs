@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::node::protocol::{
     read_line,
 };
 use crate::sys::clock::{self, Patience};
-use crate::sys::memory::leave_open;
+use crate::sys::memory::{Telemetry, leave_open};
 use crate::vm::events;
 use crate::wire::address::LinkAddress;
 use crate::wire::netns::{Namespaces, NetnsError};
@@ -60,6 +61,9 @@ pub struct RunOutcome {
     pub destination: Option<NodeOutcome<DestinationReport>>,
     /// Set when the run was given up after that many seconds.
     pub timed_out: Option<u64>,
+    /// How far it had come, for a run of which no node can say so: as [`Failure::phase`](crate::node::protocol::Failure::phase).
+    /// In `boot` the guest never ran.
+    pub reached: &'static str,
 }
 
 /// One node's half.
@@ -225,8 +229,14 @@ impl Node for Process {
             self.child.try_wait().map(|status| status.is_some())
         });
         // One that has ended is reaped already, and keeps its status.
-        self.kill();
-        self.child.wait().map_or_else(|e| e.to_string(), describe)
+        match self.child.try_wait() {
+            Ok(Some(status)) => describe(status),
+            _ => {
+                self.kill();
+                let _ = self.child.wait();
+                "did not end by itself".to_owned()
+            }
+        }
     }
 }
 
@@ -295,6 +305,7 @@ struct NodesProgress {
     address: Option<LinkAddress>,
     steady: bool,
     ordered: bool,
+    rounds: bool,
     source: Option<Box<SourceReport>>,
     destination: Option<Box<DestinationReport>>,
     source_closed: bool,
@@ -355,9 +366,28 @@ pub fn in_processes(
     let mut destination = if spec.cell.engine.migrates() { Some(start(Role::Destination)?) } else { None };
     let mut source = start(Role::Source)?;
     // From here on the nodes alone keep the namespaces.
-    drop((memfd, namespaces, sender));
-    let destination = destination.as_mut().map(|node| node as &mut dyn Node);
-    conduct(&mut source, destination, &said, limit, &interrupt::requested, hear)
+    drop((namespaces, sender));
+    let nodes = destination.as_mut().map(|node| node as &mut dyn Node);
+    let mut outcome = conduct(&mut source, nodes, &said, limit, &interrupt::requested, hear)?;
+    if outcome.source.report().is_none() || matches!(outcome.destination, Some(NodeOutcome::Died(_))) {
+        outcome.reached = reached(&memfd, &spec.cell).unwrap_or(outcome.reached);
+    }
+    Ok(outcome)
+}
+
+/// How far a run of `cell` had come, by what is left of the guest's telemetry; none where that does not say more than the nodes'
+/// messages.
+fn reached(telemetry: &impl AsFd, cell: &Cell) -> Option<&'static str> {
+    let telemetry = Telemetry::map(telemetry, cell.vcpus as usize, cell.timing).ok()?;
+    let states = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).state.load(Acquire));
+    let (first, last) = (states.clone().min()?, states.max()?);
+    match telemetry.control().phase.load(Acquire) {
+        _ if first < abi::STATE_RUNNING => Some("boot"),
+        _ if last > abi::STATE_RUNNING => Some("validate"),
+        abi::PHASE_WARMUP | abi::PHASE_STEADY => Some("warmup"),
+        abi::PHASE_CATCHUP | abi::PHASE_AFTER => Some("after"),
+        _ => None,
+    }
 }
 
 /// Passes messages on between nodes that were started, until both have ended, and gives what came of it.
@@ -420,15 +450,26 @@ pub fn conduct(
             break;
         }
     }
-    Ok(RunOutcome {
-        source: outcome(progress.source, progress.source_garbled, source),
-        destination: destination
-            .map(|node| outcome(progress.destination, progress.destination_garbled, node)),
-        timed_out,
-    })
+    let reached = progress.reached();
+    // A signal of the runner's own is nobody else's doing.
+    let ended = timed_out.filter(|_| !progress.source_closed).map(|_| ENDED);
+    let source = outcome(progress.source, progress.source_garbled, ended, source);
+    let ended = timed_out.filter(|_| !progress.destination_closed).map(|_| ENDED);
+    let destination =
+        destination.map(|node| outcome(progress.destination, progress.destination_garbled, ended, node));
+    Ok(RunOutcome { source, destination, timed_out, reached })
 }
 
 impl NodesProgress {
+    /// The last phase that has begun for certain.
+    const fn reached(&self) -> &'static str {
+        match self {
+            Self { rounds: true, .. } => "precopy",
+            Self { ordered: true, .. } => "connect",
+            _ => "warmup",
+        }
+    }
+
     fn handed_over(&self) -> bool {
         self.source.as_ref().is_some_and(|report| report.handed_over)
     }
@@ -444,7 +485,10 @@ impl NodesProgress {
                     self.steady = true;
                     hear(Moment::Steady);
                 }
-                Message::Round(round) => hear(Moment::Round(&round)),
+                Message::Round(round) => {
+                    self.rounds = true;
+                    hear(Moment::Round(&round));
+                }
                 Message::Source(report) => {
                     self.source = Some(report);
                     hear(Moment::Reported(Role::Source));
@@ -474,8 +518,17 @@ impl NodesProgress {
     }
 }
 
-fn outcome<T>(report: Option<Box<T>>, garbled: Option<String>, node: &mut dyn Node) -> NodeOutcome<T> {
+/// What became of a node that the runner ended.
+const ENDED: &str = "was ended by the runner";
+
+fn outcome<T>(
+    report: Option<Box<T>>,
+    garbled: Option<String>,
+    ended: Option<&str>,
+    node: &mut dyn Node,
+) -> NodeOutcome<T> {
     let end = node.reap();
+    let end = ended.map_or(end, str::to_owned);
     let died = || NodeOutcome::Died(garbled.map_or(end, |why| format!("sent what is no message: {why}")));
     report.map_or_else(died, NodeOutcome::Reported)
 }

@@ -135,6 +135,8 @@ fn what_nodes_have_said_counts_more_than_the_time_that_passed() {
     let outcome =
         conduct(&mut source, Some(&mut destination), &events, limit, &|| false, &mut |_| {}).unwrap();
     assert!(outcome.timed_out.is_some() && source.killed && destination.killed);
+    let Some(NodeOutcome::Died(how)) = outcome.destination else { panic!("{outcome:?}") };
+    assert_eq!(how, "was ended by the runner", "a signal of its own is nobody else's");
 }
 
 /// Plays these events; gives the outcome and both nodes.
@@ -169,6 +171,45 @@ fn a_destination_hears_that_the_source_will_not_come() {
     assert_eq!(called_off(vec![listening(), said(Message::Steady), report(false)]), ["\"SourceEnded\""]);
     let handed_over = vec![listening(), said(Message::Steady), report(true)];
     assert!(called_off(handed_over).is_empty(), "the guest is there");
+}
+
+#[test]
+fn a_run_of_which_no_node_can_tell_has_come_as_far_as_was_heard() {
+    let listening = || said(Message::Listening { address: LinkAddress::Unix { name: "a".into() } });
+    let both = || [NodeEvent::Closed(Role::Source), NodeEvent::Closed(Role::Destination)];
+    for (before, reached) in [
+        (vec![], "warmup"),
+        (vec![listening(), said(Message::Steady)], "connect"),
+        (vec![listening(), said(Message::Steady), said(Message::Round(Round::default()))], "precopy"),
+    ] {
+        let (outcome, _, _) = played(before.into_iter().chain(both()).collect());
+        assert_eq!(outcome.reached, reached);
+    }
+}
+
+#[test]
+fn telemetry_tells_how_far_a_guest_had_come() {
+    let file =
+        || nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let mut cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+    cell.vcpus = 2;
+    assert_eq!(reached(&file(), &cell), Some("boot"), "nobody has even mapped it");
+    let file = file();
+    let telemetry = Telemetry::map(&file, 2, cell.timing).unwrap();
+    let at = |states: [u32; 2], phase| {
+        for (vcpu, state) in states.into_iter().enumerate() {
+            telemetry.vcpu(vcpu).state.store(state, std::sync::atomic::Ordering::Release);
+        }
+        telemetry.control().phase.store(phase, std::sync::atomic::Ordering::Release);
+        reached(&file, &cell)
+    };
+    let running = [abi::STATE_RUNNING; 2];
+    assert_eq!(at([abi::STATE_RUNNING, abi::STATE_BOOTED], abi::PHASE_WARMUP), Some("boot"));
+    assert_eq!(at(running, abi::PHASE_WARMUP), Some("warmup"));
+    assert_eq!(at(running, abi::PHASE_STEADY), Some("warmup"));
+    assert_eq!(at(running, abi::PHASE_PRECOPY), None, "connecting or later: others know more");
+    assert_eq!(at(running, abi::PHASE_CATCHUP), Some("after"));
+    assert_eq!(at([abi::STATE_RUNNING, abi::STATE_STOPPED], abi::PHASE_CATCHUP), Some("validate"));
 }
 
 #[test]
