@@ -153,11 +153,11 @@ pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
     }
     let arm = clock::seconds(start, clock::now());
     let mut passes = Vec::new();
-    reserve(&mut passes, spec.passes as usize, "the figures of passes")?;
     if !spec.lock_step {
         shared.control().pass.store(u32::MAX, Release);
     }
-    for number in 3..3 + spec.passes {
+    for number in 3..spec.passes.saturating_add(3) {
+        reserve(&mut passes, 1, "the figures of passes")?;
         let before = telemetry::page_writes(&shared);
         let guest = if spec.lock_step {
             pass(&vm, number)?

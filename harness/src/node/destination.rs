@@ -89,9 +89,8 @@ impl Destination<'_> {
             hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
             timeout: link_timeout(&cell),
         };
-        let wait = link_timeout(&cell) + Seconds(waiting(&cell)).duration();
         let mut shape = |link: &mut Link| link.shape(&cell.link).map(drop);
-        let source = greeting.admit(listener, self.control, wait, &mut shape)?;
+        let source = greeting.admit(listener, self.control, source_due(&cell), &mut shape)?;
         let mut meter = Meter::start(&vm, None)?;
         InjectedFault::strike(
             self.assignment.fault,
@@ -282,11 +281,12 @@ fn nanoseconds(time: Seconds) -> u64 {
     u64::try_from(time.duration().as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// Seconds that the source may take before it connects.
-fn waiting(cell: &Cell) -> f64 {
+/// How long the source may take before it connects.
+fn source_due(cell: &Cell) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "seconds of filling memory")]
     let filling = (cell.memory.0 >> 27) as f64;
-    60.0 + cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0 + filling
+    let windows = cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0;
+    link_timeout(cell).saturating_add(Seconds(60.0 + windows + filling).duration())
 }
 
 /// `back` plants a fault: a clock of so many kHz is set back by a second.
@@ -310,4 +310,25 @@ fn flip(vm: &Vm) -> Result<(u64, Page), NodeError> {
     content[2000] ^= 1;
     vm.ram().write(page, &content)?;
     Ok((page, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_option_is_too_long_to_wait_for() {
+        let mut cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+        assert!(source_due(&cell) > Duration::from_secs(90));
+        for time in [3.6e19, 1e308] {
+            cell.windows = migbench_scenarios::cell::Windows {
+                steady: Seconds(time),
+                after: Seconds(time),
+                control: Seconds(time),
+                warmup_max: Seconds(time),
+            };
+            assert_eq!(source_due(&cell), Duration::MAX);
+            assert!(nanoseconds(cell.windows.after) >= u64::MAX / 2);
+        }
+    }
 }

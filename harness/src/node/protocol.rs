@@ -373,7 +373,7 @@ const LONGEST_ORDER: usize = 1 << 20;
 /// line is none.
 pub fn read_line<T: DeserializeOwned>(reader: &mut impl BufRead, longest: usize) -> Result<T, ProtocolError> {
     let mut line = Vec::new();
-    reader.take(longest as u64 + 1).read_until(b'\n', &mut line)?;
+    reader.take((longest as u64).saturating_add(1)).read_until(b'\n', &mut line)?;
     match line.pop() {
         Some(b'\n') => Ok(serde_json::from_slice(&line)?),
         Some(_) if line.len() >= longest => Err(ProtocolError::Long(longest)),

@@ -317,7 +317,7 @@ impl SourceNode<'_> {
 
     /// Waits for the end of the window at the destination. A link that is gone changes nothing for the guest.
     fn wait_for_window(&self, link: &mut Link) -> Result<(), NodeError> {
-        link.set_timeout(link_timeout(self.cell()) + self.cell().windows.after.duration())?;
+        link.set_timeout(link_timeout(self.cell()).saturating_add(self.cell().windows.after.duration()))?;
         expect(link, FrameKind::WindowEnd, "WindowEnd").map(drop)
     }
 

@@ -291,11 +291,15 @@ fn longest_message(cell: &Cell, limit: Duration) -> usize {
     let harvests = times(Duration::from_millis(100));
     let stalls = u64::from(cell.vcpus) * abi::STALL_RING as u64;
     let histograms = (abi::PHASES * abi::OPERATIONS * abi::CLOCKS) as u64;
-    let bytes = samples * SAMPLE
-        + (events::ROOM as u64 + stalls) * STALL
-        + (rounds + harvests) * ROUND
-        + histograms * HISTOGRAM
-        + REST;
+    let parts = [
+        (samples, SAMPLE),
+        (stalls.saturating_add(events::ROOM as u64), STALL),
+        (rounds.saturating_add(harvests), ROUND),
+        (histograms, HISTOGRAM),
+        (1, REST),
+    ];
+    let bytes =
+        parts.iter().fold(0_u64, |sum, (count, each)| sum.saturating_add(count.saturating_mul(*each)));
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -465,6 +469,8 @@ impl NodesProgress {
     const fn reached(&self) -> &'static str {
         match self {
             Self { rounds: true, .. } => "precopy",
+            // A control does not connect.
+            Self { ordered: true, address: None, .. } => "precopy",
             Self { ordered: true, .. } => "connect",
             _ => "warmup",
         }

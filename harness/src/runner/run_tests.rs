@@ -81,6 +81,23 @@ fn the_longest_report_is_let_through() {
     assert!(longest_message(&endless, limit) < usize::MAX / 2);
 }
 
+/// As large as they can be written.
+#[test]
+fn no_option_overflows_what_a_run_may_take_or_say() {
+    let mut cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+    cell.stop.max_rounds = u32::MAX;
+    cell.memory.0 = u64::MAX;
+    cell.link.rate = Some(migbench_workloads::units::Rate(1));
+    for time in [0.3, 3.6e19, 1e308] {
+        cell.stop.max_time.0 = time;
+        cell.windows.steady.0 = time;
+        let limit = crate::runner::suite::limit(&cell);
+        assert!(limit > Duration::from_secs(120) && longest_message(&cell, limit) > 0);
+    }
+    let mut empty: &[u8] = b"";
+    assert!(matches!(read_line::<Message>(&mut empty, usize::MAX), Err(ProtocolError::Closed)));
+}
+
 /// A node that does as the test says.
 #[derive(Default)]
 struct Played {
