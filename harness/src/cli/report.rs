@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use migbench_reports::render::{self, ReportFormat};
+use migbench_reports::replace::replace;
 
 use super::reading::Reading;
 use super::{Exit, print, width};
@@ -63,7 +64,7 @@ impl ReportArgs {
             render::render(&reports, format, width)
         };
         match &self.output {
-            Some(path) => std::fs::write(path, text)
+            Some(path) => replace(path, text.as_bytes())
                 .with_context(|| format!("can't write {}; name another file with -o", path.display()))?,
             None => print(&text)?,
         }
@@ -83,7 +84,7 @@ fn write_figures(reports: &[migbench_reports::report::Report], directory: &Path)
     let files = render::svg::files(reports);
     for (name, text) in &files {
         let path = directory.join(name);
-        std::fs::write(&path, text).with_context(|| failed(&path))?;
+        replace(&path, text.as_bytes()).with_context(|| failed(&path))?;
     }
     eprintln!("{} figures in {}", files.len(), directory.display());
     Ok(())
