@@ -11,18 +11,23 @@ use migbench::wire::PageBatch;
 /// Of 1 GiB.
 const PAGES: u64 = 1 << 18;
 
+/// No page.
+fn all_clean() -> PageSet {
+    PageSet::new(PAGES).expect("32 KiB")
+}
+
 /// Every `stride`th page.
 fn scattered(stride: u64) -> PageSet {
-    let mut set = PageSet::new(PAGES);
+    let mut set = all_clean();
     (0..PAGES).step_by(usize::try_from(stride).unwrap_or(usize::MAX)).for_each(|page| set.insert(page));
     set
 }
 
 fn walk(criterion: &mut Criterion) {
-    let mut all = PageSet::new(PAGES);
+    let mut all = all_clean();
     all.fill();
     let sets = [
-        ("none of 1 GiB", PageSet::new(PAGES)),
+        ("none of 1 GiB", all_clean()),
         ("one in 1000", scattered(1000)),
         ("one in 10", scattered(10)),
         ("every other", scattered(2)),

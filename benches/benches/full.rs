@@ -129,7 +129,7 @@ fn receive(size: Bytes) -> Fallible<()> {
             }
             b'e' => {
                 let listener = LinkListener::bind(&Cell::default_for(Engine::StopAndCopy, "idle")?.link)?;
-                let mut pages = PageReceiver::new(&ram, Codec::None, false);
+                let mut pages = PageReceiver::new(&ram, Codec::None, false)?;
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;
                 loop {
@@ -186,7 +186,7 @@ impl SendingProcess {
         let start = Instant::now();
         let (mut tracker, mut policy) = (NothingDirty, Full::new(true));
         let sent = Precopy {
-            rounds: Rounds::new(&self.ram, &mut tracker, link.sender_mut(), &mut policy, Planter::default()),
+            rounds: Rounds::new(&self.ram, &mut tracker, link.sender_mut(), &mut policy, Planter::default())?,
             pause: &mut || Ok(()),
             stop: Stop::new(cell.stop),
             start: clock::now(),

@@ -160,7 +160,7 @@ fn compare(name: &str, which: Tracker, scattered: bool) -> Fallible<()> {
     };
     let pages = guest.vm.ram().pages();
     let mut subject = HarvestSubject {
-        dirty: PageSet::new(pages),
+        dirty: PageSet::new(pages)?,
         words: vec![0; usize::try_from(pages.div_ceil(64))?],
         ranges: vec![PageRange::default(); settings.scan_ranges as usize],
         pagemap: Pagemap::open()?,

@@ -61,7 +61,7 @@ fn trackers(criterion: &mut Criterion) {
                 continue;
             }
         };
-        let mut dirty = PageSet::new(guest.vm.ram().pages());
+        let mut dirty = PageSet::new(guest.vm.ram().pages()).expect("a bitmap of 2 KiB");
         bench(&mut group, "arm", || {
             let mut outcome = Ok(());
             let taken = time(|| outcome = tracker.arm());

@@ -15,7 +15,7 @@ use migbench_workloads::abi;
 use crate::dirty::{TrackerError, tracker};
 use crate::guest::telemetry;
 use crate::sys::clock;
-use crate::sys::memory::Telemetry;
+use crate::sys::memory::{NoMemory, Telemetry, reserve};
 use crate::vm::page_set::PageSet;
 use crate::vm::{Vm, VmError};
 
@@ -112,6 +112,9 @@ pub enum TrackError {
     /// The tracker.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
+    /// No memory for the set of dirty pages.
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     /// Telemetry memory.
     #[error("cannot map telemetry: {0}")]
     Telemetry(#[from] std::io::Error),
@@ -135,7 +138,7 @@ pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
     let flags = abi::FLAG_PASSES | if spec.overlap { abi::FLAG_OVERLAP } else { 0 };
     let vm = Vm::boot(&cell, spec.seed, flags, Arc::clone(&shared))?;
     let mut tracker = tracker(&cell, &vm)?;
-    let mut dirty = PageSet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages())?;
 
     let populate = pass(&vm, 1)?;
     let unlogged = pass(&vm, 2)?;
@@ -149,11 +152,12 @@ pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
         }
     }
     let arm = clock::seconds(start, clock::now());
-    let mut passes = Vec::with_capacity(spec.passes as usize);
+    let mut passes = Vec::new();
     if !spec.lock_step {
         shared.control().pass.store(u32::MAX, Release);
     }
-    for number in 3..3 + spec.passes {
+    for number in 3..spec.passes.saturating_add(3) {
+        reserve(&mut passes, 1, "the figures of passes")?;
         let before = telemetry::page_writes(&shared);
         let guest = if spec.lock_step {
             pass(&vm, number)?
@@ -195,15 +199,10 @@ fn pass(vm: &Vm, number: u32) -> Result<f64, TrackError> {
 
 fn wait_for(vm: &Vm, number: u32, start: u64) -> Result<f64, TrackError> {
     let telemetry = vm.telemetry();
-    loop {
-        if (0..telemetry.vcpus()).all(|n| telemetry.vcpu(n).pass.load(Acquire) >= number) {
-            return Ok(clock::seconds(start, clock::now()));
-        }
+    // The guest's vCPUs may need this CPU.
+    let made = clock::found_within(Duration::from_secs(PATIENCE), Duration::from_micros(20), || {
         vm.check().map_err(VmError::from)?;
-        if clock::seconds(start, clock::now()) > Duration::from_secs(PATIENCE).as_secs_f64() {
-            return Err(TrackError::Late(number, PATIENCE));
-        }
-        // The guest's vCPUs may need this CPU.
-        std::thread::sleep(Duration::from_micros(20));
-    }
+        Ok::<_, TrackError>((0..telemetry.vcpus()).all(|n| telemetry.vcpu(n).pass.load(Acquire) >= number))
+    })?;
+    if made { Ok(clock::seconds(start, clock::now())) } else { Err(TrackError::Late(number, PATIENCE)) }
 }

@@ -48,7 +48,7 @@ fn no_tracker_allocates_once_it_is_armed() {
         telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
         let vm = Vm::boot(&cell, 1, 0, Arc::new(telemetry)).unwrap();
         let mut tracker = tracker(&cell, &vm).unwrap();
-        let mut dirty = PageSet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages()).unwrap();
         tracker.arm().unwrap();
         dirty.fill();
         let (mut reported, mut allocations) = (0, 0);

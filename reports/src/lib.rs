@@ -31,6 +31,7 @@ pub mod metric;
 pub mod quantity;
 pub mod record;
 pub mod render;
+pub mod replace;
 pub mod report;
 pub mod reproduce;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::quantity;
 use crate::record::{Record, Round};
 use crate::stats::tail::Tail;
 use crate::stats::{self, Spread, Summary};
-use crate::table::NOT_SIGNIFICANT;
+use crate::table::{NOT_SIGNIFICANT, ends};
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +50,29 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// In percent, or as a factor where an end is ten or more, with a mark where it may be chance.
+    /// In percent, or as a factor where an end is ten or more. Where it may be chance a mark stands in its place: a number is
+    /// read before whatever qualifies it.
     #[must_use]
     pub fn show(self) -> String {
-        let text =
-            if self.is_factor() { quantity::factor(self.ratio) } else { quantity::difference(self.ratio) };
-        if self.significant == Some(false) { format!("{text} {NOT_SIGNIFICANT}") } else { text }
+        match (self.significant, self.is_factor()) {
+            (Some(false), _) => NOT_SIGNIFICANT.to_owned(),
+            (_, true) => quantity::factor(self.ratio),
+            (_, false) => quantity::difference(self.ratio),
+        }
     }
 
-    /// An end of its interval or range, in the unit of [`Difference::show`], which is not repeated.
+    /// Both ends of its interval or range, in the unit of [`Difference::show`], which is repeated only where that has none.
     #[must_use]
-    pub fn show_end(self, end: f64) -> String {
-        if self.is_factor() { quantity::digits(end) } else { quantity::difference_end(end) }
+    pub fn show_spread(self) -> Option<String> {
+        let spread = self.spread?;
+        let factor = self.is_factor();
+        let end = |end| if factor { quantity::digits(end) } else { quantity::difference_end(end) };
+        let ends = ends(spread, end);
+        Some(match (self.significant, factor) {
+            (Some(false), true) => format!("x {ends}"),
+            (Some(false), false) => format!("{ends} %"),
+            _ => ends,
+        })
     }
 
     /// One unit for all of a difference.
@@ -132,6 +143,16 @@ pub fn columns(comparisons: &[&ComparisonRuns<'_>]) -> Vec<Measure> {
     columns
 }
 
+/// Of `all` comparisons of a report those of one kind with this one, which have one tail for all.
+#[must_use]
+pub fn alike<'a, 'r>(
+    comparison: &ComparisonRuns<'r>,
+    all: &'a [ComparisonRuns<'r>],
+) -> Vec<&'a ComparisonRuns<'r>> {
+    let kind = |one: &ComparisonRuns<'_>| (one.plan.compare == "tracker", logs_alone(one));
+    all.iter().filter(|other| kind(other) == kind(comparison)).collect()
+}
+
 const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
 
 impl Measure {
@@ -149,8 +170,8 @@ impl Measure {
         }
     }
 
-    /// Every metric, then what is derived from several, as a comparison's runs support it.
-    pub fn all(comparison: &ComparisonRuns<'_>) -> Vec<Self> {
+    /// Every metric, then what is derived from several, as the runs of these comparisons support it.
+    pub fn all(comparisons: &[&ComparisonRuns<'_>]) -> Vec<Self> {
         let derived = [
             CPU,
             MEMORY,
@@ -162,7 +183,7 @@ impl Measure {
             Self::PrecopyWriteMax,
         ];
         let all = MetricKey::ALL.iter().copied().map(Self::Metric).chain(derived);
-        all.map(|measure| measure.supported(&[comparison])).collect()
+        all.map(|measure| measure.supported(comparisons)).collect()
     }
 
     /// What programs call it.
@@ -249,11 +270,7 @@ impl Measure {
         if !baseline.capped.is_empty() || !cell.capped.is_empty() {
             return None;
         }
-        let of_block = |block: u32| {
-            baseline.ok.iter().find(|run| run.repetition == block).and_then(|run| self.sample(run))
-        };
-        let pairs: Vec<_> =
-            cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, self.sample(run)?))).collect();
+        let pairs = self.pairs(baseline, cell);
         let test = stats::paired(&pairs)?;
         Some(Difference {
             ratio: test.ratio,
@@ -262,6 +279,22 @@ impl Measure {
             significant: Some(test.mark(stats::ALPHA).significant()),
             p: Some(test.p),
         })
+    }
+
+    /// Of each block that both have a run of: the baseline's and the cell's.
+    #[must_use]
+    pub fn pairs(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Vec<(f64, f64)> {
+        let of_block = |block: u32| {
+            baseline.ok.iter().find(|run| run.repetition == block).and_then(|run| self.sample(run))
+        };
+        cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, self.sample(run)?))).collect()
+    }
+
+    /// Whether it is memory, which is told in bytes: what delta remembers of a guest has no relation to what little the
+    /// baseline takes.
+    #[must_use]
+    pub fn is_memory(self) -> bool {
+        self == MEMORY || matches!(self, Self::Metric(MetricKey::MemorySource | MetricKey::MemoryDestination))
     }
 }
 
@@ -334,7 +367,7 @@ mod tests {
         let (sorted, _) = cells::sort(&manifest, &records);
         let tail = columns(&[&sorted[1]])[5];
         assert_eq!((tail, tail.name()), (Measure::WriteTail(Tail::P99), "write_response_p99".to_owned()));
-        assert!(Measure::all(&sorted[1]).contains(&tail));
+        assert!(Measure::all(&[&sorted[1]]).contains(&tail));
     }
 
     /// Runs of both sides from one population, whose tails scatter by a factor: the bootstrap of pooled operations, which

@@ -190,7 +190,7 @@ metrics! {
         "Bytes of round 0, which sends all memory.";
     Amplification = "amplification", Ratio, Smaller, "amplification",
         "`traffic` / `first_round_bytes`: how often the memory was paid for.";
-    Rounds = "rounds", Count, Smaller, "rounds",
+    Rounds = "rounds", Count, Smaller, "later rounds",
         "Rounds after round 0, the paused one included.";
     PagesFull = "pages_full", Count, Smaller, "pages whole",
         "Pages sent whole.";

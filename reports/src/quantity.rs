@@ -63,8 +63,9 @@ impl Scale {
     pub fn number(self, value: f64) -> String {
         let value = value / self.factor;
         if self.whole {
-            // A median of counts may lie halfway.
-            return if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") };
+            // A median of counts may lie halfway, which says something of a few rounds and nothing of thousands of pages.
+            let halfway = value.fract() != 0.0 && value.abs() < 100.0;
+            return if halfway { format!("{value:.1}") } else { format!("{value:.0}") };
         }
         digits(value)
     }
@@ -186,7 +187,7 @@ mod tests {
         );
         assert_eq!(show(Unit::Bytes, 242_221_056.0), "231 MiB");
         assert_eq!(show(Unit::Count, 11.0), "11");
-        assert_eq!(show(Unit::Count, 11.5), "11.5");
+        assert_eq!((show(Unit::Count, 11.5), show(Unit::Count, 52_576.5)), ("11.5".into(), "52576".into()));
         assert_eq!(show(Unit::Seconds, -0.000_002), "-2.00 us");
         assert_eq!(show(Unit::OperationsPerSecond, 412_345.0), "412 kop/s");
     }

@@ -11,7 +11,7 @@ use crate::record::{Backend, Status};
 use crate::render::{html, markdown, terminal};
 use crate::scaling;
 use crate::store::{Accept, RunData, StoreError};
-use crate::table::{NOT_SIGNIFICANT, RowKind, Section, Table, comparison, metrics, section};
+use crate::table::{NOT_SIGNIFICANT, RowKind, Section, Table, comparison, metrics, section, sentence};
 use crate::verification::Verification;
 use crate::warning::{self, Warning};
 
@@ -22,6 +22,8 @@ pub struct Report {
     pub subject: String,
     /// On what: KVM, kernel, CPU.
     pub machine: String,
+    /// What comparisons come to, in plain words.
+    pub sentences: Vec<String>,
     /// One per comparison, in the order of the plan.
     pub tables: Vec<Table>,
     /// Tables beside them, by what they are about.
@@ -32,6 +34,8 @@ pub struct Report {
     pub figures: Figures,
     /// How to read the tables, as far as they need it.
     pub legend: Vec<String>,
+    /// What stands below values, where there is anything.
+    pub spreads: Option<String>,
     /// What trackers cost per GiB and per dirty page, where the suite varies both.
     pub scaling: Vec<String>,
     /// What was proven and what was not.
@@ -67,15 +71,17 @@ impl Report {
     #[must_use]
     pub fn of(data: &RunData) -> Self {
         let (comparisons, unplanned) = cells::sort(&data.manifest, &data.records);
-        let tables: Vec<_> = comparisons.iter().map(comparison::table).collect();
+        let tables: Vec<_> = comparisons.iter().map(|one| comparison::table(one, &comparisons)).collect();
         Self {
             subject: subject(data),
             machine: machine(&data.manifest),
+            sentences: comparisons.iter().flat_map(sentence::all).collect(),
             figures: Figures::of(&comparisons),
             legend: legend(&tables),
+            spreads: spreads(&tables),
             scaling: scaling::sentences(&comparisons),
             sections: section::all(&comparisons),
-            metrics: comparisons.iter().map(metrics::table).collect(),
+            metrics: comparisons.iter().map(|one| metrics::table(one, &comparisons)).collect(),
             tables,
             verification: Verification::of(&comparisons, &data.records),
             warnings: warning::find(data, unplanned),
@@ -175,31 +181,33 @@ fn machine(manifest: &Manifest) -> String {
     format!("KVM {kvm}, Linux {kernel}, {}{cpu}{hosts}", cores.unwrap_or_default())
 }
 
+fn spreads(tables: &[Table]) -> Option<String> {
+    let samples = |start: &str| {
+        let mut rows = tables.iter().flat_map(|table| &table.rows);
+        rows.any(|row| row.samples.as_ref().is_some_and(|samples| samples.starts_with(start)))
+    };
+    let known = [("range", "range: smallest and largest run"), ("95 %", "95 %: interval of the median")];
+    let texts: Vec<_> = known.iter().filter(|(start, _)| samples(start)).map(|(_, text)| *text).collect();
+    (!texts.is_empty()).then(|| format!("below a value: {}", texts.join("; ")))
+}
+
 fn legend(tables: &[Table]) -> Vec<String> {
     let rows = || tables.iter().flat_map(|table| &table.rows);
     let mut legend = Vec::new();
-    let samples = |start: &str| rows().any(|row| row.samples.as_ref().is_some_and(|s| s.starts_with(start)));
-    let mut below = Vec::new();
-    if samples("range") {
-        below.push("range: smallest and largest run");
-    }
-    if samples("95 %") {
-        below.push("95 %: interval of the median");
-    }
     let compared = rows().flat_map(|row| row.figures.iter().flatten()).any(|f| f.difference.is_some());
     if compared {
-        below
-            .insert(0, "%: difference to the baseline, paired by repetition, with its own range or interval");
-    }
-    if !below.is_empty() {
-        legend.push(below.join("; "));
+        legend.push(
+            "behind a value: its difference to the baseline, paired by repetition, and in brackets the 95 % interval of that \
+             (under six pairs its range)"
+                .to_owned(),
+        );
     }
     let tested = rows().flat_map(|row| row.figures.iter().flatten());
     let mut differences = tested.filter_map(|figure| figure.numbers.difference);
     if differences.any(|difference| difference.significant == Some(false)) {
         legend.push(format!(
-            "{NOT_SIGNIFICANT} not significant: this may be chance, at a level of 5 %; with fewer than six pairs of runs \
-             every difference may be"
+            "{NOT_SIGNIFICANT} in place of a difference: what there is may be chance, at a level of 5 %; with fewer than six \
+             pairs of runs every difference may be"
         ));
     }
     if rows().any(|row| row.kind == RowKind::Capped) {
@@ -216,14 +224,13 @@ fn legend(tables: &[Table]) -> Vec<String> {
         tails.into_iter().partition(|label| label.starts_with("longest"));
     if !quantiles.is_empty() {
         legend.push(format!(
-            "{}: of each run, then as any metric; the highest quantile for which every run of the table has \
-             10 / (1 - q) writes",
+            "{}: one value of each run; the highest quantile for which every run of the tables has 10 / (1 - q) writes",
             quantiles.join(", ")
         ));
     }
     if !longest.is_empty() {
         legend.push(format!(
-            "{}: of each run, then as any metric; some run has too few writes for a quantile",
+            "{}: one value of each run; some run has too few writes for a quantile",
             longest.join(", ")
         ));
     }

@@ -4,7 +4,7 @@
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::Phase;
 use crate::metric::Unit;
-use crate::quantity;
+use crate::quantity::{self, count};
 use crate::record::{Cause, Record, Stall};
 use crate::stats;
 use crate::table::{Column, PrintedFigure, Row, RowKind, Subject, Table};
@@ -28,7 +28,12 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
             let (time, number) = (stats::median(&times)?, stats::median(&numbers)?);
             let samples = u64::try_from(times.len()).unwrap_or(u64::MAX);
             let figure = PrintedFigure::plain(Unit::Seconds, samples, time);
-            let number = format!("{} in {}", quantity::show(Unit::Count, number), times.len());
+            let number = format!(
+                "{} in {} of {}",
+                quantity::show(Unit::Count, number),
+                times.len(),
+                count(runs.len(), "run")
+            );
             Some(PrintedFigure { spread: Some(number), ..figure })
         };
         Row {
@@ -36,7 +41,7 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
             label: cell.label.clone(),
             subject: Subject::of(cell),
             converged: None,
-            samples: Some(format!("how many, in runs of n = {}", runs.len())),
+            samples: Some("how many, in runs that had any".to_owned()),
             figures: causes.iter().map(figure).collect(),
             text: None,
         }
@@ -113,8 +118,10 @@ mod tests {
             table.rows[0].figures.iter().flatten().map(|f| (f.value.clone(), f.spread.clone())).collect()
         };
         let figure = |value: &str, number: &str| (value.to_owned(), Some(number.to_owned()));
-        assert_eq!(figures(&of_one), [figure("3.00 ms", "2 in 3"), figure("90.0 ms", "1 in 2")]);
-        assert_eq!(of_one.rows[0].samples.as_deref(), Some("how many, in runs of n = 3"));
+        assert_eq!(
+            figures(&of_one),
+            [figure("3.00 ms", "2 in 3 of 3 runs"), figure("90.0 ms", "1 in 2 of 3 runs")]
+        );
 
         let mut manifest = manifest;
         manifest.comparisons[1].cells[0].cell.vcpus = 2;
@@ -125,7 +132,7 @@ mod tests {
         let (sorted, _) = cells::sort(&manifest, &records);
         assert_eq!(
             figures(&table(&sorted[1]).unwrap()),
-            [figure("3.00 ms", "2 in 1"), figure("90.0 ms", "1 in 1")]
+            [figure("3.00 ms", "2 in 1 of 1 run"), figure("90.0 ms", "1 in 1 of 1 run")]
         );
     }
 }

@@ -31,7 +31,7 @@ pub const HOST_MOVED: &str = "host_moved";
 /// More places than this are counted and not named.
 const PLACES: usize = 8;
 
-/// One condition.
+/// One condition. The alternate form (`{:#}`) is the short one, without what a single run tells better.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Warning {
     /// No guest ran.
@@ -142,6 +142,9 @@ impl fmt::Display for Warning {
             Self::Flag { flag, runs, of, places } => {
                 let listed =
                     || places.iter().map(|(place, n)| format!("{place} {n}")).collect::<Vec<_>>().join(", ");
+                if f.alternate() {
+                    return write!(f, "{flag} in {runs} of {}{}", count(*of, "timed run"), advice(flag));
+                }
                 let places = if places.len() > PLACES {
                     format!("in {} cells; see `migbench show`", places.len())
                 } else {
@@ -149,6 +152,13 @@ impl fmt::Display for Warning {
                 };
                 write!(f, "{flag} in {runs} of {} ({places}){}", count(*of, "timed run"), advice(flag))
             }
+            Self::LinkRate { runs, of, lowest } if f.alternate() => write!(
+                f,
+                "link under {} of its rate in {runs} of {} (lowest {}): `wire_idle` has the engine's part",
+                percent(LINK_RATE_TOLERATED),
+                count(*of, "timed run"),
+                percent(*lowest)
+            ),
             Self::LinkRate { runs, of, lowest } => write!(
                 f,
                 "the link delivered less than {} of its rate in {runs} of {} (lowest {}): \
@@ -178,6 +188,12 @@ impl fmt::Display for Warning {
             Self::DisturbedLater { records, text } => {
                 write!(f, "when the suite was resumed after {records} runs, {text}")
             }
+            Self::Outliers { runs, of } if f.alternate() => write!(
+                f,
+                "{} of {} outside of Tukey's fences in total time, samples all the same: see `migbench show`",
+                runs.len(),
+                count(*of, "timed run")
+            ),
             Self::Outliers { runs, of } => {
                 let named = runs.iter().take(PLACES).cloned().collect::<Vec<_>>().join(", ");
                 let more = if runs.len() > PLACES { format!(" and {} more", runs.len() - PLACES) } else { String::new() };
@@ -202,8 +218,7 @@ fn advice(flag: &str) -> &'static str {
         "overloaded" => ": the guest could not keep up with its open-loop schedule; lower settings.load",
         "oversubscribed" => ": more vCPUs than cores to spare, so threads waited for each other",
         HOST_MOVED => {
-            ": before these blocks the host copied or sent faster or slower than its canary scatters around the median of all \
-             blocks; compare within blocks only, and look for other work on the host"
+            ": the host was faster or slower in these blocks than its canary scatters; compare within blocks only"
         }
         "cpu_stolen" => ": over 1 % of the time the hypervisor below gave the CPU to others",
         "cpu_throttled" => ": a CPU quota or heat slowed the host during the run",
@@ -410,7 +425,7 @@ mod tests {
         assert_eq!(warnings(runs(8e9)), [""; 0]);
         let found = warnings(runs(4e9));
         assert!(
-            found[0].starts_with("host_moved in 1 of 6 timed runs (write-heavy/full 1): before"),
+            found[0].starts_with("host_moved in 1 of 6 timed runs (write-heavy/full 1): the host"),
             "{found:?}"
         );
         assert_eq!(found.len(), 1);

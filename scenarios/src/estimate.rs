@@ -79,12 +79,18 @@ fn precopy(cell: &Cell) -> f64 {
     let share = if cell.engine == Engine::Delta { delta.min(1.0) } else { 1.0 };
     let mut round = first_round(cell) / rate;
     let mut total = round;
-    for _ in 0..cell.stop.max_rounds {
+    for number in 1..=cell.stop.max_rounds {
+        let before = round;
         // Of pages drawn evenly, some are drawn again.
         let dirty = set * (1.0 - (-written * round / set).exp());
         round = dirty * share / rate;
         total += round;
         if round <= cell.stop.downtime_limit.0 || total >= cell.stop.max_time.0 {
+            break;
+        }
+        // Rounds that are all alike are not counted one by one: there may be billions.
+        if (round - before).abs() <= 1e-9 * before {
+            total += f64::from(cell.stop.max_rounds - number) * round;
             break;
         }
     }

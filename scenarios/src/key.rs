@@ -75,6 +75,9 @@ const CLEAR_UNIT: u64 = 64 * PAGE_SIZE;
 
 /// Phases that a guest has room for.
 const MAX_PHASES: u32 = 8;
+/// What the guest's image has tables and stacks for.
+const MAX_VCPUS: u32 = 32;
+const _: () = assert!(MAX_VCPUS as usize == migbench_workloads::abi::MAX_VCPUS);
 const _: () = assert!(MAX_PHASES as usize == migbench_workloads::abi::MAX_STAGES);
 
 /// The word for the program itself.
@@ -277,8 +280,8 @@ pub static KEYS: &[Key] = &[
         "vcpus",
         "whole number",
         "1",
-        "virtual CPUs, at least 1",
-        reads!(|cell, v| cell.vcpus = v.integer(1, 1024, "a guest has 1 to 1024 vCPUs")?),
+        "virtual CPUs, 1 to 32",
+        reads!(|cell, v| cell.vcpus = v.integer(1, MAX_VCPUS, "a guest has 1 to 32 vCPUs")?),
         |cell| cell.vcpus.to_string(),
     ),
     key(

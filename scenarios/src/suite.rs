@@ -62,6 +62,9 @@ pub struct Suite {
     pub(crate) refuse_unread: bool,
 }
 
+/// The most timed runs of a cell: a plan holds each of them.
+const MOST_REPETITIONS: u32 = 100_000;
+
 /// What the command line changes of a suite.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -128,8 +131,8 @@ impl Suite {
         let repetitions = get("repetitions").map_or(Ok(5), |field| {
             Reader { key: "repetitions", node: &field.node }.integer(
                 1,
-                100_000,
-                "at least 1 timed run is needed",
+                MOST_REPETITIONS,
+                "1 to 100000 timed runs can be planned",
             )
         })?;
         Ok(Self {
@@ -188,6 +191,11 @@ impl Suite {
             if repeat == 0 {
                 let place = Place::argument("--repeat 0");
                 let what = "at least one timed run is needed; --dry-run runs nothing".to_owned();
+                return Err(SuiteError::empty(&place, what));
+            }
+            if repeat > MOST_REPETITIONS {
+                let place = Place::argument(&format!("--repeat {repeat}"));
+                let what = format!("at most {MOST_REPETITIONS} timed runs of a cell can be planned");
                 return Err(SuiteError::empty(&place, what));
             }
             self.repetitions = repeat;

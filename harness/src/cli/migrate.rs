@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use migbench_reports::record::{Backend, Record, Round, RunKind, Status};
+use migbench_reports::replace::replace;
 use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
 
@@ -100,14 +101,16 @@ impl Migrate {
         let limit = suite::limit(&spec.cell);
         let outcome = run(&spec, limit, &mut |round| eprintln!("{}", line(round)))?;
         let record = record::of(self.place(), &spec, &outcome, provenance::this_host().logical_cores);
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string(&record)?;
-            std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-        }
         if let Some(last) = record.rounds.last().filter(|round| round.paused) {
             eprintln!("{}", line(last));
         }
-        print(&show::record(&record))?;
+        // Where nothing is printed any more the file may still be had, and the other way round.
+        let printed = print(&show::record(&record));
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string(&record)? + "\n";
+            replace(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        printed?;
         Ok(exit(&record))
     }
 

@@ -316,7 +316,8 @@ fn keep(report: &migbench_reports::report::Report, directory: &std::path::Path) 
     use anyhow::Context;
     for (name, text) in [("report.md", report.markdown()), ("report.html", report.html())] {
         let path = directory.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let written = migbench_reports::replace::replace(&path, text.as_bytes());
+        written.with_context(|| format!("cannot write {}", path.display()))?;
     }
     print(&format!("report: {}/report.md and report.html", directory.display()))
 }

@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use migbench_reports::export::{Source, export};
 use migbench_reports::format::Format;
 use migbench_reports::render;
+use migbench_reports::replace::replace;
 use migbench_reports::report::Report;
 use migbench_reports::store::RunData;
 
@@ -135,11 +136,11 @@ impl ReportArgs {
             match (&self.output, directory) {
                 (_, Some(directory)) => {
                     let path = directory.join(name);
-                    std::fs::write(&path, text).with_context(|| cannot(&path, "directory with -o"))?;
+                    replace(&path, text.as_bytes()).with_context(|| cannot(&path, "directory with -o"))?;
                     print(&path.display().to_string())?;
                 }
                 (Some(path), None) => {
-                    std::fs::write(path, text).with_context(|| cannot(path, "file with -o"))?;
+                    replace(path, text.as_bytes()).with_context(|| cannot(path, "file with -o"))?;
                 }
                 (None, None) => print(&text)?,
             }
@@ -170,7 +171,7 @@ fn write_figures(reports: &[Report], directory: &Path) -> anyhow::Result<()> {
     let files = render::svg::files(reports);
     for (name, text) in &files {
         let path = directory.join(name);
-        std::fs::write(&path, text).with_context(|| cannot(&path, "directory with --figures"))?;
+        replace(&path, text.as_bytes()).with_context(|| cannot(&path, "directory with --figures"))?;
     }
     eprintln!("{} figures in {}", files.len(), directory.display());
     Ok(())

@@ -9,6 +9,7 @@ use migbench_scenarios::cell::Tracker;
 use super::{DirtyTracker, TrackerError};
 use crate::sys::kvm::get_dirty_log;
 use crate::sys::machine::Machine;
+use crate::sys::memory::zeroed;
 use crate::vm::page_set::PageSet;
 
 /// The tracker `kvm-bitmap`.
@@ -25,11 +26,13 @@ fn failed(action: &'static str) -> impl Fn(io::Error) -> TrackerError {
 
 impl KvmBitmap {
     /// A tracker of all RAM, not armed.
-    #[must_use]
-    pub fn new(machine: Arc<Machine>) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for the bitmap.
+    pub fn new(machine: Arc<Machine>) -> Result<Self, TrackerError> {
         let largest = machine.ram().regions().iter().map(|r| r.pages).max().unwrap_or(0);
-        let words = vec![0; usize::try_from(largest.div_ceil(64)).unwrap_or(0)];
-        Self { machine, words }
+        let words = zeroed(largest.div_ceil(64), "a dirty bitmap");
+        Ok(Self { machine, words: words.map_err(|error| failed("be set up")(error.into()))? })
     }
 }
 

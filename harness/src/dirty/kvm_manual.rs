@@ -13,6 +13,7 @@ use migbench_workloads::units::PAGE_SIZE;
 use super::{DirtyTracker, TrackerError};
 use crate::sys::kvm::{clear_dirty_log, get_dirty_log};
 use crate::sys::machine::Machine;
+use crate::sys::memory::zeroed;
 use crate::sys::ram::Region;
 use crate::vm::page_set::PageSet;
 
@@ -41,12 +42,17 @@ fn word(page: u64) -> usize {
 
 impl KvmManual {
     /// A tracker of all RAM, not armed. The machine must log with clearing by hand.
-    #[must_use]
-    pub fn new(machine: Arc<Machine>, settings: &TrackerSettings) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for the bitmaps.
+    pub fn new(machine: Arc<Machine>, settings: &TrackerSettings) -> Result<Self, TrackerError> {
         let largest = machine.ram().regions().iter().map(|r| r.pages).max().unwrap_or(0);
-        let (words, reported) = (vec![0; word(largest + 63)], vec![0; word(machine.ram().pages() + 63)]);
+        let bitmap = |pages: u64| {
+            zeroed(pages.div_ceil(64), "a dirty bitmap").map_err(|error| failed("be set up")(error.into()))
+        };
+        let (words, reported) = (bitmap(largest)?, bitmap(machine.ram().pages())?);
         let chunk = (settings.clear_chunk.0 / PAGE_SIZE).next_multiple_of(64).max(64);
-        Self { machine, initially_set: settings.initially_set, chunk, words, reported }
+        Ok(Self { machine, initially_set: settings.initially_set, chunk, words, reported })
     }
 
     /// Clears what was reported of pages `[start, end)` of a region, which are on bounds of 64 pages.

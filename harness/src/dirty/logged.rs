@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn what_a_tracker_does_is_entered_by_name() {
         let log = EventLog::default();
-        log.make_room(16);
+        log.make_room(16).unwrap();
         let mut busy = Busy(std::time::Duration::from_millis(1));
         let mut logged = Logged { tracker: &mut busy, log: &log };
         logged.arm().unwrap();
-        logged.harvest(&mut PageSet::new(64)).unwrap();
+        logged.harvest(&mut PageSet::new(64).unwrap()).unwrap();
         assert!(logged.re_arms_lazily());
         logged.before_read(0, 1).unwrap();
         logged.disarm().unwrap();

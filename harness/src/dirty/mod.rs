@@ -83,7 +83,7 @@ pub trait DirtyTracker: Send {
 /// The tracker of a cell for its guest, which was booted for that cell.
 ///
 /// # Errors
-/// When the guest was made for another tracker.
+/// When the guest was made for another tracker, or there is no memory for this one.
 pub fn tracker(cell: &Cell, vm: &Vm) -> Result<Box<dyn DirtyTracker>, TrackerError> {
     let (machine, settings) = (vm.machine(), &cell.tracker_settings);
     let source = || io::Error::other("the guest was made for another tracker");
@@ -92,13 +92,13 @@ pub fn tracker(cell: &Cell, vm: &Vm) -> Result<Box<dyn DirtyTracker>, TrackerErr
         return Err(other());
     }
     Ok(match cell.tracker {
-        Tracker::KvmBitmap => Box::new(KvmBitmap::new(Arc::clone(machine))),
-        Tracker::KvmManual => Box::new(KvmManual::new(Arc::clone(machine), settings)),
+        Tracker::KvmBitmap => Box::new(KvmBitmap::new(Arc::clone(machine))?),
+        Tracker::KvmManual => Box::new(KvmManual::new(Arc::clone(machine), settings)?),
         Tracker::KvmRing => Box::new(KvmRing::new(vm.rings().map(Arc::clone).ok_or_else(other)?)),
         Tracker::UffdWp => {
             let tracker = UffdWp::new(Arc::clone(vm.ram()), settings);
             Box::new(tracker.with_log(Arc::clone(vm.events())))
         }
-        Tracker::UffdAsync => Box::new(UffdAsync::new(Arc::clone(vm.ram()), settings)),
+        Tracker::UffdAsync => Box::new(UffdAsync::new(Arc::clone(vm.ram()), settings)?),
     })
 }

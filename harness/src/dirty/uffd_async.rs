@@ -8,6 +8,7 @@ use migbench_scenarios::cell::{Tracker, TrackerSettings};
 use migbench_workloads::units::PAGE_SIZE;
 
 use super::{DirtyTracker, TrackerError};
+use crate::sys::memory::zeroed;
 use crate::sys::pagemap::{PageRange, Pagemap};
 use crate::sys::ram::Ram;
 use crate::sys::uffd::{Faults, WriteProtection};
@@ -28,10 +29,12 @@ fn failed(action: &'static str) -> impl Fn(io::Error) -> TrackerError {
 
 impl UffdAsync {
     /// A tracker of all RAM, not armed.
-    #[must_use]
-    pub fn new(ram: Arc<Ram>, settings: &TrackerSettings) -> Self {
-        let ranges = vec![PageRange::default(); settings.scan_ranges.max(1) as usize];
-        Self { ram, ranges, armed: None }
+    ///
+    /// # Errors
+    /// When there is no memory for what a scan finds.
+    pub fn new(ram: Arc<Ram>, settings: &TrackerSettings) -> Result<Self, TrackerError> {
+        let ranges = zeroed(u64::from(settings.scan_ranges.max(1)), "tracker_settings.scan_ranges");
+        Ok(Self { ram, ranges: ranges.map_err(|error| failed("be set up")(error.into()))?, armed: None })
     }
 }
 

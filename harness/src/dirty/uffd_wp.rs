@@ -23,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use userfaultfd::EventBuffer;
 
 use super::{DirtyTracker, TrackerError};
+use crate::sys::memory::zeroed;
 use crate::sys::ram::{Ram, Region};
 use crate::sys::uffd::{Faults, WriteFault, WriteProtection};
 use crate::vm::events::EventLog;
@@ -313,7 +314,7 @@ impl DirtyTracker for UffdWp {
         let shared = Arc::new(UffdShared {
             ram: Arc::clone(&self.ram),
             block: self.block,
-            written: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            written: zeroed(words, "a dirty bitmap").map_err(|error| failed("be set up")(error.into()))?,
             between: self.between.clone(),
             log: Arc::clone(&self.log),
             bell,

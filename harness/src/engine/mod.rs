@@ -11,6 +11,7 @@ use std::ops::AddAssign;
 
 use crate::dirty::TrackerError;
 use crate::guest::GuestError;
+use crate::sys::memory::NoMemory;
 use crate::sys::ram::RamError;
 use crate::wire::link::LinkError;
 
@@ -26,6 +27,9 @@ pub enum EngineError {
     /// Guest memory.
     #[error(transparent)]
     Ram(#[from] RamError),
+    /// No memory to work in.
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     /// The guest, which would not pause.
     #[error(transparent)]
     Guest(#[from] GuestError),

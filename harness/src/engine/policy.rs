@@ -8,6 +8,7 @@ use migbench_scenarios::cell::{Cache, Cell, Codec};
 use super::PageCounts;
 use super::staging::Send;
 use crate::codec::{CodecBackend, PAGE, Page, XbzrleOutcome};
+use crate::sys::memory::{NoMemory, zeroed};
 use crate::vm::page_set::PageSet;
 
 /// Decides about one page after another.
@@ -18,14 +19,13 @@ pub trait PagePolicy {
 
 /// The policy of a cell, for a guest of `pages` pages.
 ///
-/// # Panics
-/// When a copy of that many pages does not fit into the address space.
-#[must_use]
-pub fn policy(cell: &Cell, pages: u64) -> Box<dyn PagePolicy> {
-    match (cell.codec, cell.cache) {
-        (Codec::Xbzrle, Cache::Shadow) => Box::new(Delta::new(pages, cell.elide_zero)),
+/// # Errors
+/// When there is no memory for what it remembers.
+pub fn policy(cell: &Cell, pages: u64) -> Result<Box<dyn PagePolicy>, NoMemory> {
+    Ok(match (cell.codec, cell.cache) {
+        (Codec::Xbzrle, Cache::Shadow) => Box::new(Delta::new(pages, cell.elide_zero)?),
         (Codec::None, _) | (_, Cache::None) => Box::new(Full::new(cell.elide_zero)),
-    }
+    })
 }
 
 /// The baseline: whole pages, zero pages as marks.
@@ -78,14 +78,13 @@ impl Delta {
     /// A policy with a shadow of `pages` pages. Its memory is taken from the kernel as pages are first sent: the bytes
     /// come zeroed and untouched, which a vector of whole pages would not.
     ///
-    /// # Panics
-    /// When that many pages do not fit into the address space.
-    #[must_use]
-    pub fn new(pages: u64, elide_zero: bool) -> Self {
-        let bytes = usize::try_from(pages).ok().and_then(|pages| pages.checked_mul(PAGE));
-        let shadow = vec![0_u8; bytes.expect("a shadow that fits into the address space") + PAGE - 1];
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new(pages: u64, elide_zero: bool) -> Result<Self, NoMemory> {
+        let bytes = pages.saturating_mul(PAGE as u64).saturating_add(PAGE as u64 - 1);
+        let shadow = zeroed::<u8>(bytes, "a copy of what the destination holds")?;
         let start = shadow.as_ptr().align_offset(PAGE);
-        Self { codec: CodecBackend::best(), elide_zero, shadow, start, sent: PageSet::new(pages) }
+        Ok(Self { codec: CodecBackend::best(), elide_zero, shadow, start, sent: PageSet::new(pages)? })
     }
 }
 
@@ -149,7 +148,7 @@ mod tests {
 
     #[test]
     fn delta_sends_whole_pages_first_then_changes_then_nothing() {
-        let mut policy = Delta::new(8, true);
+        let mut policy = Delta::new(8, true).unwrap();
         let mut page = [0; PAGE];
         page[5] = 7;
         // A nearly empty page against a zero shadow would make a tiny delta; the first send is whole all the same.
@@ -165,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_page_that_becomes_zero_is_sent_and_remembered_as_zero() {
-        let mut policy = Delta::new(8, true);
+        let mut policy = Delta::new(8, true).unwrap();
         let mut page = [1; PAGE];
         decide(&mut policy, 0, &page);
         page.fill(0);
@@ -180,6 +179,6 @@ mod tests {
         let zero = [0; PAGE];
         assert_eq!(decide(&mut Full::new(true), 0, &zero).1, Send::Zero);
         assert_eq!(decide(&mut Full::new(false), 0, &zero).1, Send::Whole);
-        assert_eq!(decide(&mut Delta::new(1, false), 0, &zero).1, Send::Whole);
+        assert_eq!(decide(&mut Delta::new(1, false).unwrap(), 0, &zero).1, Send::Whole);
     }
 }

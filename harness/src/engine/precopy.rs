@@ -8,6 +8,7 @@ use super::round::{Harvest, Rounds, SentRound};
 use super::stop::{Decision, Stop};
 use crate::guest::GuestError;
 use crate::sys::clock;
+use crate::sys::memory::reserve;
 
 /// Nanoseconds of bytes that may be queued when the pause is ordered: what is queued by then is waited for in the pause.
 const QUEUED_AT_PAUSE: u64 = 100_000;
@@ -61,6 +62,8 @@ impl Precopy<'_> {
         let until = self.start.saturating_add(self.stop.max_time());
         let mut harvest = Harvest { start: clock::now(), ..Harvest::default() };
         let capped = loop {
+            // For this round and the paused one, for which nothing is allocated any more.
+            reserve(&mut rounds, 2, "the record of rounds")?;
             let mut sent = self.rounds.send(harvest, Some(until))?;
             self.observer.sent(&sent);
             self.stop.observe(sent.stretch);

@@ -8,6 +8,7 @@ use super::{EngineError, PageCounts};
 use crate::dirty::{DirtyTracker, TrackerError};
 use crate::host::noise::RunDelay;
 use crate::sys::clock;
+use crate::sys::memory::NoMemory;
 use crate::sys::ram::Ram;
 use crate::vm::page_set::PageSet;
 use crate::wire::frame::FrameKind;
@@ -103,18 +104,21 @@ pub struct Rounds<'a> {
 impl<'a> Rounds<'a> {
     /// The rounds of a guest with memory `ram`, of which every page is still to be sent. `tracker` is armed already, `link`
     /// connected; `planter` spends what tests plant.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When there is no memory to work in.
     pub fn new(
         ram: &'a Ram,
         tracker: &'a mut dyn DirtyTracker,
         link: &'a mut Sender,
         policy: &'a mut dyn PagePolicy,
         planter: Planter,
-    ) -> Self {
-        let mut dirty = PageSet::new(ram.pages());
+    ) -> Result<Self, NoMemory> {
+        let mut dirty = PageSet::new(ram.pages())?;
         dirty.fill();
         let run_delay = link.wire().and_then(|_| RunDelay::of_this_thread().ok());
-        Self { ram, tracker, link, policy, planter, staging: Staging::new(), dirty, run_delay, number: 0 }
+        let staging = Staging::new()?;
+        Ok(Self { ram, tracker, link, policy, planter, staging, dirty, run_delay, number: 0 })
     }
 
     /// Pages that are still to be sent.

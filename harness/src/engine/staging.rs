@@ -2,6 +2,7 @@
 //! here, looks at these copies alone, and a page that is sent whole stays where it lies until the socket takes it.
 
 use crate::codec::{PAGE, Page};
+use crate::sys::memory::{NoMemory, zeroed};
 use crate::sys::ram::{Ram, RamError};
 use crate::wire::link::{LinkError, Sender};
 use crate::wire::pages::PageBatch;
@@ -37,15 +38,18 @@ pub struct Staging {
 
 impl Staging {
     /// Room for [`PageBatch::PAGES`] pages.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            pages: vec![[0; PAGE]; PageBatch::PAGES].into_boxed_slice(),
-            encoded: vec![0; PageBatch::PAGES * PAGE + SLACK].into_boxed_slice(),
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn new() -> Result<Self, NoMemory> {
+        const WHAT: &str = "a batch of pages";
+        Ok(Self {
+            pages: zeroed(PageBatch::PAGES as u64, WHAT)?.into_boxed_slice(),
+            encoded: zeroed((PageBatch::PAGES * PAGE + SLACK) as u64, WHAT)?.into_boxed_slice(),
             encoded_used: 0,
             runs: Vec::with_capacity(PageBatch::PAGES),
             batch: PageBatch::new(),
-        }
+        })
     }
 
     /// Pages that can be added to the batch.
@@ -119,12 +123,6 @@ impl Staging {
         self.batch.clear();
         self.encoded_used = 0;
         sent
-    }
-}
-
-impl Default for Staging {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

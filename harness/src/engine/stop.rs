@@ -40,6 +40,10 @@ impl Stop {
 
     /// Takes note of a round's speed.
     pub fn observe(&mut self, stretch: Stretch) {
+        if self.recent.try_reserve(1).is_err() {
+            // The newest count, and there is room for them in any case.
+            self.recent.drain(..self.recent.len() / 2);
+        }
         self.recent.push(stretch);
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 use migbench_scenarios::cell::{Cell, Proof};
 use migbench_workloads::abi;
@@ -27,8 +28,8 @@ use crate::wire::address::LinkListener;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 
-/// Longest wait for the guest's first operation here, in ns.
-const SIGN_OF_LIFE: u64 = 10_000_000_000;
+/// Longest wait for the guest's first operation here.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// The window after the migration starts when the source hears of it, a little after it is reported here.
 const MARGIN: u64 = 20_000_000;
@@ -75,6 +76,10 @@ impl Destination<'_> {
             Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
         self.report.prepare = clock::seconds(start, clock::now());
+        // All that is large is there before the guest depends on it.
+        let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every)?;
+        let sampler = Sampler::prepare(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
+            .map_err(system("start the sampler"))?;
         let listener = LinkListener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to become steady; a runner that dies takes this process with it.
@@ -84,9 +89,8 @@ impl Destination<'_> {
             hello: Hello::of(&cell, vm.ram().pages(), self.assignment.verify),
             timeout: link_timeout(&cell),
         };
-        let wait = link_timeout(&cell) + Seconds(waiting(&cell)).duration();
         let mut shape = |link: &mut Link| link.shape(&cell.link).map(drop);
-        let source = greeting.admit(listener, self.control, wait, &mut shape)?;
+        let source = greeting.admit(listener, self.control, source_due(&cell), &mut shape)?;
         let mut meter = Meter::start(&vm, None)?;
         InjectedFault::strike(
             self.assignment.fault,
@@ -95,7 +99,6 @@ impl Destination<'_> {
             &source.saboteur(),
         );
         let mut link = source.answer(&greeting)?;
-        let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every);
         let received = self.receive(&vm, &mut link, &mut pages);
         self.report.decode = clock::seconds(0, pages.decode_nanoseconds());
         let committed = match received {
@@ -106,7 +109,7 @@ impl Destination<'_> {
                 return Err(error);
             }
         };
-        let mut said = self.run_guest(committed, &cell, &vm, &mut link, &meter)?;
+        let mut said = self.run_guest(committed, &vm, &mut link, &meter, sampler)?;
         self.report.usage.memory = meter.memory()?;
         if said.is_ok() && cell.proof == Proof::Every && !self.assignment.verify {
             said = send_hashes(&mut link, pages.hashes());
@@ -207,12 +210,12 @@ impl Destination<'_> {
     fn run_guest(
         &mut self,
         guest: Committed<'_>,
-        cell: &Cell,
         vm: &Vm,
         link: &mut Link,
         meter: &Meter,
+        sampler: Sampler,
     ) -> Result<Result<(), LinkError>, NodeError> {
-        let memory = vm.telemetry();
+        let (cell, memory) = (&self.assignment.cell, vm.telemetry());
         let before: Vec<u64> = (0..memory.vcpus()).map(|n| memory.vcpu(n).operations.load(Acquire)).collect();
         let control = memory.control();
         let epoch = control.epoch.load(Acquire) + 1;
@@ -220,20 +223,20 @@ impl Destination<'_> {
         control.phase.store(abi::PHASE_CATCHUP, Release);
         self.planter.spend(CostStage::Resume, guest.ready(), 1);
         guest.resume();
-        let resumed = clock::now();
-        while !before.iter().enumerate().all(|(n, &done)| memory.vcpu(n).operations.load(Acquire) > done) {
+        let alive = clock::found_within(SIGN_OF_LIFE, Duration::from_micros(10), || {
             vm.check()?;
-            if clock::now() - resumed > SIGN_OF_LIFE {
-                return Err(NodeError::Content("the guest did nothing for 10 s after it was resumed".into()));
-            }
-            std::thread::sleep(std::time::Duration::from_micros(10));
+            Ok::<_, NodeError>(
+                before.iter().enumerate().all(|(n, &done)| memory.vcpu(n).operations.load(Acquire) > done),
+            )
+        })?;
+        if !alive {
+            return Err(NodeError::Content("the guest did nothing for 10 s after it was resumed".into()));
         }
         self.report.guest_runs = true;
         // A link that is gone by now changes nothing for the guest: it is here.
         let mut said = link.send(FrameKind::Running, &[]);
         let running = clock::now();
-        let sampler = Sampler::start(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
-            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
+        sampler.begin();
         self.report.entered = vm.vcpus().iter().filter_map(|v| v.entered()).max().unwrap_or(0);
         self.report.traffic = link.traffic().total();
         self.report.usage = meter.usage()?;
@@ -278,11 +281,12 @@ fn nanoseconds(time: Seconds) -> u64 {
     u64::try_from(time.duration().as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// Seconds that the source may take before it connects.
-fn waiting(cell: &Cell) -> f64 {
+/// How long the source may take before it connects.
+fn source_due(cell: &Cell) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "seconds of filling memory")]
     let filling = (cell.memory.0 >> 27) as f64;
-    60.0 + cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0 + filling
+    let windows = cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0;
+    link_timeout(cell).saturating_add(Seconds(60.0 + windows + filling).duration())
 }
 
 /// `back` plants a fault: a clock of so many kHz is set back by a second.
@@ -306,4 +310,25 @@ fn flip(vm: &Vm) -> Result<(u64, Page), NodeError> {
     content[2000] ^= 1;
     vm.ram().write(page, &content)?;
     Ok((page, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_option_is_too_long_to_wait_for() {
+        let mut cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+        assert!(source_due(&cell) > Duration::from_secs(90));
+        for time in [3.6e19, 1e308] {
+            cell.windows = migbench_scenarios::cell::Windows {
+                steady: Seconds(time),
+                after: Seconds(time),
+                control: Seconds(time),
+                warmup_max: Seconds(time),
+            };
+            assert_eq!(source_due(&cell), Duration::MAX);
+            assert!(nanoseconds(cell.windows.after) >= u64::MAX / 2);
+        }
+    }
 }

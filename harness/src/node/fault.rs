@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use migbench_workloads::units::PAGE_SIZE;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Role;
@@ -23,6 +25,8 @@ pub enum Action {
     Flip,
     /// At the destination's `switchover`: the guest's clock is set back by a second.
     Clock,
+    /// From here on the process gets no more memory, or next to none.
+    Starve,
 }
 
 /// When. Both sides pass these points in this order.
@@ -52,12 +56,13 @@ pub struct InjectedFault {
 }
 
 const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
-const ACTIONS: [(&str, Action); 5] = [
+const ACTIONS: [(&str, Action); 6] = [
     ("kill", Action::Kill),
     ("close", Action::Close),
     ("corrupt", Action::Corrupt),
     ("flip", Action::Flip),
     ("clock", Action::Clock),
+    ("starve", Action::Starve),
 ];
 const POINTS: [(&str, FaultPoint); 5] = [
     ("connect", FaultPoint::Connect),
@@ -109,10 +114,19 @@ impl InjectedFault {
             }
             Action::Close => link.close(),
             Action::Corrupt => link.corrupt(),
+            Action::Starve => starve(),
             Action::Flip | Action::Clock => {}
         }
         Some(action)
     }
+}
+
+/// Refuses this process all memory but what it has, and a little for words.
+fn starve() {
+    const LITTLE: u64 = 1536 << 10;
+    let pages =
+        procfs::process::Process::myself().and_then(|own| own.statm()).map_or(0, |memory| memory.size);
+    let _ = setrlimit(Resource::RLIMIT_AS, pages * PAGE_SIZE + LITTLE, RLIM_INFINITY);
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use migbench_scenarios::cell::{Cache, Cell, Codec, Engine, Proof};
 use nix::errno::Errno;
@@ -31,6 +31,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::fault::Action;
 use super::protocol::{ControlSocket, Order, ProtocolError, Role};
 use super::{abort, printable};
+use crate::sys::clock::Patience;
 use crate::wire::address::{LinkAddress, LinkListener};
 use crate::wire::frame::{self, FrameError, FrameFault, FrameKind, HEADER};
 use crate::wire::link::{Link, LinkError};
@@ -319,7 +320,7 @@ impl Greeting<'_> {
         address: &LinkAddress,
         set_up: &mut dyn FnMut(&mut Link) -> Option<Action>,
     ) -> Result<Link, HelloError> {
-        let start = Instant::now();
+        let mut patience = Patience::new(ADMISSION_DUE);
         let mut closed = None;
         loop {
             let mut link = match address.connect(self.timeout) {
@@ -328,9 +329,9 @@ impl Greeting<'_> {
                 Err(error) => return Err(closed.unwrap_or(error.into())),
             };
             let planted = set_up(&mut link);
-            match self.greet_destination(&mut link, address, start) {
+            match self.greet_destination(&mut link, address, &mut patience) {
                 // A destination that strangers flood closes connections without a proof.
-                Err(error) if error.is_closed() && planted.is_none() && start.elapsed() < ADMISSION_DUE => {
+                Err(error) if error.is_closed() && planted.is_none() && !patience.is_over() => {
                     closed.get_or_insert(error);
                     std::thread::sleep(LOOK);
                 }
@@ -343,14 +344,14 @@ impl Greeting<'_> {
         &self,
         link: &mut Link,
         address: &LinkAddress,
-        start: Instant,
+        patience: &mut Patience,
     ) -> Result<(), HelloError> {
-        let (destination, _) = take(&receive(link, 0, start)?)?;
+        let (destination, _) = take(&receive(link, 0, patience)?)?;
         let nonces = Nonces { destination, source: nonce()? };
         let hello = self.hello.to_json()?;
         let proof = self.token.proof(Role::Source, &nonces, &hello);
         link.send(FrameKind::Hello, &[&nonces.source, proof.as_bytes(), &hello])?;
-        let answer = receive(link, 1, start)?;
+        let answer = receive(link, 1, patience)?;
         let (proof, hello) = take(&answer)?;
         if !self.token.proves(proof, Role::Destination, &nonces, hello) {
             return Err(HelloError::Impostor(address.to_string()));
@@ -371,12 +372,13 @@ impl Greeting<'_> {
         wait: Duration,
         set_up: &mut dyn FnMut(&mut Link) -> Result<(), LinkError>,
     ) -> Result<Caller, HelloError> {
-        let deadline = Instant::now() + wait;
+        let mut patience = Patience::new(wait);
         let mut pending: Vec<Pending> = Vec::with_capacity(PENDING);
         let mut refused = 0;
         loop {
-            let next = pending.iter().map(Pending::due).min().unwrap_or(deadline).min(deadline);
-            let ready = wait_for(&listener, control, &pending, next)?;
+            let half = pending.iter().any(|caller| caller.part).then_some(LOOK);
+            let ready =
+                wait_for(&listener, control, &pending, patience.next_look().min(half.unwrap_or(wait)))?;
             let mut kept = Vec::with_capacity(PENDING);
             for (caller, ready) in pending.into_iter().zip(ready.pending) {
                 match caller.listen(self.token, ready) {
@@ -415,7 +417,7 @@ impl Greeting<'_> {
                     Err(_) => refused += 1,
                 }
             }
-            if Instant::now() >= deadline {
+            if patience.is_over() {
                 refused += pending.len() as u64;
                 return Err(HelloError::Nobody { waited: wait, refused });
             }
@@ -423,17 +425,16 @@ impl Greeting<'_> {
     }
 }
 
-/// The payload of the `Hello` frame of that `number`, which must have come `ADMISSION_DUE` after `start`.
-fn receive(link: &mut Link, number: u64, start: Instant) -> Result<Vec<u8>, HelloError> {
-    let left = || ADMISSION_DUE.saturating_sub(start.elapsed());
+/// The payload of the `Hello` frame of that `number`, which must come while there is `patience`, of `ADMISSION_DUE`.
+fn receive(link: &mut Link, number: u64, patience: &mut Patience) -> Result<Vec<u8>, HelloError> {
     loop {
         match look(link, number)? {
             Seen::Whole { .. } => break,
-            _ if left().is_zero() => return Err(HelloError::Late(ADMISSION_DUE)),
+            _ if patience.is_over() => return Err(HelloError::Late(ADMISSION_DUE)),
             Seen::Nothing => {
-                link.wait(left())?;
+                link.wait(patience.next_look())?;
             }
-            Seen::Part => std::thread::sleep(LOOK.min(left())),
+            Seen::Part => std::thread::sleep(LOOK.min(patience.next_look())),
         }
     }
     let frame = link.recv()?;
@@ -452,18 +453,17 @@ struct Readable {
     pending: Vec<PollFlags>,
 }
 
-/// Waits until something happens, or until `deadline`.
+/// Waits until something happens, for at most `look`.
 fn wait_for(
     listener: &LinkListener,
     control: &ControlSocket,
     pending: &[Pending],
-    deadline: Instant,
+    look: Duration,
 ) -> Result<Readable, HelloError> {
     let reading = |fd| PollFd::new(fd, PollFlags::POLLIN);
     let mut fds: Vec<PollFd<'_>> = [reading(listener.as_fd()), reading(control.as_fd())].into();
     fds.extend(pending.iter().map(|caller| PollFd::new(caller.fd(), caller.awaited())));
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = if control.has_buffered() { Duration::ZERO } else { left };
+    let left = if control.has_buffered() { Duration::ZERO } else { look };
     // Rounded up, so that a wait of less than a millisecond is not a busy loop.
     let millis = i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
     match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
@@ -482,8 +482,8 @@ fn wait_for(
 struct Pending {
     link: Link,
     nonce: [u8; BYTES],
-    /// When it is closed.
-    until: Instant,
+    /// Until it is closed.
+    patience: Patience,
     /// Part of a frame has come.
     part: bool,
 }
@@ -499,7 +499,7 @@ impl Pending {
     fn challenge(mut link: Link) -> Result<Self, HelloError> {
         let nonce = nonce()?;
         link.send(FrameKind::Hello, &[&nonce])?;
-        Ok(Self { link, nonce, until: Instant::now() + PROOF_DUE, part: false })
+        Ok(Self { link, nonce, patience: Patience::new(PROOF_DUE), part: false })
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -509,11 +509,6 @@ impl Pending {
     /// Its end is always noticed.
     const fn awaited(&self) -> PollFlags {
         if self.part { PollFlags::empty() } else { PollFlags::POLLIN }
-    }
-
-    /// When to look at it though nothing happens.
-    fn due(&self) -> Instant {
-        if self.part { self.until.min(Instant::now() + LOOK) } else { self.until }
     }
 
     /// # Errors
@@ -547,8 +542,8 @@ impl Pending {
         Ok(Heard::Proof(Caller { link: self.link, nonces, hello }))
     }
 
-    fn kept(self) -> Result<Heard, HelloError> {
-        if Instant::now() < self.until { Ok(Heard::Nothing(self)) } else { Err(HelloError::Late(PROOF_DUE)) }
+    fn kept(mut self) -> Result<Heard, HelloError> {
+        if self.patience.is_over() { Err(HelloError::Late(PROOF_DUE)) } else { Ok(Heard::Nothing(self)) }
     }
 }
 

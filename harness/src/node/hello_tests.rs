@@ -490,15 +490,14 @@ fn a_connection_without_a_proof_is_closed_in_the_end() {
     let token = Token::random().unwrap();
     for said in [&[][..], b"MIGB"] {
         let (link, there) = Link::pair(LONG).unwrap();
-        let now = Instant::now();
-        let pending = Pending { link, nonce: [0; BYTES], until: now + LONG, part: false };
+        let pending = Pending { link, nonce: [0; BYTES], patience: Patience::new(LONG), part: false };
         nix::sys::socket::send(there.as_fd().as_raw_fd(), said, MsgFlags::empty()).unwrap();
         let Ok(Heard::Nothing(mut pending)) = pending.listen(&token, PollFlags::POLLIN) else {
             panic!("it has time");
         };
         assert_eq!(pending.part, !said.is_empty());
         assert_eq!(pending.awaited().is_empty(), pending.part, "half a frame does not wake anybody");
-        pending.until = now;
+        pending.patience = Patience::new(Duration::ZERO);
         assert!(matches!(pending.listen(&token, PollFlags::POLLIN), Err(HelloError::Late(_))));
     }
 }

@@ -33,6 +33,10 @@ pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
     thread::die_with_parent();
     thread::sharp_timers();
     let mut control = ControlSocket::inherited(descriptor)?;
+    // A runner that died before that was asked for left its orders behind, and nobody to end this process.
+    if control.is_closed()? {
+        return Err(ProtocolError::Closed);
+    }
     let assignment = match control.receive::<Order>()? {
         Order::Prepare(assignment) => *assignment,
         other => return Err(ProtocolError::Unexpected(format!("{other:?}"))),
@@ -73,6 +77,9 @@ pub enum NodeError {
     /// The tracker.
     #[error(transparent)]
     Tracker(#[from] crate::dirty::TrackerError),
+    /// No memory to work in.
+    #[error(transparent)]
+    Memory(#[from] crate::sys::memory::NoMemory),
     /// A page frame.
     #[error(transparent)]
     Frame(#[from] crate::wire::frame::FrameError),

@@ -8,6 +8,7 @@ use super::{NodeError, proof};
 use crate::codec::Page;
 use crate::codec::xbzrle;
 use crate::sys::clock;
+use crate::sys::memory::{NoMemory, zeroed};
 use crate::sys::ram::Ram;
 use crate::vm::page_set::PageSet;
 use crate::wire::frame::Frame;
@@ -33,15 +34,15 @@ pub struct PageReceiver {
 
 impl PageReceiver {
     /// For `ram` full of zeros, of whose pages some may come as `codec` encodes them. `hashed` keeps the hash of each page as it was decoded.
-    #[must_use]
-    pub fn new(ram: &Ram, codec: Codec, hashed: bool) -> Self {
-        let mut hashes = Vec::new();
-        if hashed {
-            hashes.resize(usize::try_from(ram.pages()).unwrap_or(0), proof::hash_page(&[0; 4096]));
-        }
+    ///
+    /// # Errors
+    /// When there is no memory for that.
+    pub fn new(ram: &Ram, codec: Codec, hashed: bool) -> Result<Self, NoMemory> {
+        let mut hashes = zeroed(if hashed { ram.pages() } else { 0 }, "hashes of pages")?;
+        hashes.fill(proof::hash_page(&[0; 4096]));
         let (pages, page) = (ram.pages(), Box::new([0; 4096]));
-        let written = PageSet::new(pages);
-        Self { written, codec, hashes, first_round: true, decode: 0, left: pages, page }
+        let written = PageSet::new(pages)?;
+        Ok(Self { written, codec, hashes, first_round: true, decode: 0, left: pages, page })
     }
 
     /// Hash of each page as it was decoded; empty unless asked for.
@@ -152,7 +153,7 @@ mod tests {
     fn a_round_brings_each_page_once_and_every_frame_brings_some() {
         let ram = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
         let pages = ram.pages();
-        let mut pages_in = PageReceiver::new(&ram, Codec::None, false);
+        let mut pages_in = PageReceiver::new(&ram, Codec::None, false).unwrap();
         let take = |pages_in: &mut PageReceiver, runs: &[(u64, u64)]| {
             let payload = zeros(runs);
             let frame = Frame { kind: FrameKind::Pages, sequence: 0, offset: 0, payload: &payload };

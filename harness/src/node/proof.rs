@@ -5,6 +5,7 @@ use migbench_workloads::units::PAGE_SIZE;
 
 use super::NodeError;
 use crate::codec::Page;
+use crate::sys::memory::{reserve, zeroed};
 use crate::sys::ram::{GRANULE, Ram};
 
 /// Bytes of a block's hash.
@@ -14,10 +15,12 @@ const BLOCK_PAGES: u64 = GRANULE / PAGE_SIZE;
 /// BLAKE3 of every 2 MiB of memory, in order. The guest must not run.
 ///
 /// # Errors
-/// When memory cannot be read.
+/// When memory cannot be read, or there is none for the hashes.
 pub fn hash_blocks(ram: &Ram) -> Result<Vec<u8>, NodeError> {
-    let mut block = vec![0; usize::try_from(GRANULE).unwrap_or(usize::MAX)];
+    let mut block = zeroed::<u8>(GRANULE, "a block to hash")?;
+    let blocks = usize::try_from(ram.pages().div_ceil(BLOCK_PAGES)).unwrap_or(usize::MAX);
     let mut hashes = Vec::new();
+    reserve(&mut hashes, blocks.saturating_mul(BLOCK_HASH), "hashes of blocks")?;
     for first in (0..ram.pages()).step_by(usize::try_from(BLOCK_PAGES).unwrap_or(1)) {
         ram.read(first, &mut block)?;
         hashes.extend_from_slice(blake3::hash(&block).as_bytes());
@@ -58,10 +61,11 @@ pub fn hash_page(page: &Page) -> u64 {
 /// Hashes of all pages of frozen memory.
 ///
 /// # Errors
-/// When memory cannot be read.
+/// When memory cannot be read, or there is none for the hashes.
 pub fn hash_pages(ram: &Ram) -> Result<Vec<u64>, NodeError> {
     let mut page = [0; 4096];
     let mut hashes = Vec::new();
+    reserve(&mut hashes, usize::try_from(ram.pages()).unwrap_or(usize::MAX), "hashes of pages")?;
     for number in 0..ram.pages() {
         ram.read(number, &mut page)?;
         hashes.push(hash_page(&page));

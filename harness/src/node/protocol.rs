@@ -2,12 +2,13 @@
 //! host's monotonic clock, which all processes of a host share.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use migbench_reports::record::{MemoryProof, Round};
 use migbench_scenarios::cell::Cell;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -318,10 +319,11 @@ impl ControlSocket {
     /// # Errors
     /// When the peer is gone.
     pub fn send(&mut self, message: &impl Serialize) -> Result<(), ProtocolError> {
-        let mut line = serde_json::to_vec(message)?;
-        line.push(b'\n');
-        self.writer.write_all(&line)?;
-        Ok(())
+        // In pieces: a report has megabytes, and a node that is short of memory has them only once.
+        let mut writer = BufWriter::new(&self.writer);
+        serde_json::to_writer(&mut writer, message)?;
+        writer.write_all(b"\n")?;
+        Ok(writer.flush()?)
     }
 
     /// Receives an order.
@@ -330,6 +332,16 @@ impl ControlSocket {
     /// When the peer is gone or sends something else.
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, ProtocolError> {
         read_line(&mut self.reader, LONGEST_ORDER)
+    }
+
+    /// Whether the peer has closed it, whatever it said before.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn is_closed(&self) -> Result<bool, ProtocolError> {
+        let mut socket = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        poll(&mut socket, PollTimeout::ZERO).map_err(io::Error::from)?;
+        Ok(socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
     }
 
     /// Whether bytes were read already that were not received yet, which no wait for the socket sees.
@@ -361,7 +373,7 @@ const LONGEST_ORDER: usize = 1 << 20;
 /// line is none.
 pub fn read_line<T: DeserializeOwned>(reader: &mut impl BufRead, longest: usize) -> Result<T, ProtocolError> {
     let mut line = Vec::new();
-    reader.take(longest as u64 + 1).read_until(b'\n', &mut line)?;
+    reader.take((longest as u64).saturating_add(1)).read_until(b'\n', &mut line)?;
     match line.pop() {
         Some(b'\n') => Ok(serde_json::from_slice(&line)?),
         Some(_) if line.len() >= longest => Err(ProtocolError::Long(longest)),

@@ -5,6 +5,7 @@ mod rounds;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
+use std::time::Duration;
 
 use migbench_reports::record::{Cause, MemoryProof, Round};
 use migbench_scenarios::cell::{Cell, Engine, Proof};
@@ -38,7 +39,7 @@ use crate::wire::link::Link;
 use crate::wire::sabotage::Saboteur;
 
 /// Time for a guest that goes on to show it.
-const SIGN_OF_LIFE: u64 = 2_000_000_000;
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// Serves one run.
 ///
@@ -107,28 +108,10 @@ impl SourceNode<'_> {
             thread::pin(&pinning.source)
                 .map_err(|source| NodeError::System { action: "bind the source to its CPUs", source })?;
         }
-        let vm = self.boot(&cell)?;
+        let (vm, sampler) = self.boot(&cell)?;
         self.phase = "warmup";
-        let sampler = Sampler::start(Arc::clone(vm.telemetry()), sampled_for(&cell))
-            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
-        self.report.steady = Some(steady::reach(&vm, &cell)?);
-        self.report.huge_page_share = vm.huge_page_share().map_err(|source| NodeError::System {
-            action: "see how much of guest memory is in huge pages",
-            source,
-        })?;
-        let clocks = if cell.timing { stalls::clocks(&vm) } else { Vec::new() };
-        self.report.stalled = cell.timing.then(|| Stalled { clocks, ..Stalled::default() });
-        self.control.send(&Message::Steady)?;
-        let Order::Migrate { address } = self.control.receive()? else {
-            return Err(ProtocolError::Unexpected("a second preparation".into()).into());
-        };
-        std::thread::sleep(Seconds(self.assignment.start_jitter).duration());
-        // From now on phases follow each other.
-        vm.telemetry().control().hold.store(0, Release);
-        let outcome = match cell.engine {
-            Engine::None | Engine::TrackOnly => self.control_window(&vm, &sampler),
-            _ => self.migrate(&vm, &sampler, address.as_ref()),
-        };
+        sampler.begin();
+        let outcome = self.with_guest(&vm, &sampler);
         self.report.samples = sampler.finish();
         if !self.report.handed_over {
             self.end_here(&vm, outcome.is_err());
@@ -138,6 +121,29 @@ impl SourceNode<'_> {
         }
         self.finish_stalls(&vm);
         Ok(())
+    }
+
+    /// From the warm-up to the end of the migration, or of what a control does instead.
+    fn with_guest(&mut self, vm: &Vm, sampler: &Sampler) -> Result<(), NodeError> {
+        let cell = self.assignment.cell.clone();
+        self.report.steady = Some(steady::reach(vm, &cell)?);
+        self.report.huge_page_share = vm.huge_page_share().map_err(|source| NodeError::System {
+            action: "see how much of guest memory is in huge pages",
+            source,
+        })?;
+        let clocks = if cell.timing { stalls::clocks(vm) } else { Vec::new() };
+        self.report.stalled = cell.timing.then(|| Stalled { clocks, ..Stalled::default() });
+        self.control.send(&Message::Steady)?;
+        let Order::Migrate { address } = self.control.receive()? else {
+            return Err(ProtocolError::Unexpected("a second preparation".into()).into());
+        };
+        std::thread::sleep(Seconds(self.assignment.start_jitter).duration());
+        // From now on phases follow each other.
+        vm.telemetry().control().hold.store(0, Release);
+        match cell.engine {
+            Engine::None | Engine::TrackOnly => self.control_window(vm, sampler),
+            _ => self.migrate(vm, sampler, address.as_ref()),
+        }
     }
 
     /// The time whose stalls are reported begins.
@@ -165,19 +171,22 @@ impl SourceNode<'_> {
         }
     }
 
-    fn boot(&mut self, cell: &Cell) -> Result<Vm, NodeError> {
+    /// The guest, booted, and who samples it. All that is large is there before the guest runs.
+    fn boot(&mut self, cell: &Cell) -> Result<(Vm, Sampler), NodeError> {
         let memfd = crate::sys::memory::inherited(self.assignment.telemetry)
             .map_err(|source| NodeError::System { action: "open telemetry", source })?;
         let telemetry = Telemetry::map(memfd, cell.vcpus as usize, cell.timing)
             .map_err(|source| NodeError::System { action: "map telemetry", source })?;
         telemetry.control().phase.store(abi::PHASE_WARMUP, Release);
         let vm = Vm::load(cell, self.assignment.seed, self.assignment.guest_flags, Arc::new(telemetry))?;
-        vm.start()?;
-        self.report.tsc_khz = vm.tsc_khz();
         if cell.timing {
-            vm.events().make_room(events::ROOM);
+            vm.events().make_room(events::ROOM)?;
         }
-        Ok(vm)
+        let sampler = Sampler::prepare(Arc::clone(vm.telemetry()), sampled_for(cell))
+            .map_err(|source| NodeError::System { action: "start the sampler", source })?;
+        self.report.tsc_khz = vm.tsc_khz();
+        vm.start()?;
+        Ok((vm, sampler))
     }
 
     /// What the guest has done in pre-copy since `before`.
@@ -227,11 +236,11 @@ impl SourceNode<'_> {
         vm: &Vm,
         tracker: &mut dyn DirtyTracker,
         start: u64,
-        length: std::time::Duration,
+        length: Duration,
     ) -> Result<(), NodeError> {
         /// Seconds between harvests: about a round of the shipped suites.
         const PACE: f64 = 0.1;
-        let mut dirty = PageSet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages())?;
         tracker.arm()?;
         self.report.armed = Some(clock::now());
         // As round 0 of a migration does: a tracker that re-arms lazily is not armed in full before.
@@ -272,12 +281,12 @@ impl SourceNode<'_> {
     ) -> Result<(), NodeError> {
         self.phase = "connect";
         let Some(address) = address else {
-            return Err(NodeError::Content("the runner gave no address of the destination".into()));
+            return Err(NodeError::Content("the destination ended before the migration began".into()));
         };
         let mut meter = Meter::start(vm, Some(sampler.thread()))?;
         let mut tracker = tracker(self.cell(), vm)?;
         let mut logged = Logged { tracker: tracker.as_mut(), log: vm.events() };
-        let mut policy = policy(self.cell(), vm.ram().pages());
+        let mut policy = policy(self.cell(), vm.ram().pages())?;
         let mut owner = Some(Owner::of(vm));
         let mut link = None;
         let outcome = self.migrate_to(address, &mut owner, vm, &mut logged, policy.as_mut(), &mut link);
@@ -308,21 +317,17 @@ impl SourceNode<'_> {
 
     /// Waits for the end of the window at the destination. A link that is gone changes nothing for the guest.
     fn wait_for_window(&self, link: &mut Link) -> Result<(), NodeError> {
-        link.set_timeout(link_timeout(self.cell()) + self.cell().windows.after.duration())?;
+        link.set_timeout(link_timeout(self.cell()).saturating_add(self.cell().windows.after.duration()))?;
         expect(link, FrameKind::WindowEnd, "WindowEnd").map(drop)
     }
 
     /// The guest ends here: after a control, or because a migration failed before commit.
     fn end_here(&mut self, vm: &Vm, failed: bool) {
         let before = telemetry::operations(vm.telemetry());
-        let start = clock::now();
-        while clock::now() - start < SIGN_OF_LIFE && vm.check().is_ok() {
-            if telemetry::operations(vm.telemetry()) > before {
-                self.report.guest_runs = true;
-                break;
-            }
-            std::thread::sleep(Seconds(0.001).duration());
-        }
+        let runs = clock::found_within(SIGN_OF_LIFE, Duration::from_millis(1), || {
+            vm.check().map(|()| telemetry::operations(vm.telemetry()) > before)
+        });
+        self.report.guest_runs = runs.unwrap_or(false);
         if failed && !self.report.guest_runs {
             return;
         }

@@ -9,13 +9,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use migbench_reports::manifest::Build;
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::Plan;
 
 use crate::node::about::{About, PROGRAM, PROTOCOL};
+use crate::sys::clock;
 
 /// What cells without a `binary` run, as the keys of a suite call it.
 const OWN: &str = "own";
@@ -221,15 +222,13 @@ fn answer(path: &Path) -> Result<String, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("does not start: {error}"))?;
-    let since = Instant::now();
-    let ended = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Ok(status),
-            Ok(None) if since.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(2)),
-            Ok(None) => break Err(format!("has not ended after {} s", PATIENCE.as_secs())),
-            Err(error) => break Err(error.to_string()),
-        }
-    };
+    let mut ended = Err(format!("has not ended after {} s", PATIENCE.as_secs()));
+    let looked = clock::found_within(PATIENCE, Duration::from_millis(2), || {
+        child.try_wait().map(|status| status.map(|status| ended = Ok(status)).is_some())
+    });
+    if let Err(error) = looked {
+        ended = Err(error.to_string());
+    }
     // It is reaped in any case.
     let _ = child.kill();
     let _ = child.wait();

@@ -202,10 +202,12 @@ fn failure(spec: &RunSpec, outcome: &RunOutcome) -> Option<RunError> {
     }
     let first = parts.iter().find(|(phase, _)| !phase.is_empty()).or(parts.first())?;
     let phase = match &first.0 {
+        // Whoever waited for a source that died so early has a phase of its own.
+        _ if source.is_none() && ["boot", "warmup"].contains(&outcome.reached) => outcome.reached.to_owned(),
         phase if !phase.is_empty() => phase.clone(),
         // A side died and the other one had nothing to complain of: the guest was there by then.
         _ if destination.is_some_and(|d| d.took_over) => "handover".to_owned(),
-        _ => "unknown".to_owned(),
+        _ => outcome.reached.to_owned(),
     };
     let message = parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("; ");
     Some(RunError { phase, message, guest: guest_at(spec, outcome) })
@@ -225,8 +227,10 @@ fn guest_at(spec: &RunSpec, outcome: &RunOutcome) -> GuestAt {
     match destination.and_then(NodeOutcome::report) {
         Some(report) if report.guest_runs => return GuestAt::Destination,
         Some(_) => {}
-        // A node that was killed for taking too long may have run the guest until then.
-        None if outcome.timed_out.is_some() && spec.cell.engine.migrates() => return GuestAt::Unknown,
+        // A node that was killed for taking too long may have run the guest until then, if there was one.
+        None if outcome.reached != "boot" && outcome.timed_out.is_some() && spec.cell.engine.migrates() => {
+            return GuestAt::Unknown;
+        }
         None => {}
     }
     match outcome.source.report() {
@@ -236,6 +240,7 @@ fn guest_at(spec: &RunSpec, outcome: &RunOutcome) -> GuestAt {
             _ => GuestAt::Lost,
         },
         Some(_) => GuestAt::Lost,
+        None if outcome.reached == "boot" => GuestAt::Nowhere,
         None if outcome.timed_out.is_some() => GuestAt::Unknown,
         None => GuestAt::Lost,
     }

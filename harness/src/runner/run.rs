@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use migbench_reports::record::Round;
 use migbench_scenarios::cell::{Cell, Transport};
@@ -24,7 +25,8 @@ use crate::node::protocol::{
     ControlSocket, DestinationReport, Message, NodeAssignment, Order, ProtocolError, Role, SourceReport,
     read_line,
 };
-use crate::sys::memory::leave_open;
+use crate::sys::clock::{self, Patience};
+use crate::sys::memory::{Telemetry, leave_open};
 use crate::vm::events;
 use crate::wire::address::LinkAddress;
 use crate::wire::netns::{Namespaces, NetnsError};
@@ -59,6 +61,9 @@ pub struct RunOutcome {
     pub destination: Option<NodeOutcome<DestinationReport>>,
     /// Set when the run was given up after that many seconds.
     pub timed_out: Option<u64>,
+    /// How far it had come, for a run of which no node can say so: as [`Failure::phase`](crate::node::protocol::Failure::phase).
+    /// In `boot` the guest never ran.
+    pub reached: &'static str,
 }
 
 /// One node's half.
@@ -200,9 +205,10 @@ impl Process {
             token: token.clone(),
         })))?;
         let (reader, writer) = control.split();
-        let events = events.clone();
-        std::thread::spawn(move || listen(role, reader, longest, &events));
-        Ok(Self { child, writer })
+        let (events, process) = (events.clone(), Self { child, writer });
+        let listener = std::thread::Builder::new().name(role.word().to_owned());
+        listener.spawn(move || listen(role, reader, longest, &events)).map_err(RunnerError::Start)?;
+        Ok(process)
     }
 }
 
@@ -219,16 +225,18 @@ impl Node for Process {
     }
 
     fn reap(&mut self) -> String {
-        let patience = Instant::now() + Duration::from_secs(5);
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return describe(status),
-                Ok(None) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(2)),
-                _ => break,
+        let _ = clock::found_within(Duration::from_secs(5), Duration::from_millis(2), || {
+            self.child.try_wait().map(|status| status.is_some())
+        });
+        // One that has ended is reaped already, and keeps its status.
+        match self.child.try_wait() {
+            Ok(Some(status)) => describe(status),
+            _ => {
+                self.kill();
+                let _ = self.child.wait();
+                "did not end by itself".to_owned()
             }
         }
-        self.kill();
-        self.child.wait().map_or_else(|e| e.to_string(), describe)
     }
 }
 
@@ -283,11 +291,15 @@ fn longest_message(cell: &Cell, limit: Duration) -> usize {
     let harvests = times(Duration::from_millis(100));
     let stalls = u64::from(cell.vcpus) * abi::STALL_RING as u64;
     let histograms = (abi::PHASES * abi::OPERATIONS * abi::CLOCKS) as u64;
-    let bytes = samples * SAMPLE
-        + (events::ROOM as u64 + stalls) * STALL
-        + (rounds + harvests) * ROUND
-        + histograms * HISTOGRAM
-        + REST;
+    let parts = [
+        (samples, SAMPLE),
+        (stalls.saturating_add(events::ROOM as u64), STALL),
+        (rounds.saturating_add(harvests), ROUND),
+        (histograms, HISTOGRAM),
+        (1, REST),
+    ];
+    let bytes =
+        parts.iter().fold(0_u64, |sum, (count, each)| sum.saturating_add(count.saturating_mul(*each)));
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -297,6 +309,7 @@ struct NodesProgress {
     address: Option<LinkAddress>,
     steady: bool,
     ordered: bool,
+    rounds: bool,
     source: Option<Box<SourceReport>>,
     destination: Option<Box<DestinationReport>>,
     source_closed: bool,
@@ -357,9 +370,28 @@ pub fn in_processes(
     let mut destination = if spec.cell.engine.migrates() { Some(start(Role::Destination)?) } else { None };
     let mut source = start(Role::Source)?;
     // From here on the nodes alone keep the namespaces.
-    drop((memfd, namespaces, sender));
-    let destination = destination.as_mut().map(|node| node as &mut dyn Node);
-    conduct(&mut source, destination, &said, limit, &interrupt::requested, hear)
+    drop((namespaces, sender));
+    let nodes = destination.as_mut().map(|node| node as &mut dyn Node);
+    let mut outcome = conduct(&mut source, nodes, &said, limit, &interrupt::requested, hear)?;
+    if outcome.source.report().is_none() || matches!(outcome.destination, Some(NodeOutcome::Died(_))) {
+        outcome.reached = reached(&memfd, &spec.cell).unwrap_or(outcome.reached);
+    }
+    Ok(outcome)
+}
+
+/// How far a run of `cell` had come, by what is left of the guest's telemetry; none where that does not say more than the nodes'
+/// messages.
+fn reached(telemetry: &impl AsFd, cell: &Cell) -> Option<&'static str> {
+    let telemetry = Telemetry::map(telemetry, cell.vcpus as usize, cell.timing).ok()?;
+    let states = (0..telemetry.vcpus()).map(|n| telemetry.vcpu(n).state.load(Acquire));
+    let (first, last) = (states.clone().min()?, states.max()?);
+    match telemetry.control().phase.load(Acquire) {
+        _ if first < abi::STATE_RUNNING => Some("boot"),
+        _ if last > abi::STATE_RUNNING => Some("validate"),
+        abi::PHASE_WARMUP | abi::PHASE_STEADY => Some("warmup"),
+        abi::PHASE_CATCHUP | abi::PHASE_AFTER => Some("after"),
+        _ => None,
+    }
 }
 
 /// Passes messages on between nodes that were started, until both have ended, and gives what came of it.
@@ -376,20 +408,11 @@ pub fn conduct(
 ) -> Result<RunOutcome, RunnerError> {
     let mut progress =
         NodesProgress { destination_closed: destination.is_none(), ..NodesProgress::default() };
-    let start = Instant::now();
+    let mut patience = Patience::new(limit);
     let mut timed_out = None;
     while !(progress.source_closed && progress.destination_closed) {
         if interrupted() {
             return Err(RunnerError::Interrupted);
-        }
-        if start.elapsed() > limit {
-            source.kill();
-            if let Some(node) = &mut destination {
-                node.kill();
-            }
-            hear(Moment::TimedOut);
-            timed_out = Some(limit.as_secs());
-            break;
         }
         match events.recv_timeout(Duration::from_millis(50)) {
             Ok(event) => {
@@ -420,16 +443,39 @@ pub fn conduct(
             node.order(&Order::SourceEnded);
             progress.called_off = true;
         }
+        // What nodes have said by now was heard before the clock is looked at; a node that never stops talking ends too.
+        if patience.is_over() && !(progress.source_closed && progress.destination_closed) {
+            source.kill();
+            if let Some(node) = &mut destination {
+                node.kill();
+            }
+            hear(Moment::TimedOut);
+            timed_out = Some(limit.as_secs());
+            break;
+        }
     }
-    Ok(RunOutcome {
-        source: outcome(progress.source, progress.source_garbled, source),
-        destination: destination
-            .map(|node| outcome(progress.destination, progress.destination_garbled, node)),
-        timed_out,
-    })
+    let reached = progress.reached();
+    // A signal of the runner's own is nobody else's doing.
+    let ended = timed_out.filter(|_| !progress.source_closed).map(|_| ENDED);
+    let source = outcome(progress.source, progress.source_garbled, ended, source);
+    let ended = timed_out.filter(|_| !progress.destination_closed).map(|_| ENDED);
+    let destination =
+        destination.map(|node| outcome(progress.destination, progress.destination_garbled, ended, node));
+    Ok(RunOutcome { source, destination, timed_out, reached })
 }
 
 impl NodesProgress {
+    /// The last phase that has begun for certain.
+    const fn reached(&self) -> &'static str {
+        match self {
+            Self { rounds: true, .. } => "precopy",
+            // A control does not connect.
+            Self { ordered: true, address: None, .. } => "precopy",
+            Self { ordered: true, .. } => "connect",
+            _ => "warmup",
+        }
+    }
+
     fn handed_over(&self) -> bool {
         self.source.as_ref().is_some_and(|report| report.handed_over)
     }
@@ -445,7 +491,10 @@ impl NodesProgress {
                     self.steady = true;
                     hear(Moment::Steady);
                 }
-                Message::Round(round) => hear(Moment::Round(&round)),
+                Message::Round(round) => {
+                    self.rounds = true;
+                    hear(Moment::Round(&round));
+                }
                 Message::Source(report) => {
                     self.source = Some(report);
                     hear(Moment::Reported(Role::Source));
@@ -475,8 +524,17 @@ impl NodesProgress {
     }
 }
 
-fn outcome<T>(report: Option<Box<T>>, garbled: Option<String>, node: &mut dyn Node) -> NodeOutcome<T> {
+/// What became of a node that the runner ended.
+const ENDED: &str = "was ended by the runner";
+
+fn outcome<T>(
+    report: Option<Box<T>>,
+    garbled: Option<String>,
+    ended: Option<&str>,
+    node: &mut dyn Node,
+) -> NodeOutcome<T> {
     let end = node.reap();
+    let end = ended.map_or(end, str::to_owned);
     let died = || NodeOutcome::Died(garbled.map_or(end, |why| format!("sent what is no message: {why}")));
     report.map_or_else(died, NodeOutcome::Reported)
 }

@@ -81,6 +81,23 @@ fn the_longest_report_is_let_through() {
     assert!(longest_message(&endless, limit) < usize::MAX / 2);
 }
 
+/// As large as they can be written.
+#[test]
+fn no_option_overflows_what_a_run_may_take_or_say() {
+    let mut cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+    cell.stop.max_rounds = u32::MAX;
+    cell.memory.0 = u64::MAX;
+    cell.link.rate = Some(migbench_workloads::units::Rate(1));
+    for time in [0.3, 3.6e19, 1e308] {
+        cell.stop.max_time.0 = time;
+        cell.windows.steady.0 = time;
+        let limit = crate::runner::suite::limit(&cell);
+        assert!(limit > Duration::from_secs(120) && longest_message(&cell, limit) > 0);
+    }
+    let mut empty: &[u8] = b"";
+    assert!(matches!(read_line::<Message>(&mut empty, usize::MAX), Err(ProtocolError::Closed)));
+}
+
 /// A node that does as the test says.
 #[derive(Default)]
 struct Played {
@@ -100,6 +117,43 @@ impl Node for Played {
     fn reap(&mut self) -> String {
         if self.killed { "was killed by signal 9".into() } else { "ended with status 0".into() }
     }
+}
+
+/// Ctrl-Z stops the runner and not the nodes.
+#[test]
+fn what_nodes_have_said_counts_more_than_the_time_that_passed() {
+    let (sender, events) = sync_channel(16);
+    let ends = [NodeEvent::Closed(Role::Source), NodeEvent::Closed(Role::Destination)];
+    // Five looks, each of which counts for an eighth at most.
+    let limit = Duration::from_millis(80);
+    let (mut source, mut destination) = (Played::default(), Played::default());
+    let stopped = std::cell::Cell::new(false);
+    let stop = || {
+        if !stopped.replace(true) {
+            std::thread::sleep(3 * limit);
+            sender.send(said(Message::Source(Box::default()))).unwrap();
+            sender.send(said(Message::Destination(Box::default()))).unwrap();
+        }
+        false
+    };
+    let mut moments = Vec::new();
+    let mut ends = ends.into_iter();
+    let outcome = conduct(&mut source, Some(&mut destination), &events, limit, &stop, &mut |moment| {
+        moments.push(moment.to_string());
+        if let Moment::Reported(_) = moment {
+            sender.send(ends.next().unwrap()).unwrap();
+        }
+    })
+    .unwrap();
+    assert_eq!(outcome.timed_out, None, "{moments:?}");
+    assert!(outcome.source.report().is_some() && outcome.destination.unwrap().report().is_some());
+
+    // Nodes that say nothing, or do not end, are ended.
+    let outcome =
+        conduct(&mut source, Some(&mut destination), &events, limit, &|| false, &mut |_| {}).unwrap();
+    assert!(outcome.timed_out.is_some() && source.killed && destination.killed);
+    let Some(NodeOutcome::Died(how)) = outcome.destination else { panic!("{outcome:?}") };
+    assert_eq!(how, "was ended by the runner", "a signal of its own is nobody else's");
 }
 
 /// Plays these events; gives the outcome and both nodes.
@@ -134,6 +188,45 @@ fn a_destination_hears_that_the_source_will_not_come() {
     assert_eq!(called_off(vec![listening(), said(Message::Steady), report(false)]), ["\"SourceEnded\""]);
     let handed_over = vec![listening(), said(Message::Steady), report(true)];
     assert!(called_off(handed_over).is_empty(), "the guest is there");
+}
+
+#[test]
+fn a_run_of_which_no_node_can_tell_has_come_as_far_as_was_heard() {
+    let listening = || said(Message::Listening { address: LinkAddress::Unix { name: "a".into() } });
+    let both = || [NodeEvent::Closed(Role::Source), NodeEvent::Closed(Role::Destination)];
+    for (before, reached) in [
+        (vec![], "warmup"),
+        (vec![listening(), said(Message::Steady)], "connect"),
+        (vec![listening(), said(Message::Steady), said(Message::Round(Round::default()))], "precopy"),
+    ] {
+        let (outcome, _, _) = played(before.into_iter().chain(both()).collect());
+        assert_eq!(outcome.reached, reached);
+    }
+}
+
+#[test]
+fn telemetry_tells_how_far_a_guest_had_come() {
+    let file =
+        || nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let mut cell = Cell::default_for(migbench_scenarios::cell::Engine::Full, "idle").unwrap();
+    cell.vcpus = 2;
+    assert_eq!(reached(&file(), &cell), Some("boot"), "nobody has even mapped it");
+    let file = file();
+    let telemetry = Telemetry::map(&file, 2, cell.timing).unwrap();
+    let at = |states: [u32; 2], phase| {
+        for (vcpu, state) in states.into_iter().enumerate() {
+            telemetry.vcpu(vcpu).state.store(state, std::sync::atomic::Ordering::Release);
+        }
+        telemetry.control().phase.store(phase, std::sync::atomic::Ordering::Release);
+        reached(&file, &cell)
+    };
+    let running = [abi::STATE_RUNNING; 2];
+    assert_eq!(at([abi::STATE_RUNNING, abi::STATE_BOOTED], abi::PHASE_WARMUP), Some("boot"));
+    assert_eq!(at(running, abi::PHASE_WARMUP), Some("warmup"));
+    assert_eq!(at(running, abi::PHASE_STEADY), Some("warmup"));
+    assert_eq!(at(running, abi::PHASE_PRECOPY), None, "connecting or later: others know more");
+    assert_eq!(at(running, abi::PHASE_CATCHUP), Some("after"));
+    assert_eq!(at([abi::STATE_RUNNING, abi::STATE_STOPPED], abi::PHASE_CATCHUP), Some("validate"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::plan::{self, Plan, PlannedRun};
+use migbench_workloads::units::Seconds;
 
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
@@ -564,7 +565,7 @@ pub fn limit(cell: &Cell) -> Duration {
     // The paused round may have all memory to send.
     #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let last = cell.link.rate.map_or(0.0, |rate| cell.memory.0 as f64 / rate.0 as f64);
-    Duration::from_secs_f64(120.0 + known + cell.stop.max_time.0 + 2.0 * last + 8.0 * memory)
+    Seconds(120.0 + known + cell.stop.max_time.0 + 2.0 * last + 8.0 * memory).duration()
 }
 
 /// Where the record of run `number` belongs.

@@ -7,8 +7,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
 use migbench_workloads::abi::{self, Control, VcpuTelemetry};
+use migbench_workloads::units::Bytes;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::{MmapRegion, VolatileSlice};
+use zerocopy::FromZeros;
 
 /// Telemetry of one guest, shared by both nodes and the guest.
 #[derive(Debug)]
@@ -237,6 +239,48 @@ pub fn populate(address: *mut u8, length: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// There was no memory for something large.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no memory for {what} ({size}): choose a smaller `memory`, or raise the limit of this process (`ulimit -v`)"
+)]
+pub struct NoMemory {
+    /// What it was wanted for.
+    pub what: &'static str,
+    /// How much was wanted.
+    pub size: Bytes,
+}
+
+impl NoMemory {
+    const fn of<T>(count: u64, what: &'static str) -> Self {
+        Self { what, size: Bytes(count.saturating_mul(size_of::<T>() as u64)) }
+    }
+}
+
+impl From<NoMemory> for io::Error {
+    fn from(error: NoMemory) -> Self {
+        Self::new(io::ErrorKind::OutOfMemory, error)
+    }
+}
+
+/// `count` zeros for `what`, which the kernel gives as they are first touched. For what is as large as the guest, or as an
+/// option makes it: a process that ends for lack of it takes the guest with it.
+///
+/// # Errors
+/// [`NoMemory`].
+pub fn zeroed<T: FromZeros>(count: u64, what: &'static str) -> Result<Vec<T>, NoMemory> {
+    let length = usize::try_from(count).ok();
+    length.and_then(|length| T::new_vec_zeroed(length).ok()).ok_or_else(|| NoMemory::of::<T>(count, what))
+}
+
+/// Room for `more` entries behind those of a list for `what`.
+///
+/// # Errors
+/// [`NoMemory`]; the list is as it was.
+pub fn reserve<T>(list: &mut Vec<T>, more: usize, what: &'static str) -> Result<(), NoMemory> {
+    list.try_reserve(more).map_err(|_| NoMemory::of::<T>((list.len() + more) as u64, what))
+}
+
 /// Lets a child process that is started next inherit `descriptor` under the same number.
 ///
 /// # Errors
@@ -265,6 +309,19 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_cannot_be_had_is_an_error_that_names_what_it_was_for() {
+        assert_eq!(zeroed::<u16>(3, "three").unwrap(), [0; 3]);
+        for count in [1 << 60, u64::MAX] {
+            let error = zeroed::<u64>(count, "a test").unwrap_err().to_string();
+            assert!(error.starts_with("no memory for a test (") && error.contains("ulimit -v"), "{error}");
+        }
+        let mut list = vec![7_u8];
+        assert!(reserve(&mut list, usize::MAX - 1, "a test").is_err());
+        reserve(&mut list, 9, "a test").unwrap();
+        assert!(list == [7] && list.capacity() >= 10);
+    }
 
     #[test]
     fn a_copy_past_the_caches_is_a_copy() {

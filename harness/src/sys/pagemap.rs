@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use zerocopy::FromZeros;
+
 /// `PM_SCAN_WP_MATCHING`: what is reported is write-protected again.
 const WP_MATCHING: u64 = 1 << 0;
 /// `PM_SCAN_CHECK_WPASYNC`: memory that is not tracked is an error.
@@ -13,7 +15,7 @@ const CHECK_WPASYNC: u64 = 1 << 1;
 const WRITTEN: u64 = 1 << 1;
 
 /// The kernel's `struct page_region`: host addresses `[start, end)`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, FromZeros)]
 #[repr(C)]
 pub struct PageRange {
     /// First byte.

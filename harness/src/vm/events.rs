@@ -12,6 +12,7 @@ use migbench_reports::record::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::clock;
+use crate::sys::memory::{NoMemory, reserve};
 
 /// Entries that a migration has room for: 3 MiB, or some seconds of a guest that faults all the time.
 pub const ROOM: usize = 1 << 17;
@@ -49,13 +50,17 @@ pub struct EventLog {
 
 impl EventLog {
     /// Turns it on, with room for that many entries; the memory is touched here. A second call changes nothing.
-    pub fn make_room(&self, entries: usize) {
-        self.slots.get_or_init(|| {
-            let slots: Box<[EventSlot]> = (0..entries).map(|_| EventSlot::default()).collect();
-            // Zeros may come as pages that are not there yet.
-            slots.iter().for_each(|slot| slot.start.store(1, Ordering::Relaxed));
-            slots
-        });
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn make_room(&self, entries: usize) -> Result<(), NoMemory> {
+        let mut slots = Vec::new();
+        reserve(&mut slots, entries, "the log of what held up the guest")?;
+        slots.extend((0..entries).map(|_| EventSlot::default()));
+        // Zeros may come as pages that are not there yet.
+        slots.iter().for_each(|slot: &EventSlot| slot.start.store(1, Ordering::Relaxed));
+        self.slots.get_or_init(|| slots.into_boxed_slice());
+        Ok(())
     }
 
     /// Bytes that it holds.
@@ -128,7 +133,7 @@ mod tests {
     #[test]
     fn entries_are_kept_until_it_is_full_and_that_is_reported() {
         let log = EventLog::default();
-        log.make_room(2);
+        log.make_room(2).unwrap();
         log.enter(Cause::Fault, 5, Some(77));
         log.enter(Cause::Harvest, 6, None);
         assert_eq!(log.full_since(), None);
@@ -144,7 +149,7 @@ mod tests {
     #[test]
     fn many_threads_enter_without_losing_any() {
         let log = EventLog::default();
-        log.make_room(4000);
+        log.make_room(4000).unwrap();
         std::thread::scope(|scope| {
             for thread in 1..=4 {
                 let log = &log;

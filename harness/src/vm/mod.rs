@@ -14,7 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kvm_ioctls::VcpuFd;
 use migbench_scenarios::cell::{Cell, Tracker, TrackerSettings, Wait};
@@ -26,6 +26,7 @@ use migbench_workloads::units::PAGE_SIZE;
 use crate::host::huge;
 use crate::host::kvm::{KvmOpenError, open_kvm};
 use crate::sys;
+use crate::sys::clock;
 use crate::sys::kvm::Logging;
 use crate::sys::machine::{Machine, TELEMETRY_ADDRESS};
 use crate::sys::memory::Telemetry;
@@ -312,21 +313,10 @@ pub(crate) fn wait_state<E>(
     check: impl Fn() -> Result<(), E>,
     reached: impl Fn(u32) -> bool,
 ) -> Result<bool, E> {
-    // The longest that one look counts for: a process that was stopped for long must not take its own delay for the guest's.
-    const LOOK: Duration = Duration::from_millis(10);
-    let (mut waited, mut looked) = (Duration::ZERO, Instant::now());
-    loop {
+    clock::found_within(patience, Duration::from_micros(500), || {
         check()?;
-        if (0..vcpus).all(|n| reached(telemetry.vcpu(n).state.load(Ordering::Acquire))) {
-            return Ok(true);
-        }
-        if waited > patience {
-            return Ok(false);
-        }
-        waited += looked.elapsed().min(LOOK);
-        looked = Instant::now();
-        std::thread::sleep(Duration::from_micros(500));
-    }
+        Ok((0..vcpus).all(|n| reached(telemetry.vcpu(n).state.load(Ordering::Acquire))))
+    })
 }
 
 /// How KVM must log for a tracker; a machine is made with it.

@@ -1,5 +1,7 @@
 //! A set of pages as a bitmap, filled word by word by trackers and taken out run by run by the engine.
 
+use crate::sys::memory::{NoMemory, zeroed};
+
 /// Pages by dense number. Its memory is fixed from the start.
 #[derive(Debug, Clone)]
 pub struct PageSet {
@@ -12,12 +14,11 @@ pub struct PageSet {
 impl PageSet {
     /// An empty set for a guest of `pages` pages.
     ///
-    /// # Panics
-    /// When the bitmap would not fit into memory.
-    #[must_use]
-    pub fn new(pages: u64) -> Self {
-        let words = usize::try_from(pages.div_ceil(64)).expect("a bitmap that fits into memory");
-        Self { words: vec![0; words], pages, first: words }
+    /// # Errors
+    /// When there is no memory for the bitmap.
+    pub fn new(pages: u64) -> Result<Self, NoMemory> {
+        let words = zeroed(pages.div_ceil(64), "a set of pages")?;
+        Ok(Self { first: words.len(), words, pages })
     }
 
     /// Puts every page in.
@@ -159,14 +160,14 @@ mod tests {
             seeds in prop::collection::vec((any::<u64>(), 1_u64..80), 0..20),
             most in 1_u64..130,
         ) {
-            let mut set = PageSet::new(pages);
+            let mut set = PageSet::new(pages).unwrap();
             let mut model = BTreeSet::new();
             for (seed, length) in seeds {
                 let run = (seed % pages)..(seed % pages + length).min(pages);
                 if seed & 1 << 32 == 0 {
                     run.clone().for_each(|page| set.insert(page));
                 } else {
-                    let mut other = PageSet::new(pages);
+                    let mut other = PageSet::new(pages).unwrap();
                     other.insert_run(run.start, run.end - run.start);
                     set.absorb(&mut other);
                     prop_assert!(other.is_empty() && other.take_run(1).is_none());
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn full_means_each_page_once() {
         for pages in [1, 63, 64, 65, 8192] {
-            let mut set = PageSet::new(pages);
+            let mut set = PageSet::new(pages).unwrap();
             set.fill();
             assert_eq!(set.len(), pages);
             assert_eq!(set.take_run(u64::MAX), Some((0, pages)));
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn words_go_where_their_region_starts() {
-        let mut set = PageSet::new(256);
+        let mut set = PageSet::new(256).unwrap();
         set.insert_words(128, &[0b101, 1 << 63]);
         assert!(set.contains(128) && set.contains(130) && set.contains(255));
         assert_eq!(set.len(), 3);

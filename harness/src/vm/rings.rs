@@ -42,7 +42,7 @@ impl Rings {
     /// The rings of `vcpus`, all of them, whose machine logs to rings of `entries` entries.
     ///
     /// # Errors
-    /// As `mmap`.
+    /// As `mmap`, and when there is no memory for the pages that are collected.
     pub fn new(
         machine: Arc<Machine>,
         events: Arc<EventLog>,
@@ -50,7 +50,7 @@ impl Rings {
         entries: u32,
     ) -> io::Result<Self> {
         let rings = vcpus.iter().map(|vcpu| DirtyRing::new(vcpu, entries)).collect::<Result<_, _>>()?;
-        let pages = PageSet::new(machine.ram().pages());
+        let pages = PageSet::new(machine.ram().pages())?;
         Ok(Self {
             machine,
             events,

@@ -18,7 +18,7 @@ use migbench_workloads::abi;
 
 use super::rings::Rings;
 use super::state::{StateError, VcpuState};
-use crate::sys::clock;
+use crate::sys::clock::{self, Patience};
 use crate::sys::kvm::ImmediateExit;
 use crate::sys::machine::Machine;
 use crate::sys::memory::Telemetry;
@@ -208,7 +208,7 @@ impl Vcpu {
     /// # Errors
     /// See [`VcpuError`].
     pub fn wait_paused(&self) -> Result<(), VcpuError> {
-        let start = Instant::now();
+        let mut patience = Patience::new(PATIENCE);
         let mut inner = self.shared.lock();
         loop {
             if let Some(error) = &inner.error {
@@ -217,11 +217,11 @@ impl Vcpu {
             if inner.paused {
                 return Ok(());
             }
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            if left.is_zero() {
+            if patience.is_over() {
                 return Err(VcpuError::Stuck { vcpu: self.shared.vcpu, seconds: PATIENCE.as_secs() });
             }
-            inner = self.shared.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            let look = patience.next_look();
+            inner = self.shared.changed.wait_timeout(inner, look).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

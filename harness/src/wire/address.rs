@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use migbench_scenarios::cell::{self, Transport};
 use migbench_workloads::units::Bytes;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::link::{Link, LinkError, SocketStream};
 use super::netns;
+use crate::sys::clock::Patience;
 
 /// The address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,20 +154,19 @@ impl LinkListener {
     /// # Errors
     /// If nobody connects in time.
     pub fn accept(&self, timeout: Duration) -> Result<Link, LinkError> {
-        let deadline = Instant::now() + timeout;
+        let mut patience = Patience::new(timeout);
         loop {
             if let Some(link) = self.accept_waiting(timeout)? {
                 return Ok(link);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if patience.is_over() {
                 return Err(LinkError::Timeout {
                     doing: "waiting for a connection",
                     after: timeout,
                     offset: 0,
                 });
             }
-            wait_readable(self.as_fd(), left).map_err(|source| self.failed(source))?;
+            wait_readable(self.as_fd(), patience.next_look()).map_err(|source| self.failed(source))?;
         }
     }
 

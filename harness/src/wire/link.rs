@@ -26,7 +26,8 @@ use super::netns::Delivered;
 use super::pages::LARGEST_FRAME;
 use super::sabotage::Saboteur;
 use super::{PageBatch, Traffic};
-use crate::sys::clock;
+use crate::sys::clock::{self, Patience};
+use crate::sys::memory::{NoMemory, reserve};
 use crate::sys::socket::queued;
 
 /// What a socket may hold in each direction.
@@ -104,6 +105,9 @@ pub enum LinkError {
         /// Bytes that the socket takes.
         room: Bytes,
     },
+    /// No memory for a frame.
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     /// A link that can't be modelled.
     #[error("link.delay needs a link.rate: without one there is no end to what is on its way")]
     DelayWithoutRate,
@@ -161,9 +165,10 @@ impl AsFd for SocketStream {
 }
 
 impl SocketStream {
-    fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
-        // A time limit of zero would mean none.
-        let timeout = timeout.map(|time| time.max(Duration::from_millis(1)));
+    /// Has every call end after a look at most. Whoever calls counts the looks in which nothing moved: a call that waited for
+    /// all of the limit would give what had come at its start, and the limit would start again.
+    fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
+        let timeout = Some(Patience::look_of(limit));
         match self {
             Self::Unix(stream) => {
                 stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout))
@@ -220,7 +225,7 @@ pub struct Link {
 impl Link {
     pub(super) fn new(stream: SocketStream, timeout: Duration) -> Result<Self, LinkError> {
         let failed = |source| LinkError::Io { doing: SETTING_UP, source };
-        stream.prepare().and_then(|()| stream.set_timeouts(Some(timeout))).map_err(failed)?;
+        stream.prepare().and_then(|()| stream.set_timeouts(timeout)).map_err(failed)?;
         let stream = Arc::new(stream);
         Ok(Self {
             sender: Sender::new(Arc::clone(&stream), timeout),
@@ -303,7 +308,7 @@ impl Link {
     /// If the system refuses.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<(), LinkError> {
         let failed = |source| LinkError::Io { doing: SETTING_UP, source };
-        self.sender.stream.set_timeouts(Some(timeout)).map_err(failed)?;
+        self.sender.stream.set_timeouts(timeout).map_err(failed)?;
         self.sender.timeout = timeout;
         self.receiver.timeout = timeout;
         Ok(())
@@ -494,20 +499,12 @@ impl Sender {
     }
 
     fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
-        let start = Instant::now();
         let looked = clock::now();
         let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
-        let result = loop {
-            let fd = self.stream.as_fd().as_raw_fd();
-            match sendmsg::<()>(fd, piece, &[], MsgFlags::MSG_NOSIGNAL, None) {
-                // A signal must not stretch the time limit for ever.
-                Err(Errno::EINTR) if start.elapsed() < self.timeout => {}
-                Err(Errno::EINTR) => break Err(Errno::EAGAIN),
-                other => break other,
-            }
-        };
+        let fd = self.stream.as_fd().as_raw_fd();
+        let sent = moved_within(self.timeout, || sendmsg::<()>(fd, piece, &[], MsgFlags::MSG_NOSIGNAL, None));
         let written =
-            result.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
+            sent.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
         self.offset += written as u64;
         if let Some(before) = before {
             let after = self.queued()?;
@@ -622,7 +619,8 @@ impl Receiver {
         let header = frame::decode_header(&bytes, start, self.sequence)?;
         let held = self.hold(&header, start)?;
         let mut buffer = std::mem::take(&mut self.buffer);
-        if buffer.len() < header.length {
+        if let Some(more) = header.length.checked_sub(buffer.len()) {
+            reserve(&mut buffer, more, "a frame")?;
             buffer.resize(header.length, 0);
         }
         let read = self.read_payload(&mut buffer[..header.length], held);
@@ -707,6 +705,19 @@ impl Receiver {
 /// a link that is slower than this the receiver sleeps as ever.
 const LOOK: Duration = Duration::from_micros(50);
 
+/// Repeats a call that ends after a look until something has moved; `EAGAIN` when nothing did within `limit`. The socket is
+/// looked at before the clock: what came while this process was stopped or waited for a CPU has come.
+fn moved_within(limit: Duration, mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
+    let mut patience = Patience::new(limit);
+    loop {
+        match call() {
+            Err(Errno::EINTR | Errno::EAGAIN) if !patience.is_over() => {}
+            Err(Errno::EINTR) => return Err(Errno::EAGAIN),
+            other => return other,
+        }
+    }
+}
+
 fn read_exactly(
     stream: &SocketStream,
     mut buffer: &mut [u8],
@@ -719,8 +730,13 @@ fn read_exactly(
     let mut moved = Instant::now();
     while !buffer.is_empty() {
         let look = *brisk && moved.elapsed() < LOOK;
-        let flags = if look { MsgFlags::MSG_DONTWAIT } else { MsgFlags::MSG_WAITALL };
-        match recv(stream.as_fd().as_raw_fd(), buffer, flags) {
+        let fd = stream.as_fd().as_raw_fd();
+        let read = if look {
+            recv(fd, buffer, MsgFlags::MSG_DONTWAIT)
+        } else {
+            moved_within(timeout, || recv(fd, buffer, MsgFlags::MSG_WAITALL))
+        };
+        match read {
             Ok(0) => return Err(LinkError::Closed { doing, offset: *offset }),
             Ok(read) => {
                 *brisk = moved.elapsed() < LOOK;
@@ -729,9 +745,7 @@ fn read_exactly(
                 moved = Instant::now();
                 doing = IN_A_FRAME;
             }
-            Err(Errno::EAGAIN) if look => std::hint::spin_loop(),
-            Err(Errno::EINTR) if moved.elapsed() < timeout => {}
-            Err(Errno::EINTR) => return Err(LinkError::Timeout { doing, after: timeout, offset: *offset }),
+            Err(Errno::EAGAIN | Errno::EINTR) if look => std::hint::spin_loop(),
             Err(errno) => return Err(LinkError::from_errno(errno, doing, *offset, timeout)),
         }
     }

@@ -187,6 +187,44 @@ fn a_silent_peer_runs_into_the_time_limit() {
     });
 }
 
+/// What came while this process was stopped is taken, whatever the clock says, and however the wait for it ended.
+#[test]
+fn what_has_come_counts_more_than_the_time_that_passed() {
+    for ended in [Errno::EINTR, Errno::EAGAIN] {
+        let mut calls = 0;
+        let moved = moved_within(Duration::from_millis(80), || {
+            calls += 1;
+            if calls == 1 {
+                thread::sleep(Duration::from_millis(200));
+                return Err(ended);
+            }
+            Ok(7)
+        });
+        assert_eq!(moved, Ok(7));
+        // A silent peer is noticed all the same, and an error is one at once.
+        assert_eq!(moved_within(Duration::from_millis(80), || Err(ended)), Err(Errno::EAGAIN));
+    }
+    assert_eq!(moved_within(LONG, || Err(Errno::ECONNRESET)), Err(Errno::ECONNRESET));
+}
+
+/// A call that waits for all of the limit gives the part of a frame that had come before, and the limit starts again.
+#[test]
+fn no_single_call_waits_for_all_of_the_limit() {
+    each_transport(|mut here, _there| {
+        here.set_timeout(LONG).unwrap();
+        let fd = here.as_fd();
+        for limit in [
+            nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::ReceiveTimeout).unwrap(),
+            nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::SendTimeout).unwrap(),
+        ] {
+            let limit = Duration::from_micros(
+                u64::try_from(nix::sys::time::TimeValLike::num_microseconds(&limit)).unwrap(),
+            );
+            assert!(!limit.is_zero() && limit <= LONG / 8, "{limit:?}");
+        }
+    });
+}
+
 #[test]
 fn a_peer_that_does_not_read_runs_into_the_time_limit_and_breaks_the_link() {
     each_transport(|mut here, there| {

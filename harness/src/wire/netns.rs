@@ -126,8 +126,16 @@ impl Namespaces {
     pub fn new(link: &LinkSettings) -> Result<Self, NetnsError> {
         let shape = LinkShape::new(link);
         // A namespace is of a thread; this one ends in the ones that it made.
-        std::thread::scope(|scope| scope.spawn(|| Self::make(&shape)).join())
-            .unwrap_or_else(|_| Err(NetnsError::new("the thread that makes namespaces panicked", KERNEL)))
+        let made = std::thread::scope(|scope| {
+            let maker = std::thread::Builder::new().spawn_scoped(scope, || Self::make(&shape));
+            maker.map(|maker| maker.join())
+        });
+        match made {
+            Ok(made) => made.unwrap_or_else(|_| {
+                Err(NetnsError::new("the thread that makes namespaces panicked", KERNEL))
+            }),
+            Err(error) => Err(NetnsError::new(format!("no thread can be had: {error}"), KERNEL)),
+        }
     }
 
     fn make(shape: &LinkShape) -> Result<Self, NetnsError> {

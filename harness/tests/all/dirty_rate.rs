@@ -24,7 +24,7 @@ fn found(cell: &Cell) -> f64 {
     telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
     let vm = Vm::boot(cell, 1, 0, Arc::new(telemetry)).unwrap();
     let mut tracker = tracker(cell, &vm).unwrap();
-    let mut dirty = PageSet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages()).unwrap();
     tracker.arm().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     tracker.harvest(&mut dirty).unwrap();

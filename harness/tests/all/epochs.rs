@@ -51,7 +51,7 @@ impl<'a> Epochs<'a> {
     fn start(cell: &Cell, vm: &'a Vm) -> Self {
         let mut tracker = tracker(cell, vm).unwrap();
         tracker.arm().unwrap();
-        let mut dirty = PageSet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages()).unwrap();
         dirty.fill();
         let bytes = vec![0; usize::try_from(PAGES * PAGE_SIZE).unwrap()];
         let mut epochs =

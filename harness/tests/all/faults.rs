@@ -103,6 +103,118 @@ fn after_commit_the_guest_is_the_destinations() {
     assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);
 }
 
+/// The runner may die between starting a node and the node's asking to die with it.
+#[test]
+fn a_node_whose_runner_is_gone_starts_no_guest() {
+    use migbench::node::hello::Token;
+    use migbench::node::protocol::{ControlSocket, NodeAssignment, Order, Role};
+    use migbench::sys::memory::{Telemetry, leave_open};
+    require_kvm!();
+    for role in [Role::Source, Role::Destination] {
+        let (runner, node) = std::os::unix::net::UnixStream::pair().unwrap();
+        let memory = crate::support::telemetry_file();
+        let assignment = NodeAssignment {
+            role,
+            cell: crate::support::cell(),
+            seed: 1,
+            guest_flags: 0,
+            verify: false,
+            start_jitter: 0.0,
+            fault: None,
+            planted_cost: None,
+            telemetry: leave_open(&memory).unwrap(),
+            network: None,
+            token: Token::random().unwrap(),
+        };
+        let descriptor = leave_open(&node).unwrap();
+        // All that it has to say is said; its death closes the socket.
+        ControlSocket::new(runner).unwrap().send(&Order::Prepare(Box::new(assignment))).unwrap();
+        let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("migbench"))
+            .args(["node", "--control", &descriptor.to_string()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("the control socket was closed"), "{said}");
+        // It has not even looked at this memory.
+        assert_eq!(nix::sys::stat::fstat(&memory).unwrap().st_size, 0, "{role:?}");
+        drop(Telemetry::map(&memory, 1, true).unwrap());
+    }
+}
+
+/// A disk that is full by now keeps the record of before, and the figures are printed.
+#[test]
+fn a_full_disk_leaves_the_record_of_before() {
+    require_kvm!();
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = scratch.path().to_str().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=8k none {disk} && cd {disk} && echo before > record.json || exit 77\n\
+         migbench migrate --engine full --memory 32MiB --json record.json {}; echo status $?; ls; cat record.json",
+        crate::support::SHORT.join(" ")
+    );
+    let outcome = crate::support::Migbench::shell(&format!("exec unshare --mount sh -c '{script}'")).run();
+    if outcome.status == 77 || outcome.stderr.contains("unshare") {
+        assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{}", outcome.stderr);
+        return crate::support::skip("no file system can be mounted");
+    }
+    let (figures, rest) = outcome.stdout.split_once("status 1\n").expect(&outcome.stdout);
+    assert!(figures.contains("downtime"), "{figures}");
+    assert_eq!(rest, "record.json\nbefore\n");
+    assert!(outcome.stderr.contains("cannot write record.json"), "{}", outcome.stderr);
+}
+
+/// Without memory a node may fail, but the guest stays where it is.
+#[test]
+fn a_node_that_gets_no_more_memory_loses_no_guest() {
+    require_kvm!();
+    use GuestAt::{Destination, Source};
+    for (fault, verify, ends_at) in [
+        // Batches and sets of pages are made after this point.
+        ("source:starve@connect", false, Source),
+        // Hashes are made in the pause.
+        ("source:starve@switchover", true, Source),
+        ("destination:starve@switchover", true, Source),
+        ("destination:starve@after-commit", false, Destination),
+    ] {
+        let record = faulty(fault, if verify { &["--verify"] } else { &[] });
+        match &record.error {
+            Some(error) => {
+                assert_eq!(error.guest, ends_at, "{fault}: {error:?}");
+                assert!(error.message.contains("no memory for "), "{fault}: {error:?}");
+            }
+            // A block to hash is larger than what is left, all else may be had.
+            None => assert!(!verify, "{fault}"),
+        }
+        assert_eq!(record.guest_checked, Some(true), "{fault}: {:?}", record.error);
+    }
+}
+
+/// A limit of memory, whatever it is, ends a run in words. Between those under which a guest does not even boot and those
+/// under which all goes well are some that leave no room for what delta remembers.
+#[test]
+fn no_limit_of_memory_loses_a_guest() {
+    require_kvm!();
+    let mut kept = 0;
+    for mebibytes in (64..240).step_by(16) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("record.json");
+        let arguments =
+            ["migrate", "--engine", "delta", "--memory", "32MiB", "--json", path.to_str().unwrap()];
+        let command = [&arguments[..], &crate::support::SHORT].concat().join(" ");
+        let limit = format!("ulimit -v {}; exec migbench {command}", mebibytes << 10);
+        let outcome = crate::support::Migbench::shell(&limit).run();
+        let said = format!("{mebibytes} MiB: {}", outcome.stderr);
+        assert!([0, 1, 2].contains(&outcome.status), "{said}");
+        assert!(!said.contains("panicked") && !said.contains("memory allocation of"), "{said}");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let record = crate::support::validated(text.trim_end());
+        let Some(error) = record.error else { break };
+        assert_ne!(error.guest, GuestAt::Lost, "{mebibytes} MiB: {error:?}");
+        kept += u32::from(error.guest == GuestAt::Source && error.message.contains("no memory for"));
+    }
+    assert!(kept > 0, "no limit was between too little to boot and enough");
+}
+
 #[test]
 fn a_flipped_bit_is_found_by_verification_and_named() {
     require_kvm!();

@@ -32,7 +32,7 @@ fn what_is_not_published_stands_before_any_result() {
     }
     // Deltas cannot save three quarters of what a guest that hardly writes makes full pages send.
     let traffic = outcome.stdout.lines().find(|line| line.contains("74.21 %")).unwrap();
-    assert!(traffic.trim_end().ends_with("outside"), "{traffic}");
+    assert!(traffic.trim_end().ends_with("unreachable"), "{traffic}");
     // Only to say that it is not said.
     assert_eq!(outcome.stdout.matches("reproduced").count(), 1);
 }
@@ -49,7 +49,7 @@ fn a_page_is_written_only_where_it_is_asked_for() {
     let json: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(output.join("reproduce.json")).unwrap()).unwrap();
     assert_eq!(json["findings"][2]["claim"], "read-traffic");
-    assert_eq!(json["findings"][2]["verdict"], "outside");
+    assert_eq!(json["findings"][2]["verdict"], "unreachable");
     assert!(json["findings"][2]["runs"].as_array().is_some_and(|runs| runs.len() >= 4), "{json}");
     let page = std::fs::read_to_string(output.join("reproduce.md")).unwrap();
     assert!(page.contains("| traffic, reduction | 74.21 % |"), "{page}");

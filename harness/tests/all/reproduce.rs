@@ -116,7 +116,7 @@ fn a_paper_of_ones_own(run: &[&str], read: &[&str]) {
     assert_eq!(first.status, 0, "{}\n{}", first.stdout, first.stderr);
     let (before, after) = first.stdout.split_once("mine: ").unwrap();
     assert!(before.contains("the guest's memory") && before.contains("[memory: 32 MiB]"), "{before}");
-    assert!(after.contains("99.9 %") && after.contains("outside") && after.contains("same"), "{after}");
+    assert!(after.contains("99.9 %") && after.contains("unreachable") && after.contains("same"), "{after}");
     assert_eq!(
         listing(Path::new(&output)),
         ["claims.toml", "mine", "mine.toml", "reproduce.json", "reproduce.md"]

@@ -92,7 +92,7 @@ impl<'a> Oracle<'a> {
         tracker.arm().unwrap();
         let pages = vm.ram().pages();
         let bytes = usize::try_from(pages * 4096).unwrap();
-        let mut dirty = PageSet::new(pages);
+        let mut dirty = PageSet::new(pages).unwrap();
         dirty.fill();
         Self {
             vm,
@@ -389,11 +389,11 @@ fn initially_set_reports_every_page_once() {
         vm.pause().unwrap();
         let mut tracker = tracker(&cell, &vm).unwrap();
         tracker.arm().unwrap();
-        let mut dirty = PageSet::new(vm.ram().pages());
+        let mut dirty = PageSet::new(vm.ram().pages()).unwrap();
         tracker.harvest(&mut dirty).unwrap();
         assert_eq!(dirty.len(), if initially_set { vm.ram().pages() } else { 0 });
         // Reports stay until their pages are about to be read.
-        let mut again = PageSet::new(vm.ram().pages());
+        let mut again = PageSet::new(vm.ram().pages()).unwrap();
         tracker.harvest(&mut again).unwrap();
         assert_eq!(again.len(), dirty.len());
         while let Some((first, count)) = dirty.take_run(100) {
@@ -409,7 +409,7 @@ fn initially_set_reports_every_page_once() {
 fn uffd(which: Tracker, ram: &Arc<Ram>, settings: TrackerSettings) -> Box<dyn DirtyTracker> {
     match which {
         Tracker::UffdWp => Box::new(UffdWp::new(Arc::clone(ram), &settings)),
-        _ => Box::new(UffdAsync::new(Arc::clone(ram), &settings)),
+        _ => Box::new(UffdAsync::new(Arc::clone(ram), &settings).unwrap()),
     }
 }
 
@@ -426,12 +426,12 @@ fn writes_to_untouched_memory_are_seen(backing: Backing) {
         let ram = still(backing);
         let mut tracker = uffd(which, &ram, cell.tracker_settings);
         tracker.arm().unwrap();
-        let mut dirty = PageSet::new(ram.pages());
+        let mut dirty = PageSet::new(ram.pages()).unwrap();
         tracker.harvest(&mut dirty).unwrap();
         assert!(dirty.is_empty(), "{which}, {backing}: {} pages nobody wrote", dirty.len());
         for round in 0..2 {
             let mut schedule = Schedule(5);
-            let mut written = PageSet::new(ram.pages());
+            let mut written = PageSet::new(ram.pages()).unwrap();
             for _ in 0..if backing == Backing::Hugetlb { 8 } else { 2000 } {
                 let page = schedule.below(ram.pages());
                 ram.write(page, &[7; 4096]).unwrap();
@@ -474,7 +474,7 @@ fn a_scan_goes_on_where_its_vector_was_full() {
             let settings = TrackerSettings { scan_ranges, ..TrackerSettings::DEFAULT };
             let mut tracker = uffd(Tracker::UffdAsync, &ram, settings);
             tracker.arm().unwrap();
-            let mut dirty = PageSet::new(ram.pages());
+            let mut dirty = PageSet::new(ram.pages()).unwrap();
             for harvest in 0..3 {
                 // Pages that do not touch: each is a range of its own.
                 for n in 0..1000 {
@@ -537,7 +537,7 @@ fn a_guest_outlives_its_tracker() {
         UffdWp::new(Arc::clone(vm.ram()), &cell.tracker_settings).with_delay(|| panic!("as planned"));
     dying.arm().unwrap();
     advances("its thread has died");
-    let mut dirty = PageSet::new(vm.ram().pages());
+    let mut dirty = PageSet::new(vm.ram().pages()).unwrap();
     let error = dying.harvest(&mut dirty).unwrap_err();
     assert!(error.to_string().contains("uffd-wp"), "{error}");
     drop(dying);

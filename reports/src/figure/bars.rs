@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, slug, styled};
 use crate::cells::ComparisonRuns;
-use crate::measure::{Measure, columns};
+use crate::measure::{Measure, alike, columns};
 use crate::quantity::Scale;
 use crate::record::Record;
 use crate::stats::{Spread, Summary};
@@ -17,11 +17,12 @@ struct Bar<'a> {
 }
 
 /// The table's metrics, and all others: a panel for each that any row has a figure in; none without figures.
-pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
+pub fn plots(comparison: &ComparisonRuns<'_>, all: &[ComparisonRuns<'_>]) -> Vec<Plot> {
     let name = &comparison.plan.name;
-    let shown = columns(&[comparison]);
+    let alike = alike(comparison, all);
+    let shown = columns(&alike);
     let further: Vec<_> =
-        Measure::all(comparison).into_iter().filter(|measure| !shown.contains(measure)).collect();
+        Measure::all(&alike).into_iter().filter(|measure| !shown.contains(measure)).collect();
     let of = |kind, word: &str, title: &str, measures: &[Measure]| {
         let (mut panels, caption) = panels(comparison, measures);
         if kind == PlotKind::FurtherBars {

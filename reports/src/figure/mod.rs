@@ -45,7 +45,7 @@ impl Figures {
             comparisons: comparisons
                 .iter()
                 .map(|comparison| {
-                    let mut plots = bars::plots(comparison);
+                    let mut plots = bars::plots(comparison, comparisons);
                     plots.extend(timeline::plot(comparison));
                     plots.extend(switchover::plot(comparison));
                     plots.extend(rounds::plot(comparison));

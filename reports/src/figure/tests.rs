@@ -89,8 +89,8 @@ fn bars_say_what_the_table_says() {
     let data = reference();
     let (comparisons, _) = cells::sort(&data.manifest, &data.records);
     for comparison in &comparisons {
-        let table = crate::table::comparison::table(comparison);
-        let plot = bars::plots(comparison).remove(0);
+        let table = crate::table::comparison::table(comparison, &comparisons);
+        let plot = bars::plots(comparison, &comparisons).remove(0);
         for (column, label) in table.columns.iter().enumerate() {
             let panel = plot.panels.iter().find(|panel| panel.title == label.label).unwrap();
             let bars: Vec<_> = panel.series.iter().map(|s| s.points[0].text.clone().unwrap()).collect();

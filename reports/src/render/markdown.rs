@@ -20,6 +20,9 @@ pub fn render(report: &Report) -> String {
     for alarm in &report.verification.alarms {
         out += &format!("> **{}**\n\n", escape(alarm));
     }
+    if !report.sentences.is_empty() {
+        out += &list(report.sentences.iter().map(|sentence| escape(sentence)));
+    }
     let cells = manifest.comparisons.iter().flat_map(|plan| &plan.cells).map(|planned| &planned.cell);
     let shared = settings::shared(cells);
     for (table, plan) in report.tables.iter().zip(&manifest.comparisons) {
@@ -41,7 +44,7 @@ pub fn render(report: &Report) -> String {
     }
     if !report.legend.is_empty() {
         out += "## How to read the tables\n\n";
-        out += &list(&report.legend);
+        out += &list(report.legend.iter().chain(&report.spreads));
     }
     out += &format!("## Verification\n\n{}.\n\n", escape(&report.verification.proven));
     if !report.verification.alarms.is_empty() {

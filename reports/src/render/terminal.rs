@@ -11,25 +11,37 @@ use crate::table::{Column, PrintedFigure, Row, RowKind, Table};
 /// What stands between two columns.
 const GAP: usize = 1;
 
-/// A line of the body: cells that share the columns' widths, or text across them.
+/// A line of the body: cells that share the columns' widths, or text across them. A cell has a value, and behind it how it
+/// compares.
 enum BodyLine {
-    Cells(Vec<String>),
+    Cells(Vec<(String, String)>),
     Text(String),
+}
+
+/// How much of a report is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// A line for each cell, of the comparisons alone.
+    Brief,
+    /// All tables, with the spread of every value.
+    Wide,
 }
 
 /// The report.
 #[must_use]
 pub fn render(report: &Report, width: usize) -> String {
-    page(report, width, false)
+    page(report, width, Detail::Wide)
 }
 
 /// The report without its long sections.
 #[must_use]
 pub fn brief(report: &Report, width: usize) -> String {
-    page(report, width, true)
+    page(report, width, Detail::Brief)
 }
 
-fn page(report: &Report, width: usize, brief: bool) -> String {
+fn page(report: &Report, width: usize, detail: Detail) -> String {
+    let brief = detail == Detail::Brief;
+    let body = |tables: &[Table]| body(tables, width, detail, report.manifest.repetitions);
     let mut out = Vec::new();
     let (subject, machine) = (&report.subject, &report.machine);
     if length(subject) + length(machine) + 3 <= width {
@@ -40,8 +52,14 @@ fn page(report: &Report, width: usize, brief: bool) -> String {
         out.extend(wrap(machine, width, ""));
     }
     out.push(String::new());
+    for sentence in &report.sentences {
+        out.extend(wrap(sentence, width, "  "));
+    }
+    if !report.sentences.is_empty() {
+        out.push(String::new());
+    }
     for tables in report.tables.chunk_by(same_columns) {
-        out.extend(body(tables, width));
+        out.extend(body(tables));
     }
     if report.tables.is_empty() {
         out.push("no comparison was planned".to_owned());
@@ -51,13 +69,13 @@ fn page(report: &Report, width: usize, brief: bool) -> String {
         out.extend(wrap(&format!("{}: {}", section.heading, section.about), width, "  "));
         out.push(String::new());
         for tables in section.tables.chunk_by(same_columns) {
-            out.extend(body(tables, width));
+            out.extend(body(tables));
         }
     }
     for text in &report.scaling {
         out.extend(wrap(text, width, "  "));
     }
-    for text in &report.legend {
+    for text in report.legend.iter().chain(report.spreads.iter().filter(|_| !brief)) {
         out.extend(wrap(text, width, "  "));
     }
     out.push(String::new());
@@ -66,13 +84,17 @@ fn page(report: &Report, width: usize, brief: bool) -> String {
         out.extend(wrap(&format!("!! {alarm}"), width, "   "));
     }
     for warning in &report.warnings {
-        out.extend(wrap(&format!("warning: {warning}"), width, "         "));
+        let text = if brief { format!("warning: {warning:#}") } else { format!("warning: {warning}") };
+        out.extend(wrap(&text, width, "         "));
     }
     if brief && sections().any(|section| !section.brief) {
         let more: Vec<_> = sections().filter(|section| !section.brief).map(|section| section.name).collect();
         let start = format!("more tables ({}):", more.join(", "));
-        let words = ["migbench".to_owned(), "report".to_owned(), shell::path(&report.path)];
-        let words = words.into_iter().chain(report.manifest.reading().map(str::to_owned));
+        let words = ["migbench", "report", "--wide"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([shell::path(&report.path)]);
+        let words = words.chain(report.manifest.reading().map(str::to_owned));
         out.extend(command(start, &words.collect::<Vec<_>>(), width));
     }
     out.extend(command("made by:".to_owned(), &report.command_words(), width));
@@ -86,7 +108,7 @@ fn same_columns(a: &Table, b: &Table) -> bool {
 
 /// All comparisons in one grid, so that their columns stand below each other. Where the columns don't fit, they are dealt
 /// out to panels, and the notes stand in the last one.
-fn body(tables: &[Table], width: usize) -> Vec<String> {
+fn body(tables: &[Table], width: usize, detail: Detail, repetitions: u32) -> Vec<String> {
     let Some(first) = tables.first() else { return Vec::new() };
     let heading = heading(&first.columns);
     let mut lines: Vec<BodyLine> = heading.into_iter().map(BodyLine::Cells).collect();
@@ -97,13 +119,14 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
             if first_of(RowKind::Control) {
                 lines.push(BodyLine::Text(" controls:".to_owned()));
             }
-            lines.extend(row_lines(row, width));
+            lines.extend(row_lines(row, width, detail, repetitions));
         }
         for note in &table.notes {
             lines.extend(wrap(&format!("  {note}"), width, "  ").into_iter().map(BodyLine::Text));
         }
         lines.push(BodyLine::Text(String::new()));
     }
+    let lines = joined(lines);
     let panels = panels(&lines, first.columns.len() + 1, width);
     let mut out = Vec::new();
     for (index, panel) in panels.iter().enumerate() {
@@ -111,16 +134,16 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
         let mut grid = grid(&lines, panel).into_iter();
         for line in &lines {
             match line {
-                BodyLine::Cells(cells) => {
+                JoinedLine::Cells(cells) => {
                     // Lines that have nothing in this panel's columns but in another's leave no gap.
                     let filled = |columns: &[usize]| {
-                        columns.iter().any(|&column| column > 0 && !cells[column].is_empty())
+                        columns.iter().any(|&column| column > 0 && !cells[column].trim().is_empty())
                     };
-                    let label_alone = index == 0 && cells.iter().skip(1).all(String::is_empty);
+                    let label_alone = index == 0 && cells.iter().skip(1).all(|cell| cell.trim().is_empty());
                     out.extend(grid.next().filter(|_| filled(panel) || label_alone));
                 }
-                BodyLine::Text(text) if last || !text.starts_with("  ") => out.push(text.clone()),
-                BodyLine::Text(_) => {}
+                JoinedLine::Text(text) if last || !text.starts_with("  ") => out.push(text.clone()),
+                JoinedLine::Text(_) => {}
             }
         }
     }
@@ -128,7 +151,7 @@ fn body(tables: &[Table], width: usize) -> Vec<String> {
 }
 
 /// Labels of columns, broken at spaces over as many lines as the longest needs, and set to the bottom.
-fn heading(columns: &[Column]) -> Vec<Vec<String>> {
+fn heading(columns: &[Column]) -> Vec<Vec<(String, String)>> {
     let broken: Vec<Vec<String>> = columns
         .iter()
         .map(|column| {
@@ -142,12 +165,17 @@ fn heading(columns: &[Column]) -> Vec<Vec<String>> {
             let skipped = height - words.len();
             index.checked_sub(skipped).and_then(|at| words.get(at)).cloned().unwrap_or_default()
         };
-        std::iter::once(String::new()).chain(broken.iter().map(cell)).collect()
+        std::iter::once(String::new()).chain(broken.iter().map(cell)).map(alone).collect()
     };
     (0..height).map(line).collect()
 }
 
-fn row_lines(row: &Row, width: usize) -> Vec<BodyLine> {
+/// A cell that compares with nothing.
+const fn alone(value: String) -> (String, String) {
+    (value, String::new())
+}
+
+fn row_lines(row: &Row, width: usize, detail: Detail, repetitions: u32) -> Vec<BodyLine> {
     if let Some(text) = &row.text {
         return wrap(&format!("{}: {text}", row.label), width, " ").into_iter().map(BodyLine::Text).collect();
     }
@@ -155,36 +183,71 @@ fn row_lines(row: &Row, width: usize) -> Vec<BodyLine> {
     let long = length(&row.label) > width * 3 / 10;
     let (above, label) =
         if long { (wrap(&row.label, width, " "), " ") } else { (Vec::new(), row.label.as_str()) };
+    let runs = if row.kind == RowKind::Capped { row.subject.runs[1] } else { row.subject.runs[0] };
+    let fewer = usize::try_from(repetitions).is_ok_and(|all| all != runs) && detail == Detail::Brief;
+    let label = if fewer { format!("{label}, n = {runs}") } else { label.to_owned() };
     let line = |label: Option<String>, cell: &dyn Fn(&PrintedFigure) -> Option<String>, absent: &str| {
         let figures = row.figures.iter().map(|figure| match figure {
             Some(figure) => cell(figure).unwrap_or_default(),
             None => absent.to_owned(),
         });
-        std::iter::once(label.unwrap_or_default()).chain(figures).collect::<Vec<_>>()
+        std::iter::once(label.unwrap_or_default()).chain(figures).map(alone).collect::<Vec<_>>()
     };
     let indented = |text: &Option<String>| text.as_ref().map(|text| format!("  {text}"));
-    let value = line(Some(label.to_owned()), &|figure| Some(figure.value.clone()), "-");
+    let mut value = line(Some(label), &|figure| Some(figure.value.clone()), "-");
+    for (cell, figure) in value.iter_mut().skip(1).zip(&row.figures) {
+        cell.1 = figure.as_ref().map(PrintedFigure::compared).unwrap_or_default();
+    }
     let converged = line(indented(&row.converged), &|_| None, "");
-    let difference = line(Some("  to baseline".to_owned()), &|figure| figure.difference.clone(), "");
-    let label = row.difference_spread().map(|label| format!("    {label}"));
-    let its_spread = line(label, &|figure| figure.difference_spread.clone(), "");
-    let spread = line(indented(&row.samples), &|figure| figure.spread.clone(), "");
-    let filled = |line: &Vec<String>| line.iter().any(|cell| !cell.is_empty());
-    let figures = |line: &Vec<String>| line.iter().skip(1).any(|cell| !cell.is_empty());
-    let below = [converged, spread]
-        .into_iter()
-        .filter(filled)
-        .chain([difference, its_spread].into_iter().filter(figures));
+    let mut below = vec![converged];
+    if detail == Detail::Wide {
+        below.push(line(indented(&row.samples), &|figure| figure.spread.clone(), ""));
+    }
+    below.retain(|line| line.iter().any(|(cell, _)| !cell.is_empty()));
     let above = above.into_iter().map(BodyLine::Text);
     above.chain(std::iter::once(value).chain(below).map(BodyLine::Cells)).collect()
 }
 
+/// A line whose values and comparisons are one text each, as wide in every line.
+enum JoinedLine {
+    Cells(Vec<String>),
+    Text(String),
+}
+
+fn joined(lines: Vec<BodyLine>) -> Vec<JoinedLine> {
+    let mut widths: Vec<(usize, usize)> = Vec::new();
+    let body = lines.iter().skip_while(|line| matches!(line, BodyLine::Cells(_)));
+    for line in body {
+        let BodyLine::Cells(cells) = line else { continue };
+        widths.resize(widths.len().max(cells.len()), (0, 0));
+        for (width, (value, compared)) in widths.iter_mut().zip(cells) {
+            *width = (width.0.max(length(value)), width.1.max(length(compared)));
+        }
+    }
+    let cell = |((value, compared), (left, right)): ((String, String), (usize, usize))| match right {
+        0 => value,
+        _ => {
+            let text = format!("{value:>left$} {compared}");
+            let pad = (left + 1 + right).saturating_sub(length(&text));
+            text + &" ".repeat(pad)
+        }
+    };
+    let join = |line| match line {
+        BodyLine::Text(text) => JoinedLine::Text(text),
+        BodyLine::Cells(cells) => {
+            let widths = widths.iter().copied().chain(std::iter::repeat((0, 0)));
+            JoinedLine::Cells(cells.into_iter().zip(widths).map(cell).collect())
+        }
+    };
+    lines.into_iter().map(join).collect()
+}
+
 /// Which columns stand in which panel: as many as fit, the first column in each.
-fn panels(lines: &[BodyLine], columns: usize, width: usize) -> Vec<Vec<usize>> {
+fn panels(lines: &[JoinedLine], columns: usize, width: usize) -> Vec<Vec<usize>> {
     let widest = |column: usize| {
         let cells = lines.iter().filter_map(|line| match line {
-            BodyLine::Cells(cells) => cells.get(column).map(|cell| length(cell)),
-            BodyLine::Text(_) => None,
+            JoinedLine::Cells(cells) => cells.get(column).map(|cell| length(cell)),
+            JoinedLine::Text(_) => None,
         });
         cells.max().unwrap_or_default()
     };
@@ -205,11 +268,11 @@ fn panels(lines: &[BodyLine], columns: usize, width: usize) -> Vec<Vec<usize>> {
 }
 
 /// The cells of these columns, aligned, one text per [`BodyLine::Cells`].
-fn grid(lines: &[BodyLine], columns: &[usize]) -> Vec<String> {
+fn grid(lines: &[JoinedLine], columns: &[usize]) -> Vec<String> {
     let mut grid = Grid::new();
     grid.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     for line in lines {
-        if let BodyLine::Cells(cells) = line {
+        if let JoinedLine::Cells(cells) = line {
             grid.add_row(columns.iter().map(|&column| cells.get(column).cloned().unwrap_or_default()));
         }
     }
@@ -291,7 +354,7 @@ mod tests {
 
     #[test]
     fn columns_are_dealt_out_to_panels() {
-        let lines = [BodyLine::Cells(vec!["label".into(), "12345".into(), "12345".into(), "12345".into()])];
+        let lines = [JoinedLine::Cells(vec!["label".into(), "12345".into(), "12345".into(), "12345".into()])];
         assert_eq!(panels(&lines, 4, 23), [vec![0, 1, 2, 3]]);
         assert_eq!(panels(&lines, 4, 22), [vec![0, 1, 2], vec![0, 3]]);
         assert_eq!(panels(&lines, 4, 1), [vec![0, 1], vec![0, 2], vec![0, 3]]);

@@ -11,9 +11,9 @@ use super::Estimate;
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// A reduction no larger than what could be saved in our cell; a value within what our cells have.
-    Inside,
+    Reachable,
     /// A reduction larger than what any engine could save in our cell; a value that none of our cells has.
-    Outside,
+    Unreachable,
     /// It lies within the spread of the limit itself, or partly in our range.
     Undecided,
     /// Nothing limits the metric.
@@ -29,8 +29,8 @@ pub enum Reach {
 impl Reach {
     /// Every verdict, in the order in which they are explained.
     pub const ALL: [Self; 7] = [
-        Self::Inside,
-        Self::Outside,
+        Self::Reachable,
+        Self::Unreachable,
         Self::Undecided,
         Self::NoBound,
         Self::Same,
@@ -42,8 +42,8 @@ impl Reach {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Inside => "inside",
-            Self::Outside => "outside",
+            Self::Reachable => "reachable",
+            Self::Unreachable => "unreachable",
             Self::Undecided => "undecided",
             Self::NoBound => "no bound",
             Self::Same => "same",
@@ -56,11 +56,11 @@ impl Reach {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Inside => {
+            Self::Reachable => {
                 "the published figure can be reached in our cell: a reduction is no larger than what could be saved there, \
                  a value lies in the range of our runs"
             }
-            Self::Outside => {
+            Self::Unreachable => {
                 "the published figure cannot be reached in our cell: a reduction is larger than all that could be saved there \
                  by any engine that sends the first round, a value lies beyond all of our runs"
             }
@@ -80,8 +80,8 @@ impl Reach {
     pub(super) fn of_reduction(published: &Published, most: Option<&Estimate>) -> Self {
         match most {
             None => Self::NoBound,
-            Some(most) if published.high <= most.low => Self::Inside,
-            Some(most) if published.low > most.high => Self::Outside,
+            Some(most) if published.high <= most.low => Self::Reachable,
+            Some(most) if published.low > most.high => Self::Unreachable,
             Some(_) => Self::Undecided,
         }
     }
@@ -89,11 +89,11 @@ impl Reach {
     /// Of a published value among ours, the least and the greatest of which are `low` and `high`.
     pub(super) fn of_value(published: &Published, low: f64, high: f64) -> Self {
         if published.high < low || published.low > high {
-            Self::Outside
+            Self::Unreachable
         } else if published.range && (published.low < low || published.high > high) {
             Self::Undecided
         } else {
-            Self::Inside
+            Self::Reachable
         }
     }
 }
@@ -112,8 +112,8 @@ mod tests {
     fn a_reduction_is_judged_by_the_spread_of_its_ceiling() {
         let published = Published::parse("51.37 %", Dimension::Share).unwrap();
         let judge = |low, high| Reach::of_reduction(&published, Some(&most(low, high)));
-        assert_eq!(judge(0.52, 0.55), Reach::Inside);
-        assert_eq!(judge(0.50, 0.51), Reach::Outside);
+        assert_eq!(judge(0.52, 0.55), Reach::Reachable);
+        assert_eq!(judge(0.50, 0.51), Reach::Unreachable);
         assert_eq!(judge(0.50, 0.52), Reach::Undecided);
         // A ceiling that reads the same as the figure decides nothing.
         assert_eq!(judge(0.5137, 0.5137), Reach::Undecided);
@@ -123,12 +123,12 @@ mod tests {
     #[test]
     fn a_value_is_judged_as_exactly_as_it_was_printed() {
         let published = Published::parse("2.50", Dimension::Number).unwrap();
-        assert_eq!(Reach::of_value(&published, 2.501, 2.6), Reach::Inside);
-        assert_eq!(Reach::of_value(&published, 2.506, 2.6), Reach::Outside);
+        assert_eq!(Reach::of_value(&published, 2.501, 2.6), Reach::Reachable);
+        assert_eq!(Reach::of_value(&published, 2.506, 2.6), Reach::Unreachable);
         let range = Published::parse("165 ms to 210 ms", Dimension::Time).unwrap();
-        assert_eq!(Reach::of_value(&range, 0.1, 0.3), Reach::Inside);
+        assert_eq!(Reach::of_value(&range, 0.1, 0.3), Reach::Reachable);
         assert_eq!(Reach::of_value(&range, 0.18, 0.3), Reach::Undecided);
-        assert_eq!(Reach::of_value(&range, 0.22, 0.3), Reach::Outside);
+        assert_eq!(Reach::of_value(&range, 0.22, 0.3), Reach::Unreachable);
     }
 
     #[test]

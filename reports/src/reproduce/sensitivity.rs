@@ -186,15 +186,16 @@ fn summary(published: &[(String, String)], points: &[SensitivityPoint]) -> Vec<S
             let here = points.iter().filter(|point| point.verdicts.get(index) == Some(&verdict));
             here.map(|point| point.name.as_str()).collect()
         };
-        let counted = [Reach::Inside, Reach::Outside, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
-            .into_iter()
-            .filter_map(|verdict| match (verdict, at(verdict)) {
-                (_, names) if names.is_empty() => None,
-                (Reach::NoBound, names) => Some(format!("no bound at {}", count(names.len(), "point"))),
-                (verdict, names) => {
-                    Some(format!("{} at {} ({})", verdict.word(), names.len(), names.join(", ")))
-                }
-            });
+        let counted =
+            [Reach::Reachable, Reach::Unreachable, Reach::Undecided, Reach::NoBound, Reach::NoEvidence]
+                .into_iter()
+                .filter_map(|verdict| match (verdict, at(verdict)) {
+                    (_, names) if names.is_empty() => None,
+                    (Reach::NoBound, names) => Some(format!("no bound at {}", count(names.len(), "point"))),
+                    (verdict, names) => {
+                        Some(format!("{} at {} ({})", verdict.word(), names.len(), names.join(", ")))
+                    }
+                });
         format!("{claim}, {figure}: {}", counted.collect::<Vec<_>>().join("; "))
     };
     published.iter().enumerate().map(sentence).collect()

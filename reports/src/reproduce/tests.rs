@@ -112,17 +112,17 @@ fn verdicts(found: &Reproduction) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn a_reduction_over_the_ceiling_is_outside_and_one_under_it_inside() {
+fn a_reduction_over_the_ceiling_is_unreachable_and_one_under_it_reachable() {
     let found = Reproduction::of(&bhardwaj(), &[data(&plan("paper"), usual)]);
     assert_eq!(
         verdicts(&found),
         [
             ("read-downtime", "no bound"),
-            ("read-time", "outside"),
-            ("read-traffic", "outside"),
+            ("read-time", "unreachable"),
+            ("read-traffic", "unreachable"),
             ("write-downtime", "no bound"),
-            ("write-time", "inside"),
-            ("write-traffic", "inside"),
+            ("write-time", "reachable"),
+            ("write-traffic", "reachable"),
         ]
     );
     let traffic = &found.findings[5];
@@ -166,7 +166,7 @@ fn a_capped_baseline_gives_neither_a_reduction_nor_a_ceiling() {
     assert_eq!((traffic.verdict, traffic.ours, traffic.reachable), (Reach::NoEvidence, None, None));
     assert!(traffic.remarks[0].contains("5 of 6 runs did"), "{:?}", traffic.remarks);
     assert!(found.lacks_evidence());
-    assert_eq!(found.findings[2].verdict, Reach::Outside, "the other comparison keeps its verdict");
+    assert_eq!(found.findings[2].verdict, Reach::Unreachable, "the other comparison keeps its verdict");
 }
 
 /// Those of a row that converged all the same are no sample of it.
@@ -244,9 +244,9 @@ fn one_factor_at_a_time_shows_where_a_figure_can_be_reached() {
     let at = |name: &str| traffic.points.iter().find(|point| point.name == name).unwrap();
     let words = |name: &str| at(name).verdicts.iter().map(|verdict| verdict.word()).collect::<Vec<_>>();
     // 74.21 % and 51.37 %, in this order.
-    assert_eq!(words("base point"), ["outside", "inside"]);
-    assert_eq!(words("pressure(0.1)"), ["outside", "outside"]);
-    assert_eq!(words("pressure(0.95)"), ["inside", "inside"]);
+    assert_eq!(words("base point"), ["unreachable", "reachable"]);
+    assert_eq!(words("pressure(0.1)"), ["unreachable", "unreachable"]);
+    assert_eq!(words("pressure(0.95)"), ["reachable", "reachable"]);
     assert_eq!(words("pressure(1.2)"), ["no evidence", "no evidence"]);
     assert_eq!(at("pressure(1.2)").missing.as_deref(), Some("baseline converged 0/2"));
     assert_eq!(at("memory 4GiB").missing.as_deref(), Some("no timed run of the baseline ended"));
@@ -254,7 +254,8 @@ fn one_factor_at_a_time_shows_where_a_figure_can_be_reached() {
     let memory = ("memory".to_owned(), "1 GiB".to_owned(), "512 MiB".to_owned());
     assert_eq!(at("memory 1GiB").differs, [memory]);
     assert!(
-        traffic.summary[0].starts_with("read-traffic, 74.21 %: inside at 1 (pressure(0.95)); outside at ")
+        traffic.summary[0]
+            .starts_with("read-traffic, 74.21 %: reachable at 1 (pressure(0.95)); unreachable at ")
     );
     // The claims themselves have no run here.
     assert!(found.lacks_evidence());
@@ -297,9 +298,9 @@ fn values_and_convergence_are_judged_by_all_rows() {
     assert_eq!(
         verdicts(&found),
         [
-            ("writer-amplification", "inside"),
-            ("writer-downtime", "inside"),
-            ("web-amplification", "outside"),
+            ("writer-amplification", "reachable"),
+            ("writer-downtime", "reachable"),
+            ("web-amplification", "unreachable"),
             // 165 to 210 ms, of which ours are a point.
             ("web-downtime", "undecided"),
         ]
@@ -316,7 +317,7 @@ fn values_and_convergence_are_judged_by_all_rows() {
             capped: engine == Engine::Full,
         })],
     );
-    assert_eq!(verdicts(&found), [("plain", "same"), ("xbzrle", "same"), ("xbzrle-time", "outside")]);
+    assert_eq!(verdicts(&found), [("plain", "same"), ("xbzrle", "same"), ("xbzrle-time", "unreachable")]);
     assert_eq!(found.findings[0].shown().as_deref(), Some("0 of 3 runs"));
     insta::assert_snapshot!(
         "reproduce_convergence_terminal",

@@ -7,18 +7,23 @@ use migbench_workloads::settings::Load;
 use super::ceiling::Ceiling;
 use super::{Table, partner, place};
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::measure::{Measure, columns, logs_alone};
+use crate::measure::{MEMORY, Measure, alike, columns, logs_alone};
 use crate::metric::{MetricKey, Unit};
 use crate::quantity;
 use crate::record::Status;
 
-/// Of one comparison.
+/// What is told in words above the tables, and in the table of costs.
+const ELSEWHERE: [Measure; 2] = [Measure::Metric(MetricKey::Rounds), MEMORY];
+
+/// Of one comparison among `all` of a report, which have one tail for all.
 #[must_use]
-pub fn table(comparison: &ComparisonRuns<'_>) -> Table {
+pub fn table(comparison: &ComparisonRuns<'_>, all: &[ComparisonRuns<'_>]) -> Table {
+    let mut columns = columns(&alike(comparison, all));
+    columns.retain(|measure| !ELSEWHERE.contains(measure));
     Table {
         notes: notes(comparison),
         analysis: comparison.plan.analysis.clone(),
-        ..Table::of_measures(comparison, &columns(&[comparison]))
+        ..Table::of_measures(comparison, &columns)
     }
 }
 

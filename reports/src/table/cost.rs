@@ -5,7 +5,8 @@ use crate::cells::ComparisonRuns;
 use crate::measure::Measure;
 use crate::metric::MetricKey;
 
-const COLUMNS: [Measure; 7] = [
+const COLUMNS: [Measure; 8] = [
+    Measure::Metric(MetricKey::Rounds),
     Measure::Metric(MetricKey::CpuSource),
     Measure::Metric(MetricKey::CpuDestination),
     Measure::Metric(MetricKey::CpuVcpu),
@@ -16,7 +17,7 @@ const COLUMNS: [Measure; 7] = [
 ];
 
 /// What the table is, in a sentence.
-pub const ABOUT: &str = "CPU is user and system time; memory is resident without the guest's; encoding and harvest are \
+pub const ABOUT: &str = "rounds are those after the first, the paused one included; CPU is user and system time; memory is resident without the guest's; encoding and harvest are \
                          sums over a run";
 
 /// Of one comparison; none where no run has any of it.

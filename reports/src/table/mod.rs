@@ -8,6 +8,7 @@ pub mod delta;
 pub mod latency;
 pub mod metrics;
 pub mod section;
+pub mod sentence;
 pub mod summary;
 
 use crate::cells::{CellRuns, ComparisonRuns};
@@ -63,9 +64,9 @@ pub struct Numbers {
 pub struct PrintedFigure {
     /// The median with its unit.
     pub value: String,
-    /// The difference to the baseline, with [`NOT_SIGNIFICANT`] behind it where it may be chance.
+    /// The difference to the baseline, or [`NOT_SIGNIFICANT`] where it may be chance.
     pub difference: Option<String>,
-    /// Both ends of the difference's interval or range, in percent without the sign of it.
+    /// Both ends of the difference's interval or range, without its unit where `difference` has one.
     pub difference_spread: Option<String>,
     /// Both ends of the spread, in the unit of the value; one number where they read the same.
     pub spread: Option<String>,
@@ -73,7 +74,7 @@ pub struct PrintedFigure {
     pub numbers: Numbers,
 }
 
-/// Stands behind a difference that can't be told from chance.
+/// Stands in place of a difference that can't be told from chance.
 pub const NOT_SIGNIFICANT: &str = "~";
 
 /// What a row is about.
@@ -255,7 +256,11 @@ fn rows(comparison: &ComparisonRuns<'_>, cell: &CellRuns<'_>, measures: &[Measur
         let figure = |measure: &Measure| {
             let summary = measure.summary(runs)?;
             let difference = partner.and_then(|partner| measure.difference(partner, cell));
-            Some(PrintedFigure::of(measure.unit(), &summary, difference, runs.len()))
+            let figure = PrintedFigure::of(measure.unit(), &summary, difference, runs.len());
+            Some(match partner.filter(|_| measure.is_memory()).and_then(|p| measure.more(p, cell)) {
+                Some(more) => figure.more(measure.unit(), &more),
+                None => figure,
+            })
         };
         let figures = measures.iter().map(figure).collect();
         Row::of(kind, label, cell, runs.len(), figures)
@@ -338,8 +343,7 @@ impl PrintedFigure {
         Self {
             value: scale.show(summary.median),
             difference: difference.map(|difference| difference.show()),
-            difference_spread: difference
-                .and_then(|difference| Some(ends(difference.spread?, |end| difference.show_end(end)))),
+            difference_spread: difference.and_then(Difference::show_spread),
             spread: spread.map(lacking),
             numbers: Numbers {
                 samples: count(summary.samples),
@@ -347,6 +351,27 @@ impl PrintedFigure {
                 spread: summary.spread,
                 difference,
             },
+        }
+    }
+
+    /// The difference in the unit of the value, for what a ratio misleads about.
+    fn more(mut self, unit: Unit, more: &Summary) -> Self {
+        let scale = Scale::suiting(unit, more.median);
+        let sign = |text: String| if text.starts_with('-') { text } else { format!("+{text}") };
+        if self.difference.as_deref().is_some_and(|text| text != NOT_SIGNIFICANT) {
+            self.difference = Some(sign(scale.show(more.median)));
+            self.difference_spread = more.spread.map(|spread| ends(spread, |end| sign(scale.number(end))));
+        }
+        self
+    }
+
+    /// The difference with its interval, as one text.
+    #[must_use]
+    pub fn compared(&self) -> String {
+        match (&self.difference, &self.difference_spread) {
+            (Some(difference), Some(spread)) => format!("{difference} ({spread})"),
+            (Some(difference), None) => difference.clone(),
+            (None, _) => String::new(),
         }
     }
 
@@ -366,7 +391,8 @@ impl PrintedFigure {
     /// The same, where it may be chance.
     #[must_use]
     pub fn marked(mut self) -> Self {
-        self.value = format!("{} {NOT_SIGNIFICANT}", self.value);
+        self.value = NOT_SIGNIFICANT.to_owned();
+        self.spread = self.spread.map(|ends| format!("{ends} %"));
         self
     }
 
@@ -388,7 +414,7 @@ fn count(samples: usize) -> u64 {
 }
 
 /// `low..high`, or one of them where they read the same.
-fn ends(spread: Spread, show: impl Fn(f64) -> String) -> String {
+pub(crate) fn ends(spread: Spread, show: impl Fn(f64) -> String) -> String {
     let (low, high) = spread.ends();
     let (low, high) = (show(low), show(high));
     if low == high { low } else { format!("{low}..{high}") }

@@ -44,7 +44,7 @@ pub fn all(comparisons: &[ComparisonRuns<'_>]) -> Vec<Section> {
             "stalls",
             "Where the guest stalled",
             stalled::HEADING,
-            true,
+            false,
             comparisons.iter().filter_map(stalled::table).collect(),
         ),
     ];

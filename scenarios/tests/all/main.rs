@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::needless_raw_string_hashes)]
 
 mod claims;
+mod extremes;
 mod format;
 mod partition;
 mod plans;

@@ -155,7 +155,7 @@ fn wrong_types() {
       |         ^^^^^
     "#);
     assert_snapshot!(defaults("vcpus = 0"), @r#"
-    t.toml:4:9: `vcpus` is 0; a guest has 1 to 1024 vCPUs
+    t.toml:4:9: `vcpus` is 0; a guest has 1 to 32 vCPUs
     4 | vcpus = 0
       |         ^
     "#);

@@ -137,7 +137,7 @@ impl SourceNode<'_> {
         let tracker = if whole { &mut unlogged } else { tracker };
         let planter = Planter::new(self.assignment.planted_cost);
         let precopy = Precopy {
-            rounds: Rounds::new(vm.ram(), tracker, link.sender_mut(), policy, planter),
+            rounds: Rounds::new(vm.ram(), tracker, link.sender_mut(), policy, planter)?,
             stop: Stop::new(cell.stop),
             pause: &mut pause,
             start,

@@ -37,6 +37,7 @@ struct OneReport {
     failed: Option<String>,
     warnings: Vec<String>,
     analysis: String,
+    sentences: Vec<String>,
     legend: Vec<String>,
     /// Tables over all comparisons.
     sections: Vec<Tables>,
@@ -161,7 +162,8 @@ fn one(report: &Report, id: &str) -> OneReport {
         failed: (report.failed_runs > 0).then(|| format!("{} failed", count(report.failed_runs, "run"))),
         warnings: report.warnings.iter().map(ToString::to_string).collect(),
         analysis: markdown(of_plan(manifest, "analysis")),
-        legend: report.legend.clone(),
+        sentences: report.sentences.clone(),
+        legend: report.legend.iter().chain(&report.spreads).cloned().collect(),
         sections: sections(report, id, ""),
         plots: report.figures.suite.iter().map(|plot| drawn(plot, id)).collect(),
         scaling: report.scaling.clone(),

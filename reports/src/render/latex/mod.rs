@@ -52,6 +52,9 @@ fn one(report: &Report, prefix: &str) -> String {
             out.push_str("\\clearpage\n");
         }
     };
+    for sentence in &report.sentences {
+        let _ = writeln!(out, "\\par {}", text(sentence));
+    }
     for one in &report.tables {
         table(&mut out, one, &report.subject);
     }
@@ -82,6 +85,7 @@ fn remarks(report: &Report) -> String {
     let all = report
         .legend
         .iter()
+        .chain(&report.spreads)
         .cloned()
         .chain(report.scaling.iter().cloned())
         .chain(proven)

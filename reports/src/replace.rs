@@ -1,0 +1,63 @@
+//! Files that are replaced as a whole: who finds one finds all of it, of before or of now.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Puts `content` in the place of what the file at `path` holds. It is written beside it and renamed: a full disk or a process
+/// that is killed leaves what was there. What is no file of its own, such as a pipe, is written to as it is.
+///
+/// # Errors
+/// As the file system; the file is as it was.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Behind a link the file is replaced, and not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let before = fs::metadata(path).ok();
+    if before.as_ref().is_some_and(|found| !found.is_file()) {
+        return fs::write(path, content);
+    }
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".partial");
+    let half = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&half)?;
+        if let Some(before) = &before {
+            file.set_permissions(before.permissions())?;
+        }
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&half, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&half);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("record.json");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        // Nothing can be written beside it.
+        let beside = scratch.path().join("record.json.partial");
+        fs::create_dir(&beside).unwrap();
+        replace(&path, b"three").unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        fs::remove_dir(&beside).unwrap();
+
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        replace(&link, b"four").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"four");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        replace(Path::new("/dev/null"), b"five").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing is left beside it");
+    }
+}

@@ -1,0 +1,109 @@
+//! What a comparison comes to, in a sentence of plain words for each cell that is compared.
+
+use super::{ends, partner};
+use crate::cells::{CellRuns, ComparisonRuns};
+use crate::measure::{Difference, MEMORY, Measure};
+use crate::metric::{MetricKey, Unit};
+use crate::quantity::{self, Scale};
+use crate::stats::{Spread, Summary};
+
+const TIME: Measure = Measure::Metric(MetricKey::TotalTime);
+const DOWNTIME: Measure = Measure::Metric(MetricKey::Downtime);
+const BROWNOUT: Measure = Measure::Metric(MetricKey::Brownout);
+
+/// A pause of at least this share of the limit was stopped by the limit, and not by how little was left.
+const AT_THE_LIMIT: f64 = 0.5;
+/// Memory under this is not spoken of.
+const LEAST_MEMORY: f64 = 1_048_576.0;
+
+/// Of a comparison; none where its baseline was capped, or nothing of both was measured.
+#[must_use]
+pub fn all(comparison: &ComparisonRuns<'_>) -> Vec<String> {
+    let Some(baseline) = partner(comparison) else { return Vec::new() };
+    let start = |text: String| format!("{}: {text}", comparison.plan.name);
+    comparison.compared().filter_map(|cell| sentence(baseline, cell)).map(start).collect()
+}
+
+fn sentence(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+    let (base, new) = (&baseline.label, &cell.label);
+    let time = TIME.difference(baseline, cell)?;
+    let few = if too_few(time) { "too few runs to tell from chance: " } else { "" };
+    let mut parts = vec![if told_apart(time) || too_few(time) {
+        format!("{few}{new} takes {}{} of {base}'s time", quantity::digits(time.ratio), interval(time))
+    } else {
+        format!("the times of {new} and {base} can't be told apart{}", interval(time))
+    }];
+    if let Some(pause) = DOWNTIME.difference(baseline, cell) {
+        parts.push(if told_apart(pause) || too_few(pause) {
+            format!("pauses {}{}", instead(DOWNTIME, baseline, cell)?, the_limits(baseline))
+        } else {
+            format!("pauses can't be told apart{}", interval(pause))
+        });
+    }
+    // After the pause a guest works off what waited meanwhile: a long tail beside a short blackout is that.
+    let slow = |cell: &CellRuns<'_>| BROWNOUT.summary(&cell.ok).filter(|summary| summary.median > 0.0);
+    if slow(baseline).is_some() && slow(cell).is_some() {
+        parts.push(format!("slows the guest for {} besides", instead(BROWNOUT, baseline, cell)?));
+    }
+    parts.extend(memory(baseline, cell));
+    Some(parts.join(", "))
+}
+
+const fn told_apart(difference: Difference) -> bool {
+    matches!(difference.significant, Some(true))
+}
+
+/// Whether no difference whatever could have been told from chance.
+const fn too_few(difference: Difference) -> bool {
+    !matches!(difference.spread, Some(Spread::Interval { .. }))
+}
+
+/// Of a ratio.
+fn interval(difference: Difference) -> String {
+    let Some(spread) = difference.spread else { return String::new() };
+    let kind = if matches!(spread, Spread::Range { .. }) { "range " } else { "" };
+    format!(" ({kind}{})", ends(spread, quantity::digits))
+}
+
+/// `4.9 ms instead of 85.5 ms`, the unit once where it is one.
+fn instead(measure: Measure, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+    let (base, new) = (measure.summary(&baseline.ok)?.median, measure.summary(&cell.ok)?.median);
+    let (of_base, of_new) = (Scale::suiting(measure.unit(), base), Scale::suiting(measure.unit(), new));
+    let new = if of_base == of_new { of_new.number(new) } else { of_new.show(new) };
+    Some(format!("{new} instead of {}", of_base.show(base)))
+}
+
+/// A baseline that pauses for as long as it may shows the limit, and no merit of the other.
+fn the_limits(baseline: &CellRuns<'_>) -> String {
+    let limit = baseline.cell.stop.downtime_limit.0;
+    match DOWNTIME.summary(&baseline.ok) {
+        Some(pause) if limit > 0.0 && pause.median >= AT_THE_LIMIT * limit => {
+            format!(" ({}'s uses up the limit of {})", baseline.label, quantity::time(limit))
+        }
+        _ => String::new(),
+    }
+}
+
+fn memory(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+    let more = MEMORY.more(baseline, cell)?.median;
+    let guest = cell.cell.memory.0;
+    #[expect(clippy::cast_precision_loss, reason = "a share with two digits")]
+    let share = more.abs() / guest as f64;
+    let verb = if more > 0.0 { "costs" } else { "saves" };
+    (more.abs() >= LEAST_MEMORY).then(|| {
+        format!(
+            "{verb} {} of memory ({:.0} % of the guest)",
+            quantity::show(Unit::Bytes, more.abs()),
+            share * 100.0
+        )
+    })
+}
+
+impl Measure {
+    /// How much more the cell has than the baseline in the same block.
+    #[must_use]
+    pub fn more(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Summary> {
+        let more: Vec<f64> = self.pairs(baseline, cell).into_iter().map(|(base, new)| new - base).collect();
+        Summary::of(&more)
+    }
+}
