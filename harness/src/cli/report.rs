@@ -57,9 +57,9 @@ pub struct ReportArgs {
     /// One or more formats, separated by commas [default: terminal].
     #[arg(long, value_delimiter = ',', value_parser = formats())]
     format: Vec<Format>,
-    /// On a terminal, the comparison tables and their summary alone, as at the end of a run.
+    /// On a terminal, also the spread of every value, and the tables of latencies, costs, pages and stalls.
     #[arg(long)]
-    brief: bool,
+    wide: bool,
     /// Where it goes, instead of standard output: a file; of formats with files of their own and of several formats a directory,
     /// made if need be.
     #[arg(short, long, value_name = "PATH")]
@@ -80,7 +80,7 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 
 impl ReportArgs {
     pub fn execute(mut self) -> anyhow::Result<Exit> {
-        let figures_alone = self.figures.is_some() && self.output.is_none() && !self.brief;
+        let figures_alone = self.figures.is_some() && self.output.is_none() && !self.wide;
         if self.format.is_empty() && !figures_alone {
             self.format.push(Format::Terminal);
         }
@@ -109,8 +109,8 @@ impl ReportArgs {
     fn refuse_what_does_not_go_together(&self, exports: &[Format]) -> Result<(), UsageError> {
         let names =
             |formats: &[Format]| formats.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let refused = if self.brief && self.format[..] != [Format::Terminal] {
-            format!("--brief is for --format terminal; {} has everything", names(&self.format))
+        let refused = if self.wide && self.format[..] != [Format::Terminal] {
+            format!("--wide is for --format terminal; {} has everything", names(&self.format))
         } else if self.output.is_none() && !exports.is_empty() {
             format!("{} has files of its own: name their directory with -o", names(exports))
         } else if self.output.is_none() && self.format.len() > 1 {
@@ -131,7 +131,10 @@ impl ReportArgs {
             std::fs::create_dir_all(directory).with_context(|| cannot(directory, "directory with -o"))?;
         }
         for format in formats {
-            let text = if self.brief { Some(brief()) } else { render::render(reports, *format, width) };
+            let text = match format {
+                Format::Terminal if !self.wide => Some(brief()),
+                _ => render::render(reports, *format, width),
+            };
             let (text, name) = (text.unwrap_or_default(), format.file().unwrap_or_default());
             match (&self.output, directory) {
                 (_, Some(directory)) => {

@@ -195,7 +195,7 @@ fn a_node_that_gets_no_more_memory_loses_no_guest() {
 fn no_limit_of_memory_loses_a_guest() {
     require_kvm!();
     let mut kept = 0;
-    for mebibytes in (64..240).step_by(16) {
+    for mebibytes in [64, 96, 208, 224, 256] {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("record.json");
         let arguments =
