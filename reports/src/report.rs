@@ -197,8 +197,8 @@ fn legend(tables: &[Table]) -> Vec<String> {
     let compared = rows().flat_map(|row| row.figures.iter().flatten()).any(|f| f.difference.is_some());
     if compared {
         legend.push(
-            "behind a value: its difference to the baseline, paired by repetition, and in brackets the 95 % interval of that \
-             (under six pairs its range)"
+            "differences are to the baseline, paired by repetition; the two numbers with one are its 95 % interval (under six \
+             pairs its range)"
                 .to_owned(),
         );
     }

@@ -110,7 +110,7 @@ impl ReportArgs {
         let names =
             |formats: &[Format]| formats.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let refused = if self.wide && self.format[..] != [Format::Terminal] {
-            format!("--wide is for --format terminal; {} has everything", names(&self.format))
+            format!("--wide is for --format terminal, and changes nothing of {}", names(&self.format))
         } else if self.output.is_none() && !exports.is_empty() {
             format!("{} has files of its own: name their directory with -o", names(exports))
         } else if self.output.is_none() && self.format.len() > 1 {

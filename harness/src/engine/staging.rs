@@ -1,6 +1,8 @@
 //! Where pages wait for the link: private copies of guest pages, and what was made of them. The engine copies a batch of pages
 //! here, looks at these copies alone, and a page that is sent whole stays where it lies until the socket takes it.
 
+use std::hint::black_box;
+
 use crate::codec::{PAGE, Page};
 use crate::sys::memory::{NoMemory, zeroed};
 use crate::sys::ram::{Ram, RamError};
@@ -43,9 +45,14 @@ impl Staging {
     /// When there is no memory for them.
     pub fn new() -> Result<Self, NoMemory> {
         const WHAT: &str = "a batch of pages";
+        let mut pages: Vec<Page> = zeroed(PageBatch::PAGES as u64, WHAT)?;
+        let mut encoded: Vec<u8> = zeroed((PageBatch::PAGES * PAGE + SLACK) as u64, WHAT)?;
+        // Their first touch is a fault each, and would be in the pause where nothing is sent before it.
+        pages.iter_mut().for_each(|page| page[0] = black_box(0));
+        encoded.iter_mut().step_by(PAGE).for_each(|byte| *byte = black_box(0));
         Ok(Self {
-            pages: zeroed(PageBatch::PAGES as u64, WHAT)?.into_boxed_slice(),
-            encoded: zeroed((PageBatch::PAGES * PAGE + SLACK) as u64, WHAT)?.into_boxed_slice(),
+            pages: pages.into_boxed_slice(),
+            encoded: encoded.into_boxed_slice(),
             encoded_used: 0,
             runs: Vec::with_capacity(PageBatch::PAGES),
             batch: PageBatch::new(),

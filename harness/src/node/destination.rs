@@ -241,7 +241,7 @@ impl Destination<'_> {
         self.report.traffic = link.traffic().total();
         self.report.usage = meter.usage()?;
         self.phase = "after";
-        let end = running + nanoseconds(cell.windows.after) + MARGIN;
+        let end = running.saturating_add(nanoseconds(cell.windows.after)).saturating_add(MARGIN);
         while clock::now() < end {
             vm.check()?;
             let caught_up = (0..memory.vcpus()).all(|n| {

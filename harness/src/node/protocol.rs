@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use migbench_reports::record::{MemoryProof, Round};
 use migbench_scenarios::cell::Cell;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -321,7 +322,8 @@ impl ControlSocket {
     pub fn send(&mut self, message: &impl Serialize) -> Result<(), ProtocolError> {
         // In pieces: a report has megabytes, and a node that is short of memory has them only once.
         let mut writer = BufWriter::new(&self.writer);
-        serde_json::to_writer(&mut writer, message)?;
+        // A peer that is gone is an error of the socket, and no message that can't be written.
+        serde_json::to_writer(&mut writer, message).map_err(io::Error::from)?;
         writer.write_all(b"\n")?;
         Ok(writer.flush()?)
     }
@@ -340,7 +342,11 @@ impl ControlSocket {
     /// When the kernel does not say.
     pub fn is_closed(&self) -> Result<bool, ProtocolError> {
         let mut socket = [PollFd::new(self.as_fd(), PollFlags::empty())];
-        poll(&mut socket, PollTimeout::ZERO).map_err(io::Error::from)?;
+        while let Err(error) = poll(&mut socket, PollTimeout::ZERO) {
+            if error != Errno::EINTR {
+                return Err(io::Error::from(error).into());
+            }
+        }
         Ok(socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
     }
 
@@ -350,10 +356,10 @@ impl ControlSocket {
         !self.reader.buffer().is_empty()
     }
 
-    /// The two directions, for two threads.
+    /// What comes, for a thread of its own.
     #[must_use]
-    pub fn split(self) -> (BufReader<UnixStream>, UnixStream) {
-        (self.reader, self.writer)
+    pub fn into_reader(self) -> BufReader<UnixStream> {
+        self.reader
     }
 }
 

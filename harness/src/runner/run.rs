@@ -181,6 +181,7 @@ impl Process {
     ) -> Result<Self, RunnerError> {
         let (ours, theirs) = UnixStream::pair().map_err(RunnerError::Start)?;
         let number = leave_open(&theirs).map_err(RunnerError::Start)?;
+        let writer = ours.try_clone().map_err(RunnerError::Start)?;
         let child = Command::new(&spec.binary)
             .args(["node", "--control", &number.to_string()])
             .stdin(Stdio::null())
@@ -189,6 +190,8 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(RunnerError::Start)?;
+        // From here on an error ends the child too.
+        let process = Self { child, writer };
         drop(theirs);
         let mut control = ControlSocket::new(ours)?;
         control.send(&Order::Prepare(Box::new(NodeAssignment {
@@ -204,8 +207,8 @@ impl Process {
             network,
             token: token.clone(),
         })))?;
-        let (reader, writer) = control.split();
-        let (events, process) = (events.clone(), Self { child, writer });
+        let reader = control.into_reader();
+        let events = events.clone();
         let listener = std::thread::Builder::new().name(role.word().to_owned());
         listener.spawn(move || listen(role, reader, longest, &events)).map_err(RunnerError::Start)?;
         Ok(process)

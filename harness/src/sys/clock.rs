@@ -35,12 +35,6 @@ impl Patience {
         self.look.min(self.left)
     }
 
-    /// What is left.
-    #[must_use]
-    pub const fn left(&self) -> Duration {
-        self.left
-    }
-
     /// Takes note of a look that found nothing, and says whether it was the last.
     pub fn is_over(&mut self) -> bool {
         let now = Instant::now();
@@ -145,7 +139,7 @@ mod tests {
         let mut patience = Patience::new(LIMIT);
         stopped();
         assert!(!patience.is_over(), "one look is not all of it");
-        assert_eq!((patience.left(), patience.next_look()), (LIMIT * 7 / 8, LIMIT / 8));
+        assert_eq!((patience.left, patience.next_look()), (LIMIT * 7 / 8, LIMIT / 8));
         let looks = (0..100).take_while(|_| {
             std::thread::sleep(LIMIT / 4);
             !patience.is_over()

@@ -16,9 +16,14 @@ use std::time::Duration;
 use migbench_scenarios::cell::LinkSettings;
 use migbench_workloads::units::{Bytes, Rate};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockProtocol, SockType, getsockopt, setsockopt, sockopt,
+};
 use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use crate::sys::clock::found_within;
 
 /// The interface, under the same name in both namespaces.
 const INTERFACE: &str = "wire";
@@ -227,8 +232,29 @@ pub(super) fn connect(port: u16, queue: Option<Bytes>, timeout: Duration) -> io:
     let socket = fresh_socket(queue)?;
     let limit = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::microseconds(limit))?;
-    socket::connect(socket.as_raw_fd(), &at_destination(port))?;
+    match socket::connect(socket.as_raw_fd(), &at_destination(port)) {
+        // A process that was stopped meanwhile; the connection goes on by itself, and must not be begun again.
+        Err(Errno::EINTR) => connected(&socket, timeout)?,
+        done => done?,
+    }
     Ok(TcpStream::from(socket))
+}
+
+/// Waits for a connection that was begun.
+fn connected(socket: &OwnedFd, timeout: Duration) -> io::Result<()> {
+    let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    let look = || match poll(&mut writable, PollTimeout::ZERO) {
+        Ok(found) => Ok(found > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(io::Error::from(error)),
+    };
+    if !found_within(timeout, Duration::from_millis(1), look)? {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    match getsockopt(socket, sockopt::SocketError)? {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 fn at_destination(port: u16) -> socket::SockaddrIn {

@@ -68,7 +68,10 @@ fn all_formats_come_from_records_alone() {
         (&[directory, "--format", "junit"][..], "junit has files of its own: name their directory with -o"),
         (&[directory, "--format", "csv,markdown"], "csv, markdown are a file each"),
         (&[directory, directory, "--format", "csv,bmf", "-o", &into], "bmf is made of one run directory"),
-        (&[directory, "--wide", "--format", "html"], "--wide is for --format terminal; html has everything"),
+        (
+            &[directory, "--wide", "--format", "html"],
+            "--wide is for --format terminal, and changes nothing of html",
+        ),
     ] {
         let refused = Migbench::new().args([&["report"], arguments].concat()).run();
         assert!(refused.status == 2 && refused.stderr.contains(words), "{}", refused.stderr);

@@ -63,7 +63,7 @@ fn a_reviewer_checks_the_hashes_and_gets_the_same_table() {
     let packed = migbench(&["artifact", &reference(), "-o", archive]);
     assert_eq!(packed.status, 0, "{}", packed.stderr);
     let review = unpacked(archive, scratch.path());
-    assert_eq!(report(&review, &[]), report(Path::new(&reference()), &[]));
+    assert_eq!(report(&review, &["--wide"]), report(Path::new(&reference()), &["--wide"]));
     let guide = std::fs::read_to_string(review.join("REPRODUCE.md")).unwrap();
     for words in ["sha256sum -c SHA256SUMS", "migbench report .", "git checkout ", "suites/paper.toml"] {
         assert!(guide.contains(words), "no {words:?} in {guide}");

@@ -143,7 +143,8 @@ fn a_paper_of_ones_own(run: &[&str], read: &[&str]) {
     let packed = migbench(&[&["artifact", &output, "-o", &archive], read].concat());
     assert_eq!(packed.status, 0, "{}", packed.stderr);
     let review = unpacked(&archive, scratch.path());
-    assert_eq!(report(&review.join("mine"), read), report(&Path::new(&output).join("mine"), read));
+    let wide = [read, &["--wide"]].concat();
+    assert_eq!(report(&review.join("mine"), &wide), report(&Path::new(&output).join("mine"), &wide));
     assert_eq!(from(review.to_str().unwrap()), table(&first.stdout));
 }
 

@@ -248,7 +248,7 @@ fn recorded(transport: Transport) -> Vec<u8> {
     let (middle, recording) = man_in_the_middle(address);
     let Message::Steady = source.receive().unwrap() else { panic!("the source is steady first") };
     source.send(&Order::Migrate { address: Some(middle) }).unwrap();
-    let (mut said, _writer) = source.split();
+    let mut said = source.into_reader();
     let report = loop {
         if let Message::Source(report) = read_line(&mut said, 1 << 30).unwrap() {
             break report;

@@ -495,7 +495,7 @@ pub(super) struct GateSamples {
     pub(super) diverged: bool,
 }
 
-/// What `gate` judges of a measurement, for a test over several of them.
+/// What gates judge of a measurement, for a test over several of them.
 pub(super) fn samples(
     measurement: &Measurement<'_>,
     units: &Units,

@@ -5,21 +5,22 @@ use std::collections::BTreeSet;
 use migbench_workloads::settings::Load;
 
 use super::ceiling::Ceiling;
-use super::{Table, partner, place};
+use super::{Table, partner, place, sentence};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::{MEMORY, Measure, alike, columns, logs_alone};
 use crate::metric::{MetricKey, Unit};
 use crate::quantity;
 use crate::record::Status;
 
-/// What is told in words above the tables, and in the table of costs.
+/// What the table of costs has. What is said of memory stands above the tables, where there is a sentence.
 const ELSEWHERE: [Measure; 2] = [Measure::Metric(MetricKey::Rounds), MEMORY];
 
 /// Of one comparison among `all` of a report, which have one tail for all.
 #[must_use]
 pub fn table(comparison: &ComparisonRuns<'_>, all: &[ComparisonRuns<'_>]) -> Table {
     let mut columns = columns(&alike(comparison, all));
-    columns.retain(|measure| !ELSEWHERE.contains(measure));
+    let told = all.iter().all(|one| sentence::all(one).len() == one.compared().count());
+    columns.retain(|measure| !ELSEWHERE.contains(measure) || (*measure == MEMORY && !told));
     Table {
         notes: notes(comparison),
         analysis: comparison.plan.analysis.clone(),

@@ -357,10 +357,17 @@ impl PrintedFigure {
     /// The difference in the unit of the value, for what a ratio misleads about.
     fn more(mut self, unit: Unit, more: &Summary) -> Self {
         let scale = Scale::suiting(unit, more.median);
-        let sign = |text: String| if text.starts_with('-') { text } else { format!("+{text}") };
-        if self.difference.as_deref().is_some_and(|text| text != NOT_SIGNIFICANT) {
-            self.difference = Some(sign(scale.show(more.median)));
-            self.difference_spread = more.spread.map(|spread| ends(spread, |end| sign(scale.number(end))));
+        let sign = |value: f64, text: String| if value > 0.0 { format!("+{text}") } else { text };
+        let spread = more.spread.map(|spread| ends(spread, |end| sign(end, scale.number(end))));
+        match self.difference.as_deref() {
+            None => {}
+            Some(NOT_SIGNIFICANT) => {
+                self.difference_spread = spread.map(|ends| format!("{ends} {}", scale.symbol()));
+            }
+            Some(_) => {
+                self.difference = Some(sign(more.median, scale.show(more.median)));
+                self.difference_spread = spread;
+            }
         }
         self
     }

@@ -1,5 +1,7 @@
 //! What a comparison comes to, in a sentence of plain words for each cell that is compared.
 
+use migbench_scenarios::cell::Engine;
+
 use super::{ends, partner};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::{Difference, MEMORY, Measure};
@@ -21,32 +23,53 @@ const LEAST_MEMORY: f64 = 1_048_576.0;
 pub fn all(comparison: &ComparisonRuns<'_>) -> Vec<String> {
     let Some(baseline) = partner(comparison) else { return Vec::new() };
     let start = |text: String| format!("{}: {text}", comparison.plan.name);
-    comparison.compared().filter_map(|cell| sentence(baseline, cell)).map(start).collect()
+    comparison
+        .compared()
+        .filter_map(|cell| sentence(&comparison.plan.compare, baseline, cell))
+        .map(start)
+        .collect()
 }
 
-fn sentence(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
-    let (base, new) = (&baseline.label, &cell.label);
+fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+    // A value of other axes is no name: 64 of what?
+    let named = ["engine", "tracker", "side"].contains(&axis);
+    let name =
+        |cell: &CellRuns<'_>| if named { cell.label.clone() } else { format!("{axis} {}", cell.label) };
+    let (base, new) = (name(baseline), name(cell));
     let time = TIME.difference(baseline, cell)?;
     let few = if too_few(time) { "too few runs to tell from chance: " } else { "" };
     let mut parts = vec![if told_apart(time) || too_few(time) {
         format!("{few}{new} takes {}{} of {base}'s time", quantity::digits(time.ratio), interval(time))
     } else {
-        format!("the times of {new} and {base} can't be told apart{}", interval(time))
+        format!("{new} takes as long as {base}, as far as can be told{}", interval(time))
     }];
     if let Some(pause) = DOWNTIME.difference(baseline, cell) {
+        let few = if too_few(pause) && !too_few(time) { " (too few runs to tell from chance)" } else { "" };
         parts.push(if told_apart(pause) || too_few(pause) {
-            format!("pauses {}{}", instead(DOWNTIME, baseline, cell)?, the_limits(baseline))
+            format!("pauses {}{few}{}", instead(DOWNTIME, baseline, cell)?, the_limits(baseline))
         } else {
-            format!("pauses can't be told apart{}", interval(pause))
+            format!("pauses for as long, as far as can be told{}", interval(pause))
         });
     }
-    // After the pause a guest works off what waited meanwhile: a long tail beside a short blackout is that.
-    let slow = |cell: &CellRuns<'_>| BROWNOUT.summary(&cell.ok).filter(|summary| summary.median > 0.0);
-    if slow(baseline).is_some() && slow(cell).is_some() {
-        parts.push(format!("slows the guest for {} besides", instead(BROWNOUT, baseline, cell)?));
-    }
+    parts.extend(slowed(baseline, cell));
     parts.extend(memory(baseline, cell));
     Some(parts.join(", "))
+}
+
+/// After the pause a guest works off what waited meanwhile: a long tail beside a short blackout is that.
+fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+    let (base, new) = (BROWNOUT.summary(&baseline.ok)?.median, BROWNOUT.summary(&cell.ok)?.median);
+    let chance = match BROWNOUT.difference(baseline, cell) {
+        Some(difference) if told_apart(difference) => "",
+        Some(_) => " (which may be chance)",
+        // Zeros have no ratio.
+        None => " (not tested)",
+    };
+    let text = || instead(BROWNOUT, baseline, cell);
+    (base > 0.0 || new > 0.0)
+        .then(text)
+        .flatten()
+        .map(|text| format!("slows the guest for {text} besides{chance}"))
 }
 
 const fn told_apart(difference: Difference) -> bool {
@@ -62,7 +85,7 @@ const fn too_few(difference: Difference) -> bool {
 fn interval(difference: Difference) -> String {
     let Some(spread) = difference.spread else { return String::new() };
     let kind = if matches!(spread, Spread::Range { .. }) { "range " } else { "" };
-    format!(" ({kind}{})", ends(spread, quantity::digits))
+    format!(" (ratio {kind}{})", ends(spread, quantity::digits))
 }
 
 /// `4.9 ms instead of 85.5 ms`, the unit once where it is one.
@@ -75,16 +98,25 @@ fn instead(measure: Measure, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Op
 
 /// A baseline that pauses for as long as it may shows the limit, and no merit of the other.
 fn the_limits(baseline: &CellRuns<'_>) -> String {
+    // It heeds no limit.
+    if baseline.cell.engine == Engine::StopAndCopy {
+        return String::new();
+    }
     let limit = baseline.cell.stop.downtime_limit.0;
     match DOWNTIME.summary(&baseline.ok) {
         Some(pause) if limit > 0.0 && pause.median >= AT_THE_LIMIT * limit => {
-            format!(" ({}'s uses up the limit of {})", baseline.label, quantity::time(limit))
+            let word = if pause.median > limit { "is over" } else { "takes most of" };
+            format!(" ({}'s {word} the limit of {})", baseline.label, quantity::time(limit))
         }
         _ => String::new(),
     }
 }
 
 fn memory(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+    let difference = MEMORY.difference(baseline, cell)?;
+    if !told_apart(difference) && !too_few(difference) {
+        return None;
+    }
     let more = MEMORY.more(baseline, cell)?.median;
     let guest = cell.cell.memory.0;
     #[expect(clippy::cast_precision_loss, reason = "a share with two digits")]
