@@ -39,16 +39,16 @@ fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<
     let time = TIME.difference(baseline, cell)?;
     let few = if too_few(time) { "too few runs to tell from chance: " } else { "" };
     let mut parts = vec![if told_apart(time) || too_few(time) {
-        format!("{few}{new} takes {}{} of {base}'s time", quantity::digits(time.ratio), interval(time))
+        format!("{few}{new} takes {}{} of {base}'s time", quantity::digits(time.ratio), interval("", time))
     } else {
-        format!("{new} takes as long as {base}, as far as can be told{}", interval(time))
+        format!("{new} takes as long as {base}, as far as can be told{}", interval("ratio ", time))
     }];
     if let Some(pause) = DOWNTIME.difference(baseline, cell) {
         let few = if too_few(pause) && !too_few(time) { " (too few runs to tell from chance)" } else { "" };
         parts.push(if told_apart(pause) || too_few(pause) {
             format!("pauses {}{few}{}", instead(DOWNTIME, baseline, cell)?, the_limits(baseline))
         } else {
-            format!("pauses for as long, as far as can be told{}", interval(pause))
+            format!("pauses for as long, as far as can be told{}", interval("ratio ", pause))
         });
     }
     parts.extend(slowed(baseline, cell));
@@ -81,11 +81,11 @@ const fn too_few(difference: Difference) -> bool {
     !matches!(difference.spread, Some(Spread::Interval { .. }))
 }
 
-/// Of a ratio.
-fn interval(difference: Difference) -> String {
+/// Of a ratio, behind `what` it is.
+fn interval(what: &str, difference: Difference) -> String {
     let Some(spread) = difference.spread else { return String::new() };
     let kind = if matches!(spread, Spread::Range { .. }) { "range " } else { "" };
-    format!(" (ratio {kind}{})", ends(spread, quantity::digits))
+    format!(" ({what}{kind}{})", ends(spread, quantity::digits))
 }
 
 /// `4.9 ms instead of 85.5 ms`, the unit once where it is one.
