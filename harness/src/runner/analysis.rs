@@ -14,9 +14,12 @@ const BROWN: f64 = 0.9;
 /// The source's samples until `resumed`, then the destination's.
 #[must_use]
 pub fn merge(source: &[(u64, u64)], destination: &[(u64, u64)], resumed: u64) -> OperationSeries {
-    let mut all: OperationSeries =
-        source.iter().copied().filter(|s| destination.is_empty() || s.0 < resumed).collect();
-    all.extend(destination.iter().copied().filter(|s| s.0 >= resumed));
+    let there: OperationSeries = destination.iter().copied().filter(|s| s.0 >= resumed).collect();
+    // A sampler that loses its CPU between the clock and the counters has a count of later, maybe of after the resume.
+    let most = there.first().map_or(u64::MAX, |first| first.1);
+    let here = |s: &(u64, u64)| (destination.is_empty() || s.0 < resumed) && s.1 <= most;
+    let mut all: OperationSeries = source.iter().copied().filter(here).collect();
+    all.extend(there);
     all.dedup_by_key(|sample| sample.0);
     all
 }
@@ -183,6 +186,14 @@ mod tests {
                 sample
             })
             .collect()
+    }
+
+    /// The source's sampler read the clock before the resume, and the counters after it.
+    #[test]
+    fn a_count_of_later_is_no_sample_of_before() {
+        let series = merge(&[(10, 100), (20, 180)], &[(30, 150), (40, 200)], 25);
+        assert_eq!(series, [(10, 100), (30, 150), (40, 200)]);
+        assert_eq!(timeline(&series, 10, 40, 10), [25, 25, 50]);
     }
 
     #[test]
