@@ -14,6 +14,7 @@ use crate::judge::nights::{Course, Said};
 use crate::manifest::{Build, Manifest};
 use crate::quantity::{count, difference, percent};
 use crate::record::SCHEMA;
+use crate::replace::replace;
 use crate::stats::quantile;
 use crate::store::OtherSchema;
 
@@ -311,9 +312,7 @@ pub fn mend(history: &Path) -> Result<Vec<String>, HistoryError> {
             let mut torn = OpenOptions::new().create(true).append(true).open(&beside)?;
             torn.write_all(aside.as_bytes())?;
             torn.sync_data()?;
-            let half = history.join(format!(".{name}.part"));
-            fs::write(&half, &kept)?;
-            fs::rename(&half, &path)
+            replace(&path, kept.as_bytes())
         };
         write().map_err(file)?;
         notes.push(format!(

@@ -128,50 +128,76 @@ pub fn logs_alone(comparison: &ComparisonRuns<'_>) -> bool {
         && runs.any(|run| run.metrics.contains_key(MetricKey::PassTime.name()))
 }
 
-/// The columns for comparisons that are laid beside each other: those of what they compare.
+/// The columns for a comparison, those of what it compares, with these tails.
 #[must_use]
-pub fn columns(comparisons: &[&ComparisonRuns<'_>]) -> Vec<Measure> {
-    let known = match comparisons.first() {
-        Some(first) if logs_alone(first) => PASSES,
-        Some(first) if first.plan.compare == "tracker" => TRACKERS,
+pub fn columns(comparison: &ComparisonRuns<'_>, tails: Tails) -> Vec<Measure> {
+    let known = match comparison {
+        one if logs_alone(one) => PASSES,
+        one if one.plan.compare == "tracker" => TRACKERS,
         _ => MIGRATION,
     };
-    let mut columns: Vec<_> = known.iter().map(|measure| measure.supported(comparisons)).collect();
+    let mut columns: Vec<_> = known.iter().map(|measure| measure.with(tails)).collect();
     if columns.contains(&Measure::PrecopyWriteMax) {
         columns.retain(|measure| *measure != Measure::PrecopyWriteTail(Tail::Longest));
     }
     columns
 }
 
-/// Of `all` comparisons of a report those of one kind with this one, which have one tail for all.
-#[must_use]
-pub fn alike<'a, 'r>(
-    comparison: &ComparisonRuns<'r>,
-    all: &'a [ComparisonRuns<'r>],
-) -> Vec<&'a ComparisonRuns<'r>> {
-    let kind = |one: &ComparisonRuns<'_>| (one.plan.compare == "tracker", logs_alone(one));
-    all.iter().filter(|other| kind(other) == kind(comparison)).collect()
+/// The tails that all runs of some comparisons support. To find them takes a look at each histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tails {
+    write: Tail,
+    precopy_write: Tail,
 }
 
-const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
-
-impl Measure {
-    /// The same, with the tail that all runs of these comparisons support where it is one.
-    fn supported(self, comparisons: &[&ComparisonRuns<'_>]) -> Self {
+impl Tails {
+    /// Of comparisons that are laid beside each other.
+    #[must_use]
+    pub fn of(comparisons: &[&ComparisonRuns<'_>]) -> Self {
         let tail = |clock, phases: &[Phase]| {
             let cells = comparisons.iter().flat_map(|comparison| &comparison.cells);
             let runs = cells.flat_map(|cell| cell.ok.iter().chain(&cell.capped));
             Tail::supported(runs.map(|run| writes(run, clock, phases).len()))
         };
+        Self {
+            write: tail(Clock::Response, &TAIL_PHASES),
+            precopy_write: tail(Clock::Service, &[Phase::Precopy]),
+        }
+    }
+
+    /// Of each comparison of a report: those of one kind have the same.
+    #[must_use]
+    pub fn of_each(all: &[ComparisonRuns<'_>]) -> Vec<Self> {
+        let kind = |one: &ComparisonRuns<'_>| (one.plan.compare == "tracker", logs_alone(one));
+        let mut known: Vec<((bool, bool), Self)> = Vec::new();
+        let of = |one: &ComparisonRuns<'_>| {
+            let kind_of_one = kind(one);
+            if let Some((_, tails)) = known.iter().find(|(kind, _)| *kind == kind_of_one) {
+                return *tails;
+            }
+            let alike: Vec<_> = all.iter().filter(|other| kind(other) == kind_of_one).collect();
+            let tails = Self::of(&alike);
+            known.push((kind_of_one, tails));
+            tails
+        };
+        all.iter().map(of).collect()
+    }
+}
+
+const TAIL_PHASES: [Phase; 3] = [Phase::Precopy, Phase::Switchover, Phase::Catchup];
+
+impl Measure {
+    /// The same, with one of these tails where it is one.
+    const fn with(self, tails: Tails) -> Self {
         match self {
-            Self::WriteTail(_) => Self::WriteTail(tail(Clock::Response, &TAIL_PHASES)),
-            Self::PrecopyWriteTail(_) => Self::PrecopyWriteTail(tail(Clock::Service, &[Phase::Precopy])),
+            Self::WriteTail(_) => Self::WriteTail(tails.write),
+            Self::PrecopyWriteTail(_) => Self::PrecopyWriteTail(tails.precopy_write),
             other => other,
         }
     }
 
-    /// Every metric, then what is derived from several, as the runs of these comparisons support it.
-    pub fn all(comparisons: &[&ComparisonRuns<'_>]) -> Vec<Self> {
+    /// Every metric, then what is derived from several, with these tails.
+    pub fn all(tails: Tails) -> Vec<Self> {
         let derived = [
             CPU,
             MEMORY,
@@ -183,7 +209,7 @@ impl Measure {
             Self::PrecopyWriteMax,
         ];
         let all = MetricKey::ALL.iter().copied().map(Self::Metric).chain(derived);
-        all.map(|measure| measure.supported(comparisons)).collect()
+        all.map(|measure| measure.with(tails)).collect()
     }
 
     /// What programs call it.
@@ -290,7 +316,14 @@ impl Measure {
         cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, self.sample(run)?))).collect()
     }
 
-    /// Whether it is memory, which is told in bytes: what delta remembers of a guest has no relation to what little the
+    /// How much more the cell has than the baseline in the same block.
+    #[must_use]
+    pub fn more(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Summary> {
+        let more: Vec<f64> = self.pairs(baseline, cell).into_iter().map(|(base, new)| new - base).collect();
+        Summary::of(&more)
+    }
+
+    /// Whether it is memory, which is compared in bytes: what delta remembers of a guest has no relation to what little the
     /// baseline takes.
     #[must_use]
     pub fn is_memory(self) -> bool {
@@ -351,7 +384,7 @@ mod tests {
             (1..).zip(tails).map(|(n, tail)| with_tail("full", n, 20_000, 200, tail)).collect();
         records.extend((1..).zip(tails).map(|(n, tail)| with_tail("delta", n, 12_000, 200, tail / 2)));
         let (sorted, _) = cells::sort(&manifest, &records);
-        let tail = columns(&[&sorted[1]])[5];
+        let tail = columns(&sorted[1], Tails::of(&[&sorted[1]]))[5];
         assert_eq!((tail, tail.label()), (Measure::WriteTail(Tail::P999), "p99.9 write response"));
         let (full, delta) = (&sorted[1].cells[0], &sorted[1].cells[1]);
         let summary = tail.summary(&full.ok).unwrap();
@@ -365,9 +398,9 @@ mod tests {
         // One run of the table with fewer operations: another quantile for all of them.
         records[8] = with_tail("delta", 3, 9_000, 200, 25);
         let (sorted, _) = cells::sort(&manifest, &records);
-        let tail = columns(&[&sorted[1]])[5];
+        let tail = columns(&sorted[1], Tails::of(&[&sorted[1]]))[5];
         assert_eq!((tail, tail.name()), (Measure::WriteTail(Tail::P99), "write_response_p99".to_owned()));
-        assert!(Measure::all(&[&sorted[1]]).contains(&tail));
+        assert!(Measure::all(Tails::of(&[&sorted[1]])).contains(&tail));
     }
 
     /// Runs of both sides from one population, whose tails scatter by a factor: the bootstrap of pooled operations, which

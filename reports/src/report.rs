@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cells;
 use crate::figure::Figures;
 use crate::manifest::Manifest;
+use crate::measure::Tails;
 use crate::quantity::{count, rate, size};
 use crate::record::{Backend, Status};
 use crate::render::{html, markdown, terminal};
@@ -71,17 +72,24 @@ impl Report {
     #[must_use]
     pub fn of(data: &RunData) -> Self {
         let (comparisons, unplanned) = cells::sort(&data.manifest, &data.records);
-        let tables: Vec<_> = comparisons.iter().map(|one| comparison::table(one, &comparisons)).collect();
+        let tails = Tails::of_each(&comparisons);
+        let sentences: Vec<_> = comparisons.iter().flat_map(sentence::all).collect();
+        let all_said = sentences.len() == comparisons.iter().map(|one| one.compared().count()).sum::<usize>();
+        let tables: Vec<_> = comparisons
+            .iter()
+            .zip(&tails)
+            .map(|(one, tails)| comparison::table(one, *tails, !all_said))
+            .collect();
         Self {
             subject: subject(data),
             machine: machine(&data.manifest),
-            sentences: comparisons.iter().flat_map(sentence::all).collect(),
-            figures: Figures::of(&comparisons),
+            sentences,
+            figures: Figures::of(&comparisons, &tails),
             legend: legend(&tables),
             spreads: spreads(&tables),
             scaling: scaling::sentences(&comparisons),
-            sections: section::all(&comparisons),
-            metrics: comparisons.iter().map(|one| metrics::table(one, &comparisons)).collect(),
+            sections: section::all(&comparisons, &tails),
+            metrics: comparisons.iter().zip(&tails).map(|(one, tails)| metrics::table(one, *tails)).collect(),
             tables,
             verification: Verification::of(&comparisons, &data.records),
             warnings: warning::find(data, unplanned),

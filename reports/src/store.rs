@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::manifest::Manifest;
 use crate::record::{Backend, Record, SCHEMA};
+use crate::replace::replace;
 
 /// Name of the manifest in a run directory.
 pub const MANIFEST: &str = "manifest.json";
@@ -235,14 +236,8 @@ impl RunDirectory {
     /// # Errors
     /// [`StoreError::Unwritable`].
     pub fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
-        let (path, partial) = (self.path.join(name), self.path.join(format!(".{name}.partial")));
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&partial)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&partial, &path)
-        };
-        write().map_err(unwritable(&path))
+        let path = self.path.join(name);
+        replace(&path, text.as_bytes()).map_err(unwritable(&path))
     }
 
     /// Adds one record and makes sure that it is on the disk: it took a migration to get. A simulated one took none.

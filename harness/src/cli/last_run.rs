@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use migbench_reports::replace::replace;
 use migbench_reports::store::MANIFEST;
 
 use super::UsageError;
@@ -29,11 +30,8 @@ pub(super) fn note(directory: &Path) {
         return;
     }
     let (Some(state), Ok(directory)) = (state(), std::path::absolute(directory)) else { return };
-    let half = state.join(format!(".last-run.{}", std::process::id()));
-    // Whole or not at all: another command may read it just now.
     let _ = fs::create_dir_all(&state)
-        .and_then(|()| fs::write(&half, directory.as_os_str().as_encoded_bytes()))
-        .and_then(|()| fs::rename(&half, state.join("last-run")));
+        .and_then(|()| replace(&state.join("last-run"), directory.as_os_str().as_encoded_bytes()));
 }
 
 /// The directory that is named, or the last run, which is then named first.

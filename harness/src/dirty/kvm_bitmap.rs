@@ -32,7 +32,7 @@ impl KvmBitmap {
     pub fn new(machine: Arc<Machine>) -> Result<Self, TrackerError> {
         let largest = machine.ram().regions().iter().map(|r| r.pages).max().unwrap_or(0);
         let words = zeroed(largest.div_ceil(64), "a dirty bitmap");
-        Ok(Self { machine, words: words.map_err(|error| failed("be set up")(error.into()))? })
+        Ok(Self { machine, words: words.map_err(TrackerError::no_memory(Tracker::KvmBitmap))? })
     }
 }
 

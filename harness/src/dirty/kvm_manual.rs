@@ -48,7 +48,7 @@ impl KvmManual {
     pub fn new(machine: Arc<Machine>, settings: &TrackerSettings) -> Result<Self, TrackerError> {
         let largest = machine.ram().regions().iter().map(|r| r.pages).max().unwrap_or(0);
         let bitmap = |pages: u64| {
-            zeroed(pages.div_ceil(64), "a dirty bitmap").map_err(|error| failed("be set up")(error.into()))
+            zeroed(pages.div_ceil(64), "a dirty bitmap").map_err(TrackerError::no_memory(Tracker::KvmManual))
         };
         let (words, reported) = (bitmap(largest)?, bitmap(machine.ram().pages())?);
         let chunk = (settings.clear_chunk.0 / PAGE_SIZE).next_multiple_of(64).max(64);

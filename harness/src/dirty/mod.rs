@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use migbench_scenarios::cell::{Cell, Tracker};
 
+use crate::sys::memory::NoMemory;
 use crate::vm::page_set::PageSet;
 use crate::vm::{Vm, logging};
 pub use available::{Unavailable, available};
@@ -41,6 +42,13 @@ pub struct TrackerError {
     pub action: &'static str,
     /// What the kernel said.
     pub source: io::Error,
+}
+
+impl TrackerError {
+    /// There is no memory for the tracker.
+    fn no_memory(tracker: Tracker) -> impl Fn(NoMemory) -> Self {
+        move |error| Self { tracker, action: "be set up", source: error.into() }
+    }
 }
 
 /// Finds written pages.

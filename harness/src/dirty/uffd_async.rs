@@ -34,7 +34,7 @@ impl UffdAsync {
     /// When there is no memory for what a scan finds.
     pub fn new(ram: Arc<Ram>, settings: &TrackerSettings) -> Result<Self, TrackerError> {
         let ranges = zeroed(u64::from(settings.scan_ranges.max(1)), "tracker_settings.scan_ranges");
-        Ok(Self { ram, ranges: ranges.map_err(|error| failed("be set up")(error.into()))?, armed: None })
+        Ok(Self { ram, ranges: ranges.map_err(TrackerError::no_memory(Tracker::UffdAsync))?, armed: None })
     }
 }
 

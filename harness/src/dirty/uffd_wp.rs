@@ -312,7 +312,7 @@ impl DirtyTracker for UffdWp {
         bell.set_nonblocking(true).and_then(|()| hears.set_nonblocking(true)).map_err(&start)?;
         let words = self.ram.pages().div_ceil(64);
         let written: Vec<AtomicU64> =
-            zeroed(words, "a dirty bitmap").map_err(|error| failed("be set up")(error.into()))?;
+            zeroed(words, "a dirty bitmap").map_err(TrackerError::no_memory(Tracker::UffdWp))?;
         // The first touch of each page is a fault, and would be on the way of the guest's first writes.
         written.iter().step_by(512).for_each(|word| word.store(0, Ordering::Relaxed));
         let shared = Arc::new(UffdShared {

@@ -1,6 +1,6 @@
 //! A guest as the rest of the harness sees it, whoever runs its vCPUs: its start, pause and resume, telemetry, steady state,
-//! counters, what it costs the process that runs it, and the check of its own pages. Telemetry is the same memory for every guest, so all that is
-//! computed from it is computed by the same code.
+//! counters, what it costs the process that runs it, and the check of its own pages. Telemetry is the same memory for every
+//! guest, so all that is computed from it is computed by the same code.
 
 pub mod sampler;
 pub mod stalls;

@@ -75,11 +75,11 @@ impl Destination<'_> {
         let telemetry =
             Telemetry::map(memfd, cell.vcpus as usize, cell.timing).map_err(system("map telemetry"))?;
         let vm = Vm::new(&cell, Arc::new(telemetry))?;
-        self.report.prepare = clock::seconds(start, clock::now());
         // All that is large is there before the guest depends on it.
         let mut pages = PageReceiver::new(vm.ram(), cell.codec, cell.proof == Proof::Every)?;
         let sampler = Sampler::prepare(Arc::clone(vm.telemetry()), cell.windows.after.0 + 1.0)
             .map_err(system("start the sampler"))?;
+        self.report.prepare = clock::seconds(start, clock::now());
         let listener = LinkListener::bind(&cell.link)?;
         self.control.send(&Message::Listening { address: listener.address().clone() })?;
         // The guest may take long to boot and to become steady; a runner that dies takes this process with it.

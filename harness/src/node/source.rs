@@ -25,7 +25,7 @@ use crate::engine::precopy::Observer;
 use crate::engine::round::SentRound;
 use crate::guest::sampler::Sampler;
 use crate::guest::usage::{Meter, Usage};
-use crate::guest::{stalls, steady, telemetry};
+use crate::guest::{Guest, stalls, steady, telemetry};
 use crate::sys::clock;
 use crate::sys::memory::Telemetry;
 use crate::sys::thread;
@@ -185,7 +185,7 @@ impl SourceNode<'_> {
         let sampler = Sampler::prepare(Arc::clone(vm.telemetry()), sampled_for(cell))
             .map_err(|source| NodeError::System { action: "start the sampler", source })?;
         self.report.tsc_khz = vm.tsc_khz();
-        vm.start()?;
+        Guest::start(&vm)?;
         Ok((vm, sampler))
     }
 

@@ -108,25 +108,18 @@ fn after_commit_the_guest_is_the_destinations() {
 #[test]
 fn a_node_whose_runner_is_gone_starts_no_guest() {
     use migbench::node::hello::Token;
-    use migbench::node::protocol::{ControlSocket, NodeAssignment, Order, Role};
+    use migbench::node::protocol::{ControlSocket, Order, Role};
     use migbench::sys::memory::{Telemetry, leave_open};
     require_kvm!();
     for role in [Role::Source, Role::Destination] {
         let (runner, node) = std::os::unix::net::UnixStream::pair().unwrap();
         let memory = crate::support::telemetry_file();
-        let assignment = NodeAssignment {
+        let assignment = crate::support::node_assignment(
             role,
-            cell: crate::support::cell(),
-            seed: 1,
-            guest_flags: 0,
-            verify: false,
-            start_jitter: 0.0,
-            fault: None,
-            planted_cost: None,
-            telemetry: leave_open(&memory).unwrap(),
-            network: None,
-            token: Token::random().unwrap(),
-        };
+            &crate::support::cell(),
+            leave_open(&memory).unwrap(),
+            &Token::random().unwrap(),
+        );
         let descriptor = leave_open(&node).unwrap();
         // All that it has to say is said; its death closes the socket.
         ControlSocket::new(runner).unwrap().send(&Order::Prepare(Box::new(assignment))).unwrap();

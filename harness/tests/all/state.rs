@@ -15,7 +15,7 @@ use migbench::guest::telemetry;
 use migbench::host::kvm::open_kvm;
 use migbench::node::destination;
 use migbench::node::hello::{Greeting, Hello, Token};
-use migbench::node::protocol::{ControlSocket, Message, NodeAssignment, Role};
+use migbench::node::protocol::{ControlSocket, Message, Role};
 use migbench::sys::kvm::Xsave;
 use migbench::sys::memory::Telemetry;
 use migbench::sys::ram::RamError;
@@ -278,19 +278,8 @@ fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
     let cell = cell();
     let (runner, node) = UnixStream::pair().unwrap();
     let token = Token::random().unwrap();
-    let assignment = NodeAssignment {
-        role: Role::Destination,
-        cell: cell.clone(),
-        seed: 1,
-        guest_flags: 0,
-        verify: false,
-        start_jitter: 0.0,
-        fault: None,
-        planted_cost: None,
-        telemetry: telemetry_file().into_raw_fd(),
-        network: None,
-        token: token.clone(),
-    };
+    let assignment =
+        crate::support::node_assignment(Role::Destination, &cell, telemetry_file().into_raw_fd(), &token);
     let serving = std::thread::spawn(move || {
         destination::serve(&mut ControlSocket::new(node).unwrap(), &assignment).unwrap()
     });

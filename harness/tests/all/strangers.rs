@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use migbench::node::hello::Token;
-use migbench::node::protocol::{ControlSocket, Message, NodeAssignment, Order, Role, read_line};
+use migbench::node::protocol::{ControlSocket, Message, Order, Role, read_line};
 use migbench::sys::memory::leave_open;
 use migbench::wire::address::LinkAddress;
 use migbench_reports::record::{Record, RunKind, Status};
@@ -226,19 +226,7 @@ fn recorded(transport: Transport) -> Vec<u8> {
             .spawn()
             .unwrap();
         let mut control = ControlSocket::new(ours).unwrap();
-        let assignment = NodeAssignment {
-            role,
-            cell: cell.clone(),
-            seed: 1,
-            guest_flags: 0,
-            verify: false,
-            start_jitter: 0.0,
-            fault: None,
-            planted_cost: None,
-            telemetry,
-            network: None,
-            token: token.clone(),
-        };
+        let assignment = crate::support::node_assignment(role, &cell, telemetry, &token);
         control.send(&Order::Prepare(Box::new(assignment))).unwrap();
         (Ended(child), control)
     };

@@ -22,6 +22,7 @@ use crate::manifest::Manifest;
 use crate::measure::Measure;
 use crate::metric::{Better, MetricKey};
 use crate::record::{Record, Status};
+use crate::replace::replace;
 use crate::stats::Summary;
 
 use self::openmetrics::Dialect;
@@ -252,9 +253,8 @@ pub fn export(
     for format in formats {
         for (name, text) in files(source, *format, directory)? {
             let path = directory.join(&name);
-            // Whole or not at all: a dashboard may read while we write.
-            let half = directory.join(format!(".{name}.part"));
-            fs::write(&half, text).and_then(|()| fs::rename(&half, &path)).map_err(unwritable(&path))?;
+            // A dashboard may read while we write.
+            replace(&path, text.as_bytes()).map_err(unwritable(&path))?;
             paths.push(path);
         }
     }

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, slug, styled};
 use crate::cells::ComparisonRuns;
-use crate::measure::{Measure, alike, columns};
+use crate::measure::{Measure, Tails, columns};
 use crate::quantity::Scale;
 use crate::record::Record;
 use crate::stats::{Spread, Summary};
@@ -17,12 +17,11 @@ struct Bar<'a> {
 }
 
 /// The table's metrics, and all others: a panel for each that any row has a figure in; none without figures.
-pub fn plots(comparison: &ComparisonRuns<'_>, all: &[ComparisonRuns<'_>]) -> Vec<Plot> {
+pub fn plots(comparison: &ComparisonRuns<'_>, tails: Tails) -> Vec<Plot> {
     let name = &comparison.plan.name;
-    let alike = alike(comparison, all);
-    let shown = columns(&alike);
+    let shown = columns(comparison, tails);
     let further: Vec<_> =
-        Measure::all(&alike).into_iter().filter(|measure| !shown.contains(measure)).collect();
+        Measure::all(tails).into_iter().filter(|measure| !shown.contains(measure)).collect();
     let of = |kind, word: &str, title: &str, measures: &[Measure]| {
         let (mut panels, caption) = panels(comparison, measures);
         if kind == PlotKind::FurtherBars {

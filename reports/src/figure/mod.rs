@@ -20,7 +20,7 @@ pub(crate) mod tests;
 use migbench_scenarios::cell::Engine;
 
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::measure::Measure;
+use crate::measure::{Measure, Tails};
 use crate::metric::MetricKey;
 use crate::record::Record;
 
@@ -37,15 +37,16 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of all comparisons of a run directory.
+    /// Of all comparisons of a run directory, with the tails of each.
     #[must_use]
-    pub fn of(comparisons: &[ComparisonRuns<'_>]) -> Self {
+    pub fn of(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Self {
         let mut figures = Self {
             suite: differences::plot(comparisons).into_iter().chain(scaling::plots(comparisons)).collect(),
             comparisons: comparisons
                 .iter()
-                .map(|comparison| {
-                    let mut plots = bars::plots(comparison, comparisons);
+                .zip(tails)
+                .map(|(comparison, tails)| {
+                    let mut plots = bars::plots(comparison, *tails);
                     plots.extend(timeline::plot(comparison));
                     plots.extend(switchover::plot(comparison));
                     plots.extend(rounds::plot(comparison));

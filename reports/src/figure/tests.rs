@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cells;
 use crate::manifest::{Manifest, ManifestCell};
+use crate::measure::Tails;
 use crate::record::{Record, Round, Status, Timeline};
 use crate::sample::{self, Sample};
 use crate::store::RunData;
@@ -14,8 +15,12 @@ pub fn reference() -> RunData {
     RunData::load(concat!(env!("CARGO_MANIFEST_DIR"), "/reference/quick")).unwrap()
 }
 
+fn drawn(comparisons: &[cells::ComparisonRuns<'_>]) -> Figures {
+    Figures::of(comparisons, &Tails::of_each(comparisons))
+}
+
 fn figures(manifest: &Manifest, records: &[Record]) -> Figures {
-    Figures::of(&cells::sort(manifest, records).0)
+    drawn(&cells::sort(manifest, records).0)
 }
 
 /// Checks one figure: places that can be drawn, texts that say something.
@@ -89,8 +94,8 @@ fn bars_say_what_the_table_says() {
     let data = reference();
     let (comparisons, _) = cells::sort(&data.manifest, &data.records);
     for comparison in &comparisons {
-        let table = crate::table::comparison::table(comparison, &comparisons);
-        let plot = bars::plots(comparison, &comparisons).remove(0);
+        let table = crate::table::comparison::table(comparison, Tails::of(&[comparison]), false);
+        let plot = bars::plots(comparison, Tails::of(&[comparison])).remove(0);
         for (column, label) in table.columns.iter().enumerate() {
             let panel = plot.panels.iter().find(|panel| panel.title == label.label).unwrap();
             let bars: Vec<_> = panel.series.iter().map(|s| s.points[0].text.clone().unwrap()).collect();

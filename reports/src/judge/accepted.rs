@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::metric::{Better, MetricKey};
+use crate::replace::replace;
 
 /// One accepted change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -201,8 +202,7 @@ impl Accepted {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(failed)?;
         }
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path)).map_err(failed)
+        replace(path, text.as_bytes()).map_err(failed)
     }
 
     /// By how much the metric may be worse in this cell, as a share; what is accepted of the cell goes before what is of all.

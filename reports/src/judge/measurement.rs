@@ -11,7 +11,7 @@ use migbench_scenarios::{Plan, Slice};
 use super::host::{self, HostChange};
 use crate::cells::{self, CellRuns};
 use crate::manifest::{Manifest, Tool};
-use crate::measure::Measure;
+use crate::measure::{Measure, Tails, columns};
 use crate::record::{Record, Status};
 use crate::shell;
 use crate::store::{OtherSchema, RunData};
@@ -289,7 +289,7 @@ impl<'a> Measurement<'a> {
             let Some(other) = new_sorted.iter().find(|other| other.plan.name == comparison.plan.name) else {
                 continue;
             };
-            let columns = crate::measure::columns(&[comparison, other]);
+            let columns = columns(comparison, Tails::of(&[comparison, other]));
             for runs in &comparison.cells {
                 let id = id_of(&comparison.plan.cells, runs);
                 let partner = other.cells.iter().find(|partner| id_of(&other.plan.cells, partner) == id);
@@ -362,7 +362,7 @@ impl<'a> Measurement<'a> {
                 id: comparison.plan.name.clone(),
                 comparison: comparison.plan.name.clone(),
                 cell: base.cell,
-                columns: crate::measure::columns(&[comparison]),
+                columns: columns(comparison, Tails::of(&[comparison])),
                 runs: Runs::Blocks(base.ok.iter().filter_map(partner).collect()),
                 ok: (base.ok.len(), new.ok.len()),
                 capped: (base.capped.len(), new.capped.len()),

@@ -19,7 +19,7 @@ use crate::report::Report;
 pub fn render(reports: &[Report], format: Format, width: usize) -> Option<String> {
     let each = |one: &dyn Fn(&Report) -> String| reports.iter().map(one).collect::<Vec<_>>().join("\n");
     Some(match format {
-        Format::Terminal => each(&|report| terminal::render(report, width)),
+        Format::Terminal => each(&|report| report.terminal(width)),
         Format::Markdown => each(&markdown::render),
         // One document, not several one after the other.
         Format::Html => html::render(reports),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use migbench_workloads::settings::Load;
 
 use super::ceiling::Ceiling;
-use super::{Table, partner, place, sentence};
+use super::{Table, partner, place};
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::measure::{MEMORY, Measure, alike, columns, logs_alone};
+use crate::measure::{MEMORY, Measure, Tails, columns, logs_alone};
 use crate::metric::{MetricKey, Unit};
 use crate::quantity;
 use crate::record::Status;
@@ -15,12 +15,11 @@ use crate::record::Status;
 /// What the table of costs has. What is said of memory stands above the tables, where there is a sentence.
 const ELSEWHERE: [Measure; 2] = [Measure::Metric(MetricKey::Rounds), MEMORY];
 
-/// Of one comparison among `all` of a report, which have one tail for all.
+/// Of one comparison, whose report has these tails; `with_memory` where no sentence speaks of memory.
 #[must_use]
-pub fn table(comparison: &ComparisonRuns<'_>, all: &[ComparisonRuns<'_>]) -> Table {
-    let mut columns = columns(&alike(comparison, all));
-    let told = all.iter().all(|one| sentence::all(one).len() == one.compared().count());
-    columns.retain(|measure| !ELSEWHERE.contains(measure) || (*measure == MEMORY && !told));
+pub fn table(comparison: &ComparisonRuns<'_>, tails: Tails, with_memory: bool) -> Table {
+    let mut columns = columns(comparison, tails);
+    columns.retain(|measure| !ELSEWHERE.contains(measure) || (*measure == MEMORY && with_memory));
     Table {
         notes: notes(comparison),
         analysis: comparison.plan.analysis.clone(),

@@ -2,6 +2,7 @@
 
 use super::{Table, cost, delta, latency, summary};
 use crate::cells::ComparisonRuns;
+use crate::measure::Tails;
 use crate::stalled;
 
 /// Tables of one kind.
@@ -19,12 +20,12 @@ pub struct Section {
     pub tables: Vec<Table>,
 }
 
-/// All sections that have a table.
+/// All sections that have a table, of comparisons with these tails.
 #[must_use]
-pub fn all(comparisons: &[ComparisonRuns<'_>]) -> Vec<Section> {
+pub fn all(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Section> {
     let section = |name, heading, about, brief, tables| Section { name, heading, about, brief, tables };
     let sections = [
-        section("summary", "Summary", summary::ABOUT, true, summary::tables(comparisons)),
+        section("summary", "Summary", summary::ABOUT, true, summary::tables(comparisons, tails)),
         section(
             "latency",
             "Latency of the guest's operations",

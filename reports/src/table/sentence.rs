@@ -7,7 +7,7 @@ use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::{Difference, MEMORY, Measure};
 use crate::metric::{MetricKey, Unit};
 use crate::quantity::{self, Scale};
-use crate::stats::{Spread, Summary};
+use crate::stats::Spread;
 
 const TIME: Measure = Measure::Metric(MetricKey::TotalTime);
 const DOWNTIME: Measure = Measure::Metric(MetricKey::Downtime);
@@ -38,14 +38,14 @@ fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<
     let (base, new) = (name(baseline), name(cell));
     let time = TIME.difference(baseline, cell)?;
     let few = if too_few(time) { "too few runs to tell from chance: " } else { "" };
-    let mut parts = vec![if told_apart(time) || too_few(time) {
+    let mut parts = vec![if significant(time) || too_few(time) {
         format!("{few}{new} takes {}{} of {base}'s time", quantity::digits(time.ratio), interval("", time))
     } else {
         format!("{new} takes as long as {base}, as far as can be told{}", interval("ratio ", time))
     }];
     if let Some(pause) = DOWNTIME.difference(baseline, cell) {
         let few = if too_few(pause) && !too_few(time) { " (too few runs to tell from chance)" } else { "" };
-        parts.push(if told_apart(pause) || too_few(pause) {
+        parts.push(if significant(pause) || too_few(pause) {
             format!("pauses {}{few}{}", instead(DOWNTIME, baseline, cell)?, the_limits(baseline))
         } else {
             format!("pauses for as long, as far as can be told{}", interval("ratio ", pause))
@@ -60,7 +60,7 @@ fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<
 fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
     let (base, new) = (BROWNOUT.summary(&baseline.ok)?.median, BROWNOUT.summary(&cell.ok)?.median);
     let chance = match BROWNOUT.difference(baseline, cell) {
-        Some(difference) if told_apart(difference) => "",
+        Some(difference) if significant(difference) => "",
         Some(_) => " (which may be chance)",
         // Zeros have no ratio.
         None => " (not tested)",
@@ -72,7 +72,7 @@ fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
         .map(|text| format!("slows the guest for {text} besides{chance}"))
 }
 
-const fn told_apart(difference: Difference) -> bool {
+const fn significant(difference: Difference) -> bool {
     matches!(difference.significant, Some(true))
 }
 
@@ -114,7 +114,7 @@ fn the_limits(baseline: &CellRuns<'_>) -> String {
 
 fn memory(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
     let difference = MEMORY.difference(baseline, cell)?;
-    if !told_apart(difference) && !too_few(difference) {
+    if !significant(difference) && !too_few(difference) {
         return None;
     }
     let more = MEMORY.more(baseline, cell)?.median;
@@ -129,13 +129,4 @@ fn memory(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
             share * 100.0
         )
     })
-}
-
-impl Measure {
-    /// How much more the cell has than the baseline in the same block.
-    #[must_use]
-    pub fn more(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<Summary> {
-        let more: Vec<f64> = self.pairs(baseline, cell).into_iter().map(|(base, new)| new - base).collect();
-        Summary::of(&more)
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Column, Numbers, PrintedFigure, Row, RowKind, Subject, Table, partner};
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::measure::{Difference, Measure, columns};
+use crate::measure::{Difference, Measure, Tails, columns};
 use crate::metric::Unit;
 use crate::quantity;
 use crate::settings::{self, Flat};
@@ -20,20 +20,23 @@ const LEAST: usize = 4;
 /// One for each way of comparing that at least [`LEAST`] workloads were put to. What was varied tells groups apart: only what a
 /// workload is made of differs within one.
 #[must_use]
-pub fn tables(comparisons: &[ComparisonRuns<'_>]) -> Vec<Table> {
+pub fn tables(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Table> {
     let varied = varied(comparisons);
-    let mut groups: Vec<(String, Flat, Vec<&ComparisonRuns<'_>>)> = Vec::new();
-    for comparison in comparisons {
+    let mut groups: Vec<(String, Flat, Tails, Vec<&ComparisonRuns<'_>>)> = Vec::new();
+    for (comparison, tails) in comparisons.iter().zip(tails) {
         let Some(baseline) = comparison.baseline() else { continue };
         let (compare, around) = (&comparison.plan.compare, around(baseline, &varied));
-        match groups.iter_mut().find(|(axis, other, _)| axis == compare && *other == around) {
+        match groups.iter_mut().find(|(axis, other, ..)| axis == compare && *other == around) {
             Some((.., members)) => members.push(comparison),
-            None => groups.push((compare.clone(), around, vec![comparison])),
+            None => groups.push((compare.clone(), around, *tails, vec![comparison])),
         }
     }
     groups.retain(|(.., members)| workloads(members).len() >= LEAST);
-    let all: Vec<Flat> = groups.iter().map(|(_, around, _)| around.clone()).collect();
-    groups.iter().map(|(compare, around, members)| table(compare, &apart(around, &all), members)).collect()
+    let all: Vec<Flat> = groups.iter().map(|(_, around, ..)| around.clone()).collect();
+    groups
+        .iter()
+        .map(|(compare, around, tails, members)| table(compare, &apart(around, &all), *tails, members))
+        .collect()
 }
 
 /// Settings of workloads in which comparisons of one workload differ: they were varied, and are not what it is made of.
@@ -74,8 +77,8 @@ fn workloads(members: &[&ComparisonRuns<'_>]) -> BTreeSet<String> {
     members.iter().filter_map(|member| Some(member.baseline()?.cell.workload.clone())).collect()
 }
 
-fn table(compare: &str, apart: &str, members: &[&ComparisonRuns<'_>]) -> Table {
-    let measures = &columns(members)[..];
+fn table(compare: &str, apart: &str, tails: Tails, members: &[&ComparisonRuns<'_>]) -> Table {
+    let measures = &members.first().map_or_else(Vec::new, |first| columns(first, tails))[..];
     let mut cells: BTreeMap<&str, Vec<(&ComparisonRuns<'_>, &CellRuns<'_>)>> = BTreeMap::new();
     let mut order = Vec::new();
     for member in members {
@@ -211,7 +214,7 @@ mod tests {
         let (sorted, strangers) = cells::sort(&manifest, &records);
         assert_eq!(strangers, 0);
         let mean = |table: Table| (table.title, table.rows[0].figures[0].clone().unwrap().value);
-        tables(&sorted).into_iter().map(mean).collect()
+        tables(&sorted, &Tails::of_each(&sorted)).into_iter().map(mean).collect()
     }
 
     /// Three settings were one mean once: -30.3 %.
@@ -234,7 +237,7 @@ mod tests {
         let capped = records.iter_mut().find(|record| record.comparison == "w2-256").unwrap();
         capped.status = crate::record::Status::Capped;
         let (sorted, _) = cells::sort(&manifest, &records);
-        let row = &tables(&sorted)[1].rows[0];
+        let row = &tables(&sorted, &Tails::of_each(&sorted))[1].rows[0];
         assert_eq!((row.samples.as_deref(), &row.figures[0]), (Some("over 3 of 4"), &None));
     }
 }

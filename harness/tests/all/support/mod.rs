@@ -3,13 +3,15 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use migbench::host::huge::HugePagePool;
+use migbench::node::hello::Token;
+use migbench::node::protocol::{NodeAssignment, Role};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::*;
 use migbench_workloads::settings::*;
@@ -362,4 +364,21 @@ pub fn validated(line: &str) -> Record {
 pub fn metric(record: &Record, name: &str) -> f64 {
     let found = record.metrics.get(name);
     found.unwrap_or_else(|| panic!("{}: no metric {name}: {:?}", record.run_id, record.error)).value
+}
+
+/// What a runner tells a node that does nothing out of the ordinary.
+pub fn node_assignment(role: Role, cell: &Cell, telemetry: RawFd, token: &Token) -> NodeAssignment {
+    NodeAssignment {
+        role,
+        cell: cell.clone(),
+        seed: 1,
+        guest_flags: 0,
+        verify: false,
+        start_jitter: 0.0,
+        fault: None,
+        planted_cost: None,
+        telemetry,
+        network: None,
+        token: token.clone(),
+    }
 }

@@ -5,9 +5,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::cells;
 use crate::figure::{Figures, tests as figures};
+use crate::measure::Tails;
 use crate::sample;
 
 /// Every number of an attribute that places something.
+fn drawn(comparisons: &[cells::ComparisonRuns<'_>]) -> Figures {
+    Figures::of(comparisons, &Tails::of_each(comparisons))
+}
+
 fn places(svg: &str) -> Vec<f64> {
     let attributes =
         [" x=\"", " y=\"", " x1=\"", " x2=\"", " y1=\"", " y2=\"", " width=\"", " height=\"", " d=\""];
@@ -61,14 +66,14 @@ fn check(figures: &Figures) -> usize {
 #[test]
 fn the_reference_run_can_be_drawn() {
     let data = figures::reference();
-    let figures = Figures::of(&cells::sort(&data.manifest, &data.records).0);
+    let figures = drawn(&cells::sort(&data.manifest, &data.records).0);
     assert!(check(&figures) > 20);
 }
 
 fn small() -> Figures {
     let mut records = sample::records();
     records.iter_mut().for_each(figures::migrated);
-    Figures::of(&cells::sort(&sample::manifest(), &records).0)
+    drawn(&cells::sort(&sample::manifest(), &records).0)
 }
 
 #[test]
@@ -85,7 +90,7 @@ fn bars_and_timeline_are_drawn_like_this() {
 #[test]
 fn scaling_is_a_file_of_its_own_like_this() {
     let (manifest, records) = figures::grown();
-    let figures = Figures::of(&cells::sort(&manifest, &records).0);
+    let figures = drawn(&cells::sort(&manifest, &records).0);
     let mut plot =
         figures.suite.into_iter().find(|plot| plot.kind == crate::figure::PlotKind::Scaling).unwrap();
     plot.panels.truncate(1);
@@ -96,7 +101,7 @@ fn scaling_is_a_file_of_its_own_like_this() {
 #[test]
 fn curves_differ_without_colour() {
     let (manifest, records) = figures::grown();
-    let figures = Figures::of(&cells::sort(&manifest, &records).0);
+    let figures = drawn(&cells::sort(&manifest, &records).0);
     for plot in figures.all().chain(small().all()) {
         let mut known = std::collections::BTreeSet::new();
         for (label, style, _) in plot.legend() {
@@ -116,7 +121,7 @@ fn names_from_a_suite_are_no_markup() {
         evil.clone_into(&mut record.comparison);
         record.run_id = format!("{evil}{}", record.run_id);
     }
-    let figures = Figures::of(&cells::sort(&manifest, &records).0);
+    let figures = drawn(&cells::sort(&manifest, &records).0);
     assert!(!figures.comparisons[1].is_empty());
     check(&figures);
     assert!(figures.all().all(|plot| !file(plot).contains("<script")));
@@ -126,6 +131,6 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn whatever_the_records_say_drawings_are_sound(records in figures::wild()) {
-        check(&Figures::of(&cells::sort(&sample::manifest(), &records).0));
+        check(&drawn(&cells::sort(&sample::manifest(), &records).0));
     }
 }
