@@ -11,10 +11,11 @@ use super::spec::Simulation;
 pub struct Draws(Xoshiro256PlusPlus);
 
 impl Draws {
-    /// Of one run, for one `purpose`: another purpose draws other factors, and no purpose moves another one's.
+    /// Of one run, for one `purpose`: another purpose draws other factors, and no purpose moves another one's. Where a build
+    /// lies is no part of it, so that the same command gives the same figures in any directory.
     pub fn of_run(simulation: &Simulation, seed: u64, cell: &Cell, purpose: &str) -> Self {
         // A cell has string keys and finite numbers only.
-        let cell = serde_json::to_vec(cell).unwrap_or_default();
+        let cell = serde_json::to_vec(&Cell { binary: None, ..cell.clone() }).unwrap_or_default();
         Self::of(simulation, &seed.to_le_bytes(), purpose, &cell)
     }
 
@@ -69,6 +70,18 @@ mod tests {
             assert!((mean - 1.0).abs() <= 0.03 * variation, "{mean}");
             assert!((spread - variation).abs() <= 0.05 * variation, "{spread} for {variation}");
         }
+    }
+
+    #[test]
+    fn where_a_build_lies_moves_nothing() {
+        let plan = migbench_scenarios::Suite::find("quick").unwrap().expand().unwrap();
+        let drawn = |binary: Option<&str>| {
+            let cell =
+                Cell { binary: binary.map(str::to_owned), ..plan.comparisons[0].cells[0].cell.clone() };
+            Draws::of_run(&Simulation::default(), 1, &cell, "times").factor(0.1)
+        };
+        assert_eq!(drawn(Some("/tmp/one/migbench")), drawn(Some("/tmp/another/migbench")));
+        assert_eq!(drawn(None), drawn(Some("/tmp/one/migbench")));
     }
 
     #[test]
