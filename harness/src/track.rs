@@ -19,11 +19,9 @@ use crate::sys::memory::{NoMemory, Telemetry, reserve};
 use crate::vm::page_set::PageSet;
 use crate::vm::{Vm, VmError};
 
-/// What to measure.
-#[derive(Debug, Clone)]
-pub struct TrackSpec {
-    /// Tracker, memory, backing, vCPUs; of the settings: working set, share of reads, order (`sequential` or random).
-    pub cell: Cell,
+/// How passes are made.
+#[derive(Debug, Clone, Copy)]
+pub struct TrackOptions {
     /// Logged passes.
     pub passes: u32,
     /// Whether the guest waits between passes while the host harvests. Else it goes on, and harvests find whatever
@@ -31,8 +29,6 @@ pub struct TrackSpec {
     pub lock_step: bool,
     /// Whether every vCPU goes over the whole working set instead of its own part.
     pub overlap: bool,
-    /// Seed of order and writes.
-    pub seed: u64,
 }
 
 /// One logged pass.
@@ -66,6 +62,14 @@ pub struct Passes {
 }
 
 impl Passes {
+    /// How long all of it took.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        let passes = self.passes.iter().map(|pass| pass.guest + pass.harvest + pass.rearm);
+        let all = self.populate + self.unlogged + self.arm + passes.sum::<f64>() + self.disarm;
+        Duration::try_from_secs_f64(all).unwrap_or_default()
+    }
+
     /// As metrics and rounds of a record.
     ///
     /// # Errors
@@ -126,17 +130,18 @@ pub enum TrackError {
 /// Longest wait for one pass.
 const PATIENCE: u64 = 120;
 
-/// Boots a guest and measures.
+/// Boots a guest and measures. Of the cell count tracker, memory, backing and vCPUs; of its settings working set, share of
+/// reads, and order (`sequential` or random). The seed is that of order and writes.
 ///
 /// # Errors
 /// See [`TrackError`].
-pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
-    let cell = Cell { timing: false, ..spec.cell.clone() };
+pub fn measure(cell: &Cell, seed: u64, options: TrackOptions) -> Result<Passes, TrackError> {
+    let cell = Cell { timing: false, ..cell.clone() };
     let memfd = nix::sys::memfd::memfd_create(c"migbench-telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
         .map_err(std::io::Error::from)?;
     let shared = Arc::new(Telemetry::map(memfd, cell.vcpus as usize, false)?);
-    let flags = abi::FLAG_PASSES | if spec.overlap { abi::FLAG_OVERLAP } else { 0 };
-    let vm = Vm::boot(&cell, spec.seed, flags, Arc::clone(&shared))?;
+    let flags = abi::FLAG_PASSES | if options.overlap { abi::FLAG_OVERLAP } else { 0 };
+    let vm = Vm::boot(&cell, seed, flags, Arc::clone(&shared))?;
     let mut tracker = tracker(&cell, &vm)?;
     let mut dirty = PageSet::new(vm.ram().pages())?;
 
@@ -153,13 +158,13 @@ pub fn measure(spec: &TrackSpec) -> Result<Passes, TrackError> {
     }
     let arm = clock::seconds(start, clock::now());
     let mut passes = Vec::new();
-    if !spec.lock_step {
+    if !options.lock_step {
         shared.control().pass.store(u32::MAX, Release);
     }
-    for number in 3..spec.passes.saturating_add(3) {
+    for number in 3..options.passes.saturating_add(3) {
         reserve(&mut passes, 1, "the figures of passes")?;
         let before = telemetry::page_writes(&shared);
-        let guest = if spec.lock_step {
+        let guest = if options.lock_step {
             pass(&vm, number)?
         } else {
             // A guest that runs freely is ahead of the count: one whole pass more than it has made by now.

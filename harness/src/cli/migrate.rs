@@ -95,12 +95,14 @@ impl Migrate {
             fault: self.fault,
             planted_cost: self.plant,
             guest_flags: self.guest_flags,
+            passes: None,
             binary: builds.program(&cell).map_err(SuiteRunError::Build)?,
             cell,
         };
         let limit = suite::limit(&spec.cell);
         let outcome = run(&spec, limit, &mut |round| eprintln!("{}", line(round)))?;
-        let record = record::of(self.place(), &spec, &outcome, provenance::this_host().logical_cores);
+        let mut record = record::of(self.place(), &spec, &outcome);
+        record.flags.extend(record::oversubscribed(&spec.cell, provenance::this_host().logical_cores));
         if let Some(last) = record.rounds.last().filter(|round| round.paused) {
             eprintln!("{}", line(last));
         }

@@ -206,6 +206,11 @@ fn spelled<W: AsRef<OsStr> + From<&'static str>>(mut words: Vec<W>) -> Vec<W> {
     words
 }
 
+/// The command of a line that was typed before; `None` of what this version doesn't take.
+fn read(words: Vec<String>) -> Option<CliCommand> {
+    Some(Cli::try_parse_from(spelled(words)).ok()?.command)
+}
+
 /// The command line, or the end of the process with what is wrong with it.
 fn parsed(words: Vec<OsString>) -> Cli {
     let name = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();

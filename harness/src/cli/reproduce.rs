@@ -139,7 +139,7 @@ impl Reproduce {
             }
         }
         // Failed runs are records, and the page lists them.
-        let task = run::Task { plan, suite_text: suite.text.clone(), slice: None };
+        let task = run::Task::whole(plan, suite.text.clone());
         let again = || Some(Typed::now()?.set("output", output.display().to_string()).text());
         let rest = again().unwrap_or_else(|| "migbench reproduce".to_owned());
         run::finish(task, &directory, begun, &run::Planting::only(&self.simulate), rest).map(drop)

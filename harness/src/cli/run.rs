@@ -9,6 +9,7 @@ use migbench_reports::frozen::{FrozenPlan, short};
 use migbench_reports::manifest::PlanSlice;
 use migbench_reports::report::Report;
 use migbench_reports::settings;
+use migbench_reports::shell;
 use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
@@ -16,7 +17,7 @@ use super::advice;
 use super::progress::ProgressPrinter;
 use super::selection::{Selection, SuiteText};
 use super::simulate::Simulate;
-use super::{Exit, keep, print, width};
+use super::{CliCommand, Exit, UsageError, keep, print, width};
 use crate::engine::planted_cost::Planted;
 use crate::host::provenance::this_tool;
 use crate::node::fault::InjectedFault;
@@ -24,6 +25,7 @@ use crate::runner::admission::admit;
 use crate::runner::array::{self, Chosen};
 use crate::runner::suite::{Job, run_plan};
 use crate::runner::{interrupt, now_utc};
+use crate::track::TrackOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,6 +103,8 @@ pub(super) struct Task {
     pub(super) plan: Plan,
     pub(super) suite_text: String,
     pub(super) slice: Option<PlanSlice>,
+    /// Passes to make instead of migrations.
+    pub(super) passes: Option<TrackOptions>,
 }
 
 impl RunArgs {
@@ -126,7 +130,7 @@ impl RunArgs {
         let again = begun.filter(|_| self.selection.is_given()).map(Task::suite);
         let slice = begun.filter(|_| found.is_none()).and_then(|begun| begun.slice.clone());
         let Some(suite) = found.or(again) else { return Ok(None) };
-        Ok(Some(Task { plan: self.selection.plan(&suite)?, suite_text: suite.text, slice }))
+        Ok(Some(Task { slice, ..Task::whole(self.selection.plan(&suite)?, suite.text) }))
     }
 
     /// The slice of a frozen plan that is to run here.
@@ -140,7 +144,7 @@ impl RunArgs {
             }),
         };
         let slice = PlanSlice { slice: chosen.slice, plan_hash: frozen.hash, chosen_by: chosen.by };
-        Ok(Task { plan: frozen.plan, suite_text: frozen.suite_text, slice: Some(slice) })
+        Ok(Task { slice: Some(slice), ..Task::whole(frozen.plan, frozen.suite_text) })
     }
 }
 
@@ -194,16 +198,23 @@ impl OtherPlan {
 /// What a run directory was begun with.
 fn begun(directory: &Path) -> anyhow::Result<Task> {
     let manifest = RunData::load_as(directory, Accept::Simulated)?.manifest;
+    if let Some(CliCommand::Track(_)) = super::read(manifest.command) {
+        let directory = shell::path(directory);
+        return Err(UsageError(format!(
+            "{directory} is of `migbench track`: migbench track --resume {directory}"
+        ))
+        .into());
+    }
     let plan = serde_json::from_value(manifest.plan).with_context(|| {
         format!("the plan in {}/manifest.json is not one of this version", directory.display())
     })?;
-    Ok(Task { plan, suite_text: manifest.suite_text, slice: manifest.slice })
+    Ok(Task { slice: manifest.slice, ..Task::whole(plan, manifest.suite_text) })
 }
 
 impl Task {
     /// A whole plan.
     pub(super) fn whole(plan: Plan, suite_text: String) -> Self {
-        Self { plan, suite_text, slice: None }
+        Self { plan, suite_text, slice: None, passes: None }
     }
 
     /// The suite of what was begun.
@@ -380,6 +391,7 @@ pub(super) fn run_task(
         rest,
         fault: planting.fault,
         planted: planting.plant,
+        passes: task.passes,
         time_limit: planting.stop_after.map(Duration::from_secs),
         binary: std::env::current_exe().context("cannot find this program's own file")?,
     };

@@ -3,28 +3,21 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use migbench_reports::record::{GuestAt, Record, RunError, RunKind, SCHEMA, Status, Timeline};
-use migbench_reports::report::Report;
-use migbench_reports::store::RunDirectory;
+use migbench_reports::store::{Accept, RunData};
 use migbench_scenarios::cell::Tracker;
-use migbench_scenarios::{Assignment, Overrides, Place, Suite, SuiteError};
+use migbench_scenarios::{Assignment, Overrides, Place, RunKind, Suite, SuiteError};
 
-use super::run::default_directory;
-use super::{Exit, keep, last_run, print, width};
-use crate::host::lock::HostLock;
-use crate::host::provenance::this_host;
-use crate::runner::admission::admit;
-use crate::runner::builds::Builds;
-use crate::runner::interrupt;
-use crate::runner::suite::{Job, SuiteRunError, manifest, place, skipped};
-use crate::track::{TrackSpec, measure};
+use super::run::{self, Planting, Task, default_directory};
+use super::simulate::Simulate;
+use super::{CliCommand, Exit, UsageError, advice};
+use crate::track::TrackOptions;
 
 const EXAMPLES: &str = "\
 Examples:
   migbench track --memory 1GiB --working-set 256MiB
   migbench track --tracker kvm-bitmap,kvm-ring --vcpus 2 --overlap --random
   migbench track --scaling --repeat 3
+  migbench track --resume results/mine            the rest of an interrupted one
 
 Sizes are written like 256MiB; a bare 1G is refused.";
 
@@ -83,10 +76,40 @@ pub struct Track {
     /// The run directory; without it results/<UTC time>-track/.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Finish an interrupted run directory: only what is missing runs, with the flags that it was begun with.
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "tracker", "memory", "working_set", "scaling", "vcpus", "passes", "writes", "random", "overlap", "free", "seed",
+        "repeat", "set", "output",
+    ])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    simulate: Simulate,
 }
 
 impl Track {
     pub fn execute(self) -> anyhow::Result<Exit> {
+        let begun = self.resume.as_deref().map(Self::begun).transpose()?;
+        let task = begun.as_ref().unwrap_or(&self).task()?;
+        let resume = self.resume.is_some();
+        let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory("track"));
+        let rest = advice::finishing("track", &directory);
+        run::finish(task, &directory, resume, &Planting::only(&self.simulate), rest)
+    }
+
+    /// What an interrupted directory was begun with: passes are no part of a plan.
+    fn begun(directory: &Path) -> anyhow::Result<Self> {
+        let command = RunData::load_as(directory, Accept::Simulated)?.manifest.command;
+        match super::read(command) {
+            Some(CliCommand::Track(begun)) => Ok(begun),
+            _ => Err(UsageError(format!(
+                "{} was not begun by `migbench track`; of a suite, `migbench run --resume` makes the rest",
+                directory.display()
+            ))
+            .into()),
+        }
+    }
+
+    fn task(&self) -> anyhow::Result<Task> {
         let text = self.suite_text();
         let mut suite = Suite::parse(&text, "migbench track")?;
         let set = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<_, _>>()?;
@@ -98,29 +121,9 @@ impl Track {
                 "track works in its own process and starts no nodes: run the other build's own `track`";
             return Err(SuiteError::empty(&Place::argument("--set binary"), what.to_owned()).into());
         }
-        plan.order.retain(|run| run.kind == migbench_scenarios::RunKind::Timed);
-        interrupt::catch()?;
-        drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
-        let directory = self.output.clone().unwrap_or_else(|| default_directory("track"));
-        let job = Job {
-            plan,
-            slice: None,
-            suite_text: text,
-            directory: directory.clone(),
-            resume: false,
-            command: std::env::args().collect(),
-            // It has nothing to be resumed by.
-            rest: String::new(),
-            fault: None,
-            planted: None,
-            time_limit: None,
-            binary: std::env::current_exe().context("cannot find this program's own file")?,
-        };
-        let failed = self.work(&job)?;
-        let report = Report::load(&directory)?;
-        print(&report.brief(width()))?;
-        keep(&report, &directory)?;
-        Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
+        plan.order.retain(|run| run.kind == RunKind::Timed);
+        let passes = TrackOptions { passes: self.passes, lock_step: !self.free, overlap: self.overlap };
+        Ok(Task { passes: Some(passes), ..Task::whole(plan, text) })
     }
 
     /// The suite that these flags stand for.
@@ -156,78 +159,5 @@ impl Track {
             );
         }
         text
-    }
-
-    /// One run after the other, each kept before the next.
-    fn work(&self, job: &Job) -> anyhow::Result<usize> {
-        let _lock = HostLock::take()?;
-        let left_out = skipped(&job.plan.comparisons, admit)?;
-        let builds = Builds::of(&job.plan, &job.binary)?;
-        let mut directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
-        directory.write_manifest(&manifest(job, this_host(), &builds, left_out.clone(), Vec::new()))?;
-        last_run::note(&job.directory);
-        let mut failed = 0;
-        for (number, planned) in job.plan.order.iter().enumerate() {
-            anyhow::ensure!(
-                !interrupt::requested(),
-                "interrupted: {number} of {} records are kept in {}",
-                job.plan.order.len(),
-                job.directory.display()
-            );
-            let Some(cell) = job.plan.cell(planned) else { continue };
-            if left_out.iter().any(|skipped| skipped.cell == cell.id) {
-                continue;
-            }
-            eprintln!("{}/{} {}", number + 1, job.plan.order.len(), cell.id);
-            let spec = TrackSpec {
-                cell: cell.cell.clone(),
-                passes: self.passes,
-                lock_step: !self.free,
-                overlap: self.overlap,
-                seed: planned.seed,
-            };
-            let outcome =
-                measure(&spec).map_err(anyhow::Error::from).and_then(|p| Ok(p.figures(spec.lock_step)?));
-            let (error, (metrics, rounds)) = match outcome {
-                Ok(figures) => (None, figures),
-                Err(error) => {
-                    failed += 1;
-                    let error = RunError {
-                        phase: "track".into(),
-                        message: format!("{error:#}"),
-                        guest: GuestAt::Nowhere,
-                    };
-                    (Some(error), Default::default())
-                }
-            };
-            let place = place(job, planned, number);
-            directory.append(&Record {
-                schema: SCHEMA,
-                run_id: place.run_id,
-                suite: place.suite,
-                comparison: place.comparison,
-                repetition: place.repetition,
-                order: place.order,
-                backend: place.backend,
-                kind: RunKind::Timed,
-                status: if error.is_some() { Status::Failed } else { Status::Ok },
-                error,
-                verified: None,
-                not_verified: None,
-                guest_checked: None,
-                flags: Vec::new(),
-                planted: None,
-                canary: None,
-                started: place.started,
-                seed: planned.seed,
-                cell: cell.cell.clone(),
-                metrics: metrics.into(),
-                rounds,
-                histograms: Default::default(),
-                timeline: Timeline::default(),
-                stalls: None,
-            })?;
-        }
-        Ok(failed)
     }
 }

@@ -16,6 +16,7 @@ use super::{analysis, stalls};
 use crate::guest::sampler::INTERVAL;
 use crate::node::protocol::{Checked, DestinationReport, Failure, Sending, SourceReport};
 use crate::sys::clock::seconds;
+use crate::track::{Passes, TrackError};
 
 /// A guest clock that moved by more than this against the host's hid or made up time.
 const TSC_TOLERANCE: f64 = 1e-3;
@@ -47,9 +48,62 @@ pub struct RunIdentity {
     pub started: String,
 }
 
-/// The record of a run.
+impl RunIdentity {
+    /// A record of which nothing is known yet but what was asked for: of an error, or else an ok one.
+    #[must_use]
+    pub fn record(self, spec: &RunSpec, error: Option<RunError>) -> Record {
+        Record {
+            schema: SCHEMA,
+            run_id: self.run_id,
+            suite: self.suite,
+            comparison: self.comparison,
+            repetition: self.repetition,
+            order: self.order,
+            backend: self.backend,
+            kind: self.kind,
+            status: if error.is_some() { Status::Failed } else { Status::Ok },
+            error,
+            verified: None,
+            not_verified: None,
+            guest_checked: None,
+            flags: Vec::new(),
+            planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
+            canary: None,
+            started: self.started,
+            seed: spec.seed,
+            cell: spec.cell.clone(),
+            metrics: BTreeMap::new(),
+            rounds: Vec::new(),
+            histograms: BTreeMap::new(),
+            timeline: Timeline::default(),
+            stalls: None,
+        }
+    }
+}
+
+/// The record of passes without a migration.
 #[must_use]
-pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome, cores: Option<u32>) -> Record {
+pub fn of_passes(
+    place: RunIdentity,
+    spec: &RunSpec,
+    made: Result<Passes, TrackError>,
+    lock_step: bool,
+) -> Record {
+    let figures = made
+        .map_err(|error| error.to_string())
+        .and_then(|passes| passes.figures(lock_step).map_err(|error| error.to_string()));
+    match figures {
+        Ok((metrics, rounds)) => Record { metrics: metrics.into(), rounds, ..place.record(spec, None) },
+        Err(message) => {
+            let error = RunError { phase: "track".into(), message, guest: GuestAt::Nowhere };
+            place.record(spec, Some(error))
+        }
+    }
+}
+
+/// The record of a migration.
+#[must_use]
+pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome) -> Record {
     let source = outcome.source.report();
     let destination = outcome.destination.as_ref().and_then(NodeOutcome::report);
     let mut error = failure(spec, outcome);
@@ -64,38 +118,22 @@ pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome, cores: Optio
     let stalls = source.and_then(|s| stalls_of(&spec.cell, s, destination, &mut metrics));
     let checked = destination.and_then(|d| d.checked.as_ref()).or(source.and_then(|s| s.checked.as_ref()));
     let sending = source.and_then(|s| s.sending.as_ref());
-    let status = match (&error, sending.is_some_and(|s| s.capped)) {
-        (Some(_), _) => Status::Failed,
-        (None, true) => Status::Capped,
-        (None, false) => Status::Ok,
-    };
     let (verified, not_verified) =
         source.and_then(|s| s.proof.clone()).map_or((None, None), MemoryProof::into_fields);
+    let bare = place.record(spec, error);
+    let capped = bare.error.is_none() && sending.is_some_and(|s| s.capped);
     Record {
-        schema: SCHEMA,
-        run_id: place.run_id,
-        suite: place.suite,
-        comparison: place.comparison,
-        repetition: place.repetition,
-        order: place.order,
-        backend: place.backend,
-        kind: place.kind,
-        status,
-        error,
+        status: if capped { Status::Capped } else { bare.status },
         verified,
         not_verified,
         guest_checked: checked.map(|c| c.passed),
-        flags: flags(spec, source, destination, &metrics, cores),
-        planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
-        canary: None,
-        started: place.started,
-        seed: spec.seed,
-        cell: spec.cell.clone(),
+        flags: flags(spec, source, destination, &metrics),
         metrics: metrics.into(),
         rounds: sending.map(|s| s.rounds.clone()).or(source.map(|s| s.rounds.clone())).unwrap_or_default(),
         histograms: histograms(source, destination),
         timeline: source.map(|s| timeline(s, destination)).unwrap_or_default(),
         stalls,
+        ..bare
     }
 }
 
@@ -130,17 +168,21 @@ fn histograms(
     }
 }
 
+/// The flag of a guest that leaves the host no core of its own, where that is so.
+#[must_use]
+pub fn oversubscribed(cell: &Cell, cores: Option<u32>) -> Option<String> {
+    cores.is_some_and(|cores| cell.vcpus > cores.saturating_sub(1)).then(|| "oversubscribed".to_owned())
+}
+
 fn flags(
     spec: &RunSpec,
     source: Option<&SourceReport>,
     destination: Option<&DestinationReport>,
     metrics: &Metrics,
-    cores: Option<u32>,
 ) -> Vec<String> {
     let steady = source.and_then(|s| s.steady.as_ref());
     let conditions = [
         ("not_steady", steady.is_some_and(|s| !s.settled)),
-        ("oversubscribed", cores.is_some_and(|cores| spec.cell.vcpus > cores.saturating_sub(1))),
         ("cost_planted", spec.planted_cost.is_some()),
         ("fault_injected", spec.fault.is_some() || spec.guest_flags != 0),
         ("tsc_jumped", jumped(metrics)),
@@ -504,6 +546,7 @@ mod tests {
             fault: None,
             planted_cost: None,
             guest_flags: 0,
+            passes: None,
             binary: std::path::PathBuf::new(),
         }
     }

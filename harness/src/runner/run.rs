@@ -27,6 +27,7 @@ use crate::node::protocol::{
 };
 use crate::sys::clock::{self, Patience};
 use crate::sys::memory::{Telemetry, leave_open};
+use crate::track::TrackOptions;
 use crate::vm::events;
 use crate::wire::address::LinkAddress;
 use crate::wire::netns::{Namespaces, NetnsError};
@@ -48,6 +49,8 @@ pub struct RunSpec {
     pub planted_cost: Option<PlantedCost>,
     /// `abi::FLAG_*` for the guest, for tests.
     pub guest_flags: u32,
+    /// Passes to make instead of a migration, in this process.
+    pub passes: Option<TrackOptions>,
     /// The binary that serves as node.
     pub binary: PathBuf,
 }

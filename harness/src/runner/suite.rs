@@ -20,7 +20,7 @@ use migbench_workloads::units::Seconds;
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
 use super::pace::Pace;
-use super::record::{self, RunIdentity};
+use super::record::{RunIdentity, oversubscribed};
 use super::run::{Moment, RunSpec, RunnerError};
 use super::testbed::Testbed;
 use crate::engine::planted_cost::Planted;
@@ -28,6 +28,7 @@ use crate::host::disturbance::Throttling;
 use crate::host::lock::LockError;
 use crate::host::provenance::this_tool;
 use crate::node::fault::InjectedFault;
+use crate::track::TrackOptions;
 
 /// Why a suite could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +150,8 @@ pub struct Job {
     pub fault: Option<InjectedFault>,
     /// A planted cost, for tests.
     pub planted: Option<Planted>,
+    /// Passes to make instead of migrations.
+    pub passes: Option<TrackOptions>,
     /// No repetition begins that would not end within this time: the plan is then cut to those that were made.
     pub time_limit: Option<Duration>,
     /// The binary that serves as node.
@@ -187,7 +190,7 @@ pub trait Listener {
 ///
 /// # Errors
 /// [`SuiteRunError::Unavailable`] for the first that it cannot run and must.
-pub fn skipped<'a>(
+fn skipped<'a>(
     comparisons: impl IntoIterator<Item = &'a plan::Comparison>,
     admit: impl Fn(&Cell) -> Result<(), Refusal>,
 ) -> Result<Vec<Skipped>, SuiteRunError> {
@@ -286,14 +289,13 @@ pub fn run_plan(
     listener.step(Step::Admitted);
     let builds = Builds::of(&job.plan, &job.binary)?;
     let host = testbed.host();
-    let cores = host.logical_cores;
+    let mut watch = HostWatch::new(host.logical_cores);
     let disturbances = testbed.disturbances(&host);
     for text in &disturbances {
         listener.warn(text);
     }
     listener.step(Step::Disturbances(disturbances.len()));
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
-    let mut watch = HostWatch::new(cores);
     let (mut directory, kept_manifest, done) = if job.resume {
         let there = RunData::load_as(&job.directory, Accept::Simulated)?;
         refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
@@ -361,6 +363,7 @@ pub fn run_plan(
             fault: job.fault,
             planted_cost: Planted::on(job.planted, &cell.cell),
             guest_flags: 0,
+            passes: job.passes,
             binary: builds.program(&cell.cell)?,
         };
         let place = RunIdentity {
@@ -376,8 +379,8 @@ pub fn run_plan(
             }
             listener.step(Step::In(moment));
         };
-        let outcome = match testbed.run(number, &spec, &mut hear) {
-            Ok(outcome) => outcome,
+        let mut record = match testbed.run(number, place, &spec, &mut hear) {
+            Ok(record) => record,
             Err(RunnerError::Interrupted) => {
                 listener.step(Step::Interrupted);
                 return Err(SuiteRunError::Interrupted {
@@ -391,7 +394,6 @@ pub fn run_plan(
             Err(error) => return Err(error.into()),
         };
         pace.add(job.plan.time(planned).0, testbed.uptime() - before);
-        let mut record = record::of(place, &spec, &outcome, cores);
         watch.run_ends(&mut record, testbed);
         failed += usize::from(record.status == Status::Failed);
         listener.step(Step::Recorded(&record));
@@ -495,7 +497,7 @@ fn refuse_other(
 
 /// Looks at the host between runs and after each.
 struct HostWatch {
-    cores: f64,
+    cores: Option<u32>,
     block: Option<u32>,
     canary: Option<CanarySamples>,
     throttling: Throttling,
@@ -504,13 +506,7 @@ struct HostWatch {
 
 impl HostWatch {
     fn new(cores: Option<u32>) -> Self {
-        Self {
-            cores: f64::from(cores.unwrap_or(1)),
-            block: None,
-            canary: None,
-            throttling: Throttling::default(),
-            started: Duration::ZERO,
-        }
+        Self { cores, block: None, canary: None, throttling: Throttling::default(), started: Duration::ZERO }
     }
 
     /// The next run is of this block: before the first of each, what can the host do? Gives whether it was asked.
@@ -544,9 +540,10 @@ impl HostWatch {
         }
         record.canary.clone_from(&self.canary);
         let flags = [
-            ("cpu_stolen", stolen > STOLEN * lasted * self.cores),
+            ("cpu_stolen", stolen > STOLEN * lasted * f64::from(self.cores.unwrap_or(1))),
             ("cpu_throttled", testbed.throttling().since(self.throttling)),
         ];
+        record.flags.extend(oversubscribed(&record.cell, self.cores));
         record.flags.extend(flags.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()));
     }
 }
@@ -569,8 +566,7 @@ pub fn limit(cell: &Cell) -> Duration {
 }
 
 /// Where the record of run `number` belongs.
-#[must_use]
-pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> RunIdentity {
+fn place(job: &Job, planned: &PlannedRun, number: usize) -> RunIdentity {
     let comparison = &job.plan.comparisons[planned.comparison];
     let label = &comparison.cells[planned.cell].label;
     let slug: String = format!("{}-{label}", comparison.name)
@@ -590,8 +586,7 @@ pub fn place(job: &Job, planned: &PlannedRun, number: usize) -> RunIdentity {
 }
 
 /// The manifest of a job on this host, without the cells of `skipped`.
-#[must_use]
-pub fn manifest(
+fn manifest(
     job: &Job,
     host: manifest::Host,
     builds: &Builds,

@@ -5,16 +5,19 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use migbench_reports::manifest::Host;
-use migbench_reports::record::{Backend, CanarySamples};
+use migbench_reports::record::{Backend, CanarySamples, Record};
 use migbench_scenarios::cell::Cell;
 
 use super::admission::{Refusal, admit};
-use super::run::{Moment, RunOutcome, RunSpec, RunnerError, in_processes};
+use super::interrupt;
+use super::record::{self, RunIdentity};
+use super::run::{Moment, RunSpec, RunnerError, in_processes};
 use super::suite;
 use crate::host::canary::Canary;
 use crate::host::disturbance::{self, Activity, Throttling};
 use crate::host::lock::{HostLock, LockError};
 use crate::host::provenance::this_host;
+use crate::track::measure;
 
 /// What the runner asks of the place where runs happen, in the order in which it asks.
 pub trait Testbed {
@@ -51,16 +54,17 @@ pub trait Testbed {
     /// When run `number` starts, as a date.
     fn date(&self, number: usize) -> SystemTime;
 
-    /// Does run `number`; `hear` is called with every step.
+    /// Does run `number`, whose record belongs at `place`; `hear` is called with every step.
     ///
     /// # Errors
-    /// See [`RunnerError`]; a migration that fails is an outcome.
+    /// See [`RunnerError`]; of a migration that fails there is a record.
     fn run(
         &mut self,
         number: usize,
+        place: RunIdentity,
         spec: &RunSpec,
         hear: &mut dyn FnMut(Moment<'_>),
-    ) -> Result<RunOutcome, RunnerError>;
+    ) -> Result<Record, RunnerError>;
 }
 
 /// This host, with guests in processes of their own.
@@ -117,9 +121,20 @@ impl Testbed for KvmTestbed {
     fn run(
         &mut self,
         _number: usize,
+        place: RunIdentity,
         spec: &RunSpec,
         hear: &mut dyn FnMut(Moment<'_>),
-    ) -> Result<RunOutcome, RunnerError> {
-        in_processes(spec, suite::limit(&spec.cell), hear)
+    ) -> Result<Record, RunnerError> {
+        match spec.passes {
+            Some(_) if interrupt::requested() => Err(RunnerError::Interrupted),
+            Some(options) => {
+                let made = measure(&spec.cell, spec.seed, options);
+                Ok(record::of_passes(place, spec, made, options.lock_step))
+            }
+            None => {
+                let outcome = in_processes(spec, suite::limit(&spec.cell), hear)?;
+                Ok(record::of(place, spec, &outcome))
+            }
+        }
     }
 }

@@ -186,6 +186,7 @@ fn each_record_is_in_the_file_before_the_next_run_starts() {
         rest: String::new(),
         fault: None,
         planted: None,
+        passes: None,
         time_limit: None,
         // A simulation starts no nodes; it is hashed, and small.
         binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),

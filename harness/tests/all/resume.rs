@@ -32,6 +32,7 @@ fn job(plan: Plan, directory: &Path, resume: bool) -> Job {
         rest: String::new(),
         fault: None,
         planted: None,
+        passes: None,
         time_limit: None,
         // A simulation starts no nodes; it is hashed, and small.
         binary: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),

@@ -8,10 +8,12 @@ use migbench_reports::record::Round;
 use migbench_scenarios::cell::{Cell, Codec, Engine, Tracker};
 use migbench_workloads::settings::{Content, Pace};
 
+use super::super::run::RunSpec;
 use super::draw::Draws;
 use super::spec::{FactorTarget, Simulation};
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Decision, Stop};
+use crate::track::{Pass, Passes, TrackOptions};
 
 /// Bytes per second of a link without a limit.
 const FAST: f64 = 1e9;
@@ -382,6 +384,28 @@ pub fn of(
     }
     derive(&mut course, simulation.factor(cell, FactorTarget::Traffic));
     course
+}
+
+/// Passes without a migration, of a guest whose every page is written once in each.
+pub fn passes(simulation: &Simulation, spec: &RunSpec, slower: f64, options: TrackOptions) -> Passes {
+    let cell = &spec.cell;
+    let mut draws = Draws::of_run(simulation, spec.seed, cell, "passes");
+    let mut time =
+        |usual: f64, stage| usual * slower * draws.factor(simulation.noise) * simulation.factor(cell, stage);
+    let (memory, working_set) = (float(cell.memory.pages().0), cell.settings.working_set.pages().0);
+    let (pages, (to_arm, to_find)) = (float(working_set), tracking(cell.tracker));
+    let unlogged = time(pages * 1e-7, FactorTarget::TotalTime);
+    let pass = |_| Pass {
+        guest: unlogged + time(pages * 1e-6, FactorTarget::TotalTime),
+        writes: working_set,
+        harvest: time(pages * to_find, FactorTarget::Harvest),
+        rearm: time(pages * to_arm, FactorTarget::Arm),
+        dirty: working_set,
+    };
+    let passes = (0..options.passes).map(pass).collect();
+    let [populate, arm, disarm] =
+        [pages * 5e-7, memory * to_arm, memory * to_arm].map(|usual| time(usual, FactorTarget::Arm));
+    Passes { populate, unlogged, arm, passes, disarm }
 }
 
 /// Noise, drift, and the factors that apply after everything else.

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, SystemTime};
 
 use migbench_reports::manifest::Host;
-use migbench_reports::record::{Backend, CanarySamples};
+use migbench_reports::record::{Backend, CanarySamples, Record};
 use migbench_scenarios::cell::Cell;
 
 use self::draw::Draws;
@@ -25,7 +25,8 @@ use self::halves::Halves;
 use self::spec::Mishap;
 pub use self::spec::Simulation;
 use super::admission::Refusal;
-use super::run::{Moment, Node, NodeEvent, RunOutcome, RunSpec, RunnerError, conduct};
+use super::record::{self, RunIdentity};
+use super::run::{Moment, Node, NodeEvent, RunSpec, RunnerError, conduct};
 use super::suite;
 use super::testbed::Testbed;
 use crate::dirty::Unavailable;
@@ -138,11 +139,20 @@ impl Testbed for SimulatedTestbed {
     fn run(
         &mut self,
         number: usize,
+        place: RunIdentity,
         spec: &RunSpec,
         hear: &mut dyn FnMut(Moment<'_>),
-    ) -> Result<RunOutcome, RunnerError> {
+    ) -> Result<Record, RunnerError> {
         let interrupted = self.simulation.interrupt.is_some_and(|after| self.made >= after);
         self.made += 1;
+        if let Some(options) = spec.passes {
+            if interrupted {
+                return Err(RunnerError::Interrupted);
+            }
+            let made = course::passes(&self.simulation, spec, self.slower(), options);
+            self.uptime += made.lasted();
+            return Ok(record::of_passes(place, spec, Ok(made), options.lock_step));
+        }
         let halves = Halves::of(&self.simulation, number, spec, self.slower());
         self.uptime += halves.lasted;
         if self.simulation.meets(number, Mishap::Throttle) {
@@ -160,7 +170,8 @@ impl Testbed for SimulatedTestbed {
         let script = if hangs { VecDeque::new() } else { halves.script };
         let mut source = Actor::start(&sender, Message::Steady, script, halves.died);
         let destination = destination.as_mut().map(|actor| actor as &mut dyn Node);
-        conduct(&mut source, destination, &events, limit, &|| interrupted, hear)
+        let outcome = conduct(&mut source, destination, &events, limit, &|| interrupted, hear)?;
+        Ok(record::of(place, spec, &outcome))
     }
 }
 
