@@ -188,6 +188,7 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
         fault: None,
         planted_cost: None,
         guest_flags: 0,
+        passes: None,
         binary: std::env::current_exe()?,
     };
     let outcome = run::run(&spec, suite::limit(cell), &mut |_| {})?;
@@ -201,7 +202,7 @@ pub fn migrate(cell: &Cell, seed: u64) -> Result<Record, Box<dyn std::error::Err
         kind: RunKind::Timed,
         started: now_utc(),
     };
-    let record = record::of(place, &spec, &outcome, None);
+    let record = record::of(place, &spec, &outcome);
     match &record.error {
         Some(error) => Err(format!("{}: {}", error.phase, error.message).into()),
         None => Ok(record),

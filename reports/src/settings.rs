@@ -16,23 +16,37 @@ pub type Flat = BTreeMap<String, String>;
 /// All parameters of a cell.
 #[must_use]
 pub fn flat(cell: &Cell) -> Flat {
-    let mut all = Flat::new();
-    flatten("", &serde_json::to_value(cell).unwrap_or_default(), &mut all);
-    all
+    flattened(cell, show)
 }
 
-fn flatten(path: &str, value: &Value, all: &mut Flat) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                flatten(&path, value, all);
+/// The same for programs: numbers in base units as they stand in records, texts without quotes, and nothing where null stands.
+#[must_use]
+pub fn raw(cell: &Cell) -> Flat {
+    let bare = |_: &str, value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    flattened(cell, bare)
+}
+
+fn flattened(cell: &Cell, text: impl Fn(&str, &Value) -> String) -> Flat {
+    let mut all = Flat::new();
+    let mut rest = vec![(String::new(), serde_json::to_value(cell).unwrap_or_default())];
+    while let Some((path, value)) = rest.pop() {
+        match value {
+            Value::Object(fields) => {
+                rest.extend(fields.into_iter().map(|(name, value)| {
+                    (if path.is_empty() { name } else { format!("{path}.{name}") }, value)
+                }))
+            }
+            value => {
+                let text = text(&path, &value);
+                all.insert(path, text);
             }
         }
-        _ => {
-            all.insert(path.to_owned(), show(path, value));
-        }
     }
+    all
 }
 
 /// A parameter for people: sizes, rates and times with their unit, and null as what it means.

@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use migbench_reports::export::{Source, export};
 use migbench_reports::format::Format;
 use migbench_reports::render;
+use migbench_reports::render::latex::{self, Choice};
 use migbench_reports::replace::replace;
 use migbench_reports::report::Report;
 use migbench_reports::store::RunData;
@@ -46,6 +47,7 @@ Examples:
   migbench report                                                the last run
   migbench report results/fast --format markdown -o table.md
   migbench report results/fast --format latex -o report.tex      its head says what it needs
+  migbench report results/fast --format latex --table write-heavy --figure differences -o paper.tex
   migbench report results/fast --figures figures                 the figures alone
   migbench report results/fast --format junit,openmetrics -o ci  for CI servers and dashboards
   migbench report results/fast --format hlog,hgrm -o latencies   for HdrHistogram's own tools
@@ -67,6 +69,12 @@ pub struct ReportArgs {
     /// Writes every figure of the page to a file of its own, as SVG, and nothing else unless --format or -o asks for it.
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
+    /// Of --format latex, only these tables, and those of --figure: a comparison's name, latency, or latency/COMPARISON.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    table: Vec<String>,
+    /// Of --format latex, only these figures, and those of --table: names as --figures writes them.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    figure: Vec<String>,
     #[command(flatten)]
     accepting: Accepting,
     #[command(flatten)]
@@ -109,7 +117,10 @@ impl ReportArgs {
     fn refuse_what_does_not_go_together(&self, exports: &[Format]) -> Result<(), UsageError> {
         let names =
             |formats: &[Format]| formats.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let refused = if self.wide && self.format[..] != [Format::Terminal] {
+        let chosen = !self.table.is_empty() || !self.figure.is_empty();
+        let refused = if chosen && self.format[..] != [Format::Latex] {
+            "--table and --figure choose what --format latex writes; name that format alone".to_owned()
+        } else if self.wide && self.format[..] != [Format::Terminal] {
             format!("--wide is for --format terminal, and changes nothing of {}", names(&self.format))
         } else if self.output.is_none() && !exports.is_empty() {
             format!("{} has files of its own: name their directory with -o", names(exports))
@@ -133,6 +144,11 @@ impl ReportArgs {
         for format in formats {
             let text = match format {
                 Format::Terminal if !self.wide => Some(brief()),
+                Format::Latex => {
+                    let choice = Choice { tables: self.table.clone(), figures: self.figure.clone() };
+                    choice.check(reports).map_err(|error| UsageError(error.to_string()))?;
+                    Some(latex::render(reports, &choice))
+                }
                 _ => render::render(reports, *format, width),
             };
             let (text, name) = (text.unwrap_or_default(), format.file().unwrap_or_default());

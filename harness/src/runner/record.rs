@@ -582,7 +582,7 @@ mod tests {
     fn flagged(source: &SourceReport, destination: &DestinationReport) -> (Vec<String>, Metrics) {
         let mut metrics = Metrics::new();
         measure(&spec().cell, source, Some(destination), &mut metrics).unwrap();
-        (flags(&spec(), Some(source), Some(destination), &metrics, Some(8)), metrics)
+        (flags(&spec(), Some(source), Some(destination), &metrics), metrics)
     }
 
     #[test]

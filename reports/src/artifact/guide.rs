@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use migbench_scenarios::Plan;
 
-use super::{COMMANDS, HOSTS, Packed, SUITES, SUMS};
+use super::{COMMANDS, FIGURES, HOSTS, Packed, SUITES, SUMS};
 use crate::metric::Unit;
 use crate::quantity::{count, show, size};
 use crate::render::markdown::escape;
@@ -83,11 +83,13 @@ fn contents(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
         }
         "report.md" => "the tables, with all settings and the host",
         "report.html" => "the same with figures; opens in a browser without a network",
+        "report.csv" => "a line per cell and metric, for spreadsheets and statistics programs",
         "reproduce.md" => "a publication's figures beside these",
         "reproduce.json" => "the same for programs",
         "claims.toml" => "what the publication claims, and what it does not state",
         HOSTS => "the machines that measured, in full",
         COMMANDS => "the commands that were typed",
+        "" => "each figure of the page as SVG",
         _ if path.starts_with(SUITES) => "a suite: what was measured and why, as it was read",
         _ => "",
     };
@@ -96,7 +98,16 @@ fn contents(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
         let bytes = size(u64::try_from(bytes).unwrap_or(u64::MAX));
         format!("| `{}` | {bytes} | {} |\n", escape(path), about(path))
     };
-    out.extend(files.iter().map(|(path, content)| row(path, content.len())));
+    let is_figure = |path: &str| path.split('/').any(|part| part == FIGURES);
+    out.extend(
+        files.iter().filter(|(path, _)| !is_figure(path)).map(|(path, content)| row(path, content.len())),
+    );
+    for one in packed {
+        let folder = super::join(&one.path, FIGURES);
+        let figures = files.iter().filter(|(path, _)| path.starts_with(&format!("{folder}/")));
+        let bytes: Vec<usize> = figures.map(|(_, content)| content.len()).collect();
+        out += &row(&format!("{folder}/"), bytes.iter().sum());
+    }
     let _ = writeln!(out, "| `{SUMS}` | | the SHA-256 of each of them |\n");
     let _ = writeln!(
         out,

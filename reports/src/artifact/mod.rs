@@ -2,6 +2,7 @@
 //! list of hashes, and a page that says how to check, to render and to repeat it all. Everything is made from the records,
 //! and the same directory gives the same bytes.
 
+mod anonymous;
 mod guide;
 mod pack;
 
@@ -12,10 +13,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use self::anonymous::Names;
+use crate::format::Format;
 use crate::manifest::Host;
+use crate::render;
 use crate::report::Report;
 use crate::reproduce;
-use crate::store::{Accept, RunData, StoreError};
+use crate::store::{Accept, MANIFEST, RUNS, RunData, StoreError};
 
 /// The list of hashes, as `sha256sum -c` reads it.
 pub const SUMS: &str = "SHA256SUMS";
@@ -25,6 +29,8 @@ pub const GUIDE: &str = "REPRODUCE.md";
 pub const HOSTS: &str = "hosts.json";
 /// The commands that made them.
 pub const COMMANDS: &str = "commands.sh";
+/// The folder of the figures, in each run directory.
+pub const FIGURES: &str = "figures";
 /// The folder of the suites.
 pub const SUITES: &str = "suites";
 
@@ -102,14 +108,51 @@ struct HostOf<'a> {
 }
 
 impl Artifact {
-    /// Of a run directory, or of one that holds run directories.
+    /// Of a run directory, or of one that holds run directories, with every file that lies there.
     ///
     /// # Errors
     /// [`ArtifactError`], also where there is no run directory.
     pub fn of(directory: &Path, accept: Accept) -> Result<Self, ArtifactError> {
-        let data = reproduce::gather(&[directory.to_owned()], accept)?;
+        let mut data = reproduce::gather(&[directory.to_owned()], accept)?;
         let mut files = BTreeMap::new();
         collect(directory, directory, &mut files)?;
+        for one in &mut data {
+            one.path = relative(directory, &one.path).into();
+        }
+        Self::made(directory, data, files)
+    }
+
+    /// The same of the records alone, without what tells who made them and where; see [`anonymous`]. Other files could say it too,
+    /// and are left out.
+    ///
+    /// # Errors
+    /// Those of [`Self::of`].
+    pub fn anonymous(directory: &Path, accept: Accept) -> Result<Self, ArtifactError> {
+        let mut data = reproduce::gather(&[directory.to_owned()], accept)?;
+        let names = Names::of(data.iter().map(|one| &one.manifest));
+        let mut files = BTreeMap::new();
+        for one in &mut data {
+            let path = relative(directory, &one.path);
+            let unreadable = |source: serde_json::Error| ArtifactError::Unreadable {
+                path: one.path.clone(),
+                source: source.into(),
+            };
+            let made = names.anonymous(one, Path::new(&path)).map_err(unreadable)?;
+            let manifest = serde_json::to_string_pretty(&made.manifest).map_err(unreadable)? + "\n";
+            files.insert(join(&path, MANIFEST), manifest.into_bytes());
+            let lines = made.records.iter().map(|record| Ok(serde_json::to_string(record)? + "\n"));
+            let lines: String = lines.collect::<Result<_, _>>().map_err(unreadable)?;
+            files.insert(join(&path, RUNS), lines.into_bytes());
+            *one = made;
+        }
+        Self::made(directory, data, files)
+    }
+
+    fn made(
+        directory: &Path,
+        data: Vec<RunData>,
+        mut files: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Self, ArtifactError> {
         for name in [SUMS, GUIDE, HOSTS, COMMANDS] {
             if files.contains_key(name) {
                 return Err(ArtifactError::Reserved { path: directory.join(name) });
@@ -117,10 +160,23 @@ impl Artifact {
         }
         let packed: Vec<_> = data
             .into_iter()
-            .map(|data| Packed { path: relative(directory, &data.path), report: Report::of(&data), data })
+            .map(|mut data| {
+                let path = relative(Path::new(""), &data.path);
+                if path.is_empty() {
+                    data.path = ".".into();
+                }
+                Packed { path, report: Report::of(&data), data }
+            })
             .collect();
         for one in &packed {
-            files.insert(join(&one.path, "report.md"), one.report.markdown().into_bytes());
+            let reports = std::slice::from_ref(&one.report);
+            for format in [Format::Markdown, Format::Html, Format::Csv] {
+                let name = join(&one.path, format.file().unwrap_or_default());
+                files.insert(name, render::render(reports, format, 0).unwrap_or_default().into_bytes());
+            }
+            for (name, figure) in render::svg::files(reports) {
+                files.insert(join(&one.path, &format!("{FIGURES}/{name}")), figure.into_bytes());
+            }
             let suite = format!("{SUITES}/{}.toml", one.data.manifest.suite);
             files.entry(suite).or_insert_with(|| one.data.manifest.suite_text.clone().into_bytes());
         }
@@ -230,7 +286,10 @@ mod tests {
             sums.contains("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n"),
             "{sums}"
         );
-        let names: Vec<_> = artifact.files().into_keys().collect();
+        let files = artifact.files();
+        let (figures, names): (Vec<_>, Vec<_>) =
+            files.into_keys().partition(|name| name.starts_with("figures/"));
+        assert!(figures.contains(&"figures/differences.svg".to_owned()), "{figures:?}");
         assert_eq!(
             names,
             [
@@ -240,12 +299,38 @@ mod tests {
                 "commands.sh",
                 "hosts.json",
                 "manifest.json",
+                "report.csv",
+                "report.html",
                 "report.md",
                 "runs.jsonl",
                 "suites/quick.toml"
             ]
         );
-        assert_eq!((sums.lines().count(), artifact.runs()), (names.len() - 1, 24));
+        assert_eq!((sums.lines().count(), artifact.runs()), (figures.len() + names.len() - 1, 24));
+    }
+
+    #[test]
+    fn an_anonymous_one_has_neither_host_nor_path_nor_other_files() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut manifest = sample::manifest();
+        manifest.host.hostname = Some("planet".to_owned());
+        manifest.command = ["/home/lovelace/migbench", "run", "quick"].map(str::to_owned).to_vec();
+        let mut directory = RunDirectory::create(scratch.path()).unwrap();
+        directory.write_manifest(&manifest).unwrap();
+        for record in sample::records() {
+            directory.append(&record).unwrap();
+        }
+        std::fs::write(scratch.path().join("notes"), "by Lovelace on planet").unwrap();
+        let whole = Artifact::of(scratch.path(), Accept::Guests).unwrap().files();
+        let files = Artifact::anonymous(scratch.path(), Accept::Guests).unwrap().files();
+        let told = |files: &BTreeMap<String, Vec<u8>>| {
+            let texts: Vec<_> = files.values().map(|content| String::from_utf8_lossy(content)).collect();
+            ["planet", "lovelace", "/tmp"].map(|word| texts.iter().any(|text| text.contains(word)))
+        };
+        assert_eq!((told(&whole), told(&files)), ([true, true, false], [false; 3]));
+        assert!(whole.contains_key("notes") && !files.contains_key("notes"));
+        let csv = |files: &BTreeMap<String, Vec<u8>>| files["report.csv"].clone();
+        assert_eq!(csv(&whole), csv(&files), "the figures are the same");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::{ExportError, Source};
 use crate::cells;
@@ -92,7 +92,10 @@ fn log(source: &Source<'_>, part: &Part<'_>) -> Result<String, ExportError> {
     let mut builder = IntervalLogWriterBuilder::new();
     builder
         .add_comment("[Histogram log format version 1.3]")
-        .add_comment(&format!("[{}; nanoseconds; an interval is that phase of one run]", part.title))
+        .add_comment(&format!(
+            "[{}; nanoseconds; an interval is that phase of the run that its tag names]",
+            part.title
+        ))
         .with_start_time(base)
         .with_base_time(base)
         .with_max_value_divisor(MILLISECOND);
@@ -109,8 +112,8 @@ fn log(source: &Source<'_>, part: &Part<'_>) -> Result<String, ExportError> {
         let phase = histogram::parse_key(&part.key).map(|(_, _, phase)| phase);
         let (start, length) = span(run, phase);
         let since = began(&run.started).duration_since(base).unwrap_or_default() + start;
-        log.write_comment(&format!("[run {}]", run.run_id)).map_err(|error| refused(error.to_string()))?;
-        log.write_histogram(&latencies, since, length, None).map_err(|error| refused(error.to_string()))?;
+        let tag = Tag::new(&run.run_id);
+        log.write_histogram(&latencies, since, length, tag).map_err(|error| refused(error.to_string()))?;
     }
     drop(log);
     String::from_utf8(text).map_err(|error| refused(error.to_string()))

@@ -1,7 +1,12 @@
-//! One line per cell and metric, for spreadsheets and statistics programs. The columns stand in METRICS.md.
+//! One line per cell and metric, for spreadsheets and statistics programs. The columns stand in METRICS.md; behind them is one
+//! for each parameter in which cells differ.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tidy::{self, METRICS, NamedTable};
+use crate::cells;
 use crate::report::Report;
+use crate::settings::{self, Flat};
 use crate::stats::Spread;
 use crate::table::{PrintedFigure, Row, RowKind};
 
@@ -37,19 +42,45 @@ pub const COLUMNS: [&str; 24] = [
 #[must_use]
 pub fn render(reports: &[Report]) -> String {
     let mut out = csv::Writer::from_writer(Vec::new());
+    let parameters: Vec<_> = reports.iter().map(parameters).collect();
+    let axes = axes(&parameters);
     // Writing to memory can't fail, and all lines have as many fields as the header.
     let mut line = |fields: &[String]| out.write_record(fields).is_ok();
-    line(&COLUMNS.map(str::to_owned));
-    for report in reports {
+    line(&COLUMNS.map(str::to_owned).into_iter().chain(axes.iter().cloned()).collect::<Vec<_>>());
+    for (report, parameters) in reports.iter().zip(&parameters) {
         for named in tidy::tables(report) {
             for row in &named.table.rows {
+                let of_cell = parameters.get(&(named.table.comparison.clone(), row.subject.cell.clone()));
+                let value =
+                    |axis: &String| of_cell.and_then(|flat| flat.get(axis)).cloned().unwrap_or_default();
+                let values: Vec<_> = axes.iter().map(value).collect();
                 for fields in lines(report, named, row) {
-                    line(&fields);
+                    line(&[fields, values.clone()].concat());
                 }
             }
         }
     }
     out.into_inner().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// The parameters of each cell, by comparison and label.
+fn parameters(report: &Report) -> BTreeMap<(String, String), Flat> {
+    let (comparisons, _) = cells::sort(&report.manifest, &[]);
+    let of_each = comparisons.iter().flat_map(|comparison| {
+        comparison
+            .cells
+            .iter()
+            .map(|cell| ((comparison.plan.name.clone(), cell.label.clone()), settings::raw(cell.cell)))
+    });
+    of_each.collect()
+}
+
+/// The parameters that two cells have differently, but for those that have a column of their own.
+fn axes(parameters: &[BTreeMap<(String, String), Flat>]) -> Vec<String> {
+    let cells = || parameters.iter().flat_map(BTreeMap::values);
+    let names: BTreeSet<&String> = cells().flat_map(BTreeMap::keys).collect();
+    let varies = |name: &&String| cells().map(|flat| flat.get(*name)).collect::<BTreeSet<_>>().len() > 1;
+    names.into_iter().filter(|name| !COLUMNS.contains(&name.as_str())).filter(varies).cloned().collect()
 }
 
 fn lines(report: &Report, named: NamedTable<'_>, row: &Row) -> Vec<Vec<String>> {

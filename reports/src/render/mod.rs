@@ -23,7 +23,7 @@ pub fn render(reports: &[Report], format: Format, width: usize) -> Option<String
         Format::Markdown => each(&markdown::render),
         // One document, not several one after the other.
         Format::Html => html::render(reports),
-        Format::Latex => latex::render(reports),
+        Format::Latex => latex::render(reports, &latex::Choice::default()),
         Format::Csv => csv::render(reports),
         Format::Json => json::render(reports),
         Format::GithubActionBenchmark

@@ -62,7 +62,7 @@ pub fn endure<P: Program<MemoryUnit = u64> + Clone>(
     let mut trial = StoreTrial::<P>::new(settings, pages, seed);
     let mut again = trial.clone();
     trial.check().expect("sound at the start");
-    let (mut counted, mut changed, mut written) = (0, 0, Vec::new());
+    let (mut counted, mut changed, mut uncounted, mut written) = (0, 0, 0, Vec::new());
     let mut old = trial.clone();
     for operation in 0..OPERATIONS {
         if operation + age == OPERATIONS {
@@ -70,13 +70,10 @@ pub fn endure<P: Program<MemoryUnit = u64> + Clone>(
         }
         let before = trial.memory.clone();
         let done = trial.operate();
-        // A run's pages may have been counted with the operation before. Other contents store what was there already.
+        // A run's pages may have been counted with the operation before.
         let differing = trial.differing(&before);
         let fresh = differing.iter().filter(|page| !written.contains(*page)).count() as u64;
-        assert!(
-            settings.content != Content::Random || fresh <= done.page_writes,
-            "operation {operation}: {fresh} pages differ, {done:?}"
-        );
+        uncounted += fresh.saturating_sub(done.page_writes);
         counted += done.page_writes;
         changed += differing.len() as u64;
         written = differing;
@@ -86,11 +83,13 @@ pub fn endure<P: Program<MemoryUnit = u64> + Clone>(
         }
     }
     assert!(trial.memory == again.memory, "the same seed, another memory");
-    assert!(
-        // Now and then an operation puts back what was there before it.
-        settings.content != Content::Random || counted <= changed + changed / 100,
-        "{counted} page writes counted, {changed} made"
-    );
+    // Other contents store what was there already. This one does it now and then: an operation puts back what was there before it,
+    // or stores into a page what stands there, and the next one changes it in the same run.
+    if settings.content == Content::Random {
+        let few = changed / 100 + 1;
+        assert!(counted <= changed + few, "{counted} page writes counted, {changed} made");
+        assert!(uncounted <= few, "{uncounted} of {changed} page writes were not counted");
+    }
     trial.check().expect("sound at the end");
 
     let at = bit % (trial.memory.len() as u64 * 64);
