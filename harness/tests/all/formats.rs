@@ -8,6 +8,7 @@ use std::process::Command;
 
 use migbench_reports::format::Format;
 use migbench_reports::histogram::{self, Latencies};
+use migbench_reports::record::Status;
 use migbench_reports::render::latex::PREAMBLE;
 use migbench_reports::store::{Accept, RunData};
 
@@ -200,6 +201,44 @@ fn hdrhistogram_of_pypi_decodes_our_records_as_they_stand() {
     let written: usize = data.records.iter().map(|record| record.histograms.len()).sum();
     assert_eq!(read, written);
     assert!(read >= 8, "{said}");
+}
+
+/// The page beside METRICS.md, as it stands.
+#[test]
+#[ignore = "installs a package from PyPI"]
+fn the_page_of_python_reads_a_run_directory() {
+    const PAGE: &str = include_str!("../../../reports/PYTHON.md");
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(python) = python(scratch.path(), "hdrhistogram") else { return };
+    let code = PAGE.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let directory = scratch.path().join("run");
+    migbench(&["run", "quick", "--repeat", "3", "--simulate", "-o", directory.to_str().unwrap()]);
+    let data = RunData::load_as(&directory, Accept::Simulated).unwrap();
+    let said = run(Command::new(&python).args(["-c", code]).arg(&directory)).unwrap();
+    let lines = |words: &str| said.lines().filter(|line| line.contains(words)).collect::<Vec<_>>();
+    let mut found = 0;
+    for comparison in &data.manifest.comparisons {
+        for planned in &comparison.cells {
+            let runs: Vec<_> = data
+                .records
+                .iter()
+                .filter(|r| r.cell == planned.cell && r.repetition > 0 && r.status == Status::Ok)
+                .collect();
+            let times: Vec<f64> = runs.iter().map(|run| run.metrics["total_time"].value).collect();
+            let expected = migbench_reports::stats::median(&times).unwrap();
+            let engine = planned.cell.engine;
+            let line = lines(&format!("{} {engine} total_time {} ", comparison.name, times.len()));
+            let value: f64 = line[0].split(' ').rev().nth(1).unwrap().parse().unwrap();
+            assert!((value / expected - 1.0).abs() < 1e-12, "{line:?}, {expected}");
+            for key in runs[0].histograms.keys() {
+                let merged = histogram::merged(&runs, key).len();
+                let line = lines(&format!("{} {engine} {key} {merged} ", comparison.name));
+                assert_eq!(line.len(), 1, "{key} of {engine} in {said}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 8 && lines("total_time over full").len() == 2, "{said}");
 }
 
 #[test]

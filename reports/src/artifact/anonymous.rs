@@ -144,32 +144,32 @@ mod tests {
         manifest.host.hostname = Some("eve".to_owned());
         manifest.host.cmdline = Some("BOOT_IMAGE=/boot/vmlinuz root=UUID=1-2".to_owned());
         manifest.command = [
-            "/home/eve/bin/migbench",
+            "/srv/eve/bin/migbench",
             "ab",
             "../x/quick.toml",
             "--new",
-            "binary=/home/eve/a b/migbench",
+            "binary=/srv/eve/a b/migbench",
             "-o",
             "r/run",
         ]
         .map(str::to_owned)
         .to_vec();
-        manifest.disturbances = vec!["on eve: never is at work in /home/eve/x".to_owned()];
+        manifest.disturbances = vec!["on eve: never is at work in /srv/eve/x".to_owned()];
         manifest.suite_text =
-            "# of /home/eve/suites on eve, see /dev/kvm\nlink.rate = \"1Gbit/s\"\n".to_owned();
+            "# of /srv/eve/suites on eve, see /dev/kvm\nlink.rate = \"1Gbit/s\"\n".to_owned();
         let mut records = sample::records();
-        records[0].cell.binary = Some("/home/eve/new/migbench".to_owned());
-        records[1].cell.binary = Some("/home/eve/old/migbench".to_owned());
-        manifest.builds = ["/home/eve/new/migbench", "/home/eve/old/migbench"]
+        records[0].cell.binary = Some("/srv/eve/new/migbench".to_owned());
+        records[1].cell.binary = Some("/srv/eve/old/migbench".to_owned());
+        manifest.builds = ["/srv/eve/new/migbench", "/srv/eve/old/migbench"]
             .map(|binary| Build { binary: binary.to_owned(), ..Build::default() })
             .to_vec();
-        let data = RunData { path: "/home/eve/r".into(), manifest, records, truncated: None };
+        let data = RunData { path: "/srv/eve/r".into(), manifest, records, truncated: None };
 
         let names = Names::of(std::iter::once(&data.manifest));
         let made = names.anonymous(&data, Path::new("r")).unwrap();
         let text = serde_json::to_string(&(&made.manifest, &made.records)).unwrap();
         let words = text.split(|c: char| !c.is_alphanumeric());
-        assert!(!words.clone().any(|word| word == "eve" || word == "UUID" || word == "home"), "{text}");
+        assert!(!words.clone().any(|word| word == "eve" || word == "UUID" || word == "srv"), "{text}");
         assert!(text.contains("on host-1: never is at work in x"), "{text}");
         assert!(made.manifest.suite_text.contains("see /dev/kvm\nlink.rate = \"1Gbit/s\""));
         let command = ["migbench", "ab", "quick.toml", "--new", "binary=migbench", "-o", "run"];

@@ -314,7 +314,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut manifest = sample::manifest();
         manifest.host.hostname = Some("planet".to_owned());
-        manifest.command = ["/home/lovelace/migbench", "run", "quick"].map(str::to_owned).to_vec();
+        manifest.command = ["/srv/lovelace/migbench", "run", "quick"].map(str::to_owned).to_vec();
         let mut directory = RunDirectory::create(scratch.path()).unwrap();
         directory.write_manifest(&manifest).unwrap();
         for record in sample::records() {

@@ -8,11 +8,11 @@ use migbench_reports::record::Round;
 use migbench_scenarios::cell::{Cell, Codec, Engine, Tracker};
 use migbench_workloads::settings::{Content, Pace};
 
-use super::super::run::RunSpec;
 use super::draw::Draws;
 use super::spec::{FactorTarget, Simulation};
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Decision, Stop};
+use crate::runner::run::RunSpec;
 use crate::track::{Pass, Passes, TrackOptions};
 
 /// Bytes per second of a link without a limit.
