@@ -1,6 +1,8 @@
 //! Records sorted into the cells of the plan: which runs are samples of which cell, which were capped, which
 //! failed, which proved memory. Tables and the verification footer start from here.
 
+use std::collections::BTreeSet;
+
 use migbench_scenarios::cell::{Cell, Engine};
 
 use crate::manifest::{Manifest, ManifestCell, ManifestComparison};
@@ -32,6 +34,8 @@ pub struct CellRuns<'a> {
 pub struct ComparisonRuns<'a> {
     /// As planned.
     pub plan: &'a ManifestComparison,
+    /// What people read in place of its name: see [`short_names`].
+    pub title: String,
     /// Baseline first, then in the order of the plan.
     pub cells: Vec<CellRuns<'a>>,
 }
@@ -73,7 +77,10 @@ impl<'a> ComparisonRuns<'a> {
 /// comes second.
 #[must_use]
 pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<ComparisonRuns<'a>>, usize) {
-    let mut sorted: Vec<_> = manifest.comparisons.iter().map(|plan| empty(manifest, plan)).collect();
+    let names: Vec<_> = manifest.comparisons.iter().map(|plan| plan.name.as_str()).collect();
+    let titles = short_names(&names);
+    let comparisons = manifest.comparisons.iter().zip(titles);
+    let mut sorted: Vec<_> = comparisons.map(|(plan, title)| empty(manifest, plan, title)).collect();
     let mut strangers = 0;
     for record in records {
         let found = sorted
@@ -96,7 +103,37 @@ pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<Compariso
     (sorted, strangers)
 }
 
-fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison) -> ComparisonRuns<'a> {
+/// Of names that sweeps give to comparisons (`kv-a settings.change.bytes=8 memory=64MiB`) the words that not all have, with keys
+/// as short as they are told apart by: `bytes=8`. Other names stay.
+#[must_use]
+pub fn short_names(names: &[&str]) -> Vec<String> {
+    let whole = || names.iter().map(|name| (*name).to_owned()).collect();
+    if names.len() < 2 || names.iter().any(|name| !name.contains('=')) {
+        return whole();
+    }
+    let shared = |word: &str| names.iter().all(|name| name.split(' ').any(|other| other == word));
+    let words = || names.iter().flat_map(|name| name.split(' '));
+    let keys: BTreeSet<&str> = words().filter_map(|word| Some(word.split_once('=')?.0)).collect();
+    let short = |key: &str| {
+        let mut ends = key.rmatch_indices('.').map(|(at, _)| key[at + 1..].to_owned());
+        let alone = |end: &String| {
+            keys.iter().filter(|other| **other == end || other.ends_with(&format!(".{end}"))).count() == 1
+        };
+        ends.find(alone).unwrap_or_else(|| key.to_owned())
+    };
+    let name = |name: &&str| {
+        let own = name.split(' ').filter(|word| !shared(word)).map(|word| match word.split_once('=') {
+            Some((key, value)) => format!("{}={value}", short(key)),
+            None => word.to_owned(),
+        });
+        own.collect::<Vec<_>>().join(" ")
+    };
+    let found: Vec<_> = names.iter().map(name).collect();
+    let different = found.iter().collect::<BTreeSet<_>>().len() == names.len();
+    if different && found.iter().all(|name| !name.is_empty()) { found } else { whole() }
+}
+
+fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison, title: String) -> ComparisonRuns<'a> {
     let baseline = plan.cells.iter().find(|planned| planned.id == plan.baseline);
     let engine = baseline.map_or(Engine::None, |planned| planned.cell.engine);
     let labels: Vec<_> = plan.cells.iter().map(|planned| label(&plan.compare, planned, engine)).collect();
@@ -124,7 +161,7 @@ fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison) -> Comparison
         })
         .collect();
     cells.sort_by_key(|cell| (!cell.baseline, cell.is_control()));
-    ComparisonRuns { plan, cells }
+    ComparisonRuns { plan, title, cells }
 }
 
 /// The cell's value on the axis, where cells are of `engine`. Controls beside them are labelled by their own engine first.
@@ -172,6 +209,29 @@ mod tests {
         assert_eq!((full.label.as_str(), full.baseline), ("full", true));
         assert_eq!([full.ok.len(), full.capped.len(), full.failed.len(), full.verification.len()], [1; 4]);
         assert_eq!((full.converged(), strangers), ((1, 2), 1));
+    }
+
+    #[test]
+    fn names_of_sweeps_say_what_varies_and_others_stay() {
+        assert_eq!(
+            short_names(&[
+                "kv-a settings.change.bytes=8 memory=64MiB",
+                "kv-a settings.change.bytes=64 memory=64MiB"
+            ]),
+            ["bytes=8", "bytes=64"]
+        );
+        assert_eq!(
+            short_names(&["a settings.change.bytes=8", "b settings.change.bytes=8", "b stop.bytes=8"]),
+            ["a change.bytes=8", "b change.bytes=8", "b stop.bytes=8"]
+        );
+        for stay in [
+            &["read-heavy", "write-heavy"][..],
+            &["one memory=64MiB"],
+            &["a b=1", "a c"],
+            &["x=1 y=1", "y=1 x=1"],
+        ] {
+            assert_eq!(short_names(stay), stay);
+        }
     }
 
     #[test]

@@ -303,6 +303,9 @@ pub struct Host {
     /// Logical processors that are online.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logical_cores: Option<u32>,
+    /// Logical processors that the runner may use, where its affinity or a control group's quota leaves it fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usable_cores: Option<u32>,
     /// Bytes of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
@@ -363,6 +366,12 @@ pub struct Host {
 }
 
 impl Host {
+    /// Logical processors that runs have.
+    #[must_use]
+    pub fn cores(&self) -> Option<u32> {
+        self.usable_cores.or(self.logical_cores)
+    }
+
     /// What must be alike for the figures of two hosts to stand side by side, each with its value as text: the hardware
     /// and the kernel, not the name.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Puts `content` in the place of what the file at `path` holds. It is written beside it and renamed: a full disk or a process
 /// that is killed leaves what was there. What is no file of its own, such as a pipe, is written to as it is.
@@ -10,15 +10,12 @@ use std::path::Path;
 /// # Errors
 /// As the file system; the file is as it was.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // Behind a link the file is replaced, and not the link.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = &target(path);
     let before = fs::metadata(path).ok();
     if before.as_ref().is_some_and(|found| !found.is_file()) {
         return fs::write(path, content);
     }
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".partial");
-    let half = path.with_file_name(name);
+    let half = beside(path)?;
     let write = || {
         let mut file = File::create(&half)?;
         if let Some(before) = &before {
@@ -31,6 +28,34 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     write().inspect_err(|_| {
         let _ = fs::remove_file(&half);
     })
+}
+
+/// Whether [`replace`] could put a file there, as far as can be known before there is something to write.
+///
+/// # Errors
+/// As the file system.
+pub fn check(path: &Path) -> io::Result<()> {
+    let path = &target(path);
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => Ok(()),
+        _ => {
+            let half = beside(path)?;
+            File::create(&half)?;
+            fs::remove_file(half)
+        }
+    }
+}
+
+/// Behind a link the file is replaced, and not the link.
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".partial");
+    Ok(path.with_file_name(name))
 }
 
 #[cfg(test)]
@@ -49,7 +74,10 @@ mod tests {
         fs::create_dir(&beside).unwrap();
         replace(&path, b"three").unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        check(&path).unwrap_err();
         fs::remove_dir(&beside).unwrap();
+        check(&path).unwrap();
+        assert!(check(&scratch.path().join("none/record.json")).is_err() && check(scratch.path()).is_err());
 
         let link = scratch.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();

@@ -49,7 +49,7 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
     let column =
         |cause: &Cause| Column::new(format!("stalled_{}", cause.word()), cause.word(), Unit::Seconds);
     Some(Table {
-        title: comparison.plan.name.clone(),
+        title: comparison.title.clone(),
         rows: cells.iter().map(|cell| row(cell)).collect(),
         ..Table::empty(comparison, causes.iter().map(column).collect())
     })

@@ -103,6 +103,14 @@ impl Suite {
         };
 
         let name = required("name", "a word by which it is called")?.to_owned();
+        // Run directories and files in artifacts are called by it.
+        if name.is_empty() || name.starts_with('.') || name.contains(|c: char| c == '/' || c.is_control()) {
+            let at = get("name").map_or(&place, |field| &field.node.place);
+            let what = format!(
+                "a suite called {name:?}: files are named after it, so that it may neither hold a slash nor begin with a dot"
+            );
+            return Err(SuiteError::empty(at, what));
+        }
         let description = required("description", "a line that says what it is for")?.to_owned();
         let own = get("workload").map_or(Ok(Workloads::default()), workloads)?;
         let defaults = match get("defaults") {

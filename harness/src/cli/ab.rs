@@ -120,10 +120,7 @@ impl Ab {
         }
         let next = format!("Measuring again, by fresh samples, into {}", shell::path(&again));
         print(&format!("\n{}", judgement.text(&measured, None, &accepted, &next)))?;
-        eprintln!(
-            "an alarm: measuring again with fresh samples, which alone decide, into {}",
-            again.display()
-        );
+        note!("an alarm: measuring again with fresh samples, which alone decide, into {}", again.display());
         let begun = again.join(MANIFEST).exists();
         let failed_again = self.measure(second, &again, begun, &rest);
         // Both are read by way of the first.
@@ -150,7 +147,8 @@ impl Ab {
     /// Gives how many runs failed, or 1 where a proof did. `rest` is the command that makes what an interruption leaves.
     fn measure(&self, task: Task, directory: &Path, resume: bool, rest: &str) -> anyhow::Result<usize> {
         let (failed, report) = run_task(task, directory, resume, &self.planting, rest.to_owned())?;
-        keep(&report, directory)?;
+        let kept = keep(&report, directory)?;
+        print(&kept)?;
         Ok(failed.max(usize::from(!report.sound())))
     }
 

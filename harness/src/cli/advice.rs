@@ -69,7 +69,7 @@ impl Typed {
 
     /// The command that runs just now.
     pub(super) fn now() -> Option<Self> {
-        Self::parse(&std::env::args().collect::<Vec<_>>())
+        Self::parse(&super::words())
     }
 
     /// With these options alone.
@@ -349,7 +349,7 @@ fn file_of(manifest: &Manifest, build: &Build) -> Option<String> {
 
 /// What this program was called.
 pub(super) fn own_name() -> String {
-    std::env::args().next().unwrap_or_else(|| "migbench".to_owned())
+    super::words().into_iter().next().unwrap_or_else(|| "migbench".to_owned())
 }
 
 /// How to call the program that made a directory, and that alone can go on with it.

@@ -94,7 +94,7 @@ pub(super) fn decide(
 pub(super) fn load(reading: Reading, path: &Path) -> Result<RunData, StoreError> {
     let data = reading.data(path)?;
     if let Some(line) = data.truncated {
-        eprintln!("warning: line {line} of {}/runs.jsonl was cut off and is left out", path.display());
+        note!("warning: line {line} of {}/runs.jsonl was cut off and is left out", path.display());
     }
     Ok(data)
 }
@@ -126,7 +126,7 @@ pub(super) fn fresh_beside(first: &RunData, reading: Reading) -> Result<Option<R
     Ok(match fit {
         Ok(()) => Some(fresh),
         Err(error) => {
-            eprintln!("warning: {} is left out: {error}", path.display());
+            note!("warning: {} is left out: {error}", path.display());
             None
         }
     })

@@ -51,6 +51,6 @@ pub(super) fn or_last(named: Option<PathBuf>) -> Result<PathBuf, UsageError> {
     if !whole.join(MANIFEST).is_file() {
         return Err(refused(&format!("the last run, {}, is gone", directory.display())));
     }
-    eprintln!("last run: {}", directory.display());
+    note!("last run: {}", directory.display());
     Ok(directory)
 }

@@ -41,9 +41,9 @@ pub struct Merge {
 impl Merge {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let slices = merge::load(&self.slices, self.reading.accept())?;
-        let merged = merge::merge(&slices, self.partial, std::env::args().collect())?;
+        let merged = merge::merge(&slices, self.partial, super::words())?;
         for text in &merged.missing {
-            eprintln!("warning: {text}");
+            note!("warning: {text}");
         }
         let mut directory = RunDirectory::create(&self.output)?;
         directory.write_manifest(&merged.manifest)?;
@@ -51,8 +51,9 @@ impl Merge {
             directory.append(record)?;
         }
         let report = self.reading.report(&self.output)?;
+        let kept = keep(&report, &self.output);
         print(&report.brief(width()))?;
-        keep(&report, &self.output)?;
+        print(&kept?)?;
         Ok(if report.sound() { Exit::Success } else { Exit::Failure })
     }
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use migbench_reports::record::{Backend, Record, Round, RunKind, Status};
-use migbench_reports::replace::replace;
+use migbench_reports::replace::{check, replace};
 use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
 
-use super::{Exit, print};
+use super::{Exit, UsageError, print};
 use crate::engine::planted_cost::PlantedCost;
 use crate::host::lock::HostLock;
 use crate::host::provenance;
@@ -82,6 +82,12 @@ pub struct Migrate {
 impl Migrate {
     pub fn execute(self) -> anyhow::Result<Exit> {
         let cell = self.draft()?.build()?;
+        if let Some(path) = &self.json {
+            let refused = |error| {
+                UsageError(format!("cannot write {}: {error}; name another file with --json", path.display()))
+            };
+            check(path).map_err(refused)?;
+        }
         interrupt::catch()?;
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         let _lock = HostLock::take()?;
@@ -100,11 +106,11 @@ impl Migrate {
             cell,
         };
         let limit = suite::limit(&spec.cell);
-        let outcome = run(&spec, limit, &mut |round| eprintln!("{}", line(round)))?;
+        let outcome = run(&spec, limit, &mut |round| note!("{}", line(round)))?;
         let mut record = record::of(self.place(), &spec, &outcome);
-        record.flags.extend(record::oversubscribed(&spec.cell, provenance::this_host().logical_cores));
+        record.flags.extend(record::oversubscribed(&spec.cell, provenance::this_host().cores()));
         if let Some(last) = record.rounds.last().filter(|round| round.paused) {
-            eprintln!("{}", line(last));
+            note!("{}", line(last));
         }
         // Where nothing is printed any more the file may still be had, and the other way round.
         let printed = print(&show::record(&record));

@@ -1,5 +1,13 @@
 //! The command line: one sub-command per file, arguments and output only.
 
+/// A line for whoever looks on. Where nobody can be told, as in a pipe that was closed, measuring goes on.
+macro_rules! note {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($what)*);
+    }};
+}
+
 mod ab;
 mod advice;
 mod artifact;
@@ -206,6 +214,11 @@ fn spelled<W: AsRef<OsStr> + From<&'static str>>(mut words: Vec<W>) -> Vec<W> {
     words
 }
 
+/// The words of this command line. What is no UTF-8 in them cannot be given back as it was, and is shown as well as can be.
+fn words() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// The command of a line that was typed before; `None` of what this version doesn't take.
 fn read(words: Vec<String>) -> Option<CliCommand> {
     Some(Cli::try_parse_from(spelled(words)).ok()?.command)
@@ -219,7 +232,7 @@ fn parsed(words: Vec<OsString>) -> Cli {
             error.exit();
         }
         let _ = error.print();
-        eprintln!("\n  tip: {name} is a suite: migbench run {name}");
+        note!("\n  tip: {name} is a suite: migbench run {name}");
         std::process::exit(error.exit_code())
     })
 }
@@ -251,7 +264,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
+            note!("error: {}", with_causes(&error));
             status(&error).into()
         }
     }
@@ -316,15 +329,16 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Keeps the report in its run directory, to read in an editor and in a browser, and says where.
-fn keep(report: &migbench_reports::report::Report, directory: &std::path::Path) -> anyhow::Result<()> {
+/// Keeps the report in its run directory, to read in an editor and in a browser, and gives a line that says where. Before anything
+/// is printed: what becomes of that changes nothing of what is kept.
+fn keep(report: &migbench_reports::report::Report, directory: &std::path::Path) -> anyhow::Result<String> {
     use anyhow::Context;
     for (name, text) in [("report.md", report.markdown()), ("report.html", report.html())] {
         let path = directory.join(name);
         let written = migbench_reports::replace::replace(&path, text.as_bytes());
         written.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    print(&format!("report: {}/report.md and report.html", directory.display()))
+    Ok(format!("report: {}/report.md and report.html", directory.display()))
 }
 
 /// Columns of what goes into a pipe or a file.

@@ -80,7 +80,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn say(text: &str) {
-    eprintln!("nightly: {text}");
+    note!("nightly: {text}");
 }
 
 /// A night that is at work.
@@ -400,7 +400,7 @@ impl AtWork<'_> {
         if matches!(status, Some(0 | 3)) && sound()? {
             return Ok(());
         }
-        eprint!("{}", fs::read_to_string(&log).unwrap_or_default());
+        note!("{}", fs::read_to_string(&log).unwrap_or_default());
         anyhow::bail!("this build does not work, and is not kept: it failed to migrate a guest of {cell}")
     }
 
@@ -519,7 +519,7 @@ impl AtWork<'_> {
         print(&fs::read_to_string(&text).unwrap_or_default())?;
         // 1: runs failed, which the records tell.
         if !directory.join(MANIFEST).exists() || !matches!(status, Some(0 | 1 | 3 | 4)) {
-            eprint!("{}", fs::read_to_string(&log).unwrap_or_default());
+            note!("{}", fs::read_to_string(&log).unwrap_or_default());
             let status = status.map_or_else(|| "a signal".to_owned(), |status| format!("status {status}"));
             anyhow::bail!("migbench ab ended with {status}; {} says why", log.display());
         }

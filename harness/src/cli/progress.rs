@@ -56,7 +56,7 @@ impl Listener for ProgressPrinter {
     }
 
     fn warn(&mut self, text: &str) {
-        self.bar.suspend(|| eprintln!("warning: {text}"));
+        self.bar.suspend(|| note!("warning: {text}"));
     }
 
     fn run_starts(&mut self, number: usize, id: &str, plan: &Plan) {
@@ -68,7 +68,7 @@ impl Listener for ProgressPrinter {
         self.bar.set_position(place as u64);
         self.bar.set_message(format!("{id}, about {left} left"));
         if self.plain {
-            eprintln!("{}/{} {id}, about {left} left", place + 1, self.left.len());
+            note!("{}/{} {id}, about {left} left", place + 1, self.left.len());
         }
     }
 
@@ -80,7 +80,7 @@ impl Listener for ProgressPrinter {
             && let Some(error) = &record.error
         {
             let line = format!("{} failed in {}: {}", record.run_id, error.phase, error.message);
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| note!("{line}"));
         }
     }
 }

@@ -171,7 +171,7 @@ impl ReportArgs {
         let judgement = judgement_of(data, &self.accepting, self.reading)?;
         let source = Source::new(&data.manifest, &data.records, judgement.as_ref());
         if source.figures.is_empty() {
-            eprintln!("warning: no run of this directory ended ok, so that there are no figures");
+            note!("warning: no run of this directory ended ok, so that there are no figures");
         }
         for path in export(&source, formats, output)? {
             print(&path.display().to_string())?;
@@ -192,6 +192,6 @@ fn write_figures(reports: &[Report], directory: &Path) -> anyhow::Result<()> {
         let path = directory.join(name);
         replace(&path, text.as_bytes()).with_context(|| cannot(&path, "directory with --figures"))?;
     }
-    eprintln!("{} figures in {}", files.len(), directory.display());
+    note!("{} figures in {}", files.len(), directory.display());
     Ok(())
 }

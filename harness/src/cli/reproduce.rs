@@ -94,7 +94,7 @@ impl Reproduce {
         }
         let sensitivity_missing = self.sensitivity && found.sensitivity.is_none();
         if sensitivity_missing {
-            eprintln!("error: no record of the suite that varies what is not stated in what --from names");
+            note!("error: no record of the suite that varies what is not stated in what --from names");
         }
         Ok(match found.sound() {
             false => Exit::Failure,
@@ -169,10 +169,7 @@ fn copy(output: &Path, suite: &ClaimedSuite) -> anyhow::Result<()> {
     }
     let named = Path::new(&suite.named);
     if !named.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        eprintln!(
-            "warning: {} is not beside the claims: the copy of the claims will not find it",
-            suite.named
-        );
+        note!("warning: {} is not beside the claims: the copy of the claims will not find it", suite.named);
         return Ok(());
     }
     let path = output.join(named);

@@ -114,7 +114,7 @@ impl RunArgs {
             return Ok(Exit::Success);
         }
         if task.slice.is_some() {
-            eprintln!("{}", task.extent());
+            note!("{}", task.extent());
         }
         let directory = self.resume.or(self.output).unwrap_or_else(|| default_directory(&task.plan.suite));
         let rest = advice::finishing("run", &directory);
@@ -251,7 +251,7 @@ impl Task {
     /// Warns of what cannot end well; says whether that is all, since only the plan was wanted, which is then printed.
     pub(super) fn preview(&self, dry_run: bool) -> anyhow::Result<bool> {
         for warning in self.outlasted() {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
         if dry_run {
             print(&format!("{}{}", self.describe(), self.refusals()))?;
@@ -366,8 +366,9 @@ pub(super) fn finish(
     rest: String,
 ) -> anyhow::Result<Exit> {
     let (failed, report) = run_task(task, directory, resume, planting, rest)?;
+    let kept = keep(&report, directory);
     print(&report.brief(width()))?;
-    keep(&report, directory)?;
+    print(&kept?)?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
@@ -387,7 +388,7 @@ pub(super) fn run_task(
         suite_text: task.suite_text,
         directory: directory.to_owned(),
         resume,
-        command: std::env::args().collect(),
+        command: super::words(),
         rest,
         fault: planting.fault,
         planted: planting.plant,

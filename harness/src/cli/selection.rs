@@ -70,7 +70,7 @@ impl Selection {
         let Some(budget) = self.time_budget else { return of(self.repeat) };
         let repeat = fitting(budget, of(Some(1))?.estimate().0, of(Some(2))?.estimate().0)?;
         let plan = of(Some(repeat))?;
-        eprintln!(
+        note!(
             "time budget {budget}: {repeat} timed repetitions of each cell, about {:.1} minutes",
             plan.estimate().0 / 60.0
         );

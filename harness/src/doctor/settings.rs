@@ -50,21 +50,24 @@ fn hidden(name: &str, host: &Host) -> Check {
 
 fn cores(host: &Host) -> Check {
     let name = "cores";
-    match (host.logical_cores, host.physical_cores) {
-        (None, _) => Check::new(name, Level::Warn, "unknown"),
-        (Some(logical), physical) => {
-            let found = match physical {
-                Some(physical) => format!("{logical} logical, {physical} physical"),
-                None => format!("{logical} logical"),
-            };
+    match (host.logical_cores, host.cores()) {
+        (Some(logical), Some(usable)) => {
+            let mut found = format!("{logical} logical");
+            if let Some(physical) = host.physical_cores {
+                found += &format!(", {physical} physical");
+            }
+            if let Some(usable) = host.usable_cores {
+                found += &format!(", {usable} for this process by its affinity or control group");
+            }
             // One for the vCPU and one for each node.
-            if logical >= 3 {
+            if usable >= 3 {
                 Check::new(name, Level::Ok, found)
             } else {
                 Check::new(name, Level::Warn, format!("{found}: vCPU and engine threads share them"))
                     .remedy("use a machine with at least 3; read `engine_run_delay` and `vcpu_run_delay`")
             }
         }
+        _ => Check::new(name, Level::Warn, "unknown"),
     }
 }
 

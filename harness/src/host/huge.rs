@@ -17,7 +17,7 @@ pub const HUGE_PAGE: Bytes = Bytes(2 << 20);
 pub struct HugePagePool {
     /// Pages in it.
     pub total: u64,
-    /// Pages that a new mapping can have: free, and promised to nobody.
+    /// Pages that a new mapping can have: free and promised to nobody, or to be made beyond the pool (surplus).
     pub free: u64,
 }
 
@@ -31,7 +31,10 @@ impl HugePagePool {
         };
         let free = read("free_hugepages")?;
         let promised = read("resv_hugepages").unwrap_or(0);
-        Some(Self { total: read("nr_hugepages").unwrap_or(free), free: free.saturating_sub(promised) })
+        let beyond = read("nr_overcommit_hugepages").unwrap_or(0);
+        let surplus = beyond.saturating_sub(read("surplus_hugepages").unwrap_or(0));
+        let total = read("nr_hugepages").unwrap_or(free);
+        Some(Self { total, free: (free + surplus).saturating_sub(promised) })
     }
 
     /// The size that the pool must be given so that `needed` pages are free.
@@ -41,12 +44,25 @@ impl HugePagePool {
     }
 }
 
-/// Whether the kernel makes transparent huge pages where it is asked to, on the host whose `/` is `root`; `None` on a
-/// kernel without them.
+/// The switches of transparent huge pages, below `/`: of all sizes, and of this one where the kernel has one for it.
+pub const SWITCHES: [&str; 2] = [
+    "sys/kernel/mm/transparent_hugepage/enabled",
+    "sys/kernel/mm/transparent_hugepage/hugepages-2048kB/enabled",
+];
+
+/// The switch that keeps the kernel from making transparent huge pages of 2 MiB where it is asked to, on the host whose `/` is
+/// `root`; an empty text where none does, and `None` on a kernel without them.
 #[must_use]
-pub fn transparent(root: &Path) -> Option<bool> {
-    let text = fs::read_to_string(root.join("sys/kernel/mm/transparent_hugepage/enabled")).ok()?;
-    Some(!text.contains("[never]"))
+pub fn switched_off(root: &Path) -> Option<&'static str> {
+    let [all, this] = SWITCHES.map(|switch| fs::read_to_string(root.join(switch)).ok());
+    let never = |text: &str| text.contains("[never]");
+    let all = all?;
+    Some(match this.filter(|text| !text.contains("[inherit]")) {
+        Some(this) if never(&this) => SWITCHES[1],
+        Some(_) => "",
+        None if never(&all) => SWITCHES[0],
+        None => "",
+    })
 }
 
 /// The share of what is resident in this process's address ranges that is mapped by 2 MiB pages; `None` where
@@ -142,17 +158,31 @@ Rss:                   0 kB
         let pool = HugePagePool::read(root.path()).unwrap();
         assert_eq!(pool, HugePagePool { total: 100, free: 60 });
         assert_eq!((pool.grown_for(60), pool.grown_for(128)), (100, 168));
+        // Pages that the kernel may make beyond the pool are pages that a mapping can have.
+        for (name, count) in [("nr_overcommit_hugepages", "40"), ("surplus_hugepages", "15")] {
+            fs::write(directory.join(name), format!("{count}\n")).unwrap();
+        }
+        assert_eq!(HugePagePool::read(root.path()).unwrap().free, 85);
     }
 
     #[test]
-    fn never_is_no() {
+    fn never_is_no_and_the_switch_of_this_size_goes_before() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(transparent(root.path()), None);
-        let directory = root.path().join("sys/kernel/mm/transparent_hugepage");
-        fs::create_dir_all(&directory).unwrap();
-        for (text, works) in [("always [madvise] never\n", true), ("always madvise [never]\n", false)] {
-            fs::write(directory.join("enabled"), text).unwrap();
-            assert_eq!(transparent(root.path()), Some(works));
+        assert_eq!(switched_off(root.path()), None);
+        let [all, this] = SWITCHES.map(|switch| root.path().join(switch));
+        fs::create_dir_all(this.parent().unwrap()).unwrap();
+        for (text, off) in [("always [madvise] never\n", ""), ("always madvise [never]\n", SWITCHES[0])] {
+            fs::write(&all, text).unwrap();
+            assert_eq!(switched_off(root.path()), Some(off));
+        }
+        // Now all are off.
+        for (text, off) in [
+            ("always [inherit] madvise never\n", SWITCHES[0]),
+            ("always inherit [madvise] never\n", ""),
+            ("always inherit madvise [never]\n", SWITCHES[1]),
+        ] {
+            fs::write(&this, text).unwrap();
+            assert_eq!(switched_off(root.path()), Some(off), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod canary;
 pub mod disturbance;
 pub mod huge;
 pub mod kvm;
+pub mod limits;
 pub mod lock;
 pub mod noise;
 pub mod provenance;

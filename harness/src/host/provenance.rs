@@ -12,6 +12,8 @@ use migbench_reports::manifest::{Host, KvmBackend, KvmInfo, Thp, Tool, Userfault
 use procfs::prelude::FromRead;
 use procfs::{CpuInfo, LoadAverage};
 
+use super::limits::usable_cpus;
+
 /// The machine that this process runs on.
 #[must_use]
 pub fn this_host() -> Host {
@@ -20,6 +22,7 @@ pub fn this_host() -> Host {
     if host.nested == Some(true) {
         host.hypervisor = host.hypervisor.or_else(hypervisor_signature);
     }
+    host.usable_cores = usable_cpus().filter(|usable| Some(*usable) < host.logical_cores);
     host.tsc_khz = super::kvm::open_kvm(&root.join("dev/kvm")).ok().as_ref().and_then(tsc_khz);
     host
 }
@@ -47,6 +50,7 @@ pub fn collect(root: &Path) -> Host {
         hostname: files.read("proc/sys/kernel/hostname"),
         cpu_model: cpu.as_ref().and_then(|cpu| cpu.model_name(0)).map(str::to_owned),
         physical_cores: cpu.as_ref().and_then(physical_cores),
+        usable_cores: None,
         logical_cores: cpu.as_ref().and_then(|cpu| u32::try_from(cpu.num_cores()).ok()),
         memory: files.memory("MemTotal:"),
         memory_free: files.memory("MemAvailable:"),

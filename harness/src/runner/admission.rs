@@ -9,6 +9,7 @@ use migbench_workloads::units::Bytes;
 
 use crate::dirty::{Unavailable, available};
 use crate::host::huge::{self, HUGE_PAGE, HugePagePool};
+use crate::host::limits;
 use crate::node::link_timeout;
 use crate::wire::Link;
 use crate::wire::modelled::wire_time;
@@ -41,7 +42,7 @@ pub enum Refusal {
         /// What is not there.
         missing: &'static str,
         /// What would provide it.
-        remedy: &'static str,
+        remedy: String,
     },
     /// Too few reserved pages.
     #[error(
@@ -60,9 +61,15 @@ pub enum Refusal {
         /// The pool's size that would do.
         pool: u64,
     },
+    /// A CPU that is not there, or not for this process.
+    #[error("pinning names CPU {cpu}, on which this process may not run; `taskset -p $$` says which it may")]
+    Cpu {
+        /// Its number.
+        cpu: u32,
+    },
     /// Too little memory.
     #[error(
-        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free; choose a smaller {smaller}"
+        "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free{within}; choose a smaller {smaller}"
     )]
     Memory {
         /// The cell's memory.
@@ -73,6 +80,8 @@ pub enum Refusal {
         needed: Bytes,
         /// Bytes free.
         free: Bytes,
+        /// Where they are: nothing of the host, else which limit leaves no more.
+        within: String,
         /// What to lower.
         smaller: &'static str,
     },
@@ -87,7 +96,7 @@ impl Refusal {
             Self::Network(error) => error.to_string(),
             Self::Link(error) => error.clone(),
             Self::Backing { missing, remedy, .. } => format!("{missing}; {remedy}"),
-            Self::HugePages { .. } | Self::Memory { .. } => self.to_string(),
+            Self::HugePages { .. } | Self::Memory { .. } | Self::Cpu { .. } => self.to_string(),
         }
     }
 }
@@ -99,6 +108,11 @@ impl Refusal {
 pub fn admit(cell: &Cell) -> Result<(), Refusal> {
     backing(cell, Path::new("/"))?;
     memory(cell, available_memory())?;
+    let pinned =
+        cell.pinning.iter().flat_map(|pin| pin.vcpus.iter().chain(&pin.source).chain(&pin.destination));
+    if let Some(&cpu) = pinned.into_iter().find(|cpu| !limits::may_run_on(**cpu)) {
+        return Err(Refusal::Cpu { cpu });
+    }
     if cell.engine.migrates() {
         // Nothing but doing it says whether it can be done.
         patience(cell)?;
@@ -132,7 +146,9 @@ const fn guests(cell: &Cell) -> (&'static str, u64) {
 }
 
 fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
-    let refuse = |missing, remedy| Err(Refusal::Backing { backing: cell.backing, missing, remedy });
+    let refuse = |missing, remedy: &str| {
+        Err(Refusal::Backing { backing: cell.backing, missing, remedy: remedy.to_owned() })
+    };
     match cell.backing {
         Backing::Anonymous | Backing::Memfd => Ok(()),
         Backing::Hugetlb => {
@@ -149,12 +165,11 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
             }
             Err(Refusal::HugePages { wanted, copies, needed, free: pool.free, pool: pool.grown_for(needed) })
         }
-        Backing::Thp => match huge::transparent(root) {
-            Some(true) => Ok(()),
-            Some(false) => refuse(
-                "transparent huge pages are off",
-                "as root `echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`",
-            ),
+        Backing::Thp => match huge::switched_off(root) {
+            Some("") => Ok(()),
+            Some(switch) => {
+                refuse("transparent huge pages are off", &format!("as root `echo madvise > /{switch}`"))
+            }
             None => refuse(
                 "this kernel has no transparent huge pages",
                 "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE=y",
@@ -163,7 +178,7 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
     }
 }
 
-fn memory(cell: &Cell, free: Option<Bytes>) -> Result<(), Refusal> {
+fn memory(cell: &Cell, free: Option<FreeMemory>) -> Result<(), Refusal> {
     let (guests, count) = guests(cell);
     // What lies in the pool was taken from free memory when the pool was made.
     let in_pool = cell.backing == Backing::Hugetlb;
@@ -177,19 +192,34 @@ fn memory(cell: &Cell, free: Option<Bytes>) -> Result<(), Refusal> {
         let copied = memory.0.saturating_mul(count);
         Bytes(copied.saturating_add(memory.0 / TABLES).saturating_add(NODES))
     };
-    let Some(free) = free.filter(|free| needed(cell.memory) > *free) else { return Ok(()) };
+    let Some(FreeMemory { free, within }) = free.filter(|left| needed(cell.memory) > left.free) else {
+        return Ok(());
+    };
     // Below what the working set needs no `memory` is taken.
     let least = Bytes(cell.settings.working_set.0.saturating_add(GUEST_RESERVE.0));
     let smaller =
         if needed(least) > free { "`settings.working_set`, and `memory` with it" } else { "`memory`" };
-    Err(Refusal::Memory { wanted: cell.memory, copies, needed: needed(cell.memory), free, smaller })
+    Err(Refusal::Memory { wanted: cell.memory, copies, needed: needed(cell.memory), free, within, smaller })
 }
 
-/// What the kernel says can be used without swapping.
-fn available_memory() -> Option<Bytes> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    Some(Bytes(system.available_memory())).filter(|bytes| bytes.0 > 0)
+/// Memory that can be had.
+struct FreeMemory {
+    free: Bytes,
+    within: String,
+}
+
+/// What the kernel says can be used without swapping, and no more than control groups leave.
+fn available_memory() -> Option<FreeMemory> {
+    let system = sysinfo::System::new().ok().map(|mut system| {
+        system.refresh_memory();
+        FreeMemory { free: Bytes(system.available_memory()), within: String::new() }
+    });
+    let group = limits::memory_left(Path::new("/")).map(|left| FreeMemory {
+        free: left.free,
+        within: format!(" by the limit in {}", left.limit.display()),
+    });
+    let host = system.filter(|host| host.free.0 > 0);
+    host.into_iter().chain(group).min_by_key(|left| left.free)
 }
 
 #[cfg(test)]
@@ -257,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_copy_counts_but_those_in_the_pool() {
-        let gib = |n: u64| Some(Bytes(n << 30));
+        let gib = |n: u64| Some(FreeMemory { free: Bytes(n << 30), within: String::new() });
         let fits = |set: &[&str], free| memory(&cell(set), free).is_ok();
         assert!(!fits(&["engine=delta"], gib(3)) && fits(&["engine=delta"], gib(4)));
         assert!(!fits(&["engine=full"], gib(2)) && fits(&["engine=full"], gib(3)));

@@ -289,7 +289,7 @@ pub fn run_plan(
     listener.step(Step::Admitted);
     let builds = Builds::of(&job.plan, &job.binary)?;
     let host = testbed.host();
-    let mut watch = HostWatch::new(host.logical_cores);
+    let mut watch = HostWatch::new(host.cores());
     let disturbances = testbed.disturbances(&host);
     for text in &disturbances {
         listener.warn(text);

@@ -14,6 +14,7 @@ mod epochs;
 mod faults;
 mod formats;
 mod guest;
+mod inputs;
 mod judge;
 mod migrations;
 mod netns;

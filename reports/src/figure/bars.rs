@@ -18,7 +18,7 @@ struct Bar<'a> {
 
 /// The table's metrics, and all others: a panel for each that any row has a figure in; none without figures.
 pub fn plots(comparison: &ComparisonRuns<'_>, tails: Tails) -> Vec<Plot> {
-    let name = &comparison.plan.name;
+    let name = &comparison.title;
     let shown = columns(comparison, tails);
     let further: Vec<_> =
         Measure::all(tails).into_iter().filter(|measure| !shown.contains(measure)).collect();

@@ -2,9 +2,9 @@
 
 use super::axis::{Axis, Spacing};
 use super::{
-    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, migrates,
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, migrates, slug,
 };
-use crate::cells::ComparisonRuns;
+use crate::cells::{ComparisonRuns, short_names};
 use crate::measure::Measure;
 use crate::metric::MetricKey;
 use crate::stats::Spread;
@@ -13,9 +13,27 @@ use crate::table::partner;
 const SHOWN: [MetricKey; 4] =
     [MetricKey::TotalTime, MetricKey::Downtime, MetricKey::Blackout, MetricKey::Traffic];
 
-/// None with fewer than two comparisons of the same axis and baseline that have differences.
-pub fn plot(comparisons: &[ComparisonRuns<'_>]) -> Option<Plot> {
+/// None with fewer than two comparisons of the same axis and baseline that have differences. Where each workload is in several
+/// comparisons, a figure for each workload.
+pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
     let comparisons: Vec<_> = comparisons.iter().filter(|comparison| migrates(comparison)).collect();
+    let mut workloads: Vec<(&str, Vec<&ComparisonRuns<'_>>)> = Vec::new();
+    for comparison in &comparisons {
+        let Some(baseline) = comparison.baseline() else { continue };
+        let workload = baseline.cell.workload.as_str();
+        match workloads.iter_mut().find(|(known, _)| *known == workload) {
+            Some((_, of)) => of.push(comparison),
+            None => workloads.push((workload, vec![comparison])),
+        }
+    }
+    if workloads.len() < 2 || workloads.iter().any(|(_, of)| of.len() < 2) {
+        return plot(&comparisons, "").into_iter().collect();
+    }
+    workloads.into_iter().filter_map(|(workload, of)| plot(&of, workload)).collect()
+}
+
+/// Of comparisons of one workload, or of all where it has no name.
+fn plot(comparisons: &[&ComparisonRuns<'_>], workload: &str) -> Option<Plot> {
     let axis = &comparisons.first()?.plan.compare;
     let baseline = comparisons.first()?.baseline()?.label.clone();
     let alike = |comparison: &&&ComparisonRuns<'_>| {
@@ -30,10 +48,11 @@ pub fn plot(comparisons: &[ComparisonRuns<'_>]) -> Option<Plot> {
     }
     let panels: Vec<_> = SHOWN.iter().filter_map(|key| panel(*key, &rows, &labels)).collect();
     let shown = panels.iter().flat_map(|panel| &panel.series).map(|series| series.points.len()).max()?;
+    let of = if workload.is_empty() { "all comparisons" } else { workload };
     (rows.len() > 1 && shown > 1).then(|| Plot {
         kind: PlotKind::Differences,
-        id: "differences".to_owned(),
-        title: format!("Differences to {baseline}, all comparisons"),
+        id: slug(&format!("differences {workload}")),
+        title: format!("Differences to {baseline}, {of}"),
         caption: format!(
             "Each marker is the difference that the tables show, paired by repetition; left of the line is less than {baseline}. \
              The axis is logarithmic, so that half and twice are equally far from no difference. Comparisons whose baseline did \
@@ -71,7 +90,8 @@ fn panel(key: MetricKey, rows: &[&&ComparisonRuns<'_>], labels: &[&str]) -> Opti
         let (low, high) = point.x_range.unwrap_or((point.x, point.x));
         [low, point.x, high]
     });
-    let names = rows.iter().rev().map(|row| row.plan.name.clone());
+    let names: Vec<_> = rows.iter().map(|row| row.plan.name.as_str()).collect();
+    let names = short_names(&names).into_iter().rev();
     Some(Panel {
         title: key.definition().label.to_owned(),
         subtitle: String::new(),

@@ -72,7 +72,7 @@ fn plot(comparison: &ComparisonRuns<'_>, operation: &str, clock: Clock) -> Optio
     };
     let y = Axis::log(clock_word, Unit::Seconds, points().map(|(_, seconds)| *seconds));
     let panels = panels.iter().map(|(title, cells, curves)| panel(title, cells, curves, &x, &y)).collect();
-    let name = &comparison.plan.name;
+    let name = &comparison.title;
     Some(Plot {
         kind: PlotKind::Latency,
         id: format!("{}-latency-{}", slug(name), slug(operation)),

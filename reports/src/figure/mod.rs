@@ -41,7 +41,7 @@ impl Figures {
     #[must_use]
     pub fn of(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Self {
         let mut figures = Self {
-            suite: differences::plot(comparisons).into_iter().chain(scaling::plots(comparisons)).collect(),
+            suite: differences::plots(comparisons).into_iter().chain(scaling::plots(comparisons)).collect(),
             comparisons: comparisons
                 .iter()
                 .zip(tails)

@@ -28,7 +28,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         panel("length of each round", Unit::Seconds, &runs, |round| round.duration),
     ];
     let named: Vec<_> = runs.iter().map(|(label, _, run)| (label.clone(), *run)).collect();
-    let name = &comparison.plan.name;
+    let name = &comparison.title;
     Some(Plot {
         kind: PlotKind::Rounds,
         id: format!("{}-rounds", slug(name)),

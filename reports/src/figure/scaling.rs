@@ -29,21 +29,37 @@ struct Placed<'a, 'r> {
 /// Cells that differ in nothing but the axis, by what they share.
 type Families<'a, 'r> = BTreeMap<Flat, Vec<Placed<'a, 'r>>>;
 
-/// One figure for each parameter that is a number and of which cells that are alike otherwise have three values or more: two
-/// always lie on a line.
+/// One figure for each workload and each parameter that is a number and of which cells that are alike otherwise have three values
+/// or more: two always lie on a line.
 pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
     let cells: Vec<_> = comparisons
         .iter()
         .flat_map(|comparison| &comparison.cells)
         .filter(|cell| cell.cell.engine.migrates() && !cell.is_control() && !cell.ok.is_empty())
         .collect();
-    let mut paths: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-    for cell in &cells {
-        for (path, value) in numbers(cell) {
+    let workloads: BTreeSet<&str> = cells.iter().map(|cell| cell.cell.workload.as_str()).collect();
+    let of_each = workloads.iter().flat_map(|workload| {
+        let own: Vec<_> = cells.iter().copied().filter(|cell| cell.cell.workload == *workload).collect();
+        let mut paths: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for (path, value) in own.iter().flat_map(|cell| numbers(cell)) {
             paths.entry(path).or_default().insert(value.to_bits());
         }
+        let varied = paths.into_iter().filter(|(_, values)| values.len() > 1);
+        varied.filter_map(|(path, _)| plot(&path, &own)).map(|plot| (*workload, plot)).collect::<Vec<_>>()
+    });
+    let mut plots: Vec<_> = of_each.collect();
+    if plots.iter().map(|(workload, _)| workload).collect::<BTreeSet<_>>().len() > 1 {
+        for (workload, plot) in &mut plots {
+            plot.title = format!("{workload}: {}", plot.title);
+            plot.id = format!("{}-{}", plot.id, slug(workload));
+        }
     }
-    paths.iter().filter(|(_, values)| values.len() > 1).filter_map(|(path, _)| plot(path, &cells)).collect()
+    plots.into_iter().map(|(_, plot)| plot).collect()
+}
+
+/// The last word of a parameter's path, which names it where nothing else is about parameters.
+fn last(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(_, last)| last)
 }
 
 /// Parameters that are numbers, by path.
@@ -109,7 +125,7 @@ fn labels(families: &Families<'_, '_>) -> Vec<String> {
             let others = family
                 .iter()
                 .filter(|(path, _)| !["engine", "codec", "cache"].contains(&path.as_str()) && differs(path));
-            others.fold(engine, |label, (path, value)| format!("{label}, {path} {value}"))
+            others.fold(engine, |label, (path, value)| format!("{label}, {} {value}", last(path)))
         })
         .collect()
 }

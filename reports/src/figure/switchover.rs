@@ -57,7 +57,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
     }));
     let named: Vec<_> = runs.iter().map(|(label, _, run, ..)| (label.clone(), *run)).collect();
     let interval = runs.iter().map(|(_, _, run, ..)| run.timeline.interval).fold(0.0, f64::max);
-    let name = &comparison.plan.name;
+    let name = &comparison.title;
     Some(Plot {
         kind: PlotKind::Switchover,
         id: format!("{}-switchover", slug(name)),

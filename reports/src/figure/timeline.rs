@@ -75,7 +75,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
     let named: Vec<_> = engines.iter().chain(&controls).map(|d| (d.label.clone(), d.run)).collect();
     let under =
         if controls.is_empty() { "" } else { " The controls' curves lie under those of the engines." };
-    let name = &comparison.plan.name;
+    let name = &comparison.title;
     Some(Plot {
         kind: PlotKind::Timeline,
         id: format!("{}-timeline", slug(name)),

@@ -197,11 +197,11 @@ impl Table {
 }
 
 fn title(comparison: &ComparisonRuns<'_>) -> String {
-    let name = &comparison.plan.name;
+    let name = &comparison.title;
     let mut workloads: Vec<_> = comparison.cells.iter().map(|cell| cell.cell.workload.as_str()).collect();
     workloads.dedup();
     match workloads.as_slice() {
-        [workload] if workload != name => format!("{name} ({workload})"),
+        [workload] if name.split(' ').next() != Some(workload) => format!("{name} ({workload})"),
         _ => name.clone(),
     }
 }

@@ -22,7 +22,7 @@ const LEAST_MEMORY: f64 = 1_048_576.0;
 #[must_use]
 pub fn all(comparison: &ComparisonRuns<'_>) -> Vec<String> {
     let Some(baseline) = partner(comparison) else { return Vec::new() };
-    let start = |text: String| format!("{}: {text}", comparison.plan.name);
+    let start = |text: String| format!("{}: {text}", comparison.title);
     comparison
         .compared()
         .filter_map(|cell| sentence(&comparison.plan.compare, baseline, cell))

@@ -126,7 +126,7 @@ fn row(
     let out: Vec<_> = cells
         .iter()
         .filter(|pair| !converged(pair))
-        .map(|(comparison, _)| comparison.plan.name.as_str())
+        .map(|(comparison, _)| comparison.title.as_str())
         .collect();
     // A mean over fewer than LEAST is none, also where capped runs leave no more.
     let figure = |measure: &Measure| {

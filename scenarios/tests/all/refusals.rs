@@ -50,6 +50,16 @@ fn the_frame_of_these_tests_is_right() {
 }
 
 #[test]
+fn names_that_lead_elsewhere() {
+    for name in ["../x", "a/b", ".hidden", "", "a\\nb"] {
+        let text = format!("name = \"{name}\"\ndescription = \"d\"\n{COMPARISON}");
+        let said = refused(&text);
+        assert!(said.starts_with("t.toml:1:8: a suite called ") && said.contains("named after it"), "{said}");
+    }
+    expand(&format!("name = \"my suite-2.1\"\ndescription = \"d\"\n{COMPARISON}")).unwrap();
+}
+
+#[test]
 fn unknown_keys() {
     assert_snapshot!(defaults("memry = \"128MiB\""), @r#"
     t.toml:4:1: unknown key `memry` in [defaults] (did you mean `memory`?)

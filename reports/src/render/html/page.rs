@@ -10,6 +10,7 @@ use crate::render::svg;
 use crate::report::Report;
 use crate::settings::{self, Flat};
 use crate::table::{self, RowKind, Section};
+use crate::warning::Warning;
 
 /// A name and its value.
 type NameValue = (String, String);
@@ -35,7 +36,7 @@ struct OneReport {
     proven: String,
     sound: bool,
     failed: Option<String>,
-    warnings: Vec<String>,
+    warnings: Vec<HtmlWarning>,
     analysis: String,
     sentences: Vec<String>,
     legend: Vec<String>,
@@ -65,6 +66,20 @@ struct Compared {
     further: Vec<HtmlPlot>,
     shared: Vec<NameValue>,
     cells: Vec<HtmlCell>,
+}
+
+#[derive(Debug, Serialize)]
+struct HtmlWarning {
+    short: String,
+    /// Where there is more to say.
+    whole: Option<String>,
+}
+
+impl HtmlWarning {
+    fn of(warning: &Warning) -> Self {
+        let (short, whole) = (format!("{warning:#}"), warning.to_string());
+        Self { whole: (whole != short).then_some(whole), short }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -160,7 +175,7 @@ fn one(report: &Report, id: &str) -> OneReport {
         proven: sentence(&report.verification.proven),
         sound: report.sound(),
         failed: (report.failed_runs > 0).then(|| format!("{} failed", count(report.failed_runs, "run"))),
-        warnings: report.warnings.iter().map(ToString::to_string).collect(),
+        warnings: report.warnings.iter().map(HtmlWarning::of).collect(),
         analysis: markdown(of_plan(manifest, "analysis")),
         sentences: report.sentences.clone(),
         legend: report.legend.iter().chain(&report.spreads).cloned().collect(),
@@ -208,7 +223,7 @@ fn compared(report: &Report, n: usize, id: &str, everywhere: &Flat) -> Option<Co
         plots.iter().filter(|p| (p.kind == PlotKind::FurtherBars) == further).map(|p| drawn(p, id)).collect()
     };
     // The number tells comparisons apart whose names read the same.
-    let id = format!("{id}-{}-{}", n + 1, slug(&plan.name));
+    let id = format!("{id}-{}-{}", n + 1, slug(&table.title));
     let (shared, cells) = own_settings(plan, everywhere);
     Some(Compared {
         // What the suite says of all comparisons stands above them.
