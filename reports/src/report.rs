@@ -16,6 +16,9 @@ use crate::table::{NOT_SIGNIFICANT, RowKind, Section, Table, comparison, metrics
 use crate::verification::Verification;
 use crate::warning::{self, Warning};
 
+/// With more comparisons than this, sentences stand with their tables.
+const MOST_SENTENCES: usize = 6;
+
 /// A report, ready to be rendered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -23,7 +26,7 @@ pub struct Report {
     pub subject: String,
     /// On what: KVM, kernel, CPU.
     pub machine: String,
-    /// What comparisons come to, in plain words.
+    /// What comparisons come to, in plain words; with many of them that stands among the notes of each table.
     pub sentences: Vec<String>,
     /// One per comparison, in the order of the plan.
     pub tables: Vec<Table>,
@@ -73,13 +76,22 @@ impl Report {
     pub fn of(data: &RunData) -> Self {
         let (comparisons, unplanned) = cells::sort(&data.manifest, &data.records);
         let tails = Tails::of_each(&comparisons);
-        let sentences: Vec<_> = comparisons.iter().flat_map(sentence::all).collect();
-        let all_said = sentences.len() == comparisons.iter().map(|one| one.compared().count()).sum::<usize>();
-        let tables: Vec<_> = comparisons
+        let said: Vec<_> = comparisons.iter().map(sentence::all).collect();
+        let all_said = comparisons.iter().zip(&said).all(|(one, said)| one.compared().count() == said.len());
+        let mut tables: Vec<_> = comparisons
             .iter()
             .zip(&tails)
             .map(|(one, tails)| comparison::table(one, *tails, !all_said))
             .collect();
+        let mut sentences = Vec::new();
+        for ((comparison, said), table) in comparisons.iter().zip(said).zip(&mut tables) {
+            // Above all tables a few are read, and many below the table that each is of.
+            if comparisons.len() <= MOST_SENTENCES {
+                sentences.extend(said.iter().map(|text| format!("{}: {text}", comparison.title)));
+            } else {
+                table.notes.splice(0..0, said);
+            }
+        }
         Self {
             subject: subject(data),
             machine: machine(&data.manifest),

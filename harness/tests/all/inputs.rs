@@ -83,21 +83,24 @@ fn a_suite_cannot_lead_its_runs_elsewhere() {
 
 #[test]
 fn a_cpu_that_this_process_may_not_use_is_named_before_a_guest_starts() {
-    let dry = |set: &str| {
+    let dry = |cpu: &str| {
         let program = assert_cmd::cargo::cargo_bin!("migbench");
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program).args(["run", "quick", "--dry-run", "--set", set]);
+        command.args(["-c", "0"]).arg(program).args(["run", "quick", "--dry-run"]);
+        for kind in ["vcpus", "source", "destination"] {
+            command.arg("--set").arg(format!("pinning.{kind}={cpu}"));
+        }
         command.output().unwrap()
     };
     for cpu in ["1", "4000"] {
-        let said = dry(&format!("pinning={{vcpus=[{cpu}]}}"));
+        let said = dry(cpu);
         let text = String::from_utf8_lossy(&said.stdout);
         assert!(
             text.contains(&format!("pinning names CPU {cpu}, on which this process may not run")),
             "{said:?}"
         );
     }
-    assert!(!String::from_utf8_lossy(&dry("pinning={vcpus=[0]}").stdout).contains("may not run"));
+    assert!(!String::from_utf8_lossy(&dry("0").stdout).contains("may not run"));
 }
 
 /// Arguments are up to the program that is called: the scripts read their own alone.

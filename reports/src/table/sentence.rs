@@ -22,12 +22,7 @@ const LEAST_MEMORY: f64 = 1_048_576.0;
 #[must_use]
 pub fn all(comparison: &ComparisonRuns<'_>) -> Vec<String> {
     let Some(baseline) = partner(comparison) else { return Vec::new() };
-    let start = |text: String| format!("{}: {text}", comparison.title);
-    comparison
-        .compared()
-        .filter_map(|cell| sentence(&comparison.plan.compare, baseline, cell))
-        .map(start)
-        .collect()
+    comparison.compared().filter_map(|cell| sentence(&comparison.plan.compare, baseline, cell)).collect()
 }
 
 fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
@@ -59,17 +54,23 @@ fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<
 /// After the pause a guest works off what waited meanwhile: a long tail beside a short blackout is that.
 fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
     let (base, new) = (BROWNOUT.summary(&baseline.ok)?.median, BROWNOUT.summary(&cell.ok)?.median);
-    let chance = match BROWNOUT.difference(baseline, cell) {
-        Some(difference) if significant(difference) => "",
-        Some(_) => " (which may be chance)",
+    if base <= 0.0 && new <= 0.0 {
+        return None;
+    }
+    let instead = || instead(BROWNOUT, baseline, cell);
+    Some(match BROWNOUT.difference(baseline, cell) {
+        Some(difference) if significant(difference) => format!("slows the guest for {} besides", instead()?),
+        Some(difference) if too_few(difference) => {
+            format!("slows the guest for {} besides (which may be chance)", instead()?)
+        }
+        Some(_) => format!(
+            "slows the guest for {} besides, as long as {} as far as can be told",
+            quantity::show(Unit::Seconds, new),
+            baseline.label
+        ),
         // Zeros have no ratio.
-        None => " (not tested)",
-    };
-    let text = || instead(BROWNOUT, baseline, cell);
-    (base > 0.0 || new > 0.0)
-        .then(text)
-        .flatten()
-        .map(|text| format!("slows the guest for {text} besides{chance}"))
+        None => format!("slows the guest for {} besides (not tested)", instead()?),
+    })
 }
 
 const fn significant(difference: Difference) -> bool {
