@@ -179,6 +179,8 @@ impl<'a> Rounds<'a> {
             wire.round_starts(harvest.start);
         }
         let mut idle_before = 0;
+        // Pages of zeros fill no batch: several looks at the dirty set may leave in one.
+        let mut left = 0;
         let mut watch = Stopwatch(harvest.end());
         loop {
             self.staging.take_runs(|room| self.dirty.take_run(room));
@@ -202,7 +204,8 @@ impl<'a> Rounds<'a> {
                 share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
             if self.staging.must_leave() {
                 self.staging.send(self.link)?;
-                self.planter.spend(CostStage::Send, watch.0, tally.pages() - looked.1.pages());
+                self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
+                left = tally.pages();
                 if let (Some(sum), Some(wire)) = (&mut idle_in_host, self.link.wire()) {
                     let idle = wire.idle() - idle_before;
                     idle_before += idle;
@@ -219,7 +222,7 @@ impl<'a> Rounds<'a> {
         }
         self.staging.send(self.link)?;
         self.link.send(FrameKind::RoundEnd, &[&self.number.to_le_bytes()])?;
-        self.planter.spend(CostStage::Send, watch.0, 0);
+        self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
         stages.send += watch.lap();
         stages.wait = self.link.waited() - waited_before;
         stages.send = stages.send.saturating_sub(stages.wait);
