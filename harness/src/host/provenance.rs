@@ -12,7 +12,7 @@ use migbench_reports::manifest::{Host, KvmBackend, KvmInfo, Thp, Tool, Userfault
 use procfs::prelude::FromRead;
 use procfs::{CpuInfo, LoadAverage};
 
-use super::limits::usable_cpus;
+use super::limits::{memory_left, usable_cpus};
 
 /// The machine that this process runs on.
 #[must_use]
@@ -23,6 +23,9 @@ pub fn this_host() -> Host {
         host.hypervisor = host.hypervisor.or_else(hypervisor_signature);
     }
     host.usable_cores = usable_cpus().filter(|usable| Some(*usable) < host.logical_cores);
+    if let (Some(free), Some(left)) = (&mut host.memory_free, memory_left(root)) {
+        *free = left.free.0.min(*free);
+    }
     host.tsc_khz = super::kvm::open_kvm(&root.join("dev/kvm")).ok().as_ref().and_then(tsc_khz);
     host
 }
