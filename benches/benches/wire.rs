@@ -138,7 +138,7 @@ fn socket(criterion: &mut Criterion, memory: &mut BenchMemory) {
     group.bench_function("raw", |bencher| {
         bencher.iter_custom(|passes| (0..passes).map(|_| raw_pass(memory)).sum());
     });
-    for pages in [16, PageBatch::PAGES, 256] {
+    for pages in [16, PageBatch::PAGES / 2, PageBatch::PAGES] {
         group.bench_function(format!("framed, {pages} pages a batch"), |bencher| {
             bencher.iter_custom(|passes| (0..passes).map(|_| framed_pass(memory, pages)).sum());
         });
