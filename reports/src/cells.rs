@@ -108,22 +108,16 @@ pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<Compariso
 #[must_use]
 pub fn short_names(names: &[&str]) -> Vec<String> {
     let whole = || names.iter().map(|name| (*name).to_owned()).collect();
-    if names.len() < 2 || names.iter().any(|name| !name.contains('=')) {
+    let words = || names.iter().flat_map(|name| name.split(' '));
+    let keys: BTreeSet<&str> = words().filter_map(|word| Some(word.split_once('=')?.0)).collect();
+    let is_key = |key: &&str| migbench_scenarios::key::KEYS.iter().any(|known| known.name == *key);
+    if names.len() < 2 || names.iter().any(|name| !name.contains('=')) || !keys.iter().all(is_key) {
         return whole();
     }
     let shared = |word: &str| names.iter().all(|name| name.split(' ').any(|other| other == word));
-    let words = || names.iter().flat_map(|name| name.split(' '));
-    let keys: BTreeSet<&str> = words().filter_map(|word| Some(word.split_once('=')?.0)).collect();
-    let short = |key: &str| {
-        let mut ends = key.rmatch_indices('.').map(|(at, _)| key[at + 1..].to_owned());
-        let alone = |end: &String| {
-            keys.iter().filter(|other| **other == end || other.ends_with(&format!(".{end}"))).count() == 1
-        };
-        ends.find(alone).unwrap_or_else(|| key.to_owned())
-    };
     let name = |name: &&str| {
         let own = name.split(' ').filter(|word| !shared(word)).map(|word| match word.split_once('=') {
-            Some((key, value)) => format!("{}={value}", short(key)),
+            Some((key, value)) => format!("{}={value}", short_key(key, &keys)),
             None => word.to_owned(),
         });
         own.collect::<Vec<_>>().join(" ")
@@ -131,6 +125,17 @@ pub fn short_names(names: &[&str]) -> Vec<String> {
     let found: Vec<_> = names.iter().map(name).collect();
     let different = found.iter().collect::<BTreeSet<_>>().len() == names.len();
     if different && found.iter().all(|name| !name.is_empty()) { found } else { whole() }
+}
+
+/// The end of a key that no other of `keys` has.
+#[must_use]
+pub fn short_key(key: &str, keys: &BTreeSet<&str>) -> String {
+    let ends = key.rmatch_indices('.').map(|(at, _)| &key[at + 1..]);
+    let alone = |end: &&str| {
+        let has = |other: &&&str| **other == *end || other.ends_with(&format!(".{end}"));
+        keys.iter().filter(has).count() == 1
+    };
+    ends.into_iter().find(alone).unwrap_or(key).to_owned()
 }
 
 fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison, title: String) -> ComparisonRuns<'a> {
@@ -220,9 +225,10 @@ mod tests {
             ]),
             ["bytes=8", "bytes=64"]
         );
+        let keys = BTreeSet::from(["settings.change.bytes", "stop.bytes", "memory"]);
         assert_eq!(
-            short_names(&["a settings.change.bytes=8", "b settings.change.bytes=8", "b stop.bytes=8"]),
-            ["a change.bytes=8", "b change.bytes=8", "b stop.bytes=8"]
+            ["settings.change.bytes", "memory"].map(|key| short_key(key, &keys)),
+            ["change.bytes", "memory"]
         );
         for stay in [
             &["read-heavy", "write-heavy"][..],

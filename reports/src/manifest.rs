@@ -381,7 +381,7 @@ impl Host {
         let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
         [
             ("CPU", known(self.cpu_model.clone())),
-            ("number of CPUs", known(self.logical_cores.map(|cores| cores.to_string()))),
+            ("number of CPUs", known(self.cores().map(|cores| cores.to_string()))),
             ("memory", known(memory)),
             ("kernel", known(self.kernel.clone())),
             ("KVM", known(self.kvm.as_ref().map(|kvm| kvm.backend.word().to_owned()))),

@@ -194,7 +194,7 @@ fn machine(manifest: &Manifest) -> String {
     let host = &manifest.host;
     let kvm = host.kvm.as_ref().map_or("unknown", |kvm| kvm.backend.word());
     let kernel = host.kernel.as_deref().unwrap_or("unknown");
-    let cores = host.logical_cores.or(host.physical_cores).map(|cores| format!("{cores} x "));
+    let cores = host.cores().or(host.physical_cores).map(|cores| format!("{cores} x "));
     let cpu = host.cpu_model.as_deref().unwrap_or("unknown CPU");
     let hosts: BTreeSet<_> = manifest.parts.iter().map(|part| &part.host.hostname).collect();
     let hosts = if hosts.len() > 1 { format!(", {} such hosts", hosts.len()) } else { String::new() };

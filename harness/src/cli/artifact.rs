@@ -22,10 +22,11 @@ pub struct ArtifactCommand {
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
     /// An archive where it ends in .tar.gz or .tgz, else a folder; must not be there yet. Without it <DIR's
-    /// name>-artifact.tar.gz here.
+    /// name>-artifact.tar.gz here, or anonymous-artifact.tar.gz.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Leave out what tells who measured and where: host names, paths, the kernel's command line, and files beside the records.
+    /// Leave out what tells who measured and where: host names, paths, names of run directories, the kernel's command line, and files
+    /// beside the records.
     /// Times, the class of the host and the commit of migbench stay.
     #[arg(long)]
     anonymous: bool,
@@ -38,7 +39,10 @@ impl ArtifactCommand {
         let directory = last_run::or_last(self.directory)?;
         let made = if self.anonymous { Artifact::anonymous } else { Artifact::of };
         let artifact = made(&directory, self.reading.accept())?;
-        let target = self.output.unwrap_or_else(|| default(&directory));
+        let target = self.output.unwrap_or_else(|| match self.anonymous {
+            true => PathBuf::from("anonymous-artifact.tar.gz"),
+            false => default(&directory),
+        });
         artifact.write(&target)?;
         let files = artifact.files().len();
         print(&format!("{}: {files} files, {} records", target.display(), artifact.runs()))?;

@@ -69,11 +69,11 @@ pub struct ReportArgs {
     /// Writes every figure of the page to a file of its own, as SVG, and nothing else unless --format or -o asks for it.
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
-    /// Of --format latex, only these tables, and those of --figure: a comparison's name, latency, or latency/COMPARISON.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// Of --format latex, only this table, and others and figures that are named so: a comparison's name, latency, or latency/COMPARISON.
+    #[arg(long, value_name = "NAME")]
     table: Vec<String>,
-    /// Of --format latex, only these figures, and those of --table: names as --figures writes them.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// Of --format latex, only this figure, and others and tables that are named so: what --figures calls the file of one directory.
+    #[arg(long, value_name = "NAME")]
     figure: Vec<String>,
     #[command(flatten)]
     accepting: Accepting,

@@ -17,8 +17,10 @@ pub const HUGE_PAGE: Bytes = Bytes(2 << 20);
 pub struct HugePagePool {
     /// Pages in it.
     pub total: u64,
-    /// Pages that a new mapping can have: free and promised to nobody, or to be made beyond the pool (surplus).
+    /// Pages that a new mapping can have: free, and promised to nobody.
     pub free: u64,
+    /// Pages that may be made beyond the pool (surplus), out of what memory is free then.
+    pub beyond: u64,
 }
 
 impl HugePagePool {
@@ -32,9 +34,12 @@ impl HugePagePool {
         let free = read("free_hugepages")?;
         let promised = read("resv_hugepages").unwrap_or(0);
         let beyond = read("nr_overcommit_hugepages").unwrap_or(0);
-        let surplus = beyond.saturating_sub(read("surplus_hugepages").unwrap_or(0));
         let total = read("nr_hugepages").unwrap_or(free);
-        Some(Self { total, free: (free + surplus).saturating_sub(promised) })
+        Some(Self {
+            total,
+            free: free.saturating_sub(promised),
+            beyond: beyond.saturating_sub(read("surplus_hugepages").unwrap_or(0)),
+        })
     }
 
     /// The size that the pool must be given so that `needed` pages are free.
@@ -156,13 +161,16 @@ Rss:                   0 kB
             fs::write(directory.join(name), format!("{count}\n")).unwrap();
         }
         let pool = HugePagePool::read(root.path()).unwrap();
-        assert_eq!(pool, HugePagePool { total: 100, free: 60 });
+        assert_eq!(pool, HugePagePool { total: 100, free: 60, beyond: 0 });
         assert_eq!((pool.grown_for(60), pool.grown_for(128)), (100, 168));
         // Pages that the kernel may make beyond the pool are pages that a mapping can have.
         for (name, count) in [("nr_overcommit_hugepages", "40"), ("surplus_hugepages", "15")] {
             fs::write(directory.join(name), format!("{count}\n")).unwrap();
         }
-        assert_eq!(HugePagePool::read(root.path()).unwrap().free, 85);
+        assert_eq!(
+            HugePagePool::read(root.path()).unwrap(),
+            HugePagePool { total: 100, free: 60, beyond: 25 }
+        );
     }
 
     #[test]

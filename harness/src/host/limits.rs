@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 /// From here on a number stands for no limit: v1 writes the largest multiple of a page.
 const NO_LIMIT: u64 = 1 << 62;
 
+/// What the kernel takes back where it needs memory. In v1 these are a group's own, and `total_` ones those of its children too.
+const CACHES: [&str; 3] = ["active_file", "inactive_file", "slab_reclaimable"];
+
 /// CPUs that this process may use: those of its affinity, and no more than the quota of its control groups.
 #[must_use]
 pub fn usable_cpus() -> Option<u32> {
@@ -42,11 +45,10 @@ pub fn memory_left(root: &Path) -> Option<MemoryLeft> {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
         let names = match controllers {
-            "" => Some(("sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file"])),
-            _ if controllers.split(',').any(|name| name == "memory") => Some((
-                "sys/fs/cgroup/memory",
-                ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"],
-            )),
+            "" => Some(("sys/fs/cgroup", ["memory.max", "memory.current", ""])),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                Some(("sys/fs/cgroup/memory", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_"]))
+            }
             _ => None,
         };
         let (mount, names) = names?;
@@ -60,14 +62,14 @@ pub fn memory_left(root: &Path) -> Option<MemoryLeft> {
     groups.lines().filter_map(of_line).min_by_key(|left| left.free)
 }
 
-fn left(group: &Path, [limit, usage, inactive]: [&str; 3]) -> Option<MemoryLeft> {
+fn left(group: &Path, [limit, usage, with_children]: [&str; 3]) -> Option<MemoryLeft> {
     let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
     let most = number(limit).filter(|most| *most < NO_LIMIT)?;
-    let cached = fs::read_to_string(group.join("memory.stat")).ok().and_then(|text| {
-        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-        lines.find(|(name, _)| *name == inactive)?.1.trim().parse::<u64>().ok()
-    });
-    let used = number(usage).unwrap_or(0).saturating_sub(cached.unwrap_or(0));
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let cached = stat.lines().filter_map(|line| line.strip_prefix(with_children)?.split_once(' '));
+    let cached = cached.filter(|(name, _)| CACHES.contains(name));
+    let cached: u64 = cached.filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok()).sum();
+    let used = number(usage).unwrap_or(0).saturating_sub(cached);
     Some(MemoryLeft { free: Bytes(most.saturating_sub(used)), limit: group.join(limit) })
 }
 
@@ -92,7 +94,7 @@ mod tests {
             &[
                 ("sys/fs/cgroup/jobs/memory.max", "1000000\n"),
                 ("sys/fs/cgroup/jobs/memory.current", "900000\n"),
-                ("sys/fs/cgroup/jobs/memory.stat", "anon 5\ninactive_file 200000\n"),
+                ("sys/fs/cgroup/jobs/memory.stat", "anon 5\ninactive_file 150000\nactive_file 50000\n"),
                 ("sys/fs/cgroup/jobs/7/memory.max", "max\n"),
                 ("sys/fs/cgroup/memory.max", "2000000\n"),
             ],
@@ -109,7 +111,11 @@ mod tests {
             &[
                 ("sys/fs/cgroup/memory/slurm/memory.limit_in_bytes", "9223372036854771712"),
                 ("sys/fs/cgroup/memory/slurm/job/memory.limit_in_bytes", "314572800"),
-                ("sys/fs/cgroup/memory/slurm/job/memory.usage_in_bytes", "14572800"),
+                ("sys/fs/cgroup/memory/slurm/job/memory.usage_in_bytes", "24572800"),
+                (
+                    "sys/fs/cgroup/memory/slurm/job/memory.stat",
+                    "active_file 5000000\ntotal_active_file 10000000\n",
+                ),
             ],
         );
         assert_eq!(memory_left(root.path()).unwrap().free, Bytes(300_000_000));

@@ -2,10 +2,12 @@
 //! `fault_injected` in its record.
 
 use std::fmt;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use migbench_workloads::units::PAGE_SIZE;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Role;
@@ -27,6 +29,8 @@ pub enum Action {
     Clock,
     /// From here on the process gets no more memory, or next to none.
     Starve,
+    /// The process is stopped, as by Ctrl-Z, for longer than any peer waits.
+    Freeze,
 }
 
 /// When. Both sides pass these points in this order.
@@ -56,13 +60,14 @@ pub struct InjectedFault {
 }
 
 const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
-const ACTIONS: [(&str, Action); 6] = [
+const ACTIONS: [(&str, Action); 7] = [
     ("kill", Action::Kill),
     ("close", Action::Close),
     ("corrupt", Action::Corrupt),
     ("flip", Action::Flip),
     ("clock", Action::Clock),
     ("starve", Action::Starve),
+    ("freeze", Action::Freeze),
 ];
 const POINTS: [(&str, FaultPoint); 5] = [
     ("connect", FaultPoint::Connect),
@@ -110,11 +115,12 @@ impl InjectedFault {
         let action = fault.filter(|f| f.side == side && f.point == point)?.action;
         match action {
             Action::Kill => {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+                let _ = raise(Signal::SIGKILL);
             }
             Action::Close => link.close(),
             Action::Corrupt => link.corrupt(),
             Action::Starve => starve(),
+            Action::Freeze => freeze(),
             Action::Flip | Action::Clock => {}
         }
         Some(action)
@@ -127,6 +133,16 @@ fn starve() {
     let pages =
         procfs::process::Process::myself().and_then(|own| own.statm()).map_or(0, |memory| memory.size);
     let _ = setrlimit(Resource::RLIMIT_AS, pages * PAGE_SIZE + LITTLE, RLIM_INFINITY);
+}
+
+/// Stops this process, and has another one wake it.
+fn freeze() {
+    let wake = format!("sleep 35; kill -CONT {}", std::process::id());
+    let mut waker = Command::new("sh");
+    waker.args(["-c", &wake]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if waker.spawn().is_ok() {
+        let _ = raise(Signal::SIGSTOP);
+    }
 }
 
 #[cfg(test)]

@@ -106,13 +106,13 @@ impl Refusal {
 /// # Errors
 /// See [`Refusal`].
 pub fn admit(cell: &Cell) -> Result<(), Refusal> {
-    backing(cell, Path::new("/"))?;
-    memory(cell, available_memory())?;
     let pinned =
         cell.pinning.iter().flat_map(|pin| pin.vcpus.iter().chain(&pin.source).chain(&pin.destination));
     if let Some(&cpu) = pinned.into_iter().find(|cpu| !limits::may_run_on(**cpu)) {
         return Err(Refusal::Cpu { cpu });
     }
+    backing(cell, Path::new("/"))?;
+    memory(cell, available_memory(), HugePagePool::read(Path::new("/")))?;
     if cell.engine.migrates() {
         // Nothing but doing it says whether it can be done.
         patience(cell)?;
@@ -160,10 +160,16 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
             };
             let ((copies, count), wanted) = (guests(cell), cell.memory);
             let needed = count * wanted.0.div_ceil(HUGE_PAGE.0);
-            if needed <= pool.free {
+            if needed <= pool.free + pool.beyond {
                 return Ok(());
             }
-            Err(Refusal::HugePages { wanted, copies, needed, free: pool.free, pool: pool.grown_for(needed) })
+            Err(Refusal::HugePages {
+                wanted,
+                copies,
+                needed,
+                free: pool.free + pool.beyond,
+                pool: pool.grown_for(needed),
+            })
         }
         Backing::Thp => match huge::switched_off(root) {
             Some("") => Ok(()),
@@ -178,10 +184,11 @@ fn backing(cell: &Cell, root: &Path) -> Result<(), Refusal> {
     }
 }
 
-fn memory(cell: &Cell, free: Option<FreeMemory>) -> Result<(), Refusal> {
+fn memory(cell: &Cell, free: Option<FreeMemory>, pool: Option<HugePagePool>) -> Result<(), Refusal> {
     let (guests, count) = guests(cell);
-    // What lies in the pool was taken from free memory when the pool was made.
-    let in_pool = cell.backing == Backing::Hugetlb;
+    // What lies in the pool was taken from free memory when the pool was made; what is made beyond it is not.
+    let pages = count * cell.memory.0.div_ceil(HUGE_PAGE.0);
+    let in_pool = cell.backing == Backing::Hugetlb && pool.is_none_or(|pool| pages <= pool.free);
     let (copies, count) = match (in_pool, cell.engine.migrates() && cell.cache == Cache::Shadow) {
         (false, true) => ("source, destination and the shadow", count + 1),
         (false, false) => (guests, count),
@@ -288,23 +295,27 @@ mod tests {
     #[test]
     fn every_copy_counts_but_those_in_the_pool() {
         let gib = |n: u64| Some(FreeMemory { free: Bytes(n << 30), within: String::new() });
-        let fits = |set: &[&str], free| memory(&cell(set), free).is_ok();
+        let fits = |set: &[&str], free| memory(&cell(set), free, None).is_ok();
         assert!(!fits(&["engine=delta"], gib(3)) && fits(&["engine=delta"], gib(4)));
         assert!(!fits(&["engine=full"], gib(2)) && fits(&["engine=full"], gib(3)));
         assert!(!fits(&["engine=none"], gib(1)) && fits(&["engine=none"], gib(2)));
         assert!(!fits(&["engine=delta", "backing=hugetlb"], gib(1)));
         assert!(fits(&["engine=delta", "backing=hugetlb"], gib(2)));
         assert!(fits(&["engine=full", "backing=hugetlb"], gib(1)));
+        // Pages that are made beyond the pool are taken from what is free.
+        let pool = HugePagePool { total: 0, free: 0, beyond: 4096 };
+        assert!(memory(&cell(&["engine=full", "backing=hugetlb"]), gib(1), Some(pool)).is_err());
+        assert!(memory(&cell(&["engine=full", "backing=hugetlb"]), gib(3), Some(pool)).is_ok());
         // What nobody knows refuses nothing.
         assert!(fits(&["engine=delta"], None));
-        let refused = memory(&cell(&["engine=delta", "memory=8GiB"]), gib(24)).unwrap_err().to_string();
+        let refused = memory(&cell(&["engine=delta", "memory=8GiB"]), gib(24), None).unwrap_err().to_string();
         assert!(
             refused.starts_with("a guest of 8GiB does not fit: source, destination and the shadow need ")
         );
         assert!(refused.ends_with(", 24GiB of memory are free; choose a smaller `memory`"), "{refused}");
         // A smaller guest does not hold its working set, and a smaller one of those does.
         let set = &["engine=delta", "memory=10GiB", "settings.working_set=8GiB"];
-        let refused = memory(&cell(set), gib(24)).unwrap_err().to_string();
+        let refused = memory(&cell(set), gib(24), None).unwrap_err().to_string();
         assert!(
             refused.ends_with("are free; choose a smaller `settings.working_set`, and `memory` with it"),
             "{refused}"

@@ -8,12 +8,13 @@ use migbench_scenarios::Slice;
 pub const COMPLETIONS: &str = "JOB_COMPLETIONS";
 /// The index of a pod of an Indexed Job, from 0. Set by Kubernetes.
 pub const INDEX: &str = "JOB_COMPLETION_INDEX";
+/// How many slices there are, whichever tasks of an array are submitted: `scripts/slurm/submit` sets it.
+pub const SLICES: &str = "MIGBENCH_SLICES";
 /// The index of a task of a job array. Set by Slurm, as those below.
 pub const TASK: &str = "SLURM_ARRAY_TASK_ID";
 const COUNT: &str = "SLURM_ARRAY_TASK_COUNT";
 const LEAST: &str = "SLURM_ARRAY_TASK_MIN";
 const MOST: &str = "SLURM_ARRAY_TASK_MAX";
-const STEP: &str = "SLURM_ARRAY_TASK_STEP";
 
 /// A slice, and the words that say who chose it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +38,12 @@ pub enum ArrayError {
         /// What is wrong with it.
         what: String,
     },
-    /// Indices that are not 1, 2, 3, or anything with one step.
+    /// An array that need not be all of one: some of its tasks were submitted again, or left out.
     #[error(
-        "{TASK} is {task} in an array of {count} tasks from {least} to {most} by {step}: with gaps the slices are not the \
-         indices; give the slice with --partition slice:N/M"
+        "{TASK} is {task} in an array of {count} from {least} to {most}, which may be a part of a larger one: set {SLICES} to the \
+         number of slices, or give the slice with --partition slice:N/M"
     )]
-    Gaps {
+    Part {
         /// This task.
         task: u32,
         /// How many there are.
@@ -51,8 +52,14 @@ pub enum ArrayError {
         least: u32,
         /// The last.
         most: u32,
-        /// From one to the next.
-        step: u32,
+    },
+    /// Fewer slices than that.
+    #[error("{TASK} is {task}, and {SLICES} {slices}: tasks are numbered from 1 to the number of slices")]
+    Beyond {
+        /// This task.
+        task: u32,
+        /// How many slices there are.
+        slices: u32,
     },
     /// Two schedulers.
     #[error("{TASK} and {INDEX} are both set; give the slice with --partition slice:N/M")]
@@ -74,16 +81,19 @@ pub fn slice(get: impl Fn(&str) -> Option<String>) -> Result<Option<Chosen>, Arr
 
 fn slurm(get: impl Fn(&str) -> Option<String>) -> Result<Chosen, ArrayError> {
     let required = |variable| number(&get, TASK, variable)?.ok_or_else(|| unset(TASK, variable));
-    let (task, count) = (required(TASK)?, required(COUNT)?);
+    let task = required(TASK)?;
+    if let Some(slices) = number(&get, TASK, SLICES)? {
+        let slice = Slice::new(task, slices).map_err(|_| ArrayError::Beyond { task, slices })?;
+        return Ok(Chosen { slice, by: format!("{TASK}={task} of {SLICES}={slices}") });
+    }
+    let count = required(COUNT)?;
     let least = number(&get, TASK, LEAST)?.unwrap_or(1);
-    // Slurm says 0 or 1 for an array of one.
-    let step = number(&get, TASK, STEP)?.unwrap_or(1).max(1);
-    let last = least.saturating_add(count.saturating_sub(1).saturating_mul(step));
-    let most = number(&get, TASK, MOST)?.unwrap_or(last);
-    let gaps = ArrayError::Gaps { task, count, least, most, step };
-    let place = task.checked_sub(least).filter(|offset| offset % step == 0 && most == last);
-    let Some(place) = place else { return Err(gaps) };
-    let slice = Slice::new(place / step + 1, count).map_err(|_| gaps)?;
+    let most = number(&get, TASK, MOST)?.unwrap_or(count);
+    let part = ArrayError::Part { task, count, least, most };
+    if count < 2 || least != 1 || most != count {
+        return Err(part);
+    }
+    let slice = Slice::new(task, count).map_err(|_| part)?;
     Ok(Chosen { slice, by: format!("{TASK}={task} of {COUNT}={count}") })
 }
 
@@ -126,8 +136,8 @@ mod tests {
         slice(get).map_err(|error| error.to_string())
     }
 
-    fn slurm(task: &str, count: &str, least: &str, most: &str, step: &str) -> Result<String, String> {
-        let chosen = of(&[(TASK, task), (COUNT, count), (LEAST, least), (MOST, most), (STEP, step)]);
+    fn slurm(task: &str, count: &str, least: &str, most: &str) -> Result<String, String> {
+        let chosen = of(&[(TASK, task), (COUNT, count), (LEAST, least), (MOST, most)]);
         chosen.map(|chosen| chosen.unwrap().slice.to_string())
     }
 
@@ -138,23 +148,31 @@ mod tests {
     }
 
     #[test]
-    fn slurm_counts_from_any_first_index() {
-        assert_eq!(slurm("1", "8", "1", "8", "1").unwrap(), "1/8");
-        assert_eq!(slurm("0", "8", "0", "7", "1").unwrap(), "1/8");
-        assert_eq!(slurm("7", "8", "0", "7", "1").unwrap(), "8/8");
-        assert_eq!(slurm("9", "4", "3", "12", "3").unwrap(), "3/4");
-        assert_eq!(slurm("5", "1", "5", "5", "0").unwrap(), "1/1");
+    fn a_whole_array_has_a_slice_for_each_task() {
+        assert_eq!(slurm("1", "8", "1", "8").unwrap(), "1/8");
+        assert_eq!(slurm("8", "8", "1", "8").unwrap(), "8/8");
         let chosen = of(&[(TASK, "2"), (COUNT, "4")]).unwrap().unwrap();
         assert_eq!(chosen.by, "SLURM_ARRAY_TASK_ID=2 of SLURM_ARRAY_TASK_COUNT=4");
     }
 
     #[test]
-    fn an_array_with_gaps_is_refused_by_all_of_its_tasks() {
-        for task in ["1", "2", "4"] {
-            let refused = slurm(task, "3", "1", "4", "1").unwrap_err();
-            assert!(refused.contains("--partition") && refused.contains("from 1 to 4 by 1"), "{refused}");
+    fn what_may_be_a_part_of_an_array_is_refused() {
+        // One task again, the second half again, one with a gap, one of odd numbers.
+        for [task, count, least, most] in [
+            ["3", "1", "3", "3"],
+            ["1", "1", "1", "1"],
+            ["5", "4", "5", "8"],
+            ["4", "3", "1", "4"],
+            ["3", "4", "1", "7"],
+        ] {
+            let refused = slurm(task, count, least, most).unwrap_err();
+            assert!(refused.contains("--partition") && refused.contains("MIGBENCH_SLICES"), "{refused}");
+            // Whoever submits says how many slices there are.
+            let chosen = of(&[(TASK, task), (COUNT, count), (LEAST, least), (MOST, most), (SLICES, "8")]);
+            assert_eq!(chosen.unwrap().unwrap().slice.to_string(), format!("{task}/8"));
         }
-        assert!(slurm("4", "4", "3", "12", "3").is_err());
+        let beyond = of(&[(TASK, "9"), (SLICES, "8")]).unwrap_err();
+        assert!(beyond.contains("MIGBENCH_SLICES 8"), "{beyond}");
     }
 
     #[test]

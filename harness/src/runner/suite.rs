@@ -289,7 +289,7 @@ pub fn run_plan(
     listener.step(Step::Admitted);
     let builds = Builds::of(&job.plan, &job.binary)?;
     let host = testbed.host();
-    let mut watch = HostWatch::new(host.cores());
+    let mut watch = HostWatch::new(&host);
     let disturbances = testbed.disturbances(&host);
     for text in &disturbances {
         listener.warn(text);
@@ -497,6 +497,8 @@ fn refuse_other(
 
 /// Looks at the host between runs and after each.
 struct HostWatch {
+    /// What is stolen is counted over all CPUs.
+    all_cores: Option<u32>,
     cores: Option<u32>,
     block: Option<u32>,
     canary: Option<CanarySamples>,
@@ -505,8 +507,15 @@ struct HostWatch {
 }
 
 impl HostWatch {
-    fn new(cores: Option<u32>) -> Self {
-        Self { cores, block: None, canary: None, throttling: Throttling::default(), started: Duration::ZERO }
+    fn new(host: &manifest::Host) -> Self {
+        Self {
+            all_cores: host.logical_cores,
+            cores: host.cores(),
+            block: None,
+            canary: None,
+            throttling: Throttling::default(),
+            started: Duration::ZERO,
+        }
     }
 
     /// The next run is of this block: before the first of each, what can the host do? Gives whether it was asked.
@@ -540,7 +549,7 @@ impl HostWatch {
         }
         record.canary.clone_from(&self.canary);
         let flags = [
-            ("cpu_stolen", stolen > STOLEN * lasted * f64::from(self.cores.unwrap_or(1))),
+            ("cpu_stolen", stolen > STOLEN * lasted * f64::from(self.all_cores.unwrap_or(1))),
             ("cpu_throttled", testbed.throttling().since(self.throttling)),
         ];
         record.flags.extend(oversubscribed(&record.cell, self.cores));

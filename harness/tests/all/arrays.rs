@@ -263,12 +263,12 @@ fn a_task_of_an_array_finds_its_slice_by_itself() {
         variables.iter().fold(command, |command, (name, value)| command.env(name, value)).run()
     };
     let slurm =
-        of(&[("SLURM_ARRAY_TASK_ID", "4"), ("SLURM_ARRAY_TASK_MIN", "3"), ("SLURM_ARRAY_TASK_COUNT", "2")]);
+        of(&[("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_COUNT", "2")]);
     assert!(slurm.stdout.starts_with("slice 2/2 of plan "), "{}{}", slurm.stdout, slurm.stderr);
     assert!(
         slurm
             .stdout
-            .contains("chosen by SLURM_ARRAY_TASK_ID=4 of SLURM_ARRAY_TASK_COUNT=2: 1 of 2 comparisons")
+            .contains("chosen by SLURM_ARRAY_TASK_ID=2 of SLURM_ARRAY_TASK_COUNT=2: 1 of 2 comparisons")
     );
     let kubernetes = of(&[("JOB_COMPLETION_INDEX", "0"), ("JOB_COMPLETIONS", "2")]);
     assert!(kubernetes.stdout.starts_with("slice 1/2 of plan "), "{}", kubernetes.stdout);

@@ -238,7 +238,12 @@ fn the_page_of_python_reads_a_run_directory() {
             }
         }
     }
-    assert!(found > 8 && lines("total_time over full").len() == 2, "{said}");
+    // Other axes than engines, and cells that migrate nothing.
+    let trackers = scratch.path().join("trackers");
+    migbench(&["run", "trackers", "--repeat", "2", "--simulate", "-o", trackers.to_str().unwrap()]);
+    let of_trackers = run(Command::new(&python).args(["-c", code]).arg(&trackers)).unwrap();
+    assert!(of_trackers.contains("total_time over "), "{of_trackers}");
+    assert!(found > 8 && lines("total_time over ").len() == 2, "{said}");
 }
 
 #[test]

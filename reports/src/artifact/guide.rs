@@ -13,7 +13,7 @@ use crate::shell::quoted;
 
 /// The commands that made the runs, as a script to read.
 pub(super) fn commands(packed: &[Packed]) -> String {
-    let mut text = "#!/bin/sh\n# What made the runs of this artifact, as it was typed.\n".to_owned();
+    let mut text = "#!/bin/sh\n# What made the runs of this artifact.\n".to_owned();
     for one in packed {
         let _ = writeln!(text, "# {}: {}", place(one), one.data.manifest.suite);
         let _ = writeln!(text, "{}", one.report.command());
@@ -90,7 +90,7 @@ fn contents(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
         HOSTS => "the machines that measured, in full",
         COMMANDS => "the commands that were typed",
         "" => "each figure of the page as SVG",
-        _ if path.starts_with(SUITES) => "a suite: what was measured and why, as it was read",
+        _ if path.starts_with(SUITES) => "a suite: what was measured and why",
         _ => "",
     };
     let mut out = "## What is in it\n\n| file | size | what it is |\n|---|---:|---|\n".to_owned();
@@ -98,15 +98,13 @@ fn contents(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
         let bytes = size(u64::try_from(bytes).unwrap_or(u64::MAX));
         format!("| `{}` | {bytes} | {} |\n", escape(path), about(path))
     };
-    let is_figure = |path: &str| path.split('/').any(|part| part == FIGURES);
-    out.extend(
-        files.iter().filter(|(path, _)| !is_figure(path)).map(|(path, content)| row(path, content.len())),
-    );
-    for one in packed {
-        let folder = super::join(&one.path, FIGURES);
-        let figures = files.iter().filter(|(path, _)| path.starts_with(&format!("{folder}/")));
-        let bytes: Vec<usize> = figures.map(|(_, content)| content.len()).collect();
-        out += &row(&format!("{folder}/"), bytes.iter().sum());
+    let folders: Vec<_> = packed.iter().map(|one| super::join(&one.path, FIGURES) + "/").collect();
+    let in_folder = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
+    let beside = files.iter().filter(|(path, _)| !in_folder(path));
+    out.extend(beside.map(|(path, content)| row(path, content.len())));
+    for folder in &folders {
+        let figures = files.iter().filter(|(path, _)| path.starts_with(folder));
+        out += &row(folder, figures.map(|(_, content)| content.len()).sum());
     }
     let _ = writeln!(out, "| `{SUMS}` | | the SHA-256 of each of them |\n");
     let _ = writeln!(
@@ -172,11 +170,18 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
             names.iter().filter_map(|name| files.get(&format!("{prefix}{name}"))).map(Vec::len).sum();
         let _ = writeln!(
             out,
-            "| {} | `migbench {} {SUITES}/{}.toml --repeat {}` | {time} | {} |",
+            "| {} | {} | {time} | {} |",
             escape(&manifest.suite),
-            if manifest.sided() { "ab" } else { "run" },
-            manifest.suite,
-            manifest.repetitions,
+            // Passes are no part of a suite.
+            if manifest.command.get(1).is_some_and(|command| command == "track") {
+                format!("what `{COMMANDS}` has")
+            } else {
+                let command = if manifest.sided() { "ab" } else { "run" };
+                format!(
+                    "`migbench {command} {SUITES}/{}.toml --repeat {}`",
+                    manifest.suite, manifest.repetitions
+                )
+            },
             size(u64::try_from(bytes).unwrap_or(u64::MAX))
         );
     }

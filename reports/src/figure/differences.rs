@@ -16,37 +16,37 @@ const SHOWN: [MetricKey; 4] =
 /// None with fewer than two comparisons of the same axis and baseline that have differences. Where each workload is in several
 /// comparisons, a figure for each workload.
 pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
-    let comparisons: Vec<_> = comparisons.iter().filter(|comparison| migrates(comparison)).collect();
+    let found = comparisons.iter().filter(|comparison| migrates(comparison));
+    let mut with_baseline = found.filter_map(|comparison| Some((comparison, comparison.baseline()?)));
+    let Some((first, baseline)) = with_baseline.clone().next() else { return Vec::new() };
     let mut workloads: Vec<(&str, Vec<&ComparisonRuns<'_>>)> = Vec::new();
-    for comparison in &comparisons {
-        let Some(baseline) = comparison.baseline() else { continue };
-        let workload = baseline.cell.workload.as_str();
-        match workloads.iter_mut().find(|(known, _)| *known == workload) {
-            Some((_, of)) => of.push(comparison),
-            None => workloads.push((workload, vec![comparison])),
-        }
-    }
+    let rows: Vec<&ComparisonRuns<'_>> = with_baseline
+        .by_ref()
+        .filter(|(row, cell)| row.plan.compare == first.plan.compare && cell.label == baseline.label)
+        .map(|(row, cell)| {
+            let workload = cell.cell.workload.as_str();
+            match workloads.iter_mut().find(|(known, _)| *known == workload) {
+                Some((_, of)) => of.push(row),
+                None => workloads.push((workload, vec![row])),
+            }
+            row
+        })
+        .collect();
     if workloads.len() < 2 || workloads.iter().any(|(_, of)| of.len() < 2) {
-        return plot(&comparisons, "").into_iter().collect();
+        return plot(&rows, &baseline.label, "").into_iter().collect();
     }
-    workloads.into_iter().filter_map(|(workload, of)| plot(&of, workload)).collect()
+    workloads.into_iter().filter_map(|(workload, of)| plot(&of, &baseline.label, workload)).collect()
 }
 
 /// Of comparisons of one workload, or of all where it has no name.
-fn plot(comparisons: &[&ComparisonRuns<'_>], workload: &str) -> Option<Plot> {
-    let axis = &comparisons.first()?.plan.compare;
-    let baseline = comparisons.first()?.baseline()?.label.clone();
-    let alike = |comparison: &&&ComparisonRuns<'_>| {
-        comparison.plan.compare == *axis && comparison.baseline().is_some_and(|cell| cell.label == baseline)
-    };
-    let rows: Vec<_> = comparisons.iter().filter(alike).collect();
+fn plot(rows: &[&ComparisonRuns<'_>], baseline: &str, workload: &str) -> Option<Plot> {
     let mut labels: Vec<&str> = Vec::new();
     for cell in rows.iter().flat_map(|row| row.compared()) {
         if !labels.contains(&cell.label.as_str()) {
             labels.push(&cell.label);
         }
     }
-    let panels: Vec<_> = SHOWN.iter().filter_map(|key| panel(*key, &rows, &labels)).collect();
+    let panels: Vec<_> = SHOWN.iter().filter_map(|key| panel(*key, rows, &labels)).collect();
     let shown = panels.iter().flat_map(|panel| &panel.series).map(|series| series.points.len()).max()?;
     let of = if workload.is_empty() { "all comparisons" } else { workload };
     (rows.len() > 1 && shown > 1).then(|| Plot {
@@ -63,7 +63,7 @@ fn plot(comparisons: &[&ComparisonRuns<'_>], workload: &str) -> Option<Plot> {
     })
 }
 
-fn panel(key: MetricKey, rows: &[&&ComparisonRuns<'_>], labels: &[&str]) -> Option<Panel> {
+fn panel(key: MetricKey, rows: &[&ComparisonRuns<'_>], labels: &[&str]) -> Option<Panel> {
     let measure = Measure::Metric(key);
     let mut series = Vec::new();
     for (number, label) in labels.iter().enumerate() {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::axis::{Axis, Spacing};
 use super::{Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, slug};
-use crate::cells::{CellRuns, ComparisonRuns};
+use crate::cells::{CellRuns, ComparisonRuns, short_key};
 use crate::measure::Measure;
 use crate::metric::{MetricKey, Unit};
 use crate::quantity::Scale;
@@ -55,11 +55,6 @@ pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
         }
     }
     plots.into_iter().map(|(_, plot)| plot).collect()
-}
-
-/// The last word of a parameter's path, which names it where nothing else is about parameters.
-fn last(path: &str) -> &str {
-    path.rsplit_once('.').map_or(path, |(_, last)| last)
 }
 
 /// Parameters that are numbers, by path.
@@ -118,16 +113,18 @@ fn labels(families: &Families<'_, '_>) -> Vec<String> {
     let first = families.keys().next();
     let differs =
         |path: &str| families.keys().any(|family| family.get(path) != first.and_then(|f| f.get(path)));
-    families
+    let paths: BTreeSet<&str> = families
         .keys()
-        .map(|family| {
-            let engine = family.get("engine").cloned().unwrap_or_default();
-            let others = family
-                .iter()
-                .filter(|(path, _)| !["engine", "codec", "cache"].contains(&path.as_str()) && differs(path));
-            others.fold(engine, |label, (path, value)| format!("{label}, {} {value}", last(path)))
-        })
-        .collect()
+        .flat_map(Flat::keys)
+        .map(String::as_str)
+        .filter(|path| !["engine", "codec", "cache"].contains(path) && differs(path))
+        .collect();
+    let label = |family: &Flat| {
+        let engine = family.get("engine").cloned().unwrap_or_default();
+        let others = paths.iter().filter_map(|path| Some((path, family.get(*path)?)));
+        others.fold(engine, |label, (path, value)| format!("{label}, {} {value}", short_key(path, &paths)))
+    };
+    families.keys().map(label).collect()
 }
 
 fn axis(path: &str, families: &Families<'_, '_>) -> Axis {

@@ -25,6 +25,11 @@ pub struct MetricChange {
     pub ratio: Option<RatioOfMeans>,
 }
 
+/// A change by less reads as none in three decimals.
+const LEAST: f64 = 0.0005;
+/// What such a change is called.
+pub const NEGLIGIBLE: &str = "under 0.1 %";
+
 /// The ratio of geometric means, which is the exponentiated mean log ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RatioOfMeans {
@@ -48,6 +53,8 @@ impl MetricChange {
             (None, _) => "no ratio",
             (Some(Significance::TooFew), _) => "untestable",
             (Some(Significance::NotSignificant), _) => "none found",
+            // Bytes that hardly vary tell themselves from chance by next to nothing.
+            _ if self.ratio.is_some_and(|ratio| (ratio.value - 1.0).abs() < LEAST) => NEGLIGIBLE,
             (Some(Significance::Larger), Better::Neither) => "larger",
             (Some(Significance::Smaller), Better::Neither) => "smaller",
             (Some(Significance::Larger), Better::Smaller) | (Some(Significance::Smaller), Better::Larger) => {

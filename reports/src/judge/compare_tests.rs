@@ -76,6 +76,22 @@ fn what_can_not_be_tested_and_what_was_not_found_look_different() {
     assert!(!text.contains("untestable"), "{text}");
 }
 
+/// Bytes that hardly vary are told apart by less than anybody cares for.
+#[test]
+fn what_is_next_to_nothing_is_no_mark() {
+    let (base, new) = (apart(8, |_, r| wobble(r)), apart(8, |_, r| 1.3 * wobble(r)));
+    let measurement = Measurement::of_two(&base, &new, Allowed::default()).unwrap();
+    let mut changes = Changes::of(&measurement, &[MetricKey::TotalTime]);
+    let metric = &mut changes.cells[0].metrics[0];
+    assert_eq!(metric.word(), "worse");
+    for (value, word) in [(1.0004, "under 0.1 %"), (0.9996, "under 0.1 %"), (1.0006, "worse")] {
+        metric.ratio = metric.ratio.map(|ratio| RatioOfMeans { value, ..ratio });
+        assert_eq!(metric.word(), word);
+    }
+    changes.cells[0].metrics[0].ratio.as_mut().unwrap().value = 1.0;
+    assert!(changes.text(&measurement).contains("under 0.1 %: told from chance"));
+}
+
 /// Those that converged did so by luck, and are not what the engine costs.
 #[test]
 fn survivors_of_a_cap_are_compared_with_nothing() {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::accepted::{Acceptance, Accepted};
-use super::compare::{CellChanges, Changes, MetricChange};
+use super::compare::{CellChanges, Changes, MetricChange, NEGLIGIBLE};
 use super::gate::{
     Change, EXCLUDED, EXCLUDED_IN_CELL, GateResult, JudgedCell, Judgement, Outcome, RELEVANT, Verdict,
 };
@@ -70,6 +70,9 @@ impl Changes {
             text.push_str(
                 "none found: tested, and not told from chance; that is not to say that there is none\n",
             );
+        }
+        if any(NEGLIGIBLE) {
+            let _ = writeln!(text, "{NEGLIGIBLE}: told from chance, and next to nothing");
         }
         if any("untestable") {
             text.push_str(

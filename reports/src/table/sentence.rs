@@ -46,13 +46,13 @@ fn sentence(axis: &str, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<
             format!("pauses for as long, as far as can be told{}", interval("ratio ", pause))
         });
     }
-    parts.extend(slowed(baseline, cell));
+    parts.extend(slowed(baseline, cell, &base));
     parts.extend(memory(baseline, cell));
     Some(parts.join(", "))
 }
 
 /// After the pause a guest works off what waited meanwhile: a long tail beside a short blackout is that.
-fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
+fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>, name: &str) -> Option<String> {
     let (base, new) = (BROWNOUT.summary(&baseline.ok)?.median, BROWNOUT.summary(&cell.ok)?.median);
     if base <= 0.0 && new <= 0.0 {
         return None;
@@ -64,9 +64,9 @@ fn slowed(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
             format!("slows the guest for {} besides (which may be chance)", instead()?)
         }
         Some(_) => format!(
-            "slows the guest for {} besides, as long as {} as far as can be told",
+            "slows the guest for {} besides, not told from {name}'s {}",
             quantity::show(Unit::Seconds, new),
-            baseline.label
+            quantity::show(Unit::Seconds, base)
         ),
         // Zeros have no ratio.
         None => format!("slows the guest for {} besides (not tested)", instead()?),

@@ -403,8 +403,8 @@ pub fn passes(simulation: &Simulation, spec: &RunSpec, slower: f64, options: Tra
         dirty: working_set,
     };
     let passes = (0..options.passes).map(pass).collect();
-    let [populate, arm, disarm] =
-        [pages * 5e-7, memory * to_arm, memory * to_arm].map(|usual| time(usual, FactorTarget::Arm));
+    let populate = time(pages * 5e-7, FactorTarget::TotalTime);
+    let [arm, disarm] = [(); 2].map(|()| time(memory * to_arm, FactorTarget::Arm));
     Passes { populate, unlogged, arm, passes, disarm }
 }
 

@@ -63,7 +63,8 @@ impl Choice {
             asked.iter().find(|name| !is_known(name)).cloned()
         };
         let refused = |what, name, known| Err(NotThere { what, name, known });
-        if let Some(name) = unknown(&self.tables, &|asked| tables().any(|name| is_asked_for(&name, asked))) {
+        let is_table = |asked: &String| reports.iter().flat_map(named).any(|named| named.is_asked_for(asked));
+        if let Some(name) = unknown(&self.tables, &is_table) {
             return refused("table", name, tables().collect());
         }
         match unknown(&self.figures, &|asked| figures().any(|name| name == *asked)) {
@@ -72,8 +73,8 @@ impl Choice {
         }
     }
 
-    fn takes_table(&self, name: &str) -> bool {
-        !self.is_made() || self.tables.iter().any(|asked| is_asked_for(name, asked))
+    fn takes_table(&self, named: &Named<'_>) -> bool {
+        !self.is_made() || self.tables.iter().any(|asked| named.is_asked_for(asked))
     }
 
     fn takes_figure(&self, plot: &Plot) -> bool {
@@ -82,17 +83,21 @@ impl Choice {
     }
 }
 
-/// A section is all of its tables.
-fn is_asked_for(name: &str, asked: &str) -> bool {
-    name == asked || name.split_once('/').is_some_and(|(section, _)| section == asked)
-}
-
 /// A table with its name, what it is about, and the heading that stands before it.
 struct Named<'a> {
     name: String,
     table: &'a Table,
     about: &'a str,
     heading: Option<&'a str>,
+    /// The section that it stands in.
+    section: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// A section is all of its tables.
+    fn is_asked_for(&self, asked: &str) -> bool {
+        self.name == asked || self.section == Some(asked)
+    }
 }
 
 /// Every table of a report.
@@ -102,12 +107,14 @@ fn named(report: &Report) -> Vec<Named<'_>> {
         table,
         about: &report.subject,
         heading: None,
+        section: None,
     });
     let rest = report.sections.iter().flat_map(|section| {
         section.tables.iter().enumerate().map(|(number, table)| {
             let of = if table.comparison.is_empty() { &table.title } else { &table.comparison };
             let heading = (number == 0).then_some(section.heading);
-            Named { name: format!("{}/{of}", section.name), table, about: section.about, heading }
+            let name = format!("{}/{of}", section.name);
+            Named { name, table, about: section.about, heading, section: Some(section.name) }
         })
     });
     first.chain(rest).collect()
@@ -156,10 +163,8 @@ fn one(report: &Report, choice: &Choice, labels: &mut Labels) -> String {
         }
     }
     let mut number = 0;
-    for Named { name, table, about, heading } in named(report) {
-        if !choice.takes_table(&name) {
-            continue;
-        }
+    for one in named(report).into_iter().filter(|one| choice.takes_table(one)) {
+        let Named { name, table, about, heading, .. } = one;
         if let Some(heading) = heading {
             let _ = writeln!(out, "\n% {heading}");
         }
