@@ -1,6 +1,8 @@
 //! Faults planted in every phase of a migration: what the record says of them, where the guest is afterwards, and
 //! that nothing is left behind.
 
+use std::io::BufRead;
+
 use crate::support::{migrate, require_kvm};
 use migbench_reports::record::{GuestAt, Record, Status};
 
@@ -138,16 +140,18 @@ fn a_runner_that_was_stopped_keeps_what_its_nodes_have_reported() {
     command.args(["migrate", "--engine", "full", "--memory", "32MiB", "--set", "settings.working_set=8MiB"]);
     command.args(["--set", "windows.warmup_max=1s", "--json"]).arg(&path);
     command.env("MIGBENCH_LOCK", scratch.path().join("lock"));
-    let mut runner = command.spawn().unwrap();
+    let mut runner = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // The migration is ordered and under way; what the nodes say from here on waits for the runner.
+    let mut said = std::io::BufReader::new(runner.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("round 0")), "a round was reported");
     let signal = |signal| {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(runner.id()).unwrap());
         nix::sys::signal::kill(pid, signal).unwrap();
     };
-    // Both nodes are at work by then, on a slow host too or not: either way nothing may be lost.
-    std::thread::sleep(std::time::Duration::from_secs(2));
     signal(nix::sys::signal::Signal::SIGSTOP);
     std::thread::sleep(std::time::Duration::from_secs(140));
     signal(nix::sys::signal::Signal::SIGCONT);
+    said.for_each(drop);
     assert!(runner.wait().unwrap().success());
     let record: Record = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);

@@ -1,6 +1,6 @@
 //! Dirty logging alone, on real guests.
 
-use crate::support::{cell, require_kvm};
+use crate::support::{cell, own_lock, require_kvm};
 use migbench::track::{Passes, TrackOptions, measure};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::{Pattern, Settings};
@@ -58,6 +58,7 @@ fn the_command_compares_trackers_and_keeps_records() {
         .args(["track", "--tracker", "kvm-bitmap,kvm-manual", "--memory", "32MiB,64MiB"])
         .args(["--working-set", "4MiB,16MiB", "--passes", "2", "--repeat", "2", "-o"])
         .arg(&output)
+        .env("MIGBENCH_LOCK", own_lock())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&run.stdout);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{cell, require_huge_pages, require_kvm, telemetry_file};
+use crate::support::{cell, own_lock, require_huge_pages, require_kvm, telemetry_file};
 use migbench::dirty::{DirtyTracker, UffdAsync, UffdWp, available, tracker};
 use migbench::guest::telemetry;
 use migbench::sys::memory::Telemetry;
@@ -575,6 +575,7 @@ fn migrations_arrive_whole_under_every_tracker() {
                 .args(["--set", "windows.steady=100ms", "--set", "windows.after=100ms"])
                 .args(["--set", "windows.control=300ms", "--set", "windows.warmup_max=500ms"])
                 .args(["--set", "link.rate=10Gbit/s", "--set", "settings.load=pages(20000)"])
+                .env("MIGBENCH_LOCK", own_lock())
                 .assert()
                 .success();
             let shown = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
@@ -592,7 +593,8 @@ fn a_tracker_that_is_not_there_is_refused_before_the_guest_starts() {
         let migbench = assert_cmd::cargo::cargo_bin("migbench");
         let script =
             format!("mount --bind /dev/null /dev/userfaultfd && exec {} {command}", migbench.display());
-        std::process::Command::new("unshare").args(["--mount", "sh", "-c", &script]).output()
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", &script]).env("MIGBENCH_LOCK", own_lock()).output()
     };
     match hidden("--version") {
         Ok(output) if output.status.success() => {}

@@ -202,6 +202,13 @@ pub struct CommandOutcome {
     pub stderr: String,
 }
 
+/// A file to lock in place of the host's, for a command that is no [`Migbench`]: a measurement beside the tests refuses none of them.
+pub fn own_lock() -> std::path::PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{}-{}.own.lock", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 /// The environment variable that marks a command and the nodes it starts.
 const MARK: &str = "MIGBENCH_TEST_MARK";
 
