@@ -138,7 +138,7 @@ fn a_runner_that_was_stopped_keeps_what_its_nodes_have_reported() {
     let path = scratch.path().join("record.json");
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("migbench"));
     command.args(["migrate", "--engine", "full", "--memory", "32MiB", "--set", "settings.working_set=8MiB"]);
-    command.args(["--set", "windows.warmup_max=1s", "--json"]).arg(&path);
+    command.args(["--link", "100Mbit/s", "--set", "windows.warmup_max=1s", "--json"]).arg(&path);
     command.env("MIGBENCH_LOCK", scratch.path().join("lock"));
     let mut runner = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     // The migration is ordered and under way; what the nodes say from here on waits for the runner.
