@@ -52,8 +52,10 @@ fn target(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Hidden: what a killed process leaves is nobody's result, and no artifact packs it.
 fn beside(path: &Path) -> io::Result<PathBuf> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     name.push(".partial");
     Ok(path.with_file_name(name))
 }
@@ -70,7 +72,7 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         // Nothing can be written beside it.
-        let beside = scratch.path().join("record.json.partial");
+        let beside = scratch.path().join(".record.json.partial");
         fs::create_dir(&beside).unwrap();
         replace(&path, b"three").unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"two");

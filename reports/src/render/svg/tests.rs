@@ -8,11 +8,11 @@ use crate::figure::{Figures, tests as figures};
 use crate::measure::Tails;
 use crate::sample;
 
-/// Every number of an attribute that places something.
 fn drawn(comparisons: &[cells::ComparisonRuns<'_>]) -> Figures {
     Figures::of(comparisons, &Tails::of_each(comparisons))
 }
 
+/// Every number of an attribute that places something.
 fn places(svg: &str) -> Vec<f64> {
     let attributes =
         [" x=\"", " y=\"", " x1=\"", " x2=\"", " y1=\"", " y2=\"", " width=\"", " height=\"", " d=\""];
