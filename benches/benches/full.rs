@@ -133,7 +133,7 @@ fn receive(size: Bytes) -> Fallible<()> {
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;
                 loop {
-                    let frame = link.recv()?;
+                    let frame = link.recv_placing(|frame, places| pages.place(&ram, frame, places))?;
                     match frame.kind {
                         FrameKind::Pages => pages.pages(&ram, &frame)?,
                         _ => break,

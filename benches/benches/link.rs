@@ -71,9 +71,9 @@ fn late_ends() -> Fallible<()> {
     let (began, cpu) = (clock::now(), clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
     for _ in 0..frames {
         for page in 0..BATCH {
-            batch.push_whole(page as u64, 0, page * 4096);
+            batch.push_whole(page as u64);
         }
-        here.send_pages(&batch, &[&pages])?;
+        here.send_pages(&mut batch, &[], &[&pages], &[])?;
         batch.clear();
     }
     here.sender().drain(0);

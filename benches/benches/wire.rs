@@ -87,7 +87,9 @@ fn framed_pass(memory: &mut BenchMemory, batch_pages: usize) -> Duration {
                     break;
                 }
                 for record in PageRecords::parse(&frame, PAGES as u64).expect("sound records") {
-                    let PageRecord::Full { first, data } = record else { panic!("not a whole page") };
+                    let PageRecord::Full { first, data: Some(data), .. } = record else {
+                        panic!("not a whole page")
+                    };
                     let at = usize::try_from(first).expect("a page number") * PAGE;
                     destination.as_flattened_mut()[at..at + data.len()].copy_from_slice(data);
                 }
@@ -100,15 +102,15 @@ fn framed_pass(memory: &mut BenchMemory, batch_pages: usize) -> Duration {
         let mut pfn = 0;
         for run in source.chunks(batch_pages) {
             staged[..run.len()].copy_from_slice(run);
-            for (slot, page) in staged[..run.len()].iter().enumerate() {
+            for page in &staged[..run.len()] {
                 if is_zero(page) {
                     batch.push_zero(pfn)
                 } else {
-                    batch.push_whole(pfn, 0, slot * PAGE)
+                    batch.push_whole(pfn)
                 }
                 pfn += 1;
             }
-            here.send_pages(&batch, &[staged.as_flattened()]).expect("a batch");
+            here.send_pages(&mut batch, &[], &[staged.as_flattened()], &[]).expect("a batch");
             batch.clear();
         }
         here.send(FrameKind::RoundEnd, &[]).expect("the end");
@@ -123,9 +125,9 @@ fn frames(criterion: &mut Criterion) {
     let payload = pages.as_flattened();
     group.throughput(Throughput::Bytes(payload.len() as u64));
     group.bench_function("encode the header", |bencher| {
-        bencher.iter(|| frame::encode_header(FrameKind::Pages, 1, &[black_box(payload)], 0));
+        bencher.iter(|| frame::encode_header(FrameKind::Pages, 1, [black_box(payload)], 0));
     });
-    let mut bytes = frame::encode_header(FrameKind::Pages, 1, &[payload], 0).expect("a frame").to_vec();
+    let mut bytes = frame::encode_header(FrameKind::Pages, 1, [payload], 0).expect("a frame").to_vec();
     bytes.extend_from_slice(payload);
     group.bench_function("decode", |bencher| {
         bencher.iter(|| frame::decode(black_box(&bytes), 0, 1).is_ok());

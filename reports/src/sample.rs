@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
-    Backing, Cache, Cell, Codec, Engine, Estimate, LinkSettings, Proof, StopRule, Tracker, TrackerSettings,
-    Transport, Wait, Windows,
+    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Proof, StopRule, Tracker,
+    TrackerSettings, Transport, Wait, Windows,
 };
 use migbench_workloads::settings::{Content, Fill, Load, PageChange, Pattern, Settings};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
@@ -44,6 +44,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             rate: Some(Rate(125_000_000)),
             queue: None,
             delay: Seconds(0.0),
+            checksum: Checksum::Pages,
         },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,

@@ -138,6 +138,27 @@ words! {
 }
 
 words! {
+    /// What the checksums of frames cover.
+    Checksum {
+        /// Every byte: whole pages too, which the sender has to copy for that, since guest memory changes while it is read.
+        Pages = "pages",
+        /// All but the contents of whole pages. A byte of those that changes on its way is found by proofs of memory only.
+        Header = "header",
+    }
+}
+
+impl Checksum {
+    /// What cells without the key were measured with.
+    const fn before_it_was_a_key() -> Self {
+        Self::Pages
+    }
+
+    const fn is_pages(&self) -> bool {
+        matches!(self, Self::Pages)
+    }
+}
+
+words! {
     /// What a vCPU with an open loop does until its next operation is due.
     Wait {
         /// It reads its clock again and again.
@@ -201,6 +222,9 @@ pub struct LinkSettings {
     /// How long a byte is on its way to the other side, after it has left.
     #[serde(default, skip_serializing_if = "Seconds::is_zero")]
     pub delay: Seconds,
+    /// What the checksums of frames cover.
+    #[serde(default = "Checksum::before_it_was_a_key", skip_serializing_if = "Checksum::is_pages")]
+    pub checksum: Checksum,
 }
 
 impl LinkSettings {
@@ -211,7 +235,7 @@ impl LinkSettings {
     /// A link over that kind of socket, without a limit.
     #[must_use]
     pub const fn unlimited(transport: Transport) -> Self {
-        Self { transport, rate: None, queue: None, delay: Seconds(0.0) }
+        Self { transport, rate: None, queue: None, delay: Seconds(0.0), checksum: Checksum::Header }
     }
 
     /// Bytes that may stand between the engine and the wire.

@@ -8,7 +8,7 @@ use migbench_workloads::settings::{Content, ProgramName, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
-    Backing, Cache, Cell, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, StopRule, Tracker,
+    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, StopRule, Tracker,
     TrackerSettings, Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
@@ -267,6 +267,14 @@ pub static KEYS: &[Key] = &[
             cell.link.delay = delay;
         }),
         |cell| if cell.link.delay.is_zero() { "0s".to_owned() } else { cell.link.delay.to_string() },
+    ),
+    key(
+        "link.checksum",
+        "word",
+        "header",
+        "what the checksums of frames cover: header is all but the contents of whole pages, which then go from guest memory to guest memory without a copy; pages is every byte",
+        reads!(|cell, v| cell.link.checksum = v.word(Checksum::ALL)?),
+        |cell| cell.link.checksum.to_string(),
     ),
     key(
         "memory",
@@ -606,7 +614,7 @@ pub(crate) fn nearest_key(typed: &str, prefix: &str, others: &[&str]) -> Option<
 }
 
 /// The cell that keys are read into: every default, and placeholders for the two keys that have none. Hashes of plans leave out
-/// what is as it is here: a new key changes none of them, a default that is changed would give two plans one hash.
+/// what is as it is here: a new key changes none of them, a default that is changed would give two plans one hash (see `plan::given`).
 pub(crate) fn blank() -> Cell {
     Cell {
         workload: String::new(),
@@ -621,6 +629,7 @@ pub(crate) fn blank() -> Cell {
             rate: Some(Rate(125_000_000)),
             queue: None,
             delay: Seconds(0.0),
+            checksum: Checksum::Header,
         },
         memory: Bytes(128 << 20),
         backing: Backing::Anonymous,

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Checksum};
 use crate::error::SuiteError;
 use crate::estimate;
 use crate::gate::{self, Gate};
@@ -266,7 +266,7 @@ fn hash(name: &str, comparisons: &[Comparison]) -> String {
 }
 
 /// The keys of a cell that are not at their default, sorted by name: all that a hash needs to know of it, and the same in a
-/// version that knows more keys.
+/// version that knows more keys. A key whose default is not what was measured before there was the key is given at its default too.
 fn given(cell: &Cell) -> BTreeMap<String, Value> {
     fn differing(path: &str, value: Value, default: Option<&Value>, given: &mut BTreeMap<String, Value>) {
         match (value, default) {
@@ -282,8 +282,11 @@ fn given(cell: &Cell) -> BTreeMap<String, Value> {
             }
         }
     }
-    static DEFAULTS: LazyLock<Value> =
-        LazyLock::new(|| serde_json::to_value(key::blank()).unwrap_or_default());
+    static DEFAULTS: LazyLock<Value> = LazyLock::new(|| {
+        let mut first = key::blank();
+        first.link.checksum = Checksum::Pages;
+        serde_json::to_value(first).unwrap_or_default()
+    });
     let mut given = BTreeMap::new();
     differing("", serde_json::to_value(cell).unwrap_or_default(), Some(&DEFAULTS), &mut given);
     given
@@ -305,8 +308,11 @@ mod tests {
 
     #[test]
     fn what_is_given_is_what_differs_from_the_default() {
-        assert_eq!(given(&key::blank()), BTreeMap::new());
         let mut cell = key::blank();
+        let given_to_new = serde_json::to_string(&given(&cell)).unwrap();
+        assert_eq!(given_to_new, "{\"link.checksum\":\"header\"}");
+        cell.link.checksum = Checksum::Pages;
+        assert_eq!(given(&cell), BTreeMap::new());
         cell.link.rate = None;
         cell.stop.max_rounds = 7;
         cell.side = Some(crate::cell::Side::New);

@@ -9,10 +9,8 @@ use crate::wire::netns::{Namespaces, NetnsError};
 /// Makes one and lets go of it.
 pub(super) fn check() -> Check {
     describe(Namespaces::new(&LinkSettings {
-        transport: Transport::Netns,
         rate: Some(Rate(125_000_000)),
-        queue: None,
-        delay: migbench_workloads::units::Seconds(0.0),
+        ..LinkSettings::unlimited(Transport::Netns)
     }))
 }
 

@@ -1,7 +1,9 @@
 //! What is sent of a page: the one difference between the engines.
 //!
-//! A policy works on a private copy of the page. What it sends, caches and compares is that same copy, never the guest's
-//! memory, which changes meanwhile.
+//! A policy that remembers something of a page works on a private copy of it. What it sends, caches and compares is that same copy,
+//! never the guest's memory, which changes meanwhile.
+
+use std::convert::Infallible;
 
 use migbench_scenarios::cell::{Cache, Cell, Codec};
 
@@ -15,6 +17,12 @@ use crate::vm::page_set::PageSet;
 pub trait PagePolicy {
     /// Says what is sent of guest page `page`, of which `content` is a private copy. An encoding goes into `out`.
     fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut PageCounts) -> Send;
+
+    /// The policy itself where it remembers nothing of a page: only then may pages leave from guest memory, where they change
+    /// meanwhile.
+    fn in_place(&mut self) -> Option<&mut Full> {
+        None
+    }
 }
 
 /// The policy of a cell, for a guest of `pages` pages.
@@ -41,17 +49,34 @@ impl Full {
     pub fn new(elide_zero: bool) -> Self {
         Self { codec: CodecBackend::best(), elide_zero }
     }
-}
 
-impl PagePolicy for Full {
-    fn decide(&mut self, _: u64, content: &Page, _: &mut [u8], tally: &mut PageCounts) -> Send {
-        if self.elide_zero && self.codec.is_zero(content) {
+    /// Says what is sent of a page, which knows whether it `is_zero`.
+    ///
+    /// # Errors
+    /// As `is_zero`.
+    pub fn decide_by<E>(
+        &self,
+        is_zero: impl FnOnce() -> Result<bool, E>,
+        tally: &mut PageCounts,
+    ) -> Result<Send, E> {
+        Ok(if self.elide_zero && is_zero()? {
             tally.zero += 1;
             Send::Zero
         } else {
             tally.full += 1;
             Send::Whole
-        }
+        })
+    }
+}
+
+impl PagePolicy for Full {
+    fn decide(&mut self, _: u64, content: &Page, _: &mut [u8], tally: &mut PageCounts) -> Send {
+        let Ok(send) = self.decide_by(|| Ok::<_, Infallible>(self.codec.is_zero(content)), tally);
+        send
+    }
+
+    fn in_place(&mut self) -> Option<&mut Full> {
+        Some(self)
     }
 }
 

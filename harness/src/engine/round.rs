@@ -1,6 +1,8 @@
 //! One round: the pages that are dirty leave in batches, each copied, encoded and sent. Every moment of a round belongs to a
 //! stage, and what comes out is plain data; whoever wants a record makes one of it.
 
+use migbench_scenarios::cell::Checksum;
+
 use super::planted_cost::{CostStage, Planter};
 use super::policy::PagePolicy;
 use super::staging::Staging;
@@ -170,6 +172,9 @@ impl<'a> Rounds<'a> {
         let (dirty_pages, sent_before) = (self.dirty.len(), self.link.traffic().total());
         let waited_before = self.link.waited();
         let wire_from = self.link.empty_at();
+        // A checksum of live memory would be one of other bytes than those that leave.
+        let in_place = self.link.checksum() == Checksum::Header && self.policy.in_place().is_some();
+        let from = in_place.then_some(self.ram);
         let rearms = !paused && self.tracker.re_arms_lazily();
         let mut stages = StageTimes { harvest: harvest.took, ..StageTimes::default() };
         let mut tally = PageCounts::default();
@@ -195,15 +200,20 @@ impl<'a> Rounds<'a> {
                 break;
             }
             let looked = (watch.0, tally);
-            self.staging.copy(self.ram)?;
-            stages.copy += watch.lap();
-            self.staging.add(|page, content, out| self.policy.decide(page, content, out, &mut tally));
+            if let Some(policy) = self.policy.in_place().filter(|_| in_place) {
+                let zero = |page| self.ram.is_zero(page);
+                self.staging.add_in_place(|page| policy.decide_by(|| zero(page), &mut tally))?;
+            } else {
+                self.staging.copy(self.ram)?;
+                stages.copy += watch.lap();
+                self.staging.add(|page, content, out| self.policy.decide(page, content, out, &mut tally));
+            }
             self.planter.spend(CostStage::Encode, watch.0, tally.pages() - looked.1.pages());
             stages.encode += watch.lap();
             zero_time +=
                 share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
             if self.staging.must_leave() {
-                self.staging.send(self.link)?;
+                self.staging.send(self.link, from)?;
                 self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
                 left = tally.pages();
                 if let (Some(sum), Some(wire)) = (&mut idle_in_host, self.link.wire()) {
@@ -220,7 +230,7 @@ impl<'a> Rounds<'a> {
                 break;
             }
         }
-        self.staging.send(self.link)?;
+        self.staging.send(self.link, from)?;
         self.link.send(FrameKind::RoundEnd, &[&self.number.to_le_bytes()])?;
         self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
         stages.send += watch.lap();

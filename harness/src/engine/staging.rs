@@ -1,19 +1,23 @@
-//! Where pages wait for the link: private copies of guest pages, and what was made of them. The engine copies a batch of pages
-//! here, looks at these copies alone, and a page that is sent whole stays where it lies until the socket takes it.
+//! Where pages wait for the link. Of pages that a policy remembers the engine makes private copies here and looks at these alone; a
+//! page that is sent whole stays where it lies until the socket takes it. Pages of which nothing is remembered are not even copied:
+//! they leave from guest memory. They were armed again before, so that one that is torn on its way is dirty, and is sent again.
 
 use std::hint::black_box;
 
+use migbench_scenarios::cell::Checksum;
+
+use super::EngineError;
 use crate::codec::{PAGE, Page};
 use crate::sys::memory::{NoMemory, zeroed};
 use crate::sys::ram::{Ram, RamError};
-use crate::wire::link::{LinkError, Sender};
+use crate::sys::socket::Part;
+use crate::wire::link::Sender;
 use crate::wire::pages::PageBatch;
 
 /// Room behind the largest encoding that keeps encoders on their fast path.
 const SLACK: usize = 64;
-/// The slices that a batch's extents lie in.
-const PAGES: usize = 0;
-const ENCODED: usize = 1;
+/// Stretches of memory that the whole pages of a batch lie in, at most: one for each, and one more over the hole in RAM.
+const STRETCHES: usize = PageBatch::PAGES + 1;
 
 /// What is sent of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct Staging {
     encoded_used: usize,
     /// Runs of guest pages whose copies lie in `pages`, one after the other.
     runs: Vec<(u64, u64)>,
+    /// Runs of the batch's whole pages: places in `pages`, or pages of the guest where these leave from there.
+    whole: Vec<(u64, u64)>,
     batch: PageBatch,
 }
 
@@ -55,6 +61,7 @@ impl Staging {
             encoded: encoded.into_boxed_slice(),
             encoded_used: 0,
             runs: Vec::with_capacity(PageBatch::PAGES),
+            whole: Vec::with_capacity(PageBatch::PAGES),
             batch: PageBatch::new(),
         })
     }
@@ -101,18 +108,25 @@ impl Staging {
     /// room for its encoding.
     pub fn add(&mut self, mut decide: impl FnMut(u64, &Page, &mut [u8]) -> Send) {
         let pages = self.runs.iter().flat_map(|&(first, count)| first..first + count);
-        for ((slot, content), page) in self.pages.iter().enumerate().zip(pages) {
-            let start = self.encoded_used;
-            match decide(page, content, &mut self.encoded[start..]) {
-                Send::Nothing => {}
-                Send::Zero => self.batch.push_zero(page),
-                Send::Whole => self.batch.push_whole(page, PAGES, slot * PAGE),
-                Send::Encoded(length) => {
-                    self.encoded_used += length;
-                    self.batch.push_encoded(page, ENCODED, start..self.encoded_used);
-                }
-            }
+        for ((slot, content), page) in (0..).zip(&self.pages).zip(pages) {
+            let send = decide(page, content, &mut self.encoded[self.encoded_used..]);
+            push(&mut self.batch, &mut self.whole, page, send, slot);
+            self.encoded_used += if let Send::Encoded(length) = send { length } else { 0 };
         }
+    }
+
+    /// Adds to the batch what `decide` says of each page that was taken, in order. They leave from guest memory.
+    ///
+    /// # Errors
+    /// As `decide`.
+    pub fn add_in_place(
+        &mut self,
+        mut decide: impl FnMut(u64) -> Result<Send, RamError>,
+    ) -> Result<(), RamError> {
+        for page in self.runs.iter().flat_map(|&(first, count)| first..first + count) {
+            push(&mut self.batch, &mut self.whole, page, decide(page)?, page);
+        }
+        Ok(())
     }
 
     /// Whether the batch must leave before more pages are copied: some of it lies here, or it has no room for as many again.
@@ -121,15 +135,58 @@ impl Staging {
         self.batch.has_data() || self.batch.room() < self.pages.len()
     }
 
-    /// Sends the batch and starts another.
+    /// Sends the batch and starts another. Its whole pages lie in `ram`, or here.
     ///
     /// # Errors
-    /// See [`Sender::send_pages`].
-    pub fn send(&mut self, link: &mut Sender) -> Result<(), LinkError> {
-        let sent = link.send_pages(&self.batch, &[self.pages.as_flattened(), &self.encoded]);
+    /// Those of the link, and [`RamError::Range`].
+    pub fn send(&mut self, link: &mut Sender, ram: Option<&Ram>) -> Result<(), EngineError> {
+        let encoded = &self.encoded[..self.encoded_used];
+        let bytes = |page: u64| usize::try_from(page).unwrap_or(usize::MAX).saturating_mul(PAGE);
+        let staged =
+            |&(first, count): &(u64, u64)| &self.pages.as_flattened()[bytes(first)..bytes(first + count)];
+        let sent = if link.checksum() == Checksum::Pages {
+            let mut whole = [&[][..]; STRETCHES];
+            self.whole.iter().zip(&mut whole).for_each(|(run, part)| *part = staged(run));
+            link.send_pages(&mut self.batch, encoded, &whole[..self.whole.len()], &[])
+        } else {
+            let mut behind = [Part::Private(&[]); STRETCHES];
+            let mut used = 0;
+            for run in &self.whole {
+                match ram {
+                    None => {
+                        behind[used] = Part::Private(staged(run));
+                        used += 1;
+                    }
+                    Some(ram) => {
+                        for slice in ram.slices(run.0, run.1) {
+                            behind[used] = Part::Guest(slice?);
+                            used += 1;
+                        }
+                    }
+                }
+            }
+            link.send_pages(&mut self.batch, encoded, &[], &behind[..used])
+        };
         self.batch.clear();
+        self.whole.clear();
         self.encoded_used = 0;
-        sent
+        Ok(sent?)
+    }
+}
+
+/// Adds a page, which lies in place `place` if it is sent whole.
+fn push(batch: &mut PageBatch, whole: &mut Vec<(u64, u64)>, page: u64, send: Send, place: u64) {
+    match send {
+        Send::Nothing => {}
+        Send::Zero => batch.push_zero(page),
+        Send::Encoded(length) => batch.push_encoded(page, length),
+        Send::Whole => {
+            batch.push_whole(page);
+            match whole.last_mut() {
+                Some((first, count)) if *first + *count == place => *count += 1,
+                _ => whole.push((place, 1)),
+            }
+        }
     }
 }
 

@@ -142,7 +142,7 @@ impl Destination<'_> {
         let mut page_of_round = false;
         let delay = u64::try_from(self.assignment.cell.link.delay.duration().as_nanos()).unwrap_or(0);
         while states < vm.vcpus().len() {
-            let frame = link.recv()?;
+            let frame = link.recv_placing(|frame, places| pages.place(vm.ram(), frame, places))?;
             match frame.kind {
                 FrameKind::Pages => {
                     pages.pages(vm.ram(), &frame)?;

@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use migbench_scenarios::cell::{Cache, Cell, Codec, Engine, Proof};
+use migbench_scenarios::cell::{Cache, Cell, Checksum, Codec, Engine, Proof};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
@@ -139,6 +139,8 @@ pub struct Hello {
     pub codec: Codec,
     /// What the source remembers of sent pages, and so what deltas refer to.
     pub cache: Cache,
+    /// What the checksums of frames cover.
+    pub checksum: Checksum,
     /// Which runs prove memory.
     pub proof: Proof,
     /// Whether memory is hashed before the guest resumes.
@@ -149,8 +151,9 @@ impl Hello {
     /// Of a run of `cell` with a guest of that many pages.
     #[must_use]
     pub const fn of(cell: &Cell, pages: u64, verify: bool) -> Self {
-        let Cell { vcpus, engine, codec, cache, proof, .. } = *cell;
-        Self { frames: frame::VERSION, pages, vcpus, engine, codec, cache, proof, verify }
+        let Cell { vcpus, engine, codec, cache, proof, link, .. } = *cell;
+        let (frames, checksum) = (frame::VERSION, link.checksum);
+        Self { frames, pages, vcpus, engine, codec, cache, checksum, proof, verify }
     }
 
     fn to_json(&self) -> Result<Vec<u8>, HelloError> {
@@ -162,8 +165,8 @@ impl Hello {
     }
 
     /// What an error calls each field, and its value.
-    fn fields(&self) -> [(&'static str, String); 8] {
-        let Self { frames, pages, vcpus, engine, codec, cache, proof, verify } = self;
+    fn fields(&self) -> [(&'static str, String); 9] {
+        let Self { frames, pages, vcpus, engine, codec, cache, checksum, proof, verify } = self;
         [
             ("the version of frames", frames.to_string()),
             ("pages of guest memory", pages.to_string()),
@@ -171,6 +174,7 @@ impl Hello {
             ("the engine", engine.to_string()),
             ("the codec", codec.to_string()),
             ("the cache", cache.to_string()),
+            ("what checksums cover", checksum.to_string()),
             ("which runs prove memory", proof.word().to_owned()),
             ("whether memory is verified", verify.to_string()),
         ]

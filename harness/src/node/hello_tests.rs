@@ -22,6 +22,7 @@ fn hello() -> Hello {
         engine: Engine::Delta,
         codec: Codec::Xbzrle,
         cache: Cache::Shadow,
+        checksum: Checksum::Header,
         proof: Proof::First,
         verify: true,
     }
@@ -113,7 +114,7 @@ fn last_words(stranger: &mut dyn ReadWrite) -> Vec<u8> {
 }
 
 fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
-    [&encode_header(kind, 0, &[payload], 0).unwrap()[..], payload].concat()
+    [&encode_header(kind, 0, [payload], 0).unwrap()[..], payload].concat()
 }
 
 fn each_transport(test: impl Fn(Transport)) {
@@ -158,13 +159,14 @@ fn nodes_that_mean_different_things_say_so() {
         "source and destination differ in pages of guest memory: 4096 here, 8192 on the other side"
     );
 
-    let variants: [fn(&mut Hello); 8] = [
+    let variants: [fn(&mut Hello); 9] = [
         |hello| hello.frames += 1,
         |hello| hello.pages += 1,
         |hello| hello.vcpus += 1,
         |hello| hello.engine = Engine::Full,
         |hello| hello.codec = Codec::None,
         |hello| hello.cache = Cache::None,
+        |hello| hello.checksum = Checksum::Pages,
         |hello| hello.proof = Proof::Every,
         |hello| hello.verify = false,
     ];
@@ -225,9 +227,9 @@ fn strangers_keep_nobody_out() {
             &frame(FrameKind::Hello, &[0; 2 * BYTES]),
             &frame(FrameKind::Hello, &[0xff; MAX_HELLO]),
             // Longer than a greeting: not even waited for.
-            &encode_header(FrameKind::Pages, 0, &[&[0; MAX_HELLO + 1]], 0).unwrap(),
+            &encode_header(FrameKind::Pages, 0, [&[0; MAX_HELLO + 1][..]], 0).unwrap(),
             // The second of its direction.
-            &encode_header(FrameKind::Hello, 1, &[], 0).unwrap(),
+            &encode_header(FrameKind::Hello, 1, [], 0).unwrap(),
         ] {
             let mut talking = connect();
             // It may be closed before it has said all.
@@ -368,7 +370,7 @@ fn a_listener_that_speaks_something_else_is_named() {
     assert_eq!(error, "a greeting of 5 bytes came, which is none");
     let error = greeted_with(frame(FrameKind::Abort, b"not \x1b[31mtoday"));
     assert_eq!(error, "the other side refused the greeting: not \\u{1b}[31mtoday");
-    let long = encode_header(FrameKind::Pages, 0, &[&[0; MAX_HELLO + 1]], 0).unwrap();
+    let long = encode_header(FrameKind::Pages, 0, [&[0; MAX_HELLO + 1][..]], 0).unwrap();
     let error = greeted_with(long.to_vec());
     assert!(error.contains("it ends after"), "{error}");
 }

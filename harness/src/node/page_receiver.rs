@@ -1,8 +1,10 @@
-//! Takes frames of pages apart and into the destination's memory. A frame enters whole and verified; nothing of it
-//! is applied before all its entries were found sound.
+//! Takes frames of pages apart and into the destination's memory. Nothing of a frame is applied before all its entries were found
+//! sound. Whole pages behind the payload come from the socket straight to where they belong: a run that fails after that throws this
+//! memory away.
 
 use migbench_scenarios::cell::Codec;
 use migbench_workloads::units::{Gpa, PAGE_SIZE};
+use vm_memory::VolatileSlice;
 
 use super::{NodeError, proof};
 use crate::codec::Page;
@@ -57,7 +59,27 @@ impl PageReceiver {
         self.decode
     }
 
-    /// Applies a frame of pages.
+    /// Says where the whole pages behind the payload of `frame` go.
+    ///
+    /// # Errors
+    /// When an entry is not sound.
+    pub fn place<'r>(
+        &self,
+        ram: &'r Ram,
+        frame: &Frame<'_>,
+        places: &mut Vec<VolatileSlice<'r>>,
+    ) -> Result<(), NodeError> {
+        for record in PageRecords::parse(frame, ram.pages())? {
+            if let PageRecord::Full { first, count, data: None } = record {
+                for slice in ram.slices(first, count) {
+                    places.push(slice?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a frame of pages, of which those behind the payload are in their [place](Self::place).
     ///
     /// # Errors
     /// When an entry is not sound, or a delta does not fit its page.
@@ -65,33 +87,28 @@ impl PageReceiver {
         let start = clock::now();
         let left = self.left;
         for record in PageRecords::parse(frame, ram.pages())? {
-            let pages = match record {
-                PageRecord::Zero { count, .. } => count,
-                PageRecord::Full { data, .. } => data.len() as u64 / PAGE_SIZE,
-                PageRecord::Delta { .. } => 1,
+            let (first, count) = match record {
+                PageRecord::Zero { first, count } | PageRecord::Full { first, count, .. } => (first, count),
+                PageRecord::Delta { pfn, .. } => (pfn, 1),
             };
             let more = || NodeError::Content("more pages came in a round than the guest has".into());
-            self.left = self.left.checked_sub(pages).ok_or_else(more)?;
+            self.left = self.left.checked_sub(count).ok_or_else(more)?;
             match record {
-                PageRecord::Zero { first, count } => {
+                PageRecord::Zero { .. } => {
                     for page in first..first + count {
                         // Memory starts as zeros: most marks need no write.
                         if self.written.contains(page) {
                             ram.write(page, &[0; 4096])?;
                         }
-                        self.note(page, &[0; 4096]);
                     }
                 }
-                PageRecord::Full { first, data } => {
-                    if self.first_round {
-                        ram.write_past_caches(first, data)?;
-                    } else {
-                        ram.write(first, data)?;
+                PageRecord::Full { data, .. } => {
+                    match data {
+                        Some(data) if self.first_round => ram.write_past_caches(first, data)?,
+                        Some(data) => ram.write(first, data)?,
+                        None => {}
                     }
-                    for (page, content) in (first..).zip(data.as_chunks::<4096>().0) {
-                        self.written.insert(page);
-                        self.note(page, content);
-                    }
+                    (first..first + count).for_each(|page| self.written.insert(page));
                 }
                 PageRecord::Delta { pfn, data } => {
                     ram.read(pfn, &mut self.page[..])?;
@@ -106,10 +123,12 @@ impl PageReceiver {
                     }
                     ram.write(pfn, &self.page[..])?;
                     self.written.insert(pfn);
-                    if !self.hashes.is_empty() {
-                        let page = self.page.clone();
-                        self.note(pfn, &page);
-                    }
+                }
+            }
+            if !self.hashes.is_empty() {
+                for page in first..first + count {
+                    ram.read(page, &mut self.page[..])?;
+                    note(&mut self.hashes, page, &self.page);
                 }
             }
         }
@@ -128,9 +147,13 @@ impl PageReceiver {
 
     /// Takes note of what page `page` holds now.
     pub(super) fn note(&mut self, page: u64, content: &Page) {
-        if let Some(hash) = usize::try_from(page).ok().and_then(|at| self.hashes.get_mut(at)) {
-            *hash = proof::hash_page(content);
-        }
+        note(&mut self.hashes, page, content);
+    }
+}
+
+fn note(hashes: &mut [u64], page: u64, content: &Page) {
+    if let Some(hash) = usize::try_from(page).ok().and_then(|at| hashes.get_mut(at)) {
+        *hash = proof::hash_page(content);
     }
 }
 
@@ -156,7 +179,8 @@ mod tests {
         let mut pages_in = PageReceiver::new(&ram, Codec::None, false).unwrap();
         let take = |pages_in: &mut PageReceiver, runs: &[(u64, u64)]| {
             let payload = zeros(runs);
-            let frame = Frame { kind: FrameKind::Pages, sequence: 0, offset: 0, payload: &payload };
+            let frame =
+                Frame { kind: FrameKind::Pages, sequence: 0, offset: 0, payload: &payload, trailing: 0 };
             pages_in.pages(&ram, &frame).map_err(|error| error.to_string())
         };
         take(&mut pages_in, &[(0, pages / 2)]).unwrap();

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     Bytes as _, FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestRegionMmap,
-    MmapRegion,
+    MmapRegion, VolatileSlice,
 };
 
 use super::memory::{self, Aligned};
@@ -23,6 +23,9 @@ pub const HOLE_START: u64 = 3 << 30;
 pub const HOLE_END: u64 = 4 << 30;
 /// RAM comes in whole large pages.
 pub const GRANULE: u64 = 2 << 20;
+
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4096;
 
 /// Runs of this many bytes are long.
 const STREAM: usize = 64 << 10;
@@ -181,6 +184,38 @@ impl Ram {
         Ok(Gpa(region.start.0 + (page - region.first_page) * PAGE_SIZE))
     }
 
+    /// The memory of `count` pages from `first` on: one slice, or two over the hole.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn slices(
+        &self,
+        first: u64,
+        count: u64,
+    ) -> impl Iterator<Item = Result<VolatileSlice<'_>, RamError>> {
+        let (mut page, end) = (first, first.saturating_add(count));
+        std::iter::from_fn(move || {
+            (page < end).then(|| {
+                let bytes = usize::try_from((end - page).saturating_mul(PAGE_SIZE)).unwrap_or(usize::MAX);
+                let slice = self.span(page, bytes).and_then(|(start, length)| {
+                    self.memory.get_slice(start, length).map_err(|_| self.range(page))
+                });
+                page = slice.as_ref().map_or(end, |slice| page + slice.len() as u64 / PAGE_SIZE);
+                slice
+            })
+        })
+    }
+
+    /// Whether every byte of page `page` is zero, as far as that can be said while a guest writes.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn is_zero(&self, page: u64) -> Result<bool, RamError> {
+        let (start, length) = self.span(page, PAGE_BYTES)?;
+        let slice = self.memory.get_slice(start, length).map_err(|_| self.range(page))?;
+        Ok(memory::is_zero(&slice))
+    }
+
     /// Copies pages from `first` on into `buffer`, which holds whole pages.
     ///
     /// # Errors
@@ -323,6 +358,10 @@ mod tests {
         let mut back = vec![0; data.len()];
         ram.read(last_low - 1, &mut back).unwrap();
         assert_eq!(back, data);
+        let slices: Vec<_> = ram.slices(last_low - 1, 3).map(|slice| slice.unwrap().len()).collect();
+        assert_eq!(slices, [8192, 4096]);
+        assert_eq!(ram.slices(last_low, 0).count(), 0);
+        assert!(ram.slices(ram.pages() - 1, 2).any(|slice| matches!(slice, Err(RamError::Range { .. }))));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Frames: a header of fixed size and a payload. The header carries two checksums, one of the payload and one
-//! of the header itself (that of the payload included), so a damaged length is refused before a byte is
+//! Frames: a header of fixed size, a payload, and whole guest pages behind it where these go from memory to memory. The header
+//! carries two checksums, one of the payload and one of the header itself (that of the payload included), so a damaged length is refused before a byte is
 //! allocated or waited for because of it. Frames of one direction are numbered from zero, so a lost or
 //! repeated frame is refused too.
 //!
@@ -10,7 +10,7 @@
 //! | 0..4 | magic `MIGB` |
 //! | 4 | version |
 //! | 5 | kind |
-//! | 6..8 | flags, none defined yet |
+//! | 6..8 | whole pages of 4,096 bytes behind the payload, of which no checksum is made |
 //! | 8..12 | bytes of payload |
 //! | 12..20 | sequence number |
 //! | 20..28 | when the last byte leaves the modelled wire, in ns of the host's monotonic clock; 0 without one |
@@ -25,10 +25,13 @@ use crc_fast::{CrcAlgorithm, Digest};
 pub const HEADER: usize = 36;
 
 /// Version of the format. Peers of different versions refuse each other at the first frame.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// A batch of 64 whole pages with as many entries as a batch may have takes 264 KiB.
 const MAX_PAGES_PAYLOAD: usize = 512 << 10;
+
+/// Four times what our batches have.
+const MAX_TRAILING: u16 = 256;
 
 /// Hashes of 2 MiB blocks come in one frame: this is enough for a guest of 1 TiB.
 const MAX_HASHES: usize = 16 << 20;
@@ -54,6 +57,12 @@ macro_rules! kinds {
             #[must_use]
             pub const fn max_payload(self) -> usize {
                 match self { $(Self::$name => $most),+ }
+            }
+
+            /// The most whole pages that come behind a payload of this kind.
+            #[must_use]
+            pub const fn max_trailing(self) -> u16 {
+                match self { Self::Pages => MAX_TRAILING, _ => 0 }
             }
         }
     };
@@ -137,9 +146,9 @@ pub enum FrameFault {
     /// A kind that this version does not have.
     #[error("kind {0} is not known")]
     Kind(u8),
-    /// Flags that this version does not have.
-    #[error("flags {0:#06x} are not known")]
-    Flags(u16),
+    /// Pages behind a payload that has none.
+    #[error("{0} whole pages behind a payload of this kind are more than it has")]
+    Trailing(u16),
     /// A payload that no sender makes.
     #[error("a payload of {length} bytes is over its kind's limit of {limit}")]
     Length {
@@ -249,6 +258,8 @@ pub struct Frame<'a> {
     pub offset: u64,
     /// The payload, its checksum verified.
     pub payload: &'a [u8],
+    /// Whole pages that lie behind it in the stream.
+    pub trailing: u16,
 }
 
 /// A verified header.
@@ -260,6 +271,8 @@ pub struct Header {
     pub sequence: u64,
     /// Bytes of payload, at most [`FrameKind::max_payload`].
     pub length: usize,
+    /// Whole pages behind the payload.
+    pub trailing: u16,
     /// When its last byte has left the modelled wire; 0 without one.
     pub release: u64,
     checksum: u32,
@@ -267,17 +280,17 @@ pub struct Header {
     offset: u64,
 }
 
-/// The header of a frame whose payload is `parts`, one after the other. It gets the time of its release by [`stamp`].
+/// The header of a frame whose payload is `parts`, one after the other. What else it says it gets by [`seal`].
 ///
 /// # Errors
 /// [`FrameFault::Length`] if the payload is too long. `offset` is where the frame would start in the stream.
-pub fn encode_header(
+pub fn encode_header<'a>(
     kind: FrameKind,
     sequence: u64,
-    parts: &[&[u8]],
+    parts: impl IntoIterator<Item = &'a [u8]> + Clone,
     offset: u64,
 ) -> Result<[u8; HEADER], FrameError> {
-    let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    let length: u64 = parts.clone().into_iter().map(|part| part.len() as u64).sum();
     let limit = kind.max_payload();
     let Some(short) = u32::try_from(length).ok().filter(|_| length <= limit as u64) else {
         return Err(FrameError { offset, kind: Some(kind), fault: FrameFault::Length { length, limit } });
@@ -290,14 +303,15 @@ pub fn encode_header(
     header[8..12].copy_from_slice(&short.to_le_bytes());
     header[12..20].copy_from_slice(&sequence.to_le_bytes());
     header[28..32].copy_from_slice(&checksum.to_le_bytes());
-    stamp(&mut header, 0);
+    seal(&mut header, 0, 0);
     Ok(header)
 }
 
-/// Writes into a header when the frame's last byte leaves the modelled wire.
-pub fn stamp(header: &mut [u8; HEADER], release: u64) {
+/// Writes into a header how many whole pages come behind the payload, and when the frame's last byte leaves the modelled wire.
+pub fn seal(header: &mut [u8; HEADER], trailing: u16, release: u64) {
+    header[6..8].copy_from_slice(&trailing.to_le_bytes());
     header[20..28].copy_from_slice(&release.to_le_bytes());
-    let own = crc32c(&[&header[..32]]);
+    let own = crc32c([&header[..32]]);
     header[32..].copy_from_slice(&own.to_le_bytes());
 }
 
@@ -314,16 +328,16 @@ pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result
     if bytes[4] != VERSION {
         return refuse(4, None, FrameFault::Version(bytes[4]));
     }
-    let (expected, found) = (crc32c(&[&bytes[..32]]), u32::from_le_bytes(field(bytes, 32)));
+    let (expected, found) = (crc32c([&bytes[..32]]), u32::from_le_bytes(field(bytes, 32)));
     if expected != found {
         return refuse(32, None, FrameFault::HeaderChecksum { expected, found });
     }
     let Some(kind) = FrameKind::from_byte(bytes[5]) else {
         return refuse(5, None, FrameFault::Kind(bytes[5]));
     };
-    let flags = u16::from_le_bytes(field(bytes, 6));
-    if flags != 0 {
-        return refuse(6, Some(kind), FrameFault::Flags(flags));
+    let trailing = u16::from_le_bytes(field(bytes, 6));
+    if trailing > kind.max_trailing() {
+        return refuse(6, Some(kind), FrameFault::Trailing(trailing));
     }
     let (length, limit) = (u32::from_le_bytes(field(bytes, 8)), kind.max_payload());
     let Some(length) = usize::try_from(length).ok().filter(|length| *length <= limit) else {
@@ -334,7 +348,15 @@ pub fn decode_header(bytes: &[u8; HEADER], offset: u64, sequence: u64) -> Result
         return refuse(12, Some(kind), FrameFault::Sequence { expected: sequence, found });
     }
     let release = u64::from_le_bytes(field(bytes, 20));
-    Ok(Header { kind, sequence, length, release, checksum: u32::from_le_bytes(field(bytes, 28)), offset })
+    Ok(Header {
+        kind,
+        sequence,
+        length,
+        trailing,
+        release,
+        checksum: u32::from_le_bytes(field(bytes, 28)),
+        offset,
+    })
 }
 
 impl Header {
@@ -363,7 +385,7 @@ impl Header {
         if expected != self.checksum {
             return refuse(offset, FrameFault::PayloadChecksum { expected, found: self.checksum });
         }
-        Ok(Frame { kind: self.kind, sequence: self.sequence, offset, payload })
+        Ok(Frame { kind: self.kind, sequence: self.sequence, offset, payload, trailing: self.trailing })
     }
 }
 
@@ -409,9 +431,9 @@ impl Checksum {
     }
 }
 
-fn crc32c(parts: &[&[u8]]) -> u32 {
+fn crc32c<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     let mut checksum = Checksum::default();
-    parts.iter().for_each(|part| checksum.update(part));
+    parts.into_iter().for_each(|part| checksum.update(part));
     checksum.finish()
 }
 

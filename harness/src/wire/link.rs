@@ -7,9 +7,10 @@
 //! time at which its last byte leaves, writes it at once, and goes on while no more than the queue is ahead; the receiver
 //! reads no byte before it would have come. So what is ahead must fit into the socket.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,18 +18,19 @@ use std::time::{Duration, Instant};
 use migbench_scenarios::cell;
 use migbench_workloads::units::{Bytes, Rate};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, getsockopt, recv, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, setsockopt, sockopt};
+use vm_memory::VolatileSlice;
 
 use super::address::wait_readable;
 use super::frame::{self, Checksum, Frame, FrameError, FrameFault, FrameKind, HEADER, Header};
 use super::modelled::{ModelledWire, wire_time};
 use super::netns::Delivered;
-use super::pages::LARGEST_FRAME;
+use super::pages::{LARGEST_FRAME, PAGE};
 use super::sabotage::Saboteur;
 use super::{PageBatch, Traffic};
 use crate::sys::clock::{self, Patience};
 use crate::sys::memory::{NoMemory, reserve};
-use crate::sys::socket::queued;
+use crate::sys::socket::{self, Part, queued};
 
 /// What a socket may hold in each direction.
 const SOCKET_BUFFER: usize = 1 << 20;
@@ -41,9 +43,6 @@ const LEAST_QUEUE: u64 = 64 << 10;
 const PIECE: usize = 64 << 10;
 /// The last piece of a frame: reading and verifying it comes after the frame's end, and counts as lateness.
 const LAST_PIECE: usize = 4 << 10;
-
-/// The kernel's `IOV_MAX`: more slices in one call are refused.
-const MAX_SLICES: usize = 1024;
 
 /// What went wrong on a link. Offsets count bytes of that direction of the stream from its start.
 #[derive(Debug, thiserror::Error)]
@@ -278,6 +277,7 @@ impl Link {
     /// # Errors
     /// [`LinkError::Queue`] where what is ahead does not fit into the socket, [`LinkError::DelayWithoutRate`].
     pub fn shape(&mut self, link: &cell::LinkSettings) -> Result<Option<Bytes>, LinkError> {
+        self.sender.checksum = link.checksum;
         let delay = u64::try_from(link.delay.duration().as_nanos()).unwrap_or(u64::MAX);
         let Some(rate) = link.modelled_rate() else {
             self.sender.delivered = link.kernel_rate().map(Delivered::new);
@@ -326,8 +326,14 @@ impl Link {
     ///
     /// # Errors
     /// As there.
-    pub fn send_pages(&mut self, batch: &PageBatch, data: &[&[u8]]) -> Result<(), LinkError> {
-        self.sender.send_pages(batch, data)
+    pub fn send_pages(
+        &mut self,
+        batch: &mut PageBatch,
+        encoded: &[u8],
+        whole: &[&[u8]],
+        behind: &[Part<'_>],
+    ) -> Result<(), LinkError> {
+        self.sender.send_pages(batch, encoded, whole, behind)
     }
 
     /// See [`Receiver::recv`].
@@ -336,6 +342,17 @@ impl Link {
     /// As there.
     pub fn recv(&mut self) -> Result<Frame<'_>, LinkError> {
         self.receiver.recv()
+    }
+
+    /// See [`Receiver::recv_placing`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_placing<'g, E: From<LinkError>>(
+        &mut self,
+        place: impl FnOnce(&Frame<'_>, &mut Vec<VolatileSlice<'g>>) -> Result<(), E>,
+    ) -> Result<Frame<'_>, E> {
+        self.receiver.recv_placing(place)
     }
 
     /// See [`Receiver::wait`].
@@ -367,30 +384,13 @@ pub struct Sender {
     wire: Option<ModelledWire>,
     /// What the kernel delivered, where it keeps the link to a rate.
     delivered: Option<Delivered>,
+    checksum: cell::Checksum,
     sequence: u64,
     offset: u64,
     broken: bool,
     traffic: Traffic,
     /// Nanoseconds that it waited for room in the queue of the wire.
     waited: u64,
-    /// Memory for lists of slices, empty between two frames: frames are sent while the guest is paused.
-    parts: Vec<&'static [u8]>,
-    piece: Vec<IoSlice<'static>>,
-}
-
-/// Slices of a list that will hardly grow.
-const USUAL_SLICES: usize = 128;
-
-/// The memory of a list for slices of another lifetime: an empty list collects in place.
-fn recycled_parts<'b>(mut list: Vec<&[u8]>) -> Vec<&'b [u8]> {
-    list.clear();
-    list.into_iter().map(|_| &[][..]).collect()
-}
-
-/// As [`recycled_parts`].
-fn recycled_piece<'b>(mut list: Vec<IoSlice<'_>>) -> Vec<IoSlice<'b>> {
-    list.clear();
-    list.into_iter().map(|_| IoSlice::new(&[])).collect()
 }
 
 impl Sender {
@@ -400,13 +400,12 @@ impl Sender {
             timeout,
             wire: None,
             delivered: None,
+            checksum: cell::Checksum::Header,
             sequence: 0,
             offset: 0,
             broken: false,
             traffic: Traffic::default(),
             waited: 0,
-            parts: Vec::with_capacity(USUAL_SLICES),
-            piece: Vec::with_capacity(USUAL_SLICES),
         }
     }
 
@@ -418,7 +417,7 @@ impl Sender {
     /// the middle of a frame nothing more can be sent.
     pub fn send(&mut self, kind: FrameKind, parts: &[&[u8]]) -> Result<(), LinkError> {
         let before = self.offset;
-        self.write_frame(kind, parts)?;
+        self.write_frame(kind, parts.iter().copied(), &[])?;
         let bytes = self.offset - before;
         match kind {
             FrameKind::State => self.traffic.state += bytes,
@@ -427,37 +426,61 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends a batch of pages whose extents lie in `data`; an empty one is not sent.
+    /// Sends a batch of pages; an empty one is not sent. Its encoded pages lie in `encoded`, one after the other. Its whole pages lie
+    /// in `whole`, under the checksum, or else in `behind`.
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub fn send_pages(&mut self, batch: &PageBatch, data: &[&[u8]]) -> Result<(), LinkError> {
+    ///
+    /// # Panics
+    /// If these are not as long as the batch says.
+    pub fn send_pages(
+        &mut self,
+        batch: &mut PageBatch,
+        encoded: &[u8],
+        whole: &[&[u8]],
+        behind: &[Part<'_>],
+    ) -> Result<(), LinkError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut parts: Vec<&[u8]> = std::mem::take(&mut self.parts);
-        batch.parts(data, &mut parts);
-        let written = self.write_frame(FrameKind::Pages, &parts);
-        self.parts = recycled_parts(parts);
-        written?;
-        self.traffic += batch.traffic();
+        let data = encoded.len() + whole.iter().map(|part| part.len()).sum::<usize>();
+        let trailing = behind.iter().map(Part::len).sum::<usize>();
+        assert_eq!((data + trailing) as u64, batch.data(), "the data of a batch");
+        let traffic = batch.traffic();
+        let parts = [batch.meta(data), encoded].into_iter().chain(whole.iter().copied());
+        self.write_frame(FrameKind::Pages, parts, behind)?;
+        self.traffic += traffic;
         Ok(())
     }
 
-    fn write_frame(&mut self, kind: FrameKind, parts: &[&[u8]]) -> Result<(), LinkError> {
+    /// Writes a frame whose payload is `parts`, and `behind` it whole pages.
+    fn write_frame<'a>(
+        &mut self,
+        kind: FrameKind,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+        behind: &[Part<'a>],
+    ) -> Result<(), LinkError> {
         if self.broken {
             return Err(LinkError::Broken { offset: self.offset });
         }
-        let mut header = frame::encode_header(kind, self.sequence, parts, self.offset)?;
-        let length = HEADER + parts.iter().map(|part| part.len()).sum::<usize>();
-        if let Some(wire) = &mut self.wire {
-            frame::stamp(&mut header, wire.enter(clock::now(), length as u64));
+        let mut header = frame::encode_header(kind, self.sequence, parts.clone(), self.offset)?;
+        let trailing = behind.iter().map(Part::len).sum::<usize>();
+        let length = HEADER + parts.clone().map(<[u8]>::len).sum::<usize>() + trailing;
+        let pages = u16::try_from(trailing / PAGE).unwrap_or(u16::MAX);
+        if pages > kind.max_trailing() {
+            let fault = FrameFault::Trailing(pages);
+            return Err(FrameError { offset: self.offset, kind: Some(kind), fault }.into());
         }
-        let mut piece: Vec<IoSlice<'_>> = std::mem::take(&mut self.piece);
+        let release = self.wire.as_mut().map_or(0, |wire| wire.enter(clock::now(), length as u64));
+        frame::seal(&mut header, pages, release);
+        let parts = parts.map(|part| Part::Private(part)).chain(behind.iter().copied());
+        let all = std::iter::once(Part::Private(&header)).chain(parts);
         self.broken = true;
-        let written = self.write_all(&header, parts, length, &mut piece);
-        self.piece = recycled_piece(piece);
-        written?;
+        let mut done = 0;
+        while done < length {
+            done += self.write(all.clone(), done)?;
+        }
         self.broken = false;
         self.sequence += 1;
         self.wait_for_room();
@@ -471,38 +494,18 @@ impl Sender {
         }
     }
 
-    /// Writes `header` and all of `parts`, in pieces that the kernel allows.
-    fn write_all<'a>(
+    /// Writes what goes in one call of all that follows byte `done` of `parts`.
+    fn write<'a>(
         &mut self,
-        header: &'a [u8],
-        parts: &[&'a [u8]],
-        length: usize,
-        piece: &mut Vec<IoSlice<'a>>,
-    ) -> Result<(), LinkError> {
-        let mut done = 0;
-        while done < length {
-            let mut skip = done;
-            piece.clear();
-            for part in std::iter::once(header).chain(parts.iter().copied()) {
-                let start = skip.min(part.len());
-                skip -= start;
-                if start < part.len() {
-                    piece.push(IoSlice::new(&part[start..]));
-                }
-                if piece.len() == MAX_SLICES {
-                    break;
-                }
-            }
-            done += self.write(piece)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, piece: &[IoSlice<'_>]) -> Result<usize, LinkError> {
+        parts: impl Iterator<Item = Part<'a>> + Clone,
+        done: usize,
+    ) -> Result<usize, LinkError> {
         let looked = clock::now();
         let before = self.delivered.is_some().then(|| self.queued()).transpose()?;
-        let fd = self.stream.as_fd().as_raw_fd();
-        let sent = moved_within(self.timeout, || sendmsg::<()>(fd, piece, &[], MsgFlags::MSG_NOSIGNAL, None));
+        let stream = &self.stream;
+        let sent = moved_within(self.timeout, || {
+            socket::send(&stream.as_fd(), parts.clone(), done, MsgFlags::MSG_NOSIGNAL)
+        });
         let written =
             sent.map_err(|errno| LinkError::from_errno(errno, SENDING, self.offset, self.timeout))?;
         self.offset += written as u64;
@@ -524,6 +527,12 @@ impl Sender {
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// What the checksums of its frames are to cover.
+    #[must_use]
+    pub const fn checksum(&self) -> cell::Checksum {
+        self.checksum
     }
 
     /// All bytes sent, those of an unfinished frame included.
@@ -608,28 +617,54 @@ impl Receiver {
         }
     }
 
-    /// Receives the next frame. It lies in this receiver's buffer, which grows to the largest frame seen.
+    /// Receives the next frame, one without pages behind it. It lies in this receiver's buffer, which grows to the largest frame
+    /// seen.
     ///
     /// # Errors
     /// If the peer is gone, sends nothing for too long, or sends what is not a sound frame.
     pub fn recv(&mut self) -> Result<Frame<'_>, LinkError> {
         let start = self.offset;
+        self.recv_placing(|frame, _| {
+            let fault = FrameFault::Trailing(frame.trailing);
+            Err(FrameError { offset: start + 6, kind: Some(frame.kind), fault }.into())
+        })
+    }
+
+    /// As [`Self::recv`]. Of a frame with pages behind it `place` says, from a payload that is verified, where these go.
+    ///
+    /// # Errors
+    /// As there, and what `place` says. What has come behind the payload by then is where it goes.
+    pub fn recv_placing<'g, E: From<LinkError>>(
+        &mut self,
+        place: impl FnOnce(&Frame<'_>, &mut Vec<VolatileSlice<'g>>) -> Result<(), E>,
+    ) -> Result<Frame<'_>, E> {
+        let start = self.offset;
         let mut bytes = [0; HEADER];
-        self.read(&mut bytes, true)?;
-        let header = frame::decode_header(&bytes, start, self.sequence)?;
+        self.read(&[VolatileSlice::from(&mut bytes[..])], 0, HEADER, true)?;
+        let header = frame::decode_header(&bytes, start, self.sequence).map_err(LinkError::from)?;
         let held = self.hold(&header, start)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         if let Some(more) = header.length.checked_sub(buffer.len()) {
-            reserve(&mut buffer, more, "a frame")?;
+            reserve(&mut buffer, more, "a frame").map_err(LinkError::from)?;
             buffer.resize(header.length, 0);
         }
-        let read = self.read_payload(&mut buffer[..header.length], held);
-        self.buffer = buffer;
-        let checksum = read?;
+        let behind = usize::from(header.trailing) * PAGE;
+        let checksum = self.read_payload(&mut buffer[..header.length], behind, held)?;
+        let frame =
+            header.with_checked_payload(&buffer[..header.length], checksum).map_err(LinkError::from)?;
+        if header.trailing > 0 {
+            let mut pages = Vec::with_capacity(usize::from(header.trailing) + 1);
+            place(&frame, &mut pages)?;
+            self.read_pages(&pages, behind, held)?;
+        }
+        let (kind, sequence, offset, trailing) = (frame.kind, frame.sequence, frame.offset, frame.trailing);
+        if let Some((due, _)) = held {
+            clock::wait_until(due);
+        }
         self.arrived = clock::now();
-        let frame = header.with_checked_payload(&self.buffer[..header.length], checksum)?;
+        self.buffer = buffer;
         self.sequence += 1;
-        Ok(frame)
+        Ok(Frame { kind, sequence, offset, payload: &self.buffer[..header.length], trailing })
     }
 
     /// When the frame's last byte comes over the modelled wire, and its rate.
@@ -644,31 +679,74 @@ impl Receiver {
         Ok(Some((self.due, rate)))
     }
 
-    /// Reads a payload, piece by piece, none before it would have come.
-    fn read_payload(&mut self, payload: &mut [u8], held: Option<(u64, Rate)>) -> Result<Checksum, LinkError> {
+    /// Reads a payload behind which come so many bytes of pages.
+    fn read_payload(
+        &mut self,
+        payload: &mut [u8],
+        behind: usize,
+        held: Option<(u64, Rate)>,
+    ) -> Result<Checksum, LinkError> {
         let mut checksum = Checksum::default();
-        let mut left = payload.len();
-        let pieces = if held.is_some() { PIECE } else { usize::MAX };
-        let (body, end) =
-            payload.split_at_mut(left.saturating_sub(if held.is_some() { LAST_PIECE } else { 0 }));
-        for piece in body.chunks_mut(pieces).chain([end]) {
-            left -= piece.len();
-            if let Some((due, rate)) = held {
-                clock::wait_until(due.saturating_sub(wire_time(left as u64, rate)));
-            }
-            self.read(piece, false)?;
-            checksum.update(piece);
-        }
-        if let Some((due, _)) = held {
-            clock::wait_until(due);
+        for piece in pieces(payload.len(), behind, held) {
+            let (into, length) = (&mut payload[piece.bytes.clone()], piece.bytes.len());
+            wait_for(piece.due);
+            self.read(&[VolatileSlice::from(&mut *into)], 0, length, false)?;
+            checksum.update(into);
         }
         Ok(checksum)
     }
 
-    fn read(&mut self, buffer: &mut [u8], at_start: bool) -> Result<(), LinkError> {
+    /// Reads what is behind a payload into `pages`, which have room for just these bytes.
+    fn read_pages(
+        &mut self,
+        pages: &[VolatileSlice<'_>],
+        behind: usize,
+        held: Option<(u64, Rate)>,
+    ) -> Result<(), LinkError> {
+        debug_assert_eq!(pages.iter().map(VolatileSlice::len).sum::<usize>(), behind);
+        for piece in pieces(behind, 0, held) {
+            wait_for(piece.due);
+            self.read(pages, piece.bytes.start, piece.bytes.len(), false)?;
+        }
+        Ok(())
+    }
+
+    /// Reads into the `length` bytes that follow byte `from` of `into`.
+    fn read(
+        &mut self,
+        into: &[VolatileSlice<'_>],
+        from: usize,
+        length: usize,
+        at_start: bool,
+    ) -> Result<(), LinkError> {
         // Over a wire that is slower than memory nothing is gained by looking.
         self.brisk &= self.wire.is_none();
-        read_exactly(&self.stream, buffer, &mut self.offset, self.timeout, at_start, &mut self.brisk)
+        let mut doing = if at_start { AT_A_HEADER } else { IN_A_FRAME };
+        let mut moved = Instant::now();
+        let mut done = 0;
+        while done < length {
+            let look = self.brisk && moved.elapsed() < LOOK;
+            let fd = self.stream.as_fd();
+            let call = |flags| socket::receive(&fd, into, from + done, length - done, flags);
+            let read = if look {
+                call(MsgFlags::MSG_DONTWAIT)
+            } else {
+                moved_within(self.timeout, || call(MsgFlags::MSG_WAITALL))
+            };
+            match read {
+                Ok(0) => return Err(LinkError::Closed { doing, offset: self.offset }),
+                Ok(read) => {
+                    self.brisk = moved.elapsed() < LOOK;
+                    self.offset += read as u64;
+                    done += read;
+                    moved = Instant::now();
+                    doing = IN_A_FRAME;
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) if look => std::hint::spin_loop(),
+                Err(errno) => return Err(LinkError::from_errno(errno, doing, self.offset, self.timeout)),
+            }
+        }
+        Ok(())
     }
 
     /// When the last byte of the frame received last was here, by [`clock::now`].
@@ -718,38 +796,35 @@ fn moved_within(limit: Duration, mut call: impl FnMut() -> nix::Result<usize>) -
     }
 }
 
-fn read_exactly(
-    stream: &SocketStream,
-    mut buffer: &mut [u8],
-    offset: &mut u64,
-    timeout: Duration,
-    at_start: bool,
-    brisk: &mut bool,
-) -> Result<(), LinkError> {
-    let mut doing = if at_start { AT_A_HEADER } else { IN_A_FRAME };
-    let mut moved = Instant::now();
-    while !buffer.is_empty() {
-        let look = *brisk && moved.elapsed() < LOOK;
-        let fd = stream.as_fd().as_raw_fd();
-        let read = if look {
-            recv(fd, buffer, MsgFlags::MSG_DONTWAIT)
-        } else {
-            moved_within(timeout, || recv(fd, buffer, MsgFlags::MSG_WAITALL))
+/// A piece of a frame, and when it has come over a modelled wire.
+struct Piece {
+    bytes: Range<usize>,
+    due: Option<u64>,
+}
+
+/// The pieces in which `length` bytes are read, behind which so many more of their frame come: all at once, or as the wire brings
+/// them.
+fn pieces(length: usize, behind: usize, held: Option<(u64, Rate)>) -> impl Iterator<Item = Piece> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let left = length - done;
+        let last = left.min(LAST_PIECE.saturating_sub(behind));
+        let taken = match held {
+            Some(_) if left > last => PIECE.min(left - last),
+            _ => left,
         };
-        match read {
-            Ok(0) => return Err(LinkError::Closed { doing, offset: *offset }),
-            Ok(read) => {
-                *brisk = moved.elapsed() < LOOK;
-                *offset += read as u64;
-                buffer = &mut buffer[read..];
-                moved = Instant::now();
-                doing = IN_A_FRAME;
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) if look => std::hint::spin_loop(),
-            Err(errno) => return Err(LinkError::from_errno(errno, doing, *offset, timeout)),
-        }
+        let bytes = done..done + taken;
+        done = bytes.end;
+        let due =
+            |(due, rate): (u64, Rate)| due.saturating_sub(wire_time((length - done + behind) as u64, rate));
+        (taken > 0).then(|| Piece { due: held.map(due), bytes })
+    })
+}
+
+fn wait_for(due: Option<u64>) {
+    if let Some(due) = due {
+        clock::wait_until(due);
     }
-    Ok(())
 }
 
 #[cfg(test)]

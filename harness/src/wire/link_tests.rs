@@ -8,6 +8,7 @@ use migbench_scenarios::cell::{self, Transport};
 use migbench_workloads::units::Seconds;
 
 use super::*;
+use crate::sys::socket::Part;
 use crate::wire::frame::{FrameFault, encode_header};
 use crate::wire::netns::{self, Namespaces};
 use crate::wire::{LinkAddress, LinkListener, PageRecord, PageRecords};
@@ -79,38 +80,80 @@ fn frames_of_every_size_arrive_in_order_and_are_counted() {
     });
 }
 
+/// Whole pages under the checksum, and behind the payload from memory to memory.
 #[test]
-fn batches_of_scattered_extents_arrive_whole() {
-    each_transport(|mut here, mut there| {
-        let sending = thread::spawn(move || {
-            let mut batch = PageBatch::new();
-            let whole: Vec<u8> = (0..500).flat_map(|n| [u8::try_from(n % 251).unwrap(); PAGE]).collect();
-            for n in 0..50 {
-                batch.push_whole(2 * n, 0, usize::try_from(n).unwrap() * PAGE);
-                // Other bytes each time, so that extents don't join.
-                let start = usize::try_from(n % 2).unwrap();
-                batch.push_encoded(2 * n + 1, 1, start..start + 3);
-            }
-            here.send_pages(&batch, &[&whole, &[1, 1, 1, 1]]).unwrap();
-            assert_eq!(here.traffic(), batch.traffic());
-            assert_eq!(here.traffic().total(), here.sender().offset());
-        });
-        let frame = there.recv().unwrap();
-        let mut next = 0;
-        for record in PageRecords::parse(&frame, 1000).unwrap() {
-            match record {
-                PageRecord::Full { first, data } => {
-                    assert_eq!(first, next);
-                    assert_eq!(data, vec![u8::try_from(next / 2 % 251).unwrap(); PAGE]);
+fn batches_of_scattered_pages_arrive_whole() {
+    for in_place in [false, true] {
+        each_transport(|mut here, mut there| {
+            let sending = thread::spawn(move || {
+                let mut batch = PageBatch::new();
+                let (mut whole, mut encoded): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
+                for n in 0..60 {
+                    batch.push_whole(2 * n);
+                    whole.extend([u8::try_from(n).unwrap(); PAGE]);
+                    batch.push_encoded(2 * n + 1, 3);
+                    encoded.extend([u8::try_from(n).unwrap(); 3]);
                 }
-                PageRecord::Delta { pfn, data } => assert_eq!((pfn, data), (next, &[1u8, 1, 1][..])),
-                PageRecord::Zero { .. } => panic!("no zero page was sent"),
+                let before = here.sender().offset();
+                let pages: Vec<&[u8]> = whole.chunks(PAGE).collect();
+                if in_place {
+                    let behind: Vec<_> = pages.into_iter().map(Part::Private).collect();
+                    here.send_pages(&mut batch, &encoded, &[], &behind).unwrap();
+                } else {
+                    here.send_pages(&mut batch, &encoded, &pages, &[]).unwrap();
+                }
+                assert_eq!(here.traffic(), batch.traffic());
+                assert_eq!(here.traffic().total(), here.sender().offset() - before);
+                here.send(FrameKind::RoundEnd, &[&[0; 4]]).unwrap();
+            });
+            let mut memory = vec![0; 120 * PAGE];
+            let mut places: Vec<_> =
+                memory.chunks_mut(PAGE).map(|page| Some(VolatileSlice::from(page))).collect();
+            let received = there.recv_placing(|frame, into| {
+                for record in PageRecords::parse(frame, 120)? {
+                    if let PageRecord::Full { first, data: None, .. } = record {
+                        into.push(places[usize::try_from(first).unwrap()].take().unwrap());
+                    }
+                }
+                Ok::<_, LinkError>(())
+            });
+            let frame = received.unwrap();
+            let (mut next, mut in_payload) = (0, Vec::new());
+            for record in PageRecords::parse(&frame, 120).unwrap() {
+                let n = u8::try_from(next / 2).unwrap();
+                match record {
+                    PageRecord::Full { first, count, data } => {
+                        assert_eq!((first, count, data.is_none()), (next, 1, in_place));
+                        in_payload.extend_from_slice(data.unwrap_or_default());
+                    }
+                    PageRecord::Delta { pfn, data } => assert_eq!((pfn, data), (next, &[n; 3][..])),
+                    PageRecord::Zero { .. } => panic!("no zero page was sent"),
+                }
+                next += 1;
             }
-            next += 1;
-        }
-        assert_eq!(next, 100);
-        sending.join().unwrap();
-    });
+            assert_eq!(next, 120);
+            assert_eq!(there.recv().unwrap().kind, FrameKind::RoundEnd);
+            sending.join().unwrap();
+            drop(places);
+            for (n, page) in memory.chunks(PAGE).enumerate() {
+                let sent = if in_place && n % 2 == 0 { u8::try_from(n / 2).unwrap() } else { 0 };
+                assert!(page.iter().all(|&byte| byte == sent), "page {n}");
+            }
+            let pages = in_payload.chunks(PAGE).enumerate();
+            pages.for_each(|(n, page)| assert!(page.iter().all(|&byte| usize::from(byte) == n)));
+        });
+    }
+}
+
+/// Nobody but a destination has a place for them.
+#[test]
+fn pages_behind_a_payload_that_nobody_waits_for_are_refused() {
+    let (mut here, mut there) = Link::pair(LONG).unwrap();
+    let (mut batch, page) = (PageBatch::new(), [7; PAGE]);
+    batch.push_whole(0);
+    here.send_pages(&mut batch, &[], &[], &[Part::Private(&page)]).unwrap();
+    let error = there.recv().unwrap_err().to_string();
+    assert!(error.starts_with("bad Pages frame at byte 6 of the stream: 1 whole pages behind"), "{error}");
 }
 
 #[test]
@@ -137,14 +180,14 @@ fn raw(here: &Link, bytes: &[u8]) {
 fn a_peer_that_closes_in_the_middle_is_named_with_the_place() {
     each_transport(|here, mut there| {
         let payload = [5; 1000];
-        raw(&here, &encode_header(FrameKind::State, 0, &[&payload], 0).unwrap());
+        raw(&here, &encode_header(FrameKind::State, 0, [&payload[..]], 0).unwrap());
         raw(&here, &payload[..700]);
         drop(here);
         let error = there.recv().unwrap_err();
         assert!(matches!(error, LinkError::Closed { doing: IN_A_FRAME, offset: 736 }), "{error}");
     });
     each_transport(|here, mut there| {
-        raw(&here, &encode_header(FrameKind::State, 0, &[&[]], 0).unwrap()[..11]);
+        raw(&here, &encode_header(FrameKind::State, 0, [], 0).unwrap()[..11]);
         drop(here);
         let error = there.recv().unwrap_err();
         assert!(matches!(error, LinkError::Closed { doing: IN_A_FRAME, offset: 11 }), "{error}");
@@ -154,7 +197,7 @@ fn a_peer_that_closes_in_the_middle_is_named_with_the_place() {
 #[test]
 fn damaged_and_repeated_frames_are_refused() {
     each_transport(|here, mut there| {
-        let mut bytes = encode_header(FrameKind::State, 0, &[b"state"], 0).unwrap().to_vec();
+        let mut bytes = encode_header(FrameKind::State, 0, [&b"state"[..]], 0).unwrap().to_vec();
         bytes.extend(b"stale");
         raw(&here, &bytes);
         let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
@@ -163,7 +206,7 @@ fn damaged_and_repeated_frames_are_refused() {
     each_transport(|mut here, mut there| {
         here.send(FrameKind::Hello, &[b"once"]).unwrap();
         assert_eq!(there.recv().unwrap().payload, b"once");
-        raw(&here, &encode_header(FrameKind::Hello, 0, &[], 0).unwrap());
+        raw(&here, &encode_header(FrameKind::Hello, 0, [], 0).unwrap());
         let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
         assert_eq!(error.fault, FrameFault::Sequence { expected: 1, found: 0 });
         assert_eq!(error.offset, HEADER as u64 + 4 + 12);
@@ -299,8 +342,8 @@ fn what_is_ahead_of_the_wire_must_fit_into_the_socket() {
 fn a_frame_from_the_far_future_is_refused() {
     let (here, mut there) = Link::pair(LONG).unwrap();
     there.shape(&link(125_000_000, 0.0)).unwrap();
-    let mut header = encode_header(FrameKind::Hello, 0, &[], 0).unwrap();
-    frame::stamp(&mut header, u64::MAX);
+    let mut header = encode_header(FrameKind::Hello, 0, [], 0).unwrap();
+    frame::seal(&mut header, 0, u64::MAX);
     raw(&here, &header);
     let LinkError::Frame(error) = there.recv().unwrap_err() else { panic!("not a frame error") };
     assert!(matches!(error.fault, FrameFault::Release { seconds } if seconds > 20), "{error}");

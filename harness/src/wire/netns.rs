@@ -349,16 +349,14 @@ impl Delivered {
 #[cfg(test)]
 mod tests {
     use migbench_scenarios::cell::Transport;
-    use migbench_workloads::units::Seconds;
 
     use super::*;
 
     fn link(rate: Option<u64>, queue: Option<u64>) -> LinkSettings {
         LinkSettings {
-            transport: Transport::Netns,
             rate: rate.map(Rate),
             queue: queue.map(Bytes),
-            delay: Seconds(0.0),
+            ..LinkSettings::unlimited(Transport::Netns)
         }
     }
 

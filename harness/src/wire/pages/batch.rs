@@ -1,20 +1,9 @@
-//! Describes pages at the source: a list of entries, and where the bytes of each lie in the sender's own memory. The bytes stay
-//! there until the socket takes them, so a page is copied once; what a batch sends is the list of its extents, not one stretch
-//! of memory.
-
-use std::ops::Range;
+//! Describes pages at the source: a list of entries. The bytes of the pages lie in the sender's own memory or the guest's, and
+//! stay there until the socket takes them, so a page is copied once or not at all.
 
 use super::{ENTRY, EntryKind, HEAD, MAX_COUNT, MAX_ENTRIES, PAGE, PFN_END, PagesEntry};
 use crate::wire::Traffic;
 use crate::wire::frame::HEADER;
-
-/// Bytes that go out as they lie.
-#[derive(Debug)]
-struct Extent {
-    /// Which of the slices that are given when the batch is sent.
-    place: usize,
-    bytes: Range<usize>,
-}
 
 /// A reusable batch of pages: what will be the payload of one frame.
 #[derive(Debug)]
@@ -23,7 +12,6 @@ pub struct PageBatch {
     meta: Vec<u8>,
     /// The last entry, which may still grow.
     last: Option<PagesEntry>,
-    extents: Vec<Extent>,
     pages: u64,
     traffic: Traffic,
 }
@@ -39,7 +27,6 @@ impl PageBatch {
         let mut batch = Self {
             meta: Vec::with_capacity(HEAD + MAX_ENTRIES * ENTRY),
             last: None,
-            extents: Vec::with_capacity(Self::PAGES),
             pages: 0,
             traffic: Traffic::default(),
         };
@@ -50,7 +37,7 @@ impl PageBatch {
     /// Entries that it still has room for. A page needs one at most.
     #[must_use]
     pub fn room(&self) -> usize {
-        MAX_ENTRIES - (self.meta.len() - HEAD) / ENTRY
+        MAX_ENTRIES - self.entries()
     }
 
     /// Whether there is nothing to send.
@@ -61,8 +48,8 @@ impl PageBatch {
 
     /// Whether it has pages that are not zero.
     #[must_use]
-    pub fn has_data(&self) -> bool {
-        !self.extents.is_empty()
+    pub const fn has_data(&self) -> bool {
+        self.traffic.full + self.traffic.delta > 0
     }
 
     /// Pages that the batch will send, of any kind.
@@ -82,7 +69,6 @@ impl PageBatch {
         self.meta.clear();
         self.meta.resize(HEAD, 0);
         self.last = None;
-        self.extents.clear();
         self.pages = 0;
         self.traffic = Traffic { control: (HEADER + HEAD) as u64, ..Traffic::default() };
     }
@@ -93,48 +79,44 @@ impl PageBatch {
     /// If there is no [room](Self::room), or the number has more than 44 bits, as for all that is added.
     pub fn push_zero(&mut self, pfn: u64) {
         self.add_run(EntryKind::Zero, pfn);
-        self.set_head();
     }
 
-    /// Adds a whole page, which lies in slice `place` from byte `start` on.
+    /// Adds a whole page.
     ///
     /// # Panics
     /// As [`Self::push_zero`].
-    pub fn push_whole(&mut self, pfn: u64, place: usize, start: usize) {
+    pub fn push_whole(&mut self, pfn: u64) {
         self.add_run(EntryKind::Full, pfn);
         self.traffic.full += PAGE as u64;
-        self.add_extent(place, start..start + PAGE);
     }
 
-    /// Adds an encoded page, which lies in slice `place`.
+    /// Adds an encoded page of `length` bytes.
     ///
     /// # Panics
     /// As [`Self::push_zero`]; also if the encoding is empty or no shorter than a page.
-    pub fn push_encoded(&mut self, pfn: u64, place: usize, bytes: Range<usize>) {
-        let length = bytes.len();
+    pub fn push_encoded(&mut self, pfn: u64, length: usize) {
         assert!((1..PAGE).contains(&length), "an encoded page of {length} bytes");
         self.add_entry(PagesEntry { kind: EntryKind::Delta, first: pfn, count: length as u64 });
         self.pages += 1;
         self.traffic.delta += length as u64;
-        self.add_extent(place, bytes);
     }
 
-    /// The payload, part by part, whose extents lie in `data`. `buffer` is only where the list is kept.
-    ///
-    /// # Panics
-    /// If an extent lies in none of `data`.
-    pub(in crate::wire) fn parts<'a>(&'a self, data: &[&'a [u8]], buffer: &mut Vec<&'a [u8]>) {
-        buffer.clear();
-        buffer.push(&self.meta);
-        buffer.extend(self.extents.iter().map(|extent| &data[extent.place][extent.bytes.clone()]));
+    /// Head and entries, for a payload in which so many bytes of data follow: all encoded pages, and all whole ones unless they
+    /// come behind the payload.
+    pub(in crate::wire) fn meta(&mut self, data: usize) -> &[u8] {
+        // Both are bounded by entries and their counts, far below 4 GiB.
+        let word = self.entries() as u64 | (data as u64) << 32;
+        self.meta[..HEAD].copy_from_slice(&word.to_le_bytes());
+        &self.meta
     }
 
-    fn add_extent(&mut self, place: usize, bytes: Range<usize>) {
-        match self.extents.last_mut() {
-            Some(last) if last.place == place && last.bytes.end == bytes.start => last.bytes.end = bytes.end,
-            _ => self.extents.push(Extent { place, bytes }),
-        }
-        self.set_head();
+    /// Bytes of encoded and of whole pages.
+    pub(in crate::wire) const fn data(&self) -> u64 {
+        self.traffic.total() - self.traffic.control - (self.entries() * ENTRY) as u64
+    }
+
+    const fn entries(&self) -> usize {
+        (self.meta.len() - HEAD) / ENTRY
     }
 
     /// Adds a page to the run that it continues, or starts one.
@@ -162,15 +144,6 @@ impl PageBatch {
             EntryKind::Delta => &mut self.traffic.delta,
         };
         *bytes += ENTRY as u64;
-    }
-
-    /// Brings the head of the payload up to date, after entry and data of a page were added.
-    fn set_head(&mut self) {
-        let entries = (self.meta.len() - HEAD) / ENTRY;
-        let data = self.traffic.total() - self.traffic.control - (entries * ENTRY) as u64;
-        // Both are bounded by entries and their counts, far below 4 GiB.
-        let word = entries as u64 | data << 32;
-        self.meta[..HEAD].copy_from_slice(&word.to_le_bytes());
     }
 }
 

@@ -5,7 +5,8 @@
 //! 0..4   number of entries
 //! 4..8   bytes of data behind the entries
 //! 8..    entries, eight bytes each
-//! ...    data of the entries, in their order, without padding
+//! ...    encoded pages, in the order of their entries, without padding
+//! ...    whole pages, in the order of their entries; these may come behind the payload instead
 //! ```
 //!
 //! An entry is one little-endian word: page number in bits 0..44, a count in bits 44..60, the kind in bits
@@ -21,7 +22,7 @@ pub use batch::PageBatch;
 pub use records::{PageRecord, PageRecords};
 
 /// Bytes of one guest page.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// The most entries of a batch: it goes out before long, and a receiver does no more work for one frame.
 const MAX_ENTRIES: usize = 1024;

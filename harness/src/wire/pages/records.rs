@@ -18,8 +18,10 @@ pub enum PageRecord<'a> {
     Full {
         /// The first page's number.
         first: u64,
-        /// Their contents, 4,096 bytes for each.
-        data: &'a [u8],
+        /// How many there are, at least one.
+        count: u64,
+        /// Their contents, 4,096 bytes for each; none where these come behind the payload.
+        data: Option<&'a [u8]>,
     },
     /// One page as an encoding against what the destination holds.
     Delta {
@@ -34,7 +36,9 @@ pub enum PageRecord<'a> {
 #[derive(Debug, Clone)]
 pub struct PageRecords<'a> {
     entries: &'a [[u8; ENTRY]],
-    data: &'a [u8],
+    encoded: &'a [u8],
+    /// None where whole pages come behind the payload.
+    whole: Option<&'a [u8]>,
 }
 
 impl<'a> PageRecords<'a> {
@@ -70,23 +74,34 @@ impl<'a> PageRecords<'a> {
             return refuse(4, FrameFault::DataLength { expected: data_length, found: data.len() as u64 });
         }
         let (entries, _) = entries.as_chunks::<ENTRY>();
-        let (mut needed, mut due) = (0, 0);
+        let (mut encoded, mut whole, mut due) = (0, 0, 0);
         for (index, bytes) in entries.iter().enumerate() {
             match check(*bytes, index, due, guest_pages) {
-                Ok((length, end)) => (needed, due) = (needed + length, end),
+                Ok(entry) => {
+                    due = entry.end();
+                    match entry.kind {
+                        EntryKind::Zero => {}
+                        EntryKind::Full => whole += entry.count * PAGE as u64,
+                        EntryKind::Delta => encoded += entry.count,
+                    }
+                }
                 Err(fault) => return refuse(HEAD + index * ENTRY, fault),
             }
         }
-        if needed != data_length {
-            return refuse(4, FrameFault::DataLength { expected: needed, found: data_length });
+        let behind = u64::from(frame.trailing) * PAGE as u64;
+        let (needed, found) = (encoded + whole, data_length + behind);
+        // Whole pages come all in the payload or all behind it.
+        if needed != found || ![0, whole].contains(&behind) {
+            return refuse(4, FrameFault::DataLength { expected: needed, found });
         }
-        Ok(Self { entries, data })
+        // At most the length of the payload, as was just seen.
+        let (encoded, in_payload) = data.split_at(usize::try_from(encoded).unwrap_or(data.len()));
+        Ok(Self { entries, encoded, whole: (behind == 0).then_some(in_payload) })
     }
 }
 
-/// Verifies one entry, whose first page may be `due` at the earliest. Gives the bytes of data that belong to it, and the
-/// number of the page behind it.
-fn check(bytes: [u8; ENTRY], index: usize, due: u64, guest_pages: u64) -> Result<(u64, u64), FrameFault> {
+/// Verifies one entry, whose first page may be `due` at the earliest.
+fn check(bytes: [u8; ENTRY], index: usize, due: u64, guest_pages: u64) -> Result<PagesEntry, FrameFault> {
     let entry =
         PagesEntry::from_bytes(bytes).map_err(|found| FrameFault::EntryKind { entry: index, found })?;
     let PagesEntry { kind, first, count } = entry;
@@ -101,15 +116,11 @@ fn check(bytes: [u8; ENTRY], index: usize, due: u64, guest_pages: u64) -> Result
     if first < due {
         return Err(FrameFault::Order { entry: index, first, due });
     }
-    match kind {
-        EntryKind::Zero => Ok((0, end)),
-        EntryKind::Full => Ok((count * PAGE as u64, end)),
-        EntryKind::Delta if count < PAGE as u64 => Ok((count, end)),
-        EntryKind::Delta => Err(FrameFault::DeltaLength {
-            entry: index,
-            length: usize::try_from(count).unwrap_or(usize::MAX),
-        }),
+    if kind == EntryKind::Delta && count >= PAGE as u64 {
+        let length = usize::try_from(count).unwrap_or(usize::MAX);
+        return Err(FrameFault::DeltaLength { entry: index, length });
     }
+    Ok(entry)
 }
 
 impl<'a> Iterator for PageRecords<'a> {
@@ -120,15 +131,22 @@ impl<'a> Iterator for PageRecords<'a> {
         self.entries = rest;
         // `parse` has verified all of this; were it wrong, the records would end rather than lie.
         let PagesEntry { kind, first, count } = PagesEntry::from_bytes(*bytes).ok()?;
-        let mut take = |length: u64| {
-            let (data, rest) = self.data.split_at_checked(usize::try_from(length).ok()?)?;
-            self.data = rest;
-            Some(data)
-        };
         Some(match kind {
             EntryKind::Zero => PageRecord::Zero { first, count },
-            EntryKind::Full => PageRecord::Full { first, data: take(count * PAGE as u64)? },
-            EntryKind::Delta => PageRecord::Delta { pfn: first, data: take(count)? },
+            EntryKind::Full => {
+                let data = match &mut self.whole {
+                    Some(whole) => Some(take(whole, count * PAGE as u64)?),
+                    None => None,
+                };
+                PageRecord::Full { first, count, data }
+            }
+            EntryKind::Delta => PageRecord::Delta { pfn: first, data: take(&mut self.encoded, count)? },
         })
     }
+}
+
+fn take<'a>(from: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
+    let (taken, rest) = from.split_at_checked(usize::try_from(length).ok()?)?;
+    *from = rest;
+    Some(taken)
 }

@@ -35,7 +35,7 @@ fn any_sent() -> impl Strategy<Value = Vec<SentPage>> {
 }
 
 fn frame(payload: &[u8]) -> Frame<'_> {
-    Frame { kind: FrameKind::Pages, sequence: 0, offset: HEADER as u64, payload }
+    Frame { kind: FrameKind::Pages, sequence: 0, offset: HEADER as u64, payload, trailing: 0 }
 }
 
 /// The sender's memory: whole pages in one place, encodings in another.
@@ -50,38 +50,38 @@ impl TestMemory {
         match page {
             SentPage::Zero(pfn) => batch.push_zero(*pfn),
             SentPage::Full(pfn, byte) => {
-                let start = self.whole.len();
                 self.whole.extend([*byte; PAGE]);
-                batch.push_whole(*pfn, 0, start);
+                batch.push_whole(*pfn);
             }
             SentPage::Delta(pfn, delta) => {
-                let start = self.encoded.len();
                 self.encoded.extend(delta);
-                batch.push_encoded(*pfn, 1, start..start + delta.len());
+                batch.push_encoded(*pfn, delta.len());
             }
         }
     }
 
-    fn payload(&self, batch: &PageBatch) -> Vec<u8> {
-        payload_in_one(batch, &[&self.whole, &self.encoded])
+    /// The payload with all data in it.
+    fn payload(&self, batch: &mut PageBatch) -> Vec<u8> {
+        [batch.meta(self.encoded.len() + self.whole.len()), &self.encoded, &self.whole].concat()
+    }
+
+    /// The payload of a frame behind which whole pages come, and how many.
+    fn before_pages(&self, batch: &mut PageBatch) -> (Vec<u8>, u16) {
+        let payload = [batch.meta(self.encoded.len()), &self.encoded].concat();
+        (payload, u16::try_from(self.whole.len() / PAGE).unwrap())
     }
 }
 
-fn payload_in_one(batch: &PageBatch, data: &[&[u8]]) -> Vec<u8> {
-    let mut parts = Vec::new();
-    batch.parts(data, &mut parts);
-    parts.concat()
-}
-
-fn received(payload: &[u8]) -> Vec<SentPage> {
-    let mut pages = Vec::new();
-    for record in PageRecords::parse(&frame(payload), GUEST).unwrap() {
+fn received(frame: &Frame<'_>, behind: &[u8]) -> Vec<SentPage> {
+    let (mut pages, mut behind) = (Vec::new(), behind);
+    for record in PageRecords::parse(frame, GUEST).unwrap() {
         match record {
             PageRecord::Zero { first, count } => pages.extend((first..first + count).map(SentPage::Zero)),
-            PageRecord::Full { first, data } => {
-                let (data, rest) = data.as_chunks::<PAGE>();
-                assert!(rest.is_empty());
-                for (pfn, page) in (first..).zip(data) {
+            PageRecord::Full { first, count, data } => {
+                let bytes = usize::try_from(count).unwrap() * PAGE;
+                let data = data.unwrap_or_else(|| behind.split_off(..bytes).unwrap());
+                assert_eq!(data.len(), bytes);
+                for (pfn, page) in (first..).zip(data.as_chunks::<PAGE>().0) {
                     assert!(page.iter().all(|byte| *byte == page[0]));
                     pages.push(SentPage::Full(pfn, page[0]));
                 }
@@ -89,6 +89,7 @@ fn received(payload: &[u8]) -> Vec<SentPage> {
             PageRecord::Delta { pfn, data } => pages.push(SentPage::Delta(pfn, data.to_vec())),
         }
     }
+    assert!(behind.is_empty());
     pages
 }
 
@@ -97,26 +98,31 @@ proptest! {
 
     #[test]
     fn pushed_pages_come_back(pages in any_sent(), most in 1..200usize) {
-        let (mut batch, mut memory) = (PageBatch::new(), TestMemory::default());
-        let mut came_back = Vec::new();
+        let mut batch = PageBatch::new();
+        let (mut came_back, mut came_behind) = (Vec::new(), Vec::new());
         for pages in pages.chunks(most) {
+            let mut memory = TestMemory::default();
             pages.iter().for_each(|page| memory.push(&mut batch, page));
-            let payload = memory.payload(&batch);
+            let payload = memory.payload(&mut batch);
             prop_assert_eq!(batch.traffic().total(), (payload.len() + HEADER) as u64);
-            came_back.extend(received(&payload));
+            came_back.extend(received(&frame(&payload), &[]));
+            let (payload, trailing) = memory.before_pages(&mut batch);
+            came_behind.extend(received(&Frame { trailing, ..frame(&payload) }, &memory.whole));
             batch.clear();
         }
-        prop_assert_eq!(came_back, pages);
+        prop_assert_eq!(&came_back, &pages);
+        prop_assert_eq!(came_behind, pages);
     }
 
     #[test]
     fn damaged_payloads_never_panic_nor_leave_the_guest(
         pages in any_sent(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), guest in 0..300u64,
-        cut in any::<prop::sample::Index>(), shorten: bool,
+        cut in any::<prop::sample::Index>(), shorten: bool, behind: bool,
     ) {
         let (mut batch, mut memory) = (PageBatch::new(), TestMemory::default());
         pages.iter().for_each(|page| memory.push(&mut batch, page));
-        let mut payload = memory.payload(&batch);
+        let (mut payload, trailing) =
+            if behind { memory.before_pages(&mut batch) } else { (memory.payload(&mut batch), 0) };
         // Damage the entries rather than the data, where it would change nothing.
         let reach = payload.len().min(200);
         for (at, byte) in damage {
@@ -125,12 +131,16 @@ proptest! {
         if shorten {
             payload.truncate(cut.index(payload.len()));
         }
-        if let Ok(records) = PageRecords::parse(&frame(&payload), guest) {
-            let mut due = 0;
+        if let Ok(records) = PageRecords::parse(&Frame { trailing, ..frame(&payload) }, guest) {
+            let (mut due, mut placed) = (0, 0);
             for record in records {
                 let (first, end) = match record {
                     PageRecord::Zero { first, count } => (first, first + count),
-                    PageRecord::Full { first, data } => (first, first + (data.len() / PAGE) as u64),
+                    PageRecord::Full { first, count, data } => {
+                        prop_assert!(data.is_none_or(|data| data.len() as u64 == count * PAGE as u64));
+                        placed += if data.is_none() { count } else { 0 };
+                        (first, first + count)
+                    }
                     PageRecord::Delta { pfn, data } => {
                         prop_assert!(!data.is_empty() && data.len() < PAGE);
                         (pfn, pfn + 1)
@@ -139,6 +149,7 @@ proptest! {
                 prop_assert!(due <= first && end <= guest);
                 due = end;
             }
+            prop_assert_eq!(placed, u64::from(trailing));
         }
     }
 
@@ -177,6 +188,14 @@ fn refusals_name_the_entry_and_its_offset() {
     let error = refused(&payload_of(&[entry(EntryKind::Full, 1, 2)], &[0; PAGE]));
     assert_eq!(error.fault, FrameFault::DataLength { expected: 2 * PAGE as u64, found: PAGE as u64 });
 
+    // One whole page in the payload and one behind it, and one more behind it than there are.
+    let two = [entry(EntryKind::Full, 1, 2)];
+    for (data, trailing) in [(PAGE, 1), (0, 3)] {
+        let payload = payload_of(&two, &vec![0; data]);
+        let error = PageRecords::parse(&Frame { trailing, ..frame(&payload) }, 100).unwrap_err();
+        assert!(matches!(error.fault, FrameFault::DataLength { .. }), "{error}");
+    }
+
     // No page twice: a frame of 8 KiB would otherwise name sixty million.
     let error = refused(&payload_of(&[fine, entry(EntryKind::Zero, 0, 100)], &[]));
     assert_eq!((error.offset, error.fault), (second, FrameFault::Order { entry: 1, first: 0, due: 1 }));
@@ -202,7 +221,8 @@ fn zero_pages_cost_one_entry_a_run() {
     (0..100_000).for_each(|pfn| batch.push_zero(pfn));
     assert_eq!((batch.pages(), batch.has_data(), batch.room()), (100_000, false, 1022));
     assert_eq!(batch.traffic().zero, 2 * ENTRY as u64);
-    assert_eq!(received(&payload_in_one(&batch, &[])).len(), 100_000);
+    let payload = TestMemory::default().payload(&mut batch);
+    assert_eq!(received(&frame(&payload), &[]).len(), 100_000);
 }
 
 #[test]
@@ -219,13 +239,15 @@ fn bytes_are_attributed_to_the_kind_they_carry() {
 
 #[test]
 fn the_largest_batch_is_the_largest_frame() {
-    let mut batch = PageBatch::new();
-    let whole = vec![1; PageBatch::PAGES * PAGE];
+    let (mut batch, mut memory) = (PageBatch::new(), TestMemory::default());
     // Every second page, so that each is an entry of its own.
-    (0..PageBatch::PAGES).for_each(|n| batch.push_whole(2 * n as u64, 0, n * PAGE));
+    (0..PageBatch::PAGES as u64).for_each(|n| memory.push(&mut batch, &SentPage::Full(2 * n, 1)));
     let rest = batch.room() as u64;
     (0..rest).for_each(|n| batch.push_zero(1000 + 2 * n));
     assert_eq!(batch.room(), 0);
-    assert_eq!((HEADER + payload_in_one(&batch, &[&whole]).len()) as u64, LARGEST_FRAME);
+    assert_eq!((HEADER + memory.payload(&mut batch).len()) as u64, LARGEST_FRAME);
+    let (payload, trailing) = memory.before_pages(&mut batch);
+    assert_eq!((HEADER + payload.len() + usize::from(trailing) * PAGE) as u64, LARGEST_FRAME);
+    assert!(trailing <= FrameKind::Pages.max_trailing());
     const { assert!(LARGEST_FRAME <= (HEADER + FrameKind::Pages.max_payload()) as u64) };
 }

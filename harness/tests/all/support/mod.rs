@@ -155,6 +155,7 @@ pub fn cell() -> Cell {
             rate: Some(Rate(125_000_000)),
             queue: None,
             delay: Seconds(0.0),
+            checksum: Checksum::Header,
         },
         memory: Bytes(32 << 20),
         backing: Backing::Anonymous,
