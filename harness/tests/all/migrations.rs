@@ -16,7 +16,6 @@ const ALWAYS: &[&str] = &[
     "downtime_state",
     "downtime_resume",
     "blackout",
-    "tsc_jump",
     "throughput_steady",
     "page_write_rate",
     "throughput_after",
