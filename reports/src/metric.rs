@@ -197,7 +197,13 @@ metrics! {
     PagesZero = "pages_zero", Count, Neither, "pages zero",
         "Pages of zeros sent as a mark.";
     PagesDelta = "pages_delta", Count, Neither, "pages delta",
-        "Pages sent as a delta.";
+        "Pages sent as their codec encoded them: as a delta, or compressed.";
+    PagesMask = "pages_mask", Count, Neither, "pages by mask",
+        "With codec `auto`: part of `pages_delta`, those for which it chose `mask`. Whole pages, which it may choose too, are in `pages_full`.";
+    PagesLz4 = "pages_lz4", Count, Neither, "pages by LZ4",
+        "With codec `auto`: part of `pages_delta`, those for which it chose `lz4`.";
+    PagesZstd = "pages_zstd", Count, Neither, "pages by Zstandard",
+        "With codec `auto`: part of `pages_delta`, those for which it chose `zstd`.";
     PagesUnchanged = "pages_unchanged", Count, Neither, "pages unchanged",
         "Pages found dirty that equal what the destination holds, and were not sent.";
     PagesOverflow = "pages_overflow", Count, Smaller, "pages overflowed",

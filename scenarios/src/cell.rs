@@ -64,6 +64,24 @@ words! {
         None = "none",
         /// QEMU's XBZRLE format.
         Xbzrle = "xbzrle",
+        /// Maps of changed lines, words and bytes, or runs, whichever is smallest: a format of our own.
+        Mask = "mask",
+        /// LZ4 of the XOR with the old page, or of the whole page where there is no old one.
+        Lz4 = "lz4",
+        /// Zstandard of the same.
+        Zstd = "zstd",
+        /// Zstandard with a dictionary that both sides train on the first pages.
+        ZstdDictionary = "zstd-dictionary",
+        /// For each page `mask`, `lz4`, `zstd` or the whole page, whichever should cost least on this link.
+        Auto = "auto",
+    }
+}
+
+impl Codec {
+    /// Whether it makes pages smaller that were never sent before, too.
+    #[must_use]
+    pub const fn compresses(self) -> bool {
+        matches!(self, Self::Lz4 | Self::Zstd | Self::ZstdDictionary | Self::Auto)
     }
 }
 

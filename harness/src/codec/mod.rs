@@ -1,101 +1,171 @@
-//! Pure functions between pages and bytes. A page enters as `&Page`, together with the copy that the
+//! From pages to bytes and back. A page enters as `&Page`, together with the copy that the
 //! destination is known to hold, and leaves as an encoding in the caller's buffer; the decoder goes the
-//! other way. Nothing here allocates, does I/O or touches guest memory, so an encoder must be given a
+//! other way. Nothing here does I/O or touches guest memory, so an encoder must be given a
 //! private copy of a page: guest memory changes while it is read.
 //!
-//! Each hot function exists once in portable Rust and, where the CPU has them, with vector instructions.
-//! All of them give the same bytes; [`CodecBackend::best`] picks one when the process starts to encode.
+//! A codec is one file that implements [`PageCodec`], and one line in [`new`]. On the wire all encodings are of one kind: what
+//! the bytes mean is said by the codec of the cell, which both sides agree on when they greet.
 
+pub mod auto;
+mod backend;
+mod difference;
+mod lanes;
+pub mod lz4;
+pub mod mask;
 mod runs;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+#[cfg(test)]
+mod tests;
 pub mod xbzrle;
 pub mod zero;
+pub mod zstd;
 
 use std::fmt;
-use std::sync::OnceLock;
 
+use migbench_scenarios::cell::Codec;
 pub use migbench_workloads::pages::Page;
-pub use xbzrle::{XbzrleError, XbzrleOutcome};
+
+pub use auto::Auto;
+pub use backend::CodecBackend;
+pub use lz4::Lz4;
+pub use mask::Mask;
+pub use xbzrle::Xbzrle;
 pub use zero::is_zero;
+pub use zstd::Zstd;
 
 /// Bytes of one guest page.
 pub const PAGE: usize = 4096;
 
-/// One implementation of the hot functions. A value exists only for what this CPU can run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CodecBackend(SimdLevel);
+/// An encoding is useful only while it is smaller than the page itself.
+pub const MAX_ENCODED: usize = PAGE - 1;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SimdLevel {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2(simd::Avx2),
-    #[cfg(target_arch = "x86_64")]
-    Avx512(simd::Avx512),
+/// Bytes behind [`MAX_ENCODED`] that a buffer must have for every codec: room to write without asking at each step.
+pub const SLACK: usize = 1024;
+
+/// What became of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoded {
+    /// The pages are equal: there is nothing to send.
+    Unchanged,
+    /// The first so many bytes of the buffer are the encoding, at most [`MAX_ENCODED`]. Bytes after them are unspecified.
+    Delta(usize),
+    /// The encoding would not be smaller than the page (or does not fit the buffer): send the page.
+    Overflow,
 }
 
-impl CodecBackend {
-    /// The implementation in portable Rust, which every CPU can run.
-    pub const PORTABLE: Self = Self(SimdLevel::Portable);
+/// How the difference between two pages is written down. The source has one value for all of a migration and the
+/// destination another, which sees the same encodings in the same order: a codec may learn from them.
+pub trait PageCodec: fmt::Debug {
+    /// The word of the codec in suites and records.
+    fn name(&self) -> &'static str;
 
-    /// The fastest implementation for this CPU, found out once per process.
-    #[must_use]
-    pub fn best() -> Self {
-        static BEST: OnceLock<CodecBackend> = OnceLock::new();
-        *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Self::PORTABLE))
-    }
+    /// Bytes of buffer that [`Self::encode`] may write, of which [`MAX_ENCODED`] at most are the encoding; no more than
+    /// [`MAX_ENCODED`] + [`SLACK`].
+    fn worst_size(&self) -> usize;
 
-    /// Every implementation that this CPU can run, slowest first.
-    #[must_use]
-    pub fn available() -> Vec<Self> {
-        let mut available = vec![Self::PORTABLE];
-        #[cfg(target_arch = "x86_64")]
-        {
-            available.extend(simd::Avx2::detect().map(|cpu| Self(SimdLevel::Avx2(cpu))));
-            available.extend(simd::Avx512::detect().map(|cpu| Self(SimdLevel::Avx512(cpu))));
-        }
-        available
-    }
+    /// Encodes what turns `old`, which the destination holds as page number `page`, into `new`. The encoding goes into
+    /// `out`, of [`Self::worst_size`] bytes or more. Of a page that was never sent the destination holds zeros: where
+    /// [`Codec::compresses`], these are `old`, and what is encoded is the page itself.
+    fn encode(&mut self, page: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded;
 
-    /// What this implementation is called in benches and records.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self.0 {
-            SimdLevel::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512(_) => "avx512",
-        }
-    }
+    /// Applies an encoding to `page`, which holds the old contents. Whatever the bytes are, nothing outside of `page` is
+    /// written and nothing outside of `encoded` read. After an error the page may hold part of the new contents and must not
+    /// be used.
+    ///
+    /// # Errors
+    /// If no encoder writes such bytes.
+    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError>;
 
-    /// Whether every byte of `page` is zero.
-    #[must_use]
-    pub fn is_zero(self, page: &Page) -> bool {
-        match self.0 {
-            SimdLevel::Portable => zero::is_zero_portable(page),
-            #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx2(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
-            #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512(cpu) => !zero::starts_nonzero(page) && cpu.is_zero(page),
-        }
-    }
+    /// Bytes per second that the link takes, each time that it was measured: for a codec that weighs them.
+    fn link_speed(&mut self, _bytes_per_second: f64) {}
 
-    /// See [`xbzrle::encode`].
-    pub fn encode_xbzrle(self, old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
-        match self.0 {
-            SimdLevel::Portable => xbzrle::encode_portable(old, new, out),
-            #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx2(cpu) => cpu.encode(old, new, out),
-            #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512(cpu) => cpu.encode(old, new, out),
-        }
+    /// How many pages each codec encoded, of one that chooses; empty of any other.
+    fn choices(&self) -> Vec<(Codec, u64)> {
+        Vec::new()
     }
 }
 
-impl fmt::Debug for CodecBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+/// The codec of a cell; none where pages are sent whole.
+#[must_use]
+pub fn new(codec: Codec) -> Option<Box<dyn PageCodec>> {
+    Some(match codec {
+        Codec::None => return None,
+        Codec::Xbzrle => Box::new(Xbzrle::new(CodecBackend::best())),
+        Codec::Mask => Box::new(Mask::new(CodecBackend::best())),
+        Codec::Lz4 => Box::new(Lz4::new()),
+        Codec::Zstd => Box::new(Zstd::new(false)),
+        Codec::ZstdDictionary => Box::new(Zstd::new(true)),
+        Codec::Auto => Box::new(Auto::new()),
+    })
+}
+
+/// Why an encoding was refused. Offsets count bytes from the start of the encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The encoding ends where more is due.
+    #[error("the encoding ends at offset {offset}, where more is due")]
+    Truncated {
+        /// Where the missing part starts.
+        offset: usize,
+    },
+    /// A length of more than two ULEB128 bytes, which no page needs.
+    #[error("the run length at offset {offset} is longer than two bytes")]
+    LengthTooLong {
+        /// Where the length starts.
+        offset: usize,
+    },
+    /// A run of no bytes anywhere but at the start, which an encoder would have merged.
+    #[error("the run at offset {offset} is empty")]
+    EmptyRun {
+        /// Where the length starts.
+        offset: usize,
+    },
+    /// A run that reaches beyond the page.
+    #[error("the run at offset {offset} reaches byte {end} of a page of {PAGE}")]
+    BeyondPage {
+        /// Where the length of the run starts.
+        offset: usize,
+        /// The byte of the page that the run would end before.
+        end: usize,
+    },
+    /// Bytes behind the end of what the encoding says it holds.
+    #[error("the encoding ends at offset {offset}, and more bytes follow")]
+    Trailing {
+        /// Where the first of them is.
+        offset: usize,
+    },
+    /// A first byte that stands for no form of the codec, or of another version of it.
+    #[error("the tag {found:#04x} at offset {offset} is none of this codec's")]
+    Tag {
+        /// Where it is.
+        offset: usize,
+        /// The tag.
+        found: u8,
+    },
+    /// What a compressor of others refuses.
+    #[error("the {codec} encoding is damaged: {what}")]
+    Damaged {
+        /// The format.
+        codec: &'static str,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl DecodeError {
+    /// The same error of an encoding that starts `by` bytes later.
+    #[must_use]
+    const fn moved(mut self, by: usize) -> Self {
+        match &mut self {
+            Self::Truncated { offset }
+            | Self::LengthTooLong { offset }
+            | Self::EmptyRun { offset }
+            | Self::BeyondPage { offset, .. }
+            | Self::Trailing { offset }
+            | Self::Tag { offset, .. } => *offset += by,
+            Self::Damaged { .. } => {}
+        }
+        self
     }
 }

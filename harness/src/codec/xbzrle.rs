@@ -8,85 +8,77 @@
 //!
 //! Source: `migration/xbzrle.c` and `docs/xbzrle.txt` of QEMU.
 
-use super::{CodecBackend, PAGE, Page};
+use migbench_scenarios::cell::Codec;
 
-/// An encoding is useful only while it is smaller than the page itself.
-pub const MAX_ENCODED: usize = PAGE - 1;
+use super::lanes::Lanes;
+use super::runs::{Differences, Positions, positions};
+use super::{CodecBackend, DecodeError, Encoded, MAX_ENCODED, PAGE, Page, PageCodec};
 
-/// What became of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XbzrleOutcome {
-    /// The pages are equal: there is nothing to send.
-    Unchanged,
-    /// The first so many bytes of the buffer are the encoding. Bytes after them are unspecified.
-    Delta(usize),
-    /// The encoding would not be smaller than the page (or does not fit the buffer): send the page.
-    Overflow,
+/// The codec. Its decoder accepts and refuses exactly what QEMU's does.
+#[derive(Debug)]
+pub struct Xbzrle {
+    backend: CodecBackend,
+    positions: Box<Positions>,
 }
 
-/// Why an encoding was refused. Offsets count bytes from the start of the encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum XbzrleError {
-    /// The encoding ends where a length or the bytes of a run should be.
-    #[error("the encoding ends at offset {offset} inside a run")]
-    Truncated {
-        /// Where the missing part starts.
-        offset: usize,
-    },
-    /// A length of more than two ULEB128 bytes, which no page needs.
-    #[error("the run length at offset {offset} is longer than two bytes")]
-    LengthTooLong {
-        /// Where the length starts.
-        offset: usize,
-    },
-    /// A run of no bytes anywhere but at the start, which an encoder would have merged.
-    #[error("the run at offset {offset} is empty")]
-    EmptyRun {
-        /// Where the length starts.
-        offset: usize,
-    },
-    /// A run that reaches beyond the page.
-    #[error("the run at offset {offset} reaches byte {end} of a page of {PAGE}")]
-    BeyondPage {
-        /// Where the length of the run starts.
-        offset: usize,
-        /// The byte of the page that the run would end before.
-        end: usize,
-    },
+impl Xbzrle {
+    /// With the instructions of `backend`.
+    #[must_use]
+    pub fn new(backend: CodecBackend) -> Self {
+        Self { backend, positions: positions() }
+    }
 }
 
-/// Encodes the difference from `old` to `new` into `out`, with the fastest code this CPU has. At most
-/// [`MAX_ENCODED`] bytes of `out` are used for the encoding; a larger buffer (64 bytes more are plenty) keeps
-/// the encoder on its fast path up to the end.
-pub fn encode(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
-    CodecBackend::best().encode_xbzrle(old, new, out)
+impl PageCodec for Xbzrle {
+    fn name(&self) -> &'static str {
+        Codec::Xbzrle.word()
+    }
+
+    /// A smaller buffer does, as long as it holds the encoding; these bytes keep the encoder on its fast path.
+    fn worst_size(&self) -> usize {
+        MAX_ENCODED + SHORT_RUN + LENGTHS
+    }
+
+    fn encode(&mut self, _: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
+        self.backend.encode_xbzrle(old, new, out, &mut self.positions)
+    }
+
+    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+        decode(encoded, page)
+    }
 }
 
 /// Applies an encoding to `page`, which holds the old contents. After an error the page may hold part of the
-/// new contents and must not be used. Accepts and refuses exactly what QEMU's decoder does.
+/// new contents and must not be used.
 ///
 /// # Errors
 /// If the encoding is cut short, reaches beyond the page, or holds lengths that no encoder writes.
-pub fn decode(delta: &[u8], page: &mut Page) -> Result<(), XbzrleError> {
+#[inline]
+pub(super) fn decode(delta: &[u8], page: &mut Page) -> Result<(), DecodeError> {
     let (mut from, mut to) = (0, 0);
     while from < delta.len() {
+        if let Some((read, written)) = decode_short(&delta[from..], page, to, from == 0) {
+            from += read;
+            to += written;
+            continue;
+        }
         let offset = from;
         let zrun = read_length(delta, &mut from)?;
         if zrun == 0 && offset != 0 {
-            return Err(XbzrleError::EmptyRun { offset });
+            return Err(DecodeError::EmptyRun { offset });
         }
         to += zrun;
         if to > PAGE {
-            return Err(XbzrleError::BeyondPage { offset, end: to });
+            return Err(DecodeError::BeyondPage { offset, end: to });
         }
         let offset = from;
         let nzrun = read_length(delta, &mut from)?;
         if nzrun == 0 {
-            return Err(XbzrleError::EmptyRun { offset });
+            return Err(DecodeError::EmptyRun { offset });
         }
         let target =
-            page.get_mut(to..to + nzrun).ok_or(XbzrleError::BeyondPage { offset, end: to + nzrun })?;
-        let bytes = delta.get(from..from + nzrun).ok_or(XbzrleError::Truncated { offset: delta.len() })?;
+            page.get_mut(to..to + nzrun).ok_or(DecodeError::BeyondPage { offset, end: to + nzrun })?;
+        let bytes = delta.get(from..from + nzrun).ok_or(DecodeError::Truncated { offset: delta.len() })?;
         copy_run(target, bytes);
         from += nzrun;
         to += nzrun;
@@ -94,12 +86,33 @@ pub fn decode(delta: &[u8], page: &mut Page) -> Result<(), XbzrleError> {
     Ok(())
 }
 
+/// Applies a run of up to two words with lengths of one byte each, as most are, and says how far that went in the encoding and
+/// in the page. None if the run is another, or anything about it is not certain.
+#[inline(always)]
+fn decode_short(delta: &[u8], page: &mut Page, to: usize, first: bool) -> Option<(usize, usize)> {
+    const WORD: usize = 8;
+    let &[zrun, nzrun, ref bytes @ ..] = delta.first_chunk::<{ 2 + 2 * WORD }>()?;
+    let (zrun, nzrun) = (usize::from(zrun), usize::from(nzrun));
+    if zrun >= 0x80 || !(1..=2 * WORD).contains(&nzrun) || (zrun == 0 && !first) {
+        return None;
+    }
+    let target = page.get_mut(to + zrun..)?.first_chunk_mut::<{ 2 * WORD }>()?;
+    if let Some(last) = nzrun.checked_sub(WORD) {
+        // Two words that overlap where the run is shorter.
+        *target.first_chunk_mut::<WORD>()? = *bytes.first_chunk()?;
+        *target.get_mut(last..)?.first_chunk_mut::<WORD>()? = *bytes.get(last..)?.first_chunk()?;
+    } else {
+        copy_run(target.get_mut(..nzrun)?, bytes.get(..nzrun)?);
+    }
+    Some((2 + nzrun, zrun + nzrun))
+}
+
 /// Reads a ULEB128 length of one or two bytes.
 #[inline]
-fn read_length(delta: &[u8], at: &mut usize) -> Result<usize, XbzrleError> {
+fn read_length(delta: &[u8], at: &mut usize) -> Result<usize, DecodeError> {
     let offset = *at;
     // Truncation is named after the end of the encoding, where bytes are missing.
-    let truncated = XbzrleError::Truncated { offset: delta.len() };
+    let truncated = DecodeError::Truncated { offset: delta.len() };
     let low = usize::from(*delta.get(offset).ok_or(truncated)?);
     if low < 0x80 {
         *at = offset + 1;
@@ -107,7 +120,7 @@ fn read_length(delta: &[u8], at: &mut usize) -> Result<usize, XbzrleError> {
     }
     let high = usize::from(*delta.get(offset + 1).ok_or(truncated)?);
     if high >= 0x80 {
-        return Err(XbzrleError::LengthTooLong { offset });
+        return Err(DecodeError::LengthTooLong { offset });
     }
     *at = offset + 2;
     Ok((low & 0x7f) | (high << 7))
@@ -147,10 +160,14 @@ pub(super) struct Encoding<'a> {
 
 /// Runs of up to this many bytes are copied with one copy of fixed size.
 const SHORT_RUN: usize = 32;
+/// Bytes of two lengths.
+const LENGTHS: usize = 4;
 
 impl<'a> Encoding<'a> {
-    pub(super) fn new(out: &'a mut [u8]) -> Self {
-        let limit = out.len().min(MAX_ENCODED);
+    /// Of `limit` bytes at most, and no more than `out` has.
+    #[inline(always)]
+    pub(super) fn new(out: &'a mut [u8], limit: usize) -> Self {
+        let limit = limit.min(out.len());
         Self { out, used: 0, limit }
     }
 
@@ -164,7 +181,8 @@ impl<'a> Encoding<'a> {
     pub(super) fn push(&mut self, zrun: usize, new: &Page, start: usize, end: usize) -> bool {
         let nzrun = end - start;
         let short = new.get(start..).and_then(|rest| rest.first_chunk::<SHORT_RUN>());
-        let room = self.out.get_mut(self.used..).and_then(|rest| rest.first_chunk_mut::<{ SHORT_RUN + 4 }>());
+        let room =
+            self.out.get_mut(self.used..).and_then(|rest| rest.first_chunk_mut::<{ SHORT_RUN + LENGTHS }>());
         if let (Some(bytes), Some(room), true) = (short, room, nzrun <= SHORT_RUN) {
             // Bytes behind the run are copied along; what comes next overwrites them.
             let head = put_length(room, 0, zrun);
@@ -174,6 +192,26 @@ impl<'a> Encoding<'a> {
             return self.used <= self.limit;
         }
         self.push_exactly(zrun, &new[start..end])
+    }
+
+    /// As [`Self::push`], for a short run behind few equal bytes; false if it is another, or there is not room for any.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "lengths under 128")]
+    pub(super) fn push_short(&mut self, zrun: usize, new: &Page, start: usize, end: usize) -> bool {
+        let nzrun = end - start;
+        let short = new.get(start..).and_then(|rest| rest.first_chunk::<SHORT_RUN>());
+        let room = self.out.get_mut(self.used..).and_then(|rest| rest.first_chunk_mut::<{ SHORT_RUN + 2 }>());
+        let used = self.used + 2 + nzrun;
+        let (Some(bytes), Some(room), true) =
+            (short, room, zrun < 0x80 && nzrun <= SHORT_RUN && used <= self.limit)
+        else {
+            return false;
+        };
+        room[0] = zrun as u8;
+        room[1] = nzrun as u8;
+        room[2..].copy_from_slice(bytes);
+        self.used = used;
+        true
     }
 
     /// As [`Self::push`], without writing a byte more than the encoding has.
@@ -191,8 +229,8 @@ impl<'a> Encoding<'a> {
         true
     }
 
-    pub(super) const fn finish(self) -> XbzrleOutcome {
-        if self.used == 0 { XbzrleOutcome::Unchanged } else { XbzrleOutcome::Delta(self.used) }
+    pub(super) const fn finish(&self) -> Encoded {
+        if self.used == 0 { Encoded::Unchanged } else { Encoded::Delta(self.used) }
     }
 }
 
@@ -206,9 +244,25 @@ fn put_length<const N: usize>(out: &mut [u8; N], at: usize, length: usize) -> us
     at + 1 + usize::from(long)
 }
 
+/// The encoder over the masks of a backend.
+#[inline(always)]
+pub(super) fn encode_lines<L: Lanes>(
+    lanes: L,
+    old: &Page,
+    new: &Page,
+    out: &mut [u8],
+    positions: &mut Positions,
+) -> Encoded {
+    Differences::between::<false, L>(lanes, old, new).encode_runs(
+        new,
+        Encoding::new(out, MAX_ENCODED),
+        positions,
+    )
+}
+
 /// The portable twin: eight bytes at a time, as QEMU's own scalar encoder does it.
-pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleOutcome {
-    let mut encoding = Encoding::new(out);
+pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
+    let mut encoding = Encoding::new(out, MAX_ENCODED);
     let mut end = 0;
     loop {
         let start = next_difference(old, new, end);
@@ -217,7 +271,7 @@ pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> XbzrleO
         }
         let stop = next_equal(old, new, start);
         if !encoding.push(start - end, new, start, stop) {
-            return XbzrleOutcome::Overflow;
+            return Encoded::Overflow;
         }
         end = stop;
     }
@@ -264,4 +318,4 @@ fn next_equal(old: &Page, new: &Page, mut at: usize) -> usize {
 
 #[cfg(test)]
 #[path = "xbzrle_tests.rs"]
-mod tests;
+pub(in crate::codec) mod tests;

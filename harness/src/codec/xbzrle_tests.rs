@@ -5,53 +5,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::tests::any_pair;
 
 const BUFFER: usize = PAGE + 64;
 
-fn page_of(bytes: &[u8]) -> Page {
-    let mut page = [0; PAGE];
-    page[..bytes.len()].copy_from_slice(bytes);
-    page
-}
-
-/// A page of a repeated pattern, or of noise: what lies between the changes does not matter to the codec.
-fn any_page() -> impl Strategy<Value = Page> {
-    prop_oneof![
-        any::<u8>().prop_map(|byte| [byte; PAGE]),
-        vec(any::<u8>(), PAGE).prop_map(|bytes| page_of(&bytes)),
-    ]
-}
-
-/// Changes to a page: nothing, scattered bytes, words, a few clusters, every n-th byte, everything.
-fn any_change() -> impl Strategy<Value = Vec<(usize, u8)>> {
-    let scattered = vec((0..PAGE, 1..=255u8), 0..600);
-    let words = vec(0..PAGE / 8, 0..300).prop_map(|words| {
-        words.iter().flat_map(|word| (0..8).map(move |byte| (word * 8 + byte, 0x55))).collect()
-    });
-    let clusters = vec((0..PAGE, 1..1500usize, 1..=255u8), 1..6).prop_map(|clusters| {
-        clusters
-            .iter()
-            .flat_map(|&(start, length, xor)| (start..(start + length).min(PAGE)).map(move |at| (at, xor)))
-            .collect()
-    });
-    let strided =
-        (1..9usize, 0..PAGE).prop_map(|(step, from)| (from..PAGE).step_by(step).map(|at| (at, 1)).collect());
-    prop_oneof![Just(Vec::new()), scattered, words, clusters, strided]
-}
-
-fn any_pair() -> impl Strategy<Value = (Page, Page)> {
-    let changed = (any_page(), any_change()).prop_map(|(old, changes)| {
-        let mut new = old;
-        for (at, xor) in changes {
-            new[at] ^= xor;
-        }
-        (old, new)
-    });
-    prop_oneof![8 => changed, 1 => (any_page(), any_page())]
-}
-
 /// The format written down as directly as it can be said, one byte at a time.
-fn encode_plainly(old: &Page, new: &Page) -> Vec<u8> {
+pub(in crate::codec) fn encode_plainly(old: &Page, new: &Page) -> Vec<u8> {
     let (mut out, mut at) = (Vec::new(), 0);
     let length = |out: &mut Vec<u8>, mut value: usize| {
         while value >= 0x80 {
@@ -75,12 +34,12 @@ fn check(old: &Page, new: &Page) {
     let plain = encode_plainly(old, new);
     for backend in CodecBackend::available() {
         let mut out = [0xa5; BUFFER];
-        match backend.encode_xbzrle(old, new, &mut out) {
-            XbzrleOutcome::Unchanged => assert!(old == new && plain.is_empty(), "{backend:?}"),
-            XbzrleOutcome::Overflow => {
+        match Xbzrle::new(backend).encode(0, old, new, &mut out) {
+            Encoded::Unchanged => assert!(old == new && plain.is_empty(), "{backend:?}"),
+            Encoded::Overflow => {
                 assert!(plain.len() > MAX_ENCODED, "{backend:?}: {} bytes", plain.len())
             }
-            XbzrleOutcome::Delta(length) => {
+            Encoded::Delta(length) => {
                 assert!(length <= MAX_ENCODED, "{backend:?}");
                 assert!(out[..length] == plain[..], "{backend:?} wrote other bytes");
                 let mut page = *old;
@@ -90,11 +49,11 @@ fn check(old: &Page, new: &Page) {
         }
         // A buffer of exactly the size of the encoding suffices, one byte less does not.
         if (1..=MAX_ENCODED).contains(&plain.len()) {
-            let exact = backend.encode_xbzrle(old, new, &mut out[..plain.len()]);
-            assert_eq!(exact, XbzrleOutcome::Delta(plain.len()), "{backend:?}");
+            let exact = Xbzrle::new(backend).encode(0, old, new, &mut out[..plain.len()]);
+            assert_eq!(exact, Encoded::Delta(plain.len()), "{backend:?}");
             assert!(out[..plain.len()] == plain[..], "{backend:?}");
-            let short = backend.encode_xbzrle(old, new, &mut out[..plain.len() - 1]);
-            assert_eq!(short, XbzrleOutcome::Overflow, "{backend:?}");
+            let short = Xbzrle::new(backend).encode(0, old, new, &mut out[..plain.len() - 1]);
+            assert_eq!(short, Encoded::Overflow, "{backend:?}");
         }
     }
 }
@@ -154,7 +113,7 @@ fn the_documented_example() {
     ];
     for backend in CodecBackend::available() {
         let mut out = [0; BUFFER];
-        assert_eq!(backend.encode_xbzrle(&old, &new, &mut out), XbzrleOutcome::Delta(24), "{backend:?}");
+        assert_eq!(Xbzrle::new(backend).encode(0, &old, &new, &mut out), Encoded::Delta(24), "{backend:?}");
         assert_eq!(out[..24], expected, "{backend:?}");
     }
     check(&old, &new);
@@ -178,7 +137,7 @@ fn every_third_byte_overflows() {
     let (old, mut new) = ([0; PAGE], [0; PAGE]);
     new.iter_mut().step_by(3).for_each(|byte| *byte = 1);
     for backend in CodecBackend::available() {
-        assert_eq!(backend.encode_xbzrle(&old, &new, &mut [0; BUFFER]), XbzrleOutcome::Overflow);
+        assert_eq!(Xbzrle::new(backend).encode(0, &old, &new, &mut [0; BUFFER]), Encoded::Overflow);
     }
 }
 
@@ -186,13 +145,13 @@ fn every_third_byte_overflows() {
 fn refusals_name_the_offset() {
     let mut page = [0; PAGE];
     let mut refuse = |bytes: &[u8]| decode(bytes, &mut page).unwrap_err();
-    assert_eq!(refuse(&[5]), XbzrleError::Truncated { offset: 1 });
-    assert_eq!(refuse(&[0x85]), XbzrleError::Truncated { offset: 1 });
-    assert_eq!(refuse(&[0, 3, 1, 2]), XbzrleError::Truncated { offset: 4 });
-    assert_eq!(refuse(&[0x80, 0x80, 1, 1]), XbzrleError::LengthTooLong { offset: 0 });
-    assert_eq!(refuse(&[0, 1, 9, 4, 0x81, 0x81, 1]), XbzrleError::LengthTooLong { offset: 4 });
-    assert_eq!(refuse(&[0, 1, 9, 0, 1, 9]), XbzrleError::EmptyRun { offset: 3 });
-    assert_eq!(refuse(&[4, 0, 1]), XbzrleError::EmptyRun { offset: 1 });
-    assert_eq!(refuse(&[0x81, 0x20, 1, 1]), XbzrleError::BeyondPage { offset: 0, end: 4097 });
-    assert_eq!(refuse(&[0xff, 0x1f, 2, 1, 1]), XbzrleError::BeyondPage { offset: 2, end: 4097 });
+    assert_eq!(refuse(&[5]), DecodeError::Truncated { offset: 1 });
+    assert_eq!(refuse(&[0x85]), DecodeError::Truncated { offset: 1 });
+    assert_eq!(refuse(&[0, 3, 1, 2]), DecodeError::Truncated { offset: 4 });
+    assert_eq!(refuse(&[0x80, 0x80, 1, 1]), DecodeError::LengthTooLong { offset: 0 });
+    assert_eq!(refuse(&[0, 1, 9, 4, 0x81, 0x81, 1]), DecodeError::LengthTooLong { offset: 4 });
+    assert_eq!(refuse(&[0, 1, 9, 0, 1, 9]), DecodeError::EmptyRun { offset: 3 });
+    assert_eq!(refuse(&[4, 0, 1]), DecodeError::EmptyRun { offset: 1 });
+    assert_eq!(refuse(&[0x81, 0x20, 1, 1]), DecodeError::BeyondPage { offset: 0, end: 4097 });
+    assert_eq!(refuse(&[0xff, 0x1f, 2, 1, 1]), DecodeError::BeyondPage { offset: 2, end: 4097 });
 }

@@ -9,7 +9,7 @@ use migbench_scenarios::cell::{Cache, Cell, Codec};
 
 use super::PageCounts;
 use super::staging::Send;
-use crate::codec::{CodecBackend, PAGE, Page, XbzrleOutcome};
+use crate::codec::{self, CodecBackend, Encoded, PAGE, Page, PageCodec};
 use crate::sys::memory::{NoMemory, zeroed};
 use crate::vm::page_set::PageSet;
 
@@ -23,6 +23,14 @@ pub trait PagePolicy {
     fn in_place(&mut self) -> Option<&mut Full> {
         None
     }
+
+    /// See [`PageCodec::link_speed`].
+    fn link_speed(&mut self, _bytes_per_second: f64) {}
+
+    /// See [`PageCodec::choices`].
+    fn choices(&self) -> Vec<(Codec, u64)> {
+        Vec::new()
+    }
 }
 
 /// The policy of a cell, for a guest of `pages` pages.
@@ -30,16 +38,18 @@ pub trait PagePolicy {
 /// # Errors
 /// When there is no memory for what it remembers.
 pub fn policy(cell: &Cell, pages: u64) -> Result<Box<dyn PagePolicy>, NoMemory> {
-    Ok(match (cell.codec, cell.cache) {
-        (Codec::Xbzrle, Cache::Shadow) => Box::new(Delta::new(pages, cell.elide_zero)?),
-        (Codec::None, _) | (_, Cache::None) => Box::new(Full::new(cell.elide_zero)),
+    Ok(match (codec::new(cell.codec), cell.cache) {
+        (Some(codec), Cache::Shadow) => {
+            Box::new(Delta::new(pages, codec, cell.codec.compresses(), cell.elide_zero)?)
+        }
+        (None, _) | (_, Cache::None) => Box::new(Full::new(cell.elide_zero)),
     })
 }
 
 /// The baseline: whole pages, zero pages as marks.
 #[derive(Debug)]
 pub struct Full {
-    codec: CodecBackend,
+    backend: CodecBackend,
     elide_zero: bool,
 }
 
@@ -47,7 +57,7 @@ impl Full {
     /// `elide_zero` sends zero pages as marks.
     #[must_use]
     pub fn new(elide_zero: bool) -> Self {
-        Self { codec: CodecBackend::best(), elide_zero }
+        Self { backend: CodecBackend::best(), elide_zero }
     }
 
     /// Says what is sent of a page, which knows whether it `is_zero`.
@@ -71,7 +81,7 @@ impl Full {
 
 impl PagePolicy for Full {
     fn decide(&mut self, _: u64, content: &Page, _: &mut [u8], tally: &mut PageCounts) -> Send {
-        let Ok(send) = self.decide_by(|| Ok::<_, Infallible>(self.codec.is_zero(content)), tally);
+        let Ok(send) = self.decide_by(|| Ok::<_, Infallible>(self.backend.is_zero(content)), tally);
         send
     }
 
@@ -80,16 +90,20 @@ impl PagePolicy for Full {
     }
 }
 
-/// What changed since the page was last sent, as XBZRLE; whole pages the first time and where that is no smaller.
+/// What changed since the page was last sent, as its codec writes it down; whole pages where that is no smaller, and the first
+/// time unless the codec compresses.
 pub struct Delta {
-    codec: CodecBackend,
+    backend: CodecBackend,
+    codec: Box<dyn PageCodec>,
+    /// Whether it encodes pages that were never sent.
+    encodes_first: bool,
     elide_zero: bool,
     /// Every page as the destination holds it. Both start as zeros; a page enters when it is sent.
     shadow: Vec<u8>,
     /// Where its first page starts: at a page of the host, so that no access crosses a cache line.
     start: usize,
     /// Pages that were sent at least once. Before that the whole page goes out, whatever it holds, so that the
-    /// first round costs every engine the same.
+    /// first round costs every engine the same; but a codec that compresses is measured with what it makes of first sends.
     sent: PageSet,
 }
 
@@ -105,24 +119,30 @@ impl Delta {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn new(pages: u64, elide_zero: bool) -> Result<Self, NoMemory> {
+    pub fn new(
+        pages: u64,
+        codec: Box<dyn PageCodec>,
+        encodes_first: bool,
+        elide_zero: bool,
+    ) -> Result<Self, NoMemory> {
         let bytes = pages.saturating_mul(PAGE as u64).saturating_add(PAGE as u64 - 1);
         let shadow = zeroed::<u8>(bytes, "a copy of what the destination holds")?;
         let start = shadow.as_ptr().align_offset(PAGE);
-        Ok(Self { codec: CodecBackend::best(), elide_zero, shadow, start, sent: PageSet::new(pages)? })
+        let (backend, sent) = (CodecBackend::best(), PageSet::new(pages)?);
+        Ok(Self { backend, codec, encodes_first, elide_zero, shadow, start, sent })
     }
 }
 
 impl PagePolicy for Delta {
     fn decide(&mut self, page: u64, content: &Page, out: &mut [u8], tally: &mut PageCounts) -> Send {
-        let codec = self.codec;
+        let backend = self.backend;
         // Page numbers come from the guest's own bitmap, of the same length.
         let old =
             &mut self.shadow[self.start..].as_chunks_mut().0[usize::try_from(page).unwrap_or(usize::MAX)];
         let known = self.sent.contains(page);
-        if self.elide_zero && codec.is_zero(content) {
+        if self.elide_zero && backend.is_zero(content) {
             if known {
-                if codec.is_zero(old) {
+                if backend.is_zero(old) {
                     tally.unchanged += 1;
                     return Send::Nothing;
                 }
@@ -132,48 +152,69 @@ impl PagePolicy for Delta {
             tally.zero += 1;
             return Send::Zero;
         }
-        if !known {
+        if !known && !self.encodes_first {
             old.copy_from_slice(content);
             self.sent.insert(page);
             tally.full += 1;
             return Send::Whole;
         }
-        let outcome = codec.encode_xbzrle(old, content, out);
-        if outcome != XbzrleOutcome::Unchanged {
+        let encoded = self.codec.encode(page, old, content, out);
+        if encoded != Encoded::Unchanged {
             old.copy_from_slice(content);
         }
-        match outcome {
-            XbzrleOutcome::Unchanged => {
+        if !known {
+            self.sent.insert(page);
+        }
+        match encoded {
+            Encoded::Unchanged if known => {
                 tally.unchanged += 1;
                 Send::Nothing
             }
-            XbzrleOutcome::Delta(bytes) => {
+            // A page of zeros where zeros are: it is sent all the same, as it was asked for.
+            Encoded::Unchanged => {
+                tally.full += 1;
+                Send::Whole
+            }
+            Encoded::Delta(bytes) => {
                 tally.delta += 1;
                 tally.delta_bytes += bytes as u64;
                 Send::Encoded(bytes)
             }
-            XbzrleOutcome::Overflow => {
+            Encoded::Overflow => {
                 tally.overflow += 1;
                 tally.full += 1;
                 Send::Whole
             }
         }
     }
+
+    fn link_speed(&mut self, bytes_per_second: f64) {
+        self.codec.link_speed(bytes_per_second);
+    }
+
+    fn choices(&self) -> Vec<(Codec, u64)> {
+        self.codec.choices()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{MAX_ENCODED, SLACK};
+
+    fn delta(pages: u64, codec: Codec, elide_zero: bool) -> Delta {
+        Delta::new(pages, codec::new(codec).unwrap(), codec.compresses(), elide_zero).unwrap()
+    }
 
     fn decide(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (PageCounts, Send) {
         let mut tally = PageCounts::default();
-        let send = policy.decide(page, content, &mut [0; PAGE + 64], &mut tally);
+        let send = policy.decide(page, content, &mut [0; MAX_ENCODED + SLACK], &mut tally);
         (tally, send)
     }
 
     #[test]
     fn delta_sends_whole_pages_first_then_changes_then_nothing() {
-        let mut policy = Delta::new(8, true).unwrap();
+        let mut policy = delta(8, Codec::Xbzrle, true);
         let mut page = [0; PAGE];
         page[5] = 7;
         // A nearly empty page against a zero shadow would make a tiny delta; the first send is whole all the same.
@@ -189,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_page_that_becomes_zero_is_sent_and_remembered_as_zero() {
-        let mut policy = Delta::new(8, true).unwrap();
+        let mut policy = delta(8, Codec::Xbzrle, true);
         let mut page = [1; PAGE];
         decide(&mut policy, 0, &page);
         page.fill(0);
@@ -200,10 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn first_sends_are_encoded_by_codecs_that_take_them_and_never_left_out() {
+        for codec in [Codec::Lz4, Codec::Zstd, Codec::ZstdDictionary, Codec::Auto] {
+            let mut policy = delta(8, codec, false);
+            let (tally, send) = decide(&mut policy, 0, &[7; PAGE]);
+            assert_eq!((tally.delta, tally.full), (1, 0), "{codec}");
+            assert!(matches!(send, Send::Encoded(1..200)), "{codec}: {send:?}");
+            // Zeros where zeros are were asked for all the same.
+            assert_eq!(decide(&mut policy, 1, &[0; PAGE]).1, Send::Whole, "{codec}");
+            assert_eq!(decide(&mut policy, 1, &[0; PAGE]).1, Send::Nothing, "{codec}");
+        }
+    }
+
+    #[test]
     fn zero_pages_are_marks_only_when_asked() {
         let zero = [0; PAGE];
         assert_eq!(decide(&mut Full::new(true), 0, &zero).1, Send::Zero);
         assert_eq!(decide(&mut Full::new(false), 0, &zero).1, Send::Whole);
-        assert_eq!(decide(&mut Delta::new(1, false).unwrap(), 0, &zero).1, Send::Whole);
+        assert_eq!(decide(&mut delta(1, Codec::Xbzrle, false), 0, &zero).1, Send::Whole);
     }
 }

@@ -109,6 +109,7 @@ impl<'a> Rounds<'a> {
     ///
     /// # Errors
     /// When there is no memory to work in.
+    #[expect(clippy::cast_precision_loss, reason = "a rate stays under 2^53")]
     pub fn new(
         ram: &'a Ram,
         tracker: &'a mut dyn DirtyTracker,
@@ -118,6 +119,9 @@ impl<'a> Rounds<'a> {
     ) -> Result<Self, NoMemory> {
         let mut dirty = PageSet::new(ram.pages())?;
         dirty.fill();
+        if let Some(rate) = link.rate() {
+            policy.link_speed(rate.0 as f64);
+        }
         let run_delay = link.wire().and_then(|_| RunDelay::of_this_thread().ok());
         let staging = Staging::new()?;
         Ok(Self { ram, tracker, link, policy, planter, staging, dirty, run_delay, number: 0 })
@@ -213,6 +217,7 @@ impl<'a> Rounds<'a> {
             zero_time +=
                 share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
             if self.staging.must_leave() {
+                let sent = self.link.traffic().total();
                 self.staging.send(self.link, from)?;
                 self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
                 left = tally.pages();
@@ -224,7 +229,11 @@ impl<'a> Rounds<'a> {
                         None => idle_in_host = None,
                     }
                 }
-                stages.send += watch.lap();
+                let took = watch.lap();
+                stages.send += took;
+                if self.link.rate().is_none() {
+                    self.policy.link_speed(speed(self.link.traffic().total() - sent, took));
+                }
             }
             if until.is_some_and(|until| watch.0 >= until) {
                 break;
@@ -265,6 +274,12 @@ impl<'a> Rounds<'a> {
         let nanoseconds = took.saturating_sub(zero_time).max(least);
         Stretch { seconds: nanoseconds as f64 / 1e9, pages: tally.pages() - tally.zero, bytes }
     }
+}
+
+/// Bytes per second.
+#[expect(clippy::cast_precision_loss, reason = "bytes and nanoseconds of a batch stay under 2^53")]
+fn speed(bytes: u64, nanoseconds: u64) -> f64 {
+    bytes as f64 * 1e9 / nanoseconds.max(1) as f64
 }
 
 /// `part / whole` of `time`.

@@ -7,15 +7,13 @@ use std::hint::black_box;
 use migbench_scenarios::cell::Checksum;
 
 use super::EngineError;
-use crate::codec::{PAGE, Page};
+use crate::codec::{PAGE, Page, SLACK};
 use crate::sys::memory::{NoMemory, zeroed};
 use crate::sys::ram::{Ram, RamError};
 use crate::sys::socket::Part;
 use crate::wire::link::Sender;
 use crate::wire::pages::PageBatch;
 
-/// Room behind the largest encoding that keeps encoders on their fast path.
-const SLACK: usize = 64;
 /// Stretches of memory that the whole pages of a batch lie in, at most: one for each, and one more over the hole in RAM.
 const STRETCHES: usize = PageBatch::PAGES + 1;
 

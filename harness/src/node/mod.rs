@@ -89,7 +89,7 @@ pub enum NodeError {
         /// Guest-physical address.
         page: migbench_workloads::units::Gpa,
         /// What is wrong with it.
-        source: crate::codec::XbzrleError,
+        source: crate::codec::DecodeError,
     },
     /// The other side gave up.
     #[error("the other side gave up: {0}")]

@@ -7,8 +7,7 @@ use migbench_workloads::units::{Gpa, PAGE_SIZE};
 use vm_memory::VolatileSlice;
 
 use super::{NodeError, proof};
-use crate::codec::Page;
-use crate::codec::xbzrle;
+use crate::codec::{self, Page, PageCodec};
 use crate::sys::clock;
 use crate::sys::memory::{NoMemory, zeroed};
 use crate::sys::ram::Ram;
@@ -21,7 +20,8 @@ use crate::wire::pages::{PageRecord, PageRecords};
 pub struct PageReceiver {
     /// Pages that may hold something else than zeros.
     written: PageSet,
-    codec: Codec,
+    /// None where every page comes whole.
+    codec: Option<Box<dyn PageCodec>>,
     /// Hash of each page as it was decoded; empty unless asked for.
     hashes: Vec<u64>,
     /// Whether the first round is still coming: long before the guest runs here, so its pages go past the caches. What later
@@ -44,6 +44,7 @@ impl PageReceiver {
         hashes.fill(proof::hash_page(&[0; 4096]));
         let (pages, page) = (ram.pages(), Box::new([0; 4096]));
         let written = PageSet::new(pages)?;
+        let codec = codec::new(codec);
         Ok(Self { written, codec, hashes, first_round: true, decode: 0, left: pages, page })
     }
 
@@ -112,15 +113,12 @@ impl PageReceiver {
                 }
                 PageRecord::Delta { pfn, data } => {
                     ram.read(pfn, &mut self.page[..])?;
-                    match self.codec {
-                        Codec::Xbzrle => xbzrle::decode(data, &mut self.page)
-                            .map_err(|source| NodeError::Delta { page: Gpa(pfn * PAGE_SIZE), source })?,
-                        Codec::None => {
-                            return Err(NodeError::Content(
-                                "an encoded page came, and the codec is none".into(),
-                            ));
-                        }
-                    }
+                    let codec = self.codec.as_mut().ok_or_else(|| {
+                        NodeError::Content("an encoded page came, and the codec is none".into())
+                    })?;
+                    codec
+                        .decode(data, &mut self.page)
+                        .map_err(|source| NodeError::Delta { page: Gpa(pfn * PAGE_SIZE), source })?;
                     ram.write(pfn, &self.page[..])?;
                     self.written.insert(pfn);
                 }

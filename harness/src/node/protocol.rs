@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use migbench_reports::record::{MemoryProof, Round};
-use migbench_scenarios::cell::Cell;
+use migbench_scenarios::cell::{Cell, Codec};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
@@ -166,6 +166,8 @@ pub struct Sending {
     pub rounds: Vec<Round>,
     /// Bytes of encoded deltas.
     pub delta_bytes: u64,
+    /// Pages that each codec encoded, where the cell's codec chooses.
+    pub choices: Vec<(Codec, u64)>,
     /// Bytes sent, by kind: full, zero, delta, state, control.
     pub traffic: [u64; 5],
     /// See `link_rate_achieved`.

@@ -459,6 +459,14 @@ fn measure_sending(
         m.set_whole(K::PagesDelta, deltas);
         m.set_whole(K::PagesUnchanged, sum(|r| r.pages_unchanged));
         m.set_whole(K::PagesOverflow, sum(|r| r.pages_overflow));
+        for &(codec, pages) in &sending.choices {
+            match codec {
+                Codec::Mask => m.set_whole(K::PagesMask, pages),
+                Codec::Lz4 => m.set_whole(K::PagesLz4, pages),
+                Codec::Zstd => m.set_whole(K::PagesZstd, pages),
+                Codec::None | Codec::Xbzrle | Codec::ZstdDictionary | Codec::Auto => {}
+            }
+        }
         set(m, K::DeltaBytesPerPage, (deltas > 0).then(|| sending.delta_bytes as f64 / deltas as f64))?;
     }
     set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;

@@ -8,6 +8,7 @@ mod arrays;
 mod backing;
 mod browser;
 mod cli;
+mod codecs;
 mod dirty_rate;
 mod doorbell;
 mod epochs;

@@ -54,8 +54,13 @@ impl Ceiling {
         if saved.is_empty() {
             most
         } else {
+            let first = if deltas(comparison).any(|cell| cell.cell.codec.compresses()) {
+                "; a codec that compresses saves in the first round too"
+            } else {
+                ""
+            };
             format!(
-                "{most}, which is all of the rounds after the first; of those it saved {}",
+                "{most}, which is all of the rounds after the first; of those it saved {}{first}",
                 saved.join(", ")
             )
         }
