@@ -1,117 +1,118 @@
-//! What the codec costs per page, by how much of the page changed, for every implementation that this CPU
-//! can run. Pages come from a pool larger than the caches, as they do in a migration.
+//! What the codecs cost per page, by how much of the page changed, for every implementation that this CPU can run, beside the
+//! floor: reading both pages. Pages come from a pool larger than the caches, as they do in a migration, in the order in which
+//! they lie or in a drawn one. Before that, without Criterion, how many bytes each codec makes of a page, and what share of the
+//! information bound that reaches.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use migbench::codec::{CodecBackend, PAGE, Page, XbzrleOutcome, xbzrle};
+use migbench::codec::{self, CodecBackend, Encoded, MAX_ENCODED, Mask, PAGE, Page, PageCodec, SLACK, Xbzrle};
+use migbench_benches::pages::{DENSITIES, Density, order};
+use migbench_benches::{quick, wanted};
+use migbench_scenarios::cell::Codec;
 
 /// Pairs of pages in a pool: 64 MiB.
 const PAIRS: usize = 8192;
 
-/// A small generator, so that every run encodes the same pages.
-struct Xorshift(u64);
+/// Room for any encoding.
+const ROOM: usize = MAX_ENCODED + SLACK;
 
-impl Xorshift {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+/// Every codec, those of our own with each backend.
+fn codecs() -> Vec<(String, Box<dyn PageCodec>)> {
+    let mut codecs: Vec<(String, Box<dyn PageCodec>)> = Vec::new();
+    for backend in CodecBackend::available() {
+        codecs.push((format!("xbzrle {}", backend.name()), Box::new(Xbzrle::new(backend))));
+        codecs.push((format!("mask {}", backend.name()), Box::new(Mask::new(backend))));
     }
-
-    fn page(&mut self) -> Page {
-        let mut page = [0; PAGE];
-        page.as_chunks_mut::<8>().0.iter_mut().for_each(|word| *word = self.next().to_le_bytes());
-        page
-    }
+    let others = [Codec::Lz4, Codec::Zstd, Codec::Auto];
+    codecs.extend(others.into_iter().filter_map(|word| Some((word.to_string(), codec::new(word)?))));
+    codecs
 }
 
-/// How a page is changed.
-type PageMutation = fn(&mut Page, &mut Xorshift);
+fn orders(pages: usize) -> [(&'static str, Vec<usize>); 2] {
+    [("sequential", order(pages, false)), ("random", order(pages, true))]
+}
 
-const CHANGES: &[(&str, PageMutation)] = &[
-    ("nothing", |_, _| {}),
-    ("one word", |page, random| change_words(page, random, 1)),
-    ("32 scattered words", |page, random| change_words(page, random, 32)),
-    ("256 scattered words", |page, random| change_words(page, random, 256)),
-    ("every third byte", |page, _| page.iter_mut().step_by(3).for_each(|byte| *byte ^= 1)),
-    ("everything", |page, random| *page = random.page()),
-];
+fn pairs(density: Density) -> Vec<(Page, Page)> {
+    density.pairs(if quick() { 64 } else { PAIRS })
+}
 
-/// Changes every byte of `count` different words.
-fn change_words(page: &mut Page, random: &mut Xorshift, mut count: usize) {
-    let words = page.as_chunks_mut::<8>().0;
-    let mut changed = vec![false; words.len()];
-    let length = words.len() as u64;
-    while count > 0 {
-        let at = usize::try_from(random.next() % length).unwrap_or(0);
-        if !std::mem::replace(&mut changed[at], true) {
-            words[at] = (u64::from_le_bytes(words[at]) ^ 0x0101_0101_0101_0101).to_le_bytes();
-            count -= 1;
+/// Reads both pages.
+fn read(old: &Page, new: &Page) -> u64 {
+    let words =
+        |page: &Page| page.as_chunks::<8>().0.iter().fold(0, |all, word| all ^ u64::from_ne_bytes(*word));
+    words(old) ^ words(new)
+}
+
+fn encode(criterion: &mut Criterion) {
+    for &(name, density) in DENSITIES {
+        let pairs = pairs(density);
+        for (order_name, order) in orders(pairs.len()) {
+            let mut group = criterion.benchmark_group(format!("encode, {name}, {order_name}"));
+            group.bench_function("floor: reading both pages", |bencher| {
+                let mut next = order.iter().cycle();
+                bencher.iter(|| {
+                    next.next().map(|&page| read(black_box(&pairs[page].0), black_box(&pairs[page].1)))
+                });
+            });
+            for (codec_name, mut codec) in codecs() {
+                group.bench_function(codec_name, |bencher| {
+                    let (mut next, mut out) = (order.iter().cycle(), [0; ROOM]);
+                    bencher.iter(|| {
+                        let page = *next.next()?;
+                        let (old, new) = &pairs[page];
+                        Some(codec.encode(page as u64, black_box(old), black_box(new), &mut out))
+                    });
+                });
+            }
         }
     }
 }
 
-fn pool(change: PageMutation) -> Vec<(Page, Page)> {
-    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
-    let mut pairs = Vec::with_capacity(PAIRS);
-    for _ in 0..PAIRS {
-        let old = random.page();
-        let mut new = old;
-        change(&mut new, &mut random);
-        pairs.push((old, new));
-    }
-    pairs
-}
-
-fn encode(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("xbzrle encode, per page");
-    for &(name, change) in CHANGES {
-        let pairs = pool(change);
-        for backend in CodecBackend::available() {
-            group.bench_function(BenchmarkId::new(name, backend.name()), |bencher| {
-                let mut next = pairs.iter().cycle();
-                let mut out = [0; PAGE + 64];
+fn decode(criterion: &mut Criterion) {
+    for &(name, density) in DENSITIES {
+        let pairs = pairs(density);
+        for (order_name, order) in orders(pairs.len()) {
+            let mut group = criterion.benchmark_group(format!("decode, {name}, {order_name}"));
+            for (codec_name, mut codec) in codecs() {
+                let mut out = [0; ROOM];
+                let encoded: Vec<_> = (0..).zip(&pairs).map_while(|(page, (old, new))| {
+                    match codec.encode(page, old, new, &mut out) {
+                        Encoded::Delta(length) => Some((*old, out[..length].to_vec())),
+                        Encoded::Unchanged | Encoded::Overflow => None,
+                    }
+                });
+                let mut encoded: Vec<_> = encoded.collect();
+                if encoded.len() < pairs.len() {
+                    continue;
+                }
+                group.bench_function(codec_name, |bencher| {
+                    let mut next = order.iter().cycle();
+                    bencher.iter(|| {
+                        let (page, encoding) = &mut encoded[*next.next()?];
+                        Some(codec.decode(black_box(encoding), page))
+                    });
+                });
+            }
+            let mut copies = vec![[0; PAGE]; pairs.len()];
+            group.bench_function("a copy of the page", |bencher| {
+                let mut next = order.iter().cycle();
                 bencher.iter(|| {
-                    let (old, new) = next.next()?;
-                    Some(backend.encode_xbzrle(black_box(old), black_box(new), &mut out))
+                    let page = *next.next()?;
+                    copies[page] = *black_box(&pairs[page].1);
+                    Some(())
                 });
             });
         }
     }
 }
 
-fn decode(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("xbzrle decode, per page");
-    for &(name, change) in CHANGES {
-        let mut pages = Vec::new();
-        let mut out = [0; PAGE + 64];
-        for (old, new) in pool(change) {
-            if let XbzrleOutcome::Delta(length) = xbzrle::encode(&old, &new, &mut out) {
-                pages.push((old, out[..length].to_vec()));
-            }
-        }
-        if pages.is_empty() {
-            continue;
-        }
-        group.bench_function(name, |bencher| {
-            let mut at = 0;
-            bencher.iter(|| {
-                at = (at + 1) % pages.len();
-                let (page, delta) = &mut pages[at];
-                xbzrle::decode(black_box(delta), page)
-            });
-        });
-    }
-}
-
 fn zero(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("zero test, per page");
-    let zeros = vec![[0; PAGE]; 2 * PAIRS];
-    let mut random = Xorshift(1);
-    let filled: Vec<Page> = (0..2 * PAIRS).map(|_| random.page()).collect();
+    let count = if quick() { 64 } else { 2 * PAIRS };
+    let zeros = vec![[0; PAGE]; count];
+    let filled: Vec<Page> = Density::Words(0).pairs(count).into_iter().map(|(page, _)| page).collect();
     for (name, pages) in [("zero page", &zeros), ("random page", &filled)] {
         for backend in CodecBackend::available() {
             group.bench_function(BenchmarkId::new(name, backend.name()), |bencher| {
@@ -122,6 +123,37 @@ fn zero(criterion: &mut Criterion) {
     }
 }
 
+/// Prints mean bytes of an encoding, an overflow counted as a page, and the share of the bound in them.
+#[expect(clippy::cast_precision_loss, reason = "sums of a thousand pages")]
+fn sizes(_: &mut Criterion) {
+    const PAGES: usize = 1000;
+    if !wanted("sizes") {
+        return;
+    }
+    let words = [Codec::Xbzrle, Codec::Mask, Codec::Lz4, Codec::Zstd];
+    println!("bytes of an encoding, and what share of them the information bound is\n");
+    println!("| changed | bound | {} |", words.map(Codec::word).join(" | "));
+    println!("|---|---{}|", "|---".repeat(words.len()));
+    for &(name, density) in DENSITIES.iter().filter(|(name, _)| *name != "nothing") {
+        let (bound, pairs) = (density.bound(), density.pairs(PAGES));
+        let cells = words.into_iter().filter_map(codec::new).map(|mut codec| {
+            let mut out = [0; ROOM];
+            let sum: usize = (0..)
+                .zip(&pairs)
+                .map(|(page, (old, new))| match codec.encode(page, old, new, &mut out) {
+                    Encoded::Unchanged => 0,
+                    Encoded::Delta(length) => length,
+                    Encoded::Overflow => PAGE,
+                })
+                .sum();
+            let mean = sum as f64 / PAGES as f64;
+            format!("{mean:.0} ({:.0} %)", 100.0 * bound / mean)
+        });
+        println!("| {name} | {bound:.0} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    println!();
+}
+
 fn settings() -> Criterion {
     Criterion::default()
         .sample_size(10)
@@ -129,5 +161,5 @@ fn settings() -> Criterion {
         .measurement_time(Duration::from_millis(500))
 }
 
-criterion_group! { name = codec; config = settings(); targets = encode, decode, zero }
+criterion_group! { name = codec; config = settings(); targets = sizes, encode, decode, zero }
 criterion_main!(codec);

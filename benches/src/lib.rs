@@ -2,6 +2,8 @@
 //! bench's own binary is the node.
 #![forbid(unsafe_code)]
 
+pub mod pages;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
