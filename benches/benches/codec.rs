@@ -77,7 +77,7 @@ fn decode(criterion: &mut Criterion) {
             let mut group = criterion.benchmark_group(format!("decode, {name}, {order_name}"));
             for (codec_name, mut codec) in codecs() {
                 let mut out = [0; ROOM];
-                let encoded: Vec<_> = (0..).zip(&pairs).map_while(|(page, (old, new))| {
+                let encoded = (0..).zip(&pairs).map_while(|(page, (old, new))| {
                     match codec.encode(page, old, new, &mut out) {
                         Encoded::Delta(length) => Some((*old, out[..length].to_vec())),
                         Encoded::Unchanged | Encoded::Overflow => None,

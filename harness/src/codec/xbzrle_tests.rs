@@ -154,4 +154,10 @@ fn refusals_name_the_offset() {
     assert_eq!(refuse(&[4, 0, 1]), DecodeError::EmptyRun { offset: 1 });
     assert_eq!(refuse(&[0x81, 0x20, 1, 1]), DecodeError::BeyondPage { offset: 0, end: 4097 });
     assert_eq!(refuse(&[0xff, 0x1f, 2, 1, 1]), DecodeError::BeyondPage { offset: 2, end: 4097 });
+    // The same where enough follows for the short way through a run.
+    let mut refuse_long = |bytes: &[u8]| refuse(&[bytes, &[5, 1, 9].repeat(10)].concat());
+    assert_eq!(refuse_long(&[0, 1, 9, 0, 1, 9]), DecodeError::EmptyRun { offset: 3 });
+    assert_eq!(refuse_long(&[4, 0]), DecodeError::EmptyRun { offset: 1 });
+    assert_eq!(refuse_long(&[0x80, 0x80, 1, 1]), DecodeError::LengthTooLong { offset: 0 });
+    assert_eq!(refuse_long(&[0xff, 0x1f, 2, 1, 1]), DecodeError::BeyondPage { offset: 2, end: 4097 });
 }
