@@ -1,7 +1,7 @@
 //! Records sorted into the cells of the plan: which runs are samples of which cell, which were capped, which
 //! failed, which proved memory. Tables and the verification footer start from here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use migbench_scenarios::cell::{Cell, Engine};
 
@@ -82,12 +82,16 @@ pub fn sort<'a>(manifest: &'a Manifest, records: &'a [Record]) -> (Vec<Compariso
     let comparisons = manifest.comparisons.iter().zip(titles);
     let mut sorted: Vec<_> = comparisons.map(|(plan, title)| empty(manifest, plan, title)).collect();
     let mut strangers = 0;
+    let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, name) in names.iter().enumerate() {
+        named.entry(name).or_default().push(index);
+    }
     for record in records {
-        let found = sorted
-            .iter_mut()
-            .filter(|comparison| comparison.plan.name == record.comparison)
-            .flat_map(|comparison| comparison.cells.iter_mut())
-            .find(|runs| *runs.cell == record.cell);
+        let found = named.get(record.comparison.as_str()).into_iter().flatten().find_map(|&index| {
+            let cell = sorted[index].cells.iter().position(|runs| *runs.cell == record.cell)?;
+            Some((index, cell))
+        });
+        let found = found.map(|(index, cell)| &mut sorted[index].cells[cell]);
         let Some(runs) = found else {
             strangers += 1;
             continue;
@@ -114,7 +118,13 @@ pub fn short_names(names: &[&str]) -> Vec<String> {
     if names.len() < 2 || names.iter().any(|name| !name.contains('=')) || !keys.iter().all(is_key) {
         return whole();
     }
-    let shared = |word: &str| names.iter().all(|name| name.split(' ').any(|other| other == word));
+    let mut shared: HashMap<&str, usize> = HashMap::new();
+    for name in names {
+        for word in name.split(' ').collect::<BTreeSet<_>>() {
+            *shared.entry(word).or_default() += 1;
+        }
+    }
+    let shared = |word: &str| shared.get(word) == Some(&names.len());
     let name = |name: &&str| {
         let own = name.split(' ').filter(|word| !shared(word)).map(|word| match word.split_once('=') {
             Some((key, value)) => format!("{}={value}", short_key(key, &keys)),

@@ -23,7 +23,7 @@ const BLOCKS: [char; 9] =
     reason = "indices of a timeline, clamped to it"
 )]
 pub fn draw(record: &Record) -> String {
-    let timeline = &record.timeline;
+    let timeline = record.timeline.get();
     let when = |name: &str| timeline.events.iter().find(|(_, event)| event == name).map(|(time, _)| *time);
     let Some(end) = when("running").or_else(|| when("end")).filter(|_| timeline.interval > 0.0) else {
         return String::new();
@@ -97,7 +97,7 @@ mod tests {
         let events = events.iter().map(|(time, name)| (*time, (*name).to_owned())).collect();
         let timeline = Timeline { interval: 0.001, start: -1.0, operations, gaps: Vec::new(), events };
         let mut record = Sample::new("write-heavy", "full").build();
-        record.timeline = timeline;
+        record.timeline = timeline.into();
         record
     }
 

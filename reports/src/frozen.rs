@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Tool;
+use crate::replace::create;
 
 /// Version of the file's shape.
 pub const PLAN_SCHEMA: u32 = 2;
@@ -124,16 +125,13 @@ impl FrozenPlan {
     /// # Errors
     /// [`PlanFileError::Unwritable`], also where the file exists.
     pub fn write(&self, path: &Path) -> Result<(), PlanFileError> {
-        use io::Write;
         let write = || -> io::Result<()> {
             let mut text = serde_json::to_string_pretty(self)?;
             text.push('\n');
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
+            create(path, text.as_bytes())
         };
         write().map_err(|source| PlanFileError::Unwritable { path: path.to_owned(), source })
     }

@@ -10,6 +10,7 @@ use crate::format::Format;
 use crate::manifest::{Manifest, ManifestCell, Skipped};
 use crate::measure::Difference;
 use crate::metric::{MetricKey, Metrics};
+use crate::part::Part;
 use crate::quantity;
 use crate::record::{Cause, GuestAt, Record, Stall, Stalls, Timeline};
 use crate::render::json::{self, Document};
@@ -121,7 +122,7 @@ fn stalled() -> RunData {
     };
     let records = but("full", |sample, _| {
         sample.with(|record| {
-            record.stalls = Some(Stalls {
+            record.stalls = Part::from(Some(Stalls {
                 threshold: 1.5e-5,
                 clock_error: Some(2e-7),
                 dropped: 3,
@@ -132,17 +133,17 @@ fn stalled() -> RunData {
                     stall(0.4, 0.08, "switchover", Cause::Switchover),
                     stall(0.9, 0.5, "after", Cause::None),
                 ],
-            });
+            }));
             let events =
                 [(0.0, "start"), (0.3, "round-1"), (0.4, "pause"), (0.48, "resume"), (0.481, "running")];
             let busy = |ms: i32| if (400..480).contains(&ms) { 0 } else { 20 + ms.unsigned_abs() % 5 };
-            record.timeline = Timeline {
+            record.timeline = Part::from(Timeline {
                 interval: 0.001,
                 start: -1.0,
                 operations: (-1000..1500).map(busy).collect(),
                 events: events.map(|(time, event)| (time, event.to_owned())).to_vec(),
                 gaps: vec![(100, 4)],
-            };
+            });
         })
     });
     data(sample::manifest(), records)
@@ -155,8 +156,8 @@ fn peer() -> RunData {
     for record in records.iter_mut().filter(|record| record.cell.engine.word() == "delta") {
         record.metrics.retain(|name, _| REPORTED.contains(&name.as_str()));
         record.rounds.clear();
-        record.histograms.clear();
-        record.timeline = Timeline::default();
+        record.histograms = Part::default();
+        record.timeline = Part::default();
     }
     data(sample::manifest(), records)
 }

@@ -4,6 +4,7 @@
 //! Histograms of several runs are merged before a quantile is read, and a quantile is read only where enough
 //! samples stand behind it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -142,17 +143,50 @@ pub fn merge<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Latencies, 
     Ok(all)
 }
 
-/// What these runs have under `key`, in one. Damaged histograms are left out here and warned of elsewhere.
+/// These in one. Damaged histograms are left out here and warned of elsewhere.
+#[must_use]
+pub fn sum<'a>(texts: impl IntoIterator<Item = &'a String>) -> Latencies {
+    let mut all = empty();
+    for text in texts {
+        add(&mut all, text);
+    }
+    all
+}
+
+fn add(all: &mut Latencies, text: &str) {
+    if let Ok(part) = decode(text) {
+        // Grows as it must; a histogram that can't be added is of absurd values.
+        let _ = all.add(part);
+    }
+}
+
+/// What these runs have under `key`, in one, as [`sum`].
 #[must_use]
 pub fn merged(runs: &[&Record], key: &str) -> Latencies {
     let mut all = empty();
-    for text in runs.iter().filter_map(|run| run.histograms.get(key)) {
-        if let Ok(part) = decode(text) {
-            // Grows as it must; a histogram that can't be added is of absurd values.
-            let _ = all.add(part);
+    for run in runs {
+        if let Some(text) = run.histograms.get().get(key) {
+            add(&mut all, text);
         }
     }
     all
+}
+
+/// What these runs have, by key, as [`merged`]: each run is read once.
+#[must_use]
+pub fn merged_by_key(runs: &[&Record]) -> BTreeMap<String, Latencies> {
+    let mut by_key = BTreeMap::new();
+    for run in runs {
+        for (key, text) in run.histograms.get().as_ref() {
+            match by_key.get_mut(key) {
+                Some(all) => add(all, text),
+                None => {
+                    by_key.insert(key.clone(), sum([text]));
+                }
+            }
+        }
+    }
+    by_key
 }
 
 /// Nanoseconds as seconds.

@@ -14,7 +14,7 @@ use crate::judge::nights::{Course, Said};
 use crate::manifest::{Build, Manifest};
 use crate::quantity::{count, difference, percent};
 use crate::record::SCHEMA;
-use crate::replace::replace;
+use crate::replace::{append, replace};
 use crate::stats::quantile;
 use crate::store::OtherSchema;
 
@@ -243,7 +243,7 @@ impl Night {
         let line = serde_json::to_string(self).map_err(|error| file(error.into()))?;
         let line = format!("{before}{line}\n");
         let mut kept = OpenOptions::new().create(true).append(true).open(&path).map_err(file)?;
-        kept.write_all(line.as_bytes()).and_then(|()| kept.sync_data()).map_err(file)
+        append(&mut kept, line.as_bytes()).and_then(|()| kept.sync_data()).map_err(file)
     }
 }
 

@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod measure;
 pub mod merge;
 pub mod metric;
+pub mod part;
 pub mod quantity;
 pub mod record;
 pub mod render;

@@ -1,8 +1,11 @@
 //! The columns of the comparison table: what each takes from a record, and how the runs of a cell become one
 //! figure with its spread and its ratio to the baseline.
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use crate::cells::{CellRuns, ComparisonRuns};
-use crate::histogram::{self, Clock, Latencies, Phase};
+use crate::histogram::{self, Clock, Phase};
 use crate::metric::{self, MetricKey, Unit};
 use crate::quantity;
 use crate::record::{Record, Round};
@@ -154,15 +157,12 @@ impl Tails {
     /// Of comparisons that are laid beside each other.
     #[must_use]
     pub fn of(comparisons: &[&ComparisonRuns<'_>]) -> Self {
-        let tail = |clock, phases: &[Phase]| {
+        let tail = |writes| {
             let cells = comparisons.iter().flat_map(|comparison| &comparison.cells);
             let runs = cells.flat_map(|cell| cell.ok.iter().chain(&cell.capped));
-            Tail::supported(runs.map(|run| writes(run, clock, phases).len()))
+            Tail::supported(runs.map(|run| WriteTail::of(run, writes).operations))
         };
-        Self {
-            write: tail(Clock::Response, &TAIL_PHASES),
-            precopy_write: tail(Clock::Service, &[Phase::Precopy]),
-        }
+        Self { write: tail(Writes::Response), precopy_write: tail(Writes::Precopy) }
     }
 
     /// Of each comparison of a report: those of one kind have the same.
@@ -271,11 +271,11 @@ impl Measure {
                 let first = metric::value(&record.metrics, MetricKey::FirstRoundBytes)?;
                 Some(metric::value(&record.metrics, MetricKey::Traffic)? - first)
             }
-            Self::WriteTail(tail) => tail.of(&writes(record, Clock::Response, &TAIL_PHASES)),
-            Self::PrecopyWriteTail(tail) => tail.of(&writes(record, Clock::Service, &[Phase::Precopy])),
+            Self::WriteTail(tail) => WriteTail::of(record, Writes::Response).tail(tail),
+            Self::PrecopyWriteTail(tail) => WriteTail::of(record, Writes::Precopy).tail(tail),
             Self::PrecopyWriteMax => {
-                let longest = writes(record, Clock::Service, &[Phase::Precopy]).max();
-                (longest > 0).then(|| histogram::seconds(longest))
+                let longest = WriteTail::of(record, Writes::Precopy).tail(Tail::Longest);
+                longest.filter(|longest| *longest > 0.0)
             }
             Self::HarvestPerRound => harvest(record, |_| 1),
             Self::HarvestPerPage => harvest(record, |round| round.dirty_pages),
@@ -310,10 +310,11 @@ impl Measure {
     /// Of each block that both have a run of: the baseline's and the cell's.
     #[must_use]
     pub fn pairs(self, baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Vec<(f64, f64)> {
-        let of_block = |block: u32| {
-            baseline.ok.iter().find(|run| run.repetition == block).and_then(|run| self.sample(run))
-        };
-        cell.ok.iter().filter_map(|run| Some((of_block(run.repetition)?, self.sample(run)?))).collect()
+        // The first run of a block, should there be several.
+        let of_block: HashMap<u32, &Record> =
+            baseline.ok.iter().rev().map(|run| (run.repetition, *run)).collect();
+        let pair = |run: &&Record| Some((self.sample(of_block.get(&run.repetition)?)?, self.sample(run)?));
+        cell.ok.iter().filter_map(pair).collect()
     }
 
     /// How much more the cell has than the baseline in the same block.
@@ -331,19 +332,51 @@ impl Measure {
     }
 }
 
-/// Times of the operations by which this run's workload writes, in `phases`. Damaged histograms are left out here and warned of
-/// elsewhere.
-fn writes(run: &Record, clock: Clock, phases: &[Phase]) -> Latencies {
-    let operation = run.cell.settings.program.writing();
-    let mut all = histogram::empty();
-    for phase in phases {
-        let text = run.histograms.get(&histogram::key(operation, clock, *phase));
-        if let Some(part) = text.and_then(|text| histogram::decode(text).ok()) {
-            // Grows as it must; a histogram that can't be added is of absurd values.
-            let _ = all.add(part);
-        }
+/// When writes that a tail is of began to count, and in which phases.
+#[derive(Debug, Clone, Copy)]
+enum Writes {
+    /// From when they were due, around the migration.
+    Response,
+    /// From their start, in pre-copy.
+    Precopy,
+}
+
+/// What tails need of how long the operations took by which a run's workload writes. Its histograms are read for that once,
+/// when the first table asks.
+#[derive(Debug, Clone, Default)]
+pub struct WriteTimes(OnceLock<[WriteTail; 2]>);
+
+impl PartialEq for WriteTimes {
+    /// It follows from the record, whoever has asked.
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
-    all
+}
+
+#[derive(Debug, Clone, Copy)]
+struct WriteTail {
+    operations: u64,
+    /// In the order of [`Tail::ALL`].
+    tails: [Option<f64>; Tail::ALL.len()],
+}
+
+impl WriteTail {
+    fn of(run: &Record, writes: Writes) -> Self {
+        let read = || {
+            let (histograms, operation) = (run.histograms.get(), run.cell.settings.program.writing());
+            let tail = |clock, phases: &[Phase]| {
+                let keys = phases.iter().map(|phase| histogram::key(operation, clock, *phase));
+                let all = histogram::sum(keys.filter_map(|key| histograms.get(&key)));
+                Self { operations: all.len(), tails: Tail::ALL.map(|tail| tail.of(&all)) }
+            };
+            [tail(Clock::Response, &TAIL_PHASES), tail(Clock::Service, &[Phase::Precopy])]
+        };
+        run.write_times.0.get_or_init(read)[writes as usize]
+    }
+
+    fn tail(self, tail: Tail) -> Option<f64> {
+        Tail::ALL.iter().zip(self.tails).find(|(known, _)| **known == tail)?.1
+    }
 }
 
 /// Harvest time over what `count` makes of the rounds that began with a harvest.
@@ -371,7 +404,7 @@ mod tests {
         let key = histogram::key("write", Clock::Response, Phase::Switchover);
         let text = histogram::encode(&latencies).unwrap();
         let mut run = Sample::new("write-heavy", engine).repetition(repetition).build();
-        run.histograms.insert(key, text);
+        run.histograms.to_mut().insert(key, text);
         run
     }
 

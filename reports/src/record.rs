@@ -7,6 +7,9 @@ use migbench_scenarios::cell::Cell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::measure::WriteTimes;
+use crate::part::Part;
+
 /// Version of this shape. Since 2 a modelled link behaves like a wire, waiting for it is a stage of its own, and stages that a
 /// run doesn't have are absent; figures of 1 stay readable and are never compared with those of 2.
 pub const SCHEMA: u32 = 2;
@@ -339,10 +342,16 @@ pub struct Record {
     pub rounds: Vec<Round>,
     /// HdrHistogram's compressed V2 encoding in base64, by `latency_<op>[_response]/<phase>`; nanoseconds. In schema 1 it is not
     /// compressed.
-    pub histograms: BTreeMap<String, String>,
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub histograms: Part<BTreeMap<String, String>>,
     /// Throughput around the migration.
-    pub timeline: Timeline,
+    #[schemars(with = "Timeline")]
+    pub timeline: Part<Timeline>,
     /// Where the guest stalled; absent where operations were not timed or no threshold could be had.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub stalls: Option<Stalls>,
+    #[serde(skip_serializing_if = "Part::is_none", default)]
+    #[schemars(with = "Option<Stalls>")]
+    pub stalls: Part<Option<Stalls>>,
+    /// How long its writes took, from its histograms: many tables ask.
+    #[serde(skip)]
+    pub write_times: WriteTimes,
 }

@@ -30,6 +30,42 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
+/// Makes a file with this content, whole or not at all.
+///
+/// # Errors
+/// As the file system, and where there is one already, which stays.
+pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let half = beside(path)?;
+    let write = || {
+        let mut file = File::create(&half)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        match fs::hard_link(&half, path) {
+            // Not every file system has second names.
+            Err(error)
+                if error.kind() != io::ErrorKind::AlreadyExists && fs::symlink_metadata(path).is_err() =>
+            {
+                fs::rename(&half, path)
+            }
+            other => other,
+        }
+    };
+    let written = write();
+    let _ = fs::remove_file(&half);
+    written
+}
+
+/// Adds to the end of a file, all or nothing: where there is no room, what there was for is given back.
+///
+/// # Errors
+/// As the file system; the file is as it was, unless that can't be either.
+pub fn append(file: &mut File, content: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(content).inspect_err(|_| {
+        let _ = file.set_len(before);
+    })
+}
+
 /// Whether [`replace`] could put a file there, as far as can be known before there is something to write.
 ///
 /// # Errors
@@ -53,7 +89,7 @@ fn target(path: &Path) -> PathBuf {
 }
 
 /// Hidden: what a killed process leaves is nobody's result, and no artifact packs it.
-fn beside(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn beside(path: &Path) -> io::Result<PathBuf> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     name.push(".partial");
@@ -86,6 +122,12 @@ mod tests {
         replace(&link, b"four").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"four");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        create(&path, b"other").unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"four");
+        let new = scratch.path().join("new");
+        create(&new, b"new").unwrap();
+        assert_eq!(fs::read(&new).unwrap(), b"new");
+        fs::remove_file(new).unwrap();
         replace(Path::new("/dev/null"), b"five").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing is left beside it");

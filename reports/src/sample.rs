@@ -13,7 +13,9 @@ use crate::histogram::{self, Clock, Phase};
 use crate::manifest::{
     Host, KvmBackend, KvmInfo, Manifest, ManifestCell, ManifestComparison, Thp, Tool, Userfaultfd,
 };
+use crate::measure::WriteTimes;
 use crate::metric::{MetricKey, Metrics};
+use crate::part::Part;
 use crate::record::{Backend, GuestAt, Record, Round, RunError, RunKind, SCHEMA, Status, Timeline};
 
 /// The cell of an engine.
@@ -103,9 +105,10 @@ impl Sample {
             cell,
             metrics: BTreeMap::new(),
             rounds: Vec::new(),
-            histograms: BTreeMap::new(),
-            timeline: Timeline::default(),
-            stalls: None,
+            histograms: Part::default(),
+            timeline: Part::default(),
+            stalls: Part::default(),
+            write_times: WriteTimes::default(),
         })
     }
 
@@ -190,18 +193,18 @@ impl Sample {
             latencies.record_n(50_000, 4_000).unwrap();
             latencies.record_n(if engine == Engine::Delta { 40_000_000 } else { 90_000_000 }, 100).unwrap();
             let key = histogram::key("write", Clock::Response, Phase::Switchover);
-            record.histograms.insert(key, histogram::encode(&latencies).unwrap());
+            record.histograms.to_mut().insert(key, histogram::encode(&latencies).unwrap());
         }
         let mut all = BTreeMap::from(metrics);
         all.append(&mut record.metrics);
         record.metrics = all;
-        record.timeline = Timeline {
+        record.timeline = Part::from(Timeline {
             interval: 0.001,
             start: -0.002,
             operations: vec![40, 41, 39, 12],
             gaps: Vec::new(),
             events: vec![(0.0, "arm".to_owned())],
-        };
+        });
         self.0
     }
 }

@@ -85,7 +85,7 @@ fn full(record: &Record, moved: Option<CanaryShift>) -> String {
         chart::draw(record),
         metrics(record),
         latencies(record),
-        record.stalls.as_ref().map(stalls).unwrap_or_default(),
+        record.stalls.get().as_ref().as_ref().map(stalls).unwrap_or_default(),
     ]
     .into_iter()
     .filter(|part| !part.is_empty())
@@ -222,7 +222,8 @@ fn metrics(record: &Record) -> String {
 fn latencies(record: &Record) -> String {
     const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
     let mut sorted: BTreeMap<(&str, usize), (&str, &str)> = BTreeMap::new();
-    for (key, text) in &record.histograms {
+    let histograms = record.histograms.get();
+    for (key, text) in histograms.as_ref() {
         let (operation, phase) = key.split_once('/').unwrap_or((key, ""));
         let place = Phase::ALL.iter().position(|p| p.word() == phase).unwrap_or(Phase::ALL.len());
         sorted.insert((operation, place), (phase, text));

@@ -1,6 +1,8 @@
 //! Where the guests of a comparison stalled: the listed stalls of pre-copy and switchover by what the host did, one row
 //! per cell. Figures are of one vCPU in one run, so that the stall of the switchover reads like the blackout beside it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::Phase;
 use crate::metric::Unit;
@@ -12,18 +14,22 @@ use crate::table::{Column, PrintedFigure, Row, RowKind, Subject, Table};
 /// A table; none where no run of the comparison lists a stall of these phases.
 #[must_use]
 pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
-    let listing = |cell: &&CellRuns<'_>| cell.ok.iter().any(|run| run.stalls.is_some());
-    let cells: Vec<&CellRuns<'_>> = comparison.cells.iter().filter(listing).collect();
-    let lists = |cause: Cause| cells.iter().flat_map(|cell| &cell.ok).any(|run| of(run, cause).1 > 0.0);
-    let causes: Vec<Cause> = Cause::ALL.into_iter().filter(|cause| lists(*cause)).collect();
+    let cells: Vec<(&CellRuns<'_>, Vec<Causes>)> = comparison
+        .cells
+        .iter()
+        .map(|cell| (cell, cell.ok.iter().filter_map(|run| causes_of(run)).collect()))
+        .filter(|(_, runs): &(_, Vec<Causes>)| !runs.is_empty())
+        .collect();
+    let found: BTreeSet<Cause> =
+        cells.iter().flat_map(|(_, runs)| runs).flat_map(|run| run.keys().copied()).collect();
+    let causes: Vec<Cause> = Cause::ALL.into_iter().filter(|cause| found.contains(cause)).collect();
     if causes.is_empty() {
         return None;
     }
-    let row = |cell: &CellRuns<'_>| {
-        let runs: Vec<&Record> = cell.ok.iter().copied().filter(|run| run.stalls.is_some()).collect();
+    let row = |cell: &CellRuns<'_>, runs: &[Causes]| {
         let figure = |cause: &Cause| {
             // A guest that waits for its schedule through the pause has no operation that stalled.
-            let stalled = runs.iter().map(|run| of(run, *cause)).filter(|(_, number)| *number > 0.0);
+            let stalled = runs.iter().filter_map(|run| run.get(cause).copied());
             let (times, numbers): (Vec<f64>, Vec<f64>) = stalled.unzip();
             let (time, number) = (stats::median(&times)?, stats::median(&numbers)?);
             let samples = u64::try_from(times.len()).unwrap_or(u64::MAX);
@@ -50,18 +56,24 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
         |cause: &Cause| Column::new(format!("stalled_{}", cause.word()), cause.word(), Unit::Seconds);
     Some(Table {
         title: comparison.title.clone(),
-        rows: cells.iter().map(|cell| row(cell)).collect(),
+        rows: cells.iter().map(|(cell, runs)| row(cell, runs)).collect(),
         ..Table::empty(comparison, causes.iter().map(column).collect())
     })
 }
 
-/// Seconds and number of the stalls of a run with that cause, for one vCPU.
-fn of(run: &Record, cause: Cause) -> (f64, f64) {
-    let list = run.stalls.iter().flat_map(|stalls| &stalls.list);
-    let stalls: Vec<f64> =
-        list.filter(|stall| counts(stall) && stall.cause == cause).map(|stall| stall.duration).collect();
+/// Of one run, for each cause that it has: seconds and number of its stalls, for one vCPU.
+type Causes = BTreeMap<Cause, (f64, f64)>;
+
+/// `None` of a run that lists no stalls.
+fn causes_of(run: &Record) -> Option<Causes> {
+    let mut causes = Causes::new();
+    for stall in run.stalls.get().as_ref().as_ref()?.list.iter().filter(|stall| counts(stall)) {
+        let (time, number) = causes.entry(stall.cause).or_default();
+        *time += stall.duration;
+        *number += 1.0;
+    }
     let vcpus = f64::from(run.cell.vcpus.max(1));
-    (stalls.iter().sum::<f64>() / vcpus, stats::real(stalls.len()) / vcpus)
+    Some(causes.into_iter().map(|(cause, (time, number))| (cause, (time / vcpus, number / vcpus))).collect())
 }
 
 fn counts(stall: &Stall) -> bool {
@@ -97,7 +109,7 @@ mod tests {
         let stalls = |list| Some(Stalls { threshold: 1e-5, clock_error: None, dropped: 0, list });
         let run = |n, list: &Vec<Stall>| {
             let stalls = stalls(list.clone());
-            Sample::new("write-heavy", "full").repetition(n).with(|r| r.stalls = stalls).build()
+            Sample::new("write-heavy", "full").repetition(n).with(|r| r.stalls = stalls.into()).build()
         };
         // This one waited through the pause.
         let quieter = list[1..2].to_vec();

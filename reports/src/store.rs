@@ -2,16 +2,17 @@
 //! flushed per migration. An interrupted suite therefore leaves every finished run readable: the reader keeps
 //! all whole lines and reports a last line that was cut off.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::manifest::Manifest;
 use crate::record::{Backend, Record, SCHEMA};
-use crate::replace::replace;
+use crate::replace::{append, beside, replace};
 
 /// Name of the manifest in a run directory.
 pub const MANIFEST: &str = "manifest.json";
@@ -32,6 +33,12 @@ pub enum StoreError {
     /// It holds an earlier suite's records.
     #[error("{} already holds records; name another directory", .path.display())]
     Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Somebody else adds records to it.
+    #[error("another migbench writes to {}; wait for it, or name another directory", .path.display())]
+    InUse {
         /// The directory.
         path: PathBuf,
     },
@@ -166,7 +173,7 @@ fn hint(path: &Path, source: &io::Error) -> &'static str {
     }
 }
 
-/// A run directory that is being filled.
+/// A run directory that is being filled, by nobody else at the time.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
@@ -174,44 +181,114 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes the directory and everything above it, and an empty `runs.jsonl` in it, so that a place that can't
-    /// be written is found before the first guest starts.
+    /// Makes the directory and everything above it, with its manifest and an empty `runs.jsonl`, so that a place that can't be
+    /// written is found before the first guest starts. One in which no record was kept yet is begun anew; one that can't be
+    /// begun is left as if nobody had tried.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] if it holds records already, [`StoreError::Unwritable`] if nothing can be
-    /// written there.
-    pub fn create(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+    /// [`StoreError::Occupied`] if it holds records already, [`StoreError::InUse`] if somebody begins it at the same time,
+    /// [`StoreError::Unwritable`] if something can't be written there.
+    pub fn begin(path: impl Into<PathBuf>, manifest: &Manifest) -> Result<Self, StoreError> {
         let path = path.into();
+        let made = !path.exists();
         fs::create_dir_all(&path).map_err(unwritable(&path))?;
-        let runs =
-            OpenOptions::new().append(true).create_new(true).open(path.join(RUNS)).map_err(|source| {
-                match source.kind() {
-                    io::ErrorKind::AlreadyExists => StoreError::Occupied { path: path.clone() },
-                    _ => StoreError::Unwritable { path: path.clone(), source },
-                }
-            })?;
-        Ok(Self { path, runs })
+        let begun = Self::hold(&path).and_then(|directory| {
+            let length = directory.runs.metadata().map_err(unwritable(&path))?.len();
+            if length > 0 { Err(StoreError::Occupied { path: path.clone() }) } else { Ok(directory) }
+        });
+        let begun = begun.and_then(|directory| {
+            let written = directory.write_manifest(manifest);
+            if written.is_err() {
+                directory.discard();
+            }
+            written.map(|()| directory)
+        });
+        if begun.is_err() && made {
+            // Only if nothing is in it.
+            let _ = fs::remove_dir(&path);
+        }
+        begun
+    }
+
+    /// Makes a run directory whose records are all there already. Until the last of them is on the disk it has none, so
+    /// that a command that was killed in the middle is repeated as it was typed.
+    ///
+    /// # Errors
+    /// Those of [`Self::begin`].
+    pub fn whole<'a>(
+        path: impl Into<PathBuf>,
+        manifest: &Manifest,
+        records: impl IntoIterator<Item = &'a Record>,
+    ) -> Result<(), StoreError> {
+        let path = path.into();
+        let made = !path.exists();
+        let directory = Self::begin(&path, manifest)?;
+        let runs = path.join(RUNS);
+        let write = || -> io::Result<()> {
+            let half = beside(&runs)?;
+            let file = File::create(&half)?;
+            let mut text = BufWriter::new(&file);
+            let written = records.into_iter().try_for_each(|record| {
+                serde_json::to_writer(&mut text, record)?;
+                text.write_all(b"\n")
+            });
+            let kept = written.and_then(|()| text.flush()).and_then(|()| file.sync_all());
+            kept.and_then(|()| fs::rename(&half, &runs)).inspect_err(|_| drop(fs::remove_file(&half)))
+        };
+        write().map_err(|source| {
+            directory.discard();
+            if made {
+                let _ = fs::remove_dir(&path);
+            }
+            StoreError::Unwritable { path: runs.clone(), source }
+        })
     }
 
     /// Opens the directory that `there` was read from, to add what is missing. A last line that was cut off is taken out:
     /// its run is made again. Nothing is changed before this, so that a directory that is refused stays as it was.
     ///
     /// # Errors
-    /// [`StoreError::Unwritable`].
+    /// [`StoreError::InUse`], [`StoreError::Unwritable`].
     pub fn reopen(there: &RunData) -> Result<Self, StoreError> {
-        let path = there.path.clone();
+        let mut directory = Self::hold(&there.path)?;
+        let mended = directory.mend(there.truncated.is_some());
+        mended.map_err(unwritable(&there.path.join(RUNS)))?;
+        Ok(directory)
+    }
+
+    /// Opens `runs.jsonl`, which may not be there yet, and keeps others from adding to it.
+    fn hold(path: &Path) -> Result<Self, StoreError> {
         let file = path.join(RUNS);
-        let failed = unwritable(&file);
-        let mut runs = OpenOptions::new().append(true).open(&file).map_err(&failed)?;
-        let text = fs::read(&file).map_err(&failed)?;
-        if there.truncated.is_some() {
-            let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            runs.set_len(whole as u64).and_then(|()| runs.sync_all()).map_err(&failed)?;
-        } else if text.last().is_some_and(|&last| last != b'\n') {
-            // Cut off right before the end of the line: the record is whole, and the next one must not follow on its line.
-            runs.write_all(b"\n").map_err(&failed)?;
+        let open = OpenOptions::new().read(true).append(true).create(true).open(&file);
+        let runs = open.map_err(unwritable(&file))?;
+        match runs.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+            // Not every file system knows locks.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Self { path: path.to_owned(), runs }),
         }
-        Ok(Self { path, runs })
+    }
+
+    /// Makes an end of the last line, or of the last whole one where that was cut off.
+    fn mend(&mut self, cut_off: bool) -> io::Result<()> {
+        if cut_off {
+            let whole = end_of_last_line(&mut self.runs)?;
+            self.runs.set_len(whole)?;
+            return self.runs.sync_all();
+        }
+        let mut last = [b'\n'];
+        if self.runs.metadata()?.len() > 0 {
+            self.runs.seek(SeekFrom::End(-1))?;
+            self.runs.read_exact(&mut last)?;
+        }
+        // Cut off right before the end of the line: the record is whole, and the next one must not follow on its line.
+        if last == [b'\n'] { Ok(()) } else { append(&mut self.runs, b"\n") }
+    }
+
+    /// Takes away what a directory without records has.
+    fn discard(&self) {
+        for name in [RUNS, MANIFEST] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
     }
 
     /// Where it is.
@@ -251,12 +328,28 @@ impl RunDirectory {
         serde_json::from_str::<Record>(&line).map_err(unkeepable)?;
         line.push('\n');
         let path = self.path.join(RUNS);
-        self.runs.write_all(line.as_bytes()).map_err(unwritable(&path))?;
+        append(&mut self.runs, line.as_bytes()).map_err(unwritable(&path))?;
         if record.backend == Backend::Simulated {
             return Ok(());
         }
         self.runs.sync_data().map_err(unwritable(&path))
     }
+}
+
+/// Where the last line ends that has an end.
+fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+    let mut chunk = [0; 1 << 16];
+    let mut end = file.metadata()?.len();
+    while end > 0 {
+        let part = chunk.len().min(usize::try_from(end).unwrap_or(usize::MAX));
+        end -= part as u64;
+        file.seek(SeekFrom::Start(end))?;
+        file.read_exact(&mut chunk[..part])?;
+        if let Some(at) = chunk[..part].iter().rposition(|&byte| byte == b'\n') {
+            return Ok(end + at as u64 + 1);
+        }
+    }
+    Ok(0)
 }
 
 fn unwritable(path: &Path) -> impl Fn(io::Error) -> StoreError {
@@ -305,9 +398,9 @@ impl RunData {
     pub fn load_as(path: impl Into<PathBuf>, accept: Accept) -> Result<Self, StoreError> {
         let path = path.into();
         let file = path.join(MANIFEST);
-        let manifest: Manifest = parse(&file, 1, &read(&file)?)?;
-        let file = path.join(RUNS);
-        let (records, truncated) = parse_lines(&file, &read(&file)?, manifest.schema)?;
+        let text = fs::read(&file).map_err(unreadable(&file))?;
+        let manifest: Manifest = parse(&file, 1, &String::from_utf8_lossy(&text))?;
+        let (records, truncated) = read_records(&path.join(RUNS), manifest.schema)?;
         let mut backends = std::iter::once(manifest.backend).chain(records.iter().map(|r| r.backend));
         if accept == Accept::Guests && backends.any(|backend| backend == Backend::Simulated) {
             return Err(StoreError::Simulated { path });
@@ -316,31 +409,68 @@ impl RunData {
     }
 }
 
-fn read(path: &Path) -> Result<String, StoreError> {
-    let unreadable = |source| StoreError::Unreadable { path: path.to_owned(), source };
-    // A cut may fall inside a character, so that only the lines that count have to be UTF-8.
-    Ok(String::from_utf8_lossy(&fs::read(path).map_err(unreadable)?).into_owned())
+/// From a file of so many bytes on, the large parts of records stay in it until they are asked for.
+const LARGE: u64 = 1 << 20;
+
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Unreadable { path: path.clone(), source }
 }
 
-fn parse_lines(path: &Path, text: &str, manifest: u32) -> Result<(Vec<Record>, Option<usize>), StoreError> {
-    let mut records: Vec<Record> = Vec::new();
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        if line.trim().is_empty() {
-            continue;
+/// The records of a file, line by line, and the number of a last line that was cut off. A directory that was begun and
+/// killed in the same moment has no file of them yet.
+fn read_records(path: &Path, manifest: u32) -> Result<(Vec<Record>, Option<usize>), StoreError> {
+    let failed = unreadable(path);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
+        other => other.map_err(&failed)?,
+    };
+    let large = file.metadata().map_err(&failed)?.len() >= LARGE;
+    // The place in the file is theirs and the reader's, one after the other.
+    let parts = large.then(|| file.try_clone().map(|file| Arc::new(Mutex::new(file)))).transpose();
+    let parts = parts.map_err(&failed)?;
+    let mut reader = BufReader::new(file);
+    let (mut records, mut text) = (Vec::new(), Vec::new());
+    let (mut start, mut number) = (0, 0);
+    loop {
+        text.clear();
+        let length = reader.read_until(b'\n', &mut text).map_err(&failed)?;
+        if length == 0 {
+            return Ok((records, None));
         }
-        match parse::<Record>(path, index + 1, line) {
-            Ok(record) if record.schema != manifest => {
-                let (path, line, found) = (path.to_owned(), index + 1, record.schema);
-                return Err(StoreError::Mixed { path, line, found, manifest });
+        number += 1;
+        // A cut may fall inside a character.
+        let line = String::from_utf8_lossy(&text);
+        if !line.trim().is_empty() {
+            match parse_record(path, number, &line) {
+                Ok(record) if record.schema != manifest => {
+                    let (path, line, found) = (path.to_owned(), number, record.schema);
+                    return Err(StoreError::Mixed { path, line, found, manifest });
+                }
+                Ok(mut record) => {
+                    if let (Some(file), std::borrow::Cow::Borrowed(line)) = (&parts, &line) {
+                        record.histograms.leave_in(file, start, line, "histograms");
+                        record.timeline.leave_in(file, start, line, "timeline");
+                        record.stalls.leave_in(file, start, line, "stalls");
+                    }
+                    records.push(record);
+                }
+                Err(StoreError::Malformed { .. }) if !line.ends_with('\n') => {
+                    return Ok((records, Some(number)));
+                }
+                Err(error) => return Err(error),
             }
-            Ok(record) => records.push(record),
-            Err(StoreError::Malformed { .. }) if !line.ends_with('\n') => {
-                return Ok((records, Some(index + 1)));
-            }
-            Err(error) => return Err(error),
         }
+        start += length as u64;
     }
-    Ok((records, None))
+}
+
+/// A record that this version knows, or what is wrong with it.
+fn parse_record(path: &Path, number: usize, line: &str) -> Result<Record, StoreError> {
+    match serde_json::from_str::<Record>(line) {
+        Ok(record) if record.schema <= SCHEMA => Ok(record),
+        _ => parse(path, number, line),
+    }
 }
 
 /// Parses JSON that starts at line `first` of a file, and looks at its schema before anything else, since later
@@ -370,8 +500,7 @@ mod tests {
     fn filled() -> (tempfile::TempDir, PathBuf) {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("a/b");
-        let mut directory = RunDirectory::create(&path).unwrap();
-        directory.write_manifest(&manifest()).unwrap();
+        let mut directory = RunDirectory::begin(&path, &manifest()).unwrap();
         for repetition in 1..=3 {
             directory.append(&Sample::new("write-heavy", "full").repetition(repetition).build()).unwrap();
         }
@@ -386,6 +515,82 @@ mod tests {
         assert_eq!(data.records.len(), 3);
         assert_eq!(data.records[1], Sample::new("write-heavy", "full").repetition(2).build());
         assert_eq!(data.truncated, None);
+    }
+
+    /// Whatever a killed process had made of it.
+    #[test]
+    fn a_directory_without_records_is_begun_anew_or_finished() {
+        for leave in [&[][..], &[MANIFEST], &[RUNS], &[MANIFEST, RUNS]] {
+            let scratch = tempfile::tempdir().unwrap();
+            let path = scratch.path().join("run");
+            drop(RunDirectory::begin(&path, &manifest()).unwrap());
+            for name in [MANIFEST, RUNS].iter().filter(|name| !leave.contains(name)) {
+                fs::remove_file(path.join(name)).unwrap();
+            }
+            fs::write(path.join(".manifest.json.partial"), "{").unwrap();
+            if leave.contains(&MANIFEST) {
+                let there = RunData::load(&path).unwrap();
+                assert_eq!((there.records.len(), there.truncated), (0, None));
+                drop(RunDirectory::reopen(&there).unwrap());
+            }
+            let mut directory = RunDirectory::begin(&path, &manifest()).unwrap();
+            assert!(matches!(RunDirectory::begin(&path, &manifest()), Err(StoreError::InUse { .. })));
+            directory.append(&Sample::new("write-heavy", "full").build()).unwrap();
+            assert_eq!(RunData::load(&path).unwrap().records.len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_made_as_a_whole_is_there_as_a_whole() {
+        let (_scratch, path) = filled();
+        let data = RunData::load(&path).unwrap();
+        assert!(matches!(
+            RunDirectory::whole(&path, &manifest(), &data.records),
+            Err(StoreError::Occupied { .. })
+        ));
+        let other = path.join("other");
+        // As a killed one leaves it.
+        drop(RunDirectory::begin(&other, &manifest()).unwrap());
+        fs::write(other.join(".runs.jsonl.partial"), "{").unwrap();
+        RunDirectory::whole(&other, &manifest(), &data.records).unwrap();
+        assert_eq!(RunData::load(&other).unwrap().records, data.records);
+        assert_eq!(fs::read(other.join(RUNS)).unwrap(), fs::read(path.join(RUNS)).unwrap());
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 2);
+        // What can't be written leaves nothing.
+        let third = path.join("third");
+        fs::create_dir_all(third.join(".runs.jsonl.partial")).unwrap();
+        RunDirectory::whole(&third, &manifest(), &data.records).unwrap_err();
+        assert_eq!(fs::read_dir(&third).unwrap().count(), 1);
+    }
+
+    /// Of a record of half a megabyte a few kilobytes stay in memory.
+    #[test]
+    fn memory_grows_with_the_records_and_not_with_the_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("run");
+        let mut directory = RunDirectory::begin(&path, &manifest()).unwrap();
+        let record = |repetition: u32| {
+            let large = Sample::new("write-heavy", "full").repetition(repetition).with(|record| {
+                record.timeline.to_mut().operations = (0..60_000).map(|n| n * repetition).collect();
+                record.histograms.to_mut().insert("latency_read/steady".to_owned(), "A".repeat(100_000));
+            });
+            large.build()
+        };
+        for repetition in 1..=20 {
+            directory.append(&record(repetition)).unwrap();
+        }
+        let mut data = None;
+        let used = allocation_counter::measure(|| data = Some(RunData::load(&path).unwrap()));
+        let data = data.unwrap();
+        let bytes = fs::metadata(path.join(RUNS)).unwrap().len();
+        assert!(bytes > 5 << 20, "{bytes}");
+        assert!(used.bytes_current < 20 * (16 << 10) + (1 << 18), "{used:?} of {bytes}");
+        assert!(used.bytes_max < bytes / 2, "{used:?} of {bytes}");
+        // And yet all is there, also when the name is gone.
+        fs::remove_file(path.join(RUNS)).unwrap();
+        for (repetition, read) in (1..=20).zip(&data.records) {
+            assert_eq!(*read, record(repetition));
+        }
     }
 
     #[test]
@@ -459,7 +664,7 @@ mod tests {
     #[test]
     fn refuses_a_directory_that_holds_records() {
         let (_scratch, path) = filled();
-        assert!(matches!(RunDirectory::create(&path), Err(StoreError::Occupied { .. })));
+        assert!(matches!(RunDirectory::begin(&path, &manifest()), Err(StoreError::Occupied { .. })));
     }
 
     #[test]
@@ -467,7 +672,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = RunDirectory::create(file.join("run")).unwrap_err();
+        let error = RunDirectory::begin(file.join("run"), &manifest()).unwrap_err();
         assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");
     }
 
@@ -503,9 +708,9 @@ mod tests {
     #[test]
     fn refuses_a_record_that_would_not_read_back() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut directory = RunDirectory::create(scratch.path().join("run")).unwrap();
+        let mut directory = RunDirectory::begin(scratch.path().join("run"), &manifest()).unwrap();
         let mut record = Sample::new("write-heavy", "full").build();
-        record.timeline.start = f64::NAN;
+        record.timeline.to_mut().start = f64::NAN;
         assert!(matches!(directory.append(&record), Err(StoreError::Unkeepable { .. })));
     }
 

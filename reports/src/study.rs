@@ -20,7 +20,8 @@ use crate::judge::measurement::same_schema;
 use crate::judge::{Accepted, JudgeError, Measurement, Verdict, judge};
 use crate::manifest::Manifest;
 use crate::metric::{self, MetricKey};
-use crate::record::{Record, RunKind, Status, Timeline};
+use crate::part::Part;
+use crate::record::{Record, RunKind, Status};
 use crate::stats;
 use crate::store::RunData;
 
@@ -278,8 +279,12 @@ pub fn as_measured(runs: &[RunData], gates: &[Gate]) -> Result<VerdictCounts, St
 
 /// What the judge looks at: thousands of copies are made.
 fn light(run: &Record) -> Record {
-    let mut run =
-        Record { histograms: BTreeMap::new(), timeline: Timeline::default(), stalls: None, ..run.clone() };
+    let mut run = Record {
+        histograms: Part::default(),
+        timeline: Part::default(),
+        stalls: Part::default(),
+        ..run.clone()
+    };
     run.rounds.clear();
     debug_assert!(run.kind == RunKind::Timed && run.status == Status::Ok);
     run

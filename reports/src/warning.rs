@@ -255,7 +255,7 @@ pub fn find(data: &RunData, unplanned: usize) -> Vec<Warning> {
     warnings.extend(link_rate(&timed));
     warnings.extend(huge_pages(&timed));
     for record in &data.records {
-        for (key, text) in &record.histograms {
+        for (key, text) in record.histograms.get().as_ref() {
             if let Err(error) = histogram::decode(text) {
                 let (run_id, key) = (record.run_id.clone(), key.clone());
                 warnings.push(Warning::Histogram { run_id, key, error: error.to_string() });
@@ -501,7 +501,7 @@ mod tests {
         let found = warnings(vec![
             Sample::new("write-heavy", "full")
                 .with(|record| {
-                    record.histograms.insert("latency_read/steady".to_owned(), "!".to_owned());
+                    record.histograms.to_mut().insert("latency_read/steady".to_owned(), "!".to_owned());
                 })
                 .build(),
         ]);

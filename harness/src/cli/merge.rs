@@ -45,11 +45,7 @@ impl Merge {
         for text in &merged.missing {
             note!("warning: {text}");
         }
-        let mut directory = RunDirectory::create(&self.output)?;
-        directory.write_manifest(&merged.manifest)?;
-        for record in &merged.records {
-            directory.append(record)?;
-        }
+        RunDirectory::whole(&self.output, &merged.manifest, &merged.records)?;
         let report = self.reading.report(&self.output)?;
         let kept = keep(&report, &self.output);
         print(&report.brief(width()))?;

@@ -7,7 +7,9 @@ use migbench_reports::record::{Backend, Record, Round, RunKind, Status};
 use migbench_reports::replace::{check, replace};
 use migbench_reports::show;
 use migbench_scenarios::{Assignment, Draft};
+use migbench_workloads::units::Seconds;
 
+use super::simulate::patience;
 use super::{Exit, UsageError, print};
 use crate::engine::planted_cost::PlantedCost;
 use crate::host::lock::HostLock;
@@ -68,6 +70,9 @@ pub struct Migrate {
     /// Also write the record, one line of JSON as in a run directory, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Wait so long, such as 1h, for another measurement on this host to end.
+    #[arg(long, value_name = "TIME")]
+    wait: Option<Seconds>,
     /// A planted fault, for tests.
     #[arg(long, hide = true)]
     fault: Option<InjectedFault>,
@@ -90,7 +95,7 @@ impl Migrate {
         }
         interrupt::catch()?;
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
-        let _lock = HostLock::take()?;
+        let _lock = HostLock::wait(patience(self.wait), interrupt::requested, HostLock::take)?;
         admit(&cell)?;
         let own = std::env::current_exe().context("cannot find this program's own file")?;
         let builds = Builds::of_cells(std::iter::once(&cell), &own).map_err(SuiteRunError::Build)?;

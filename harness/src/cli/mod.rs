@@ -35,6 +35,7 @@ mod simulate;
 mod track;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,9 +49,12 @@ use migbench_reports::store::StoreError;
 use migbench_reports::study::StudyError;
 use migbench_scenarios::SuiteError;
 use migbench_scenarios::shipped::SHIPPED;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::host::lock::LockError;
 use crate::runner::admission::Refusal;
 use crate::runner::array::ArrayError;
+use crate::runner::run::RunnerError;
 use crate::runner::suite::SuiteRunError;
 
 /// How the command ends, beside success.
@@ -68,6 +72,12 @@ pub enum Exit {
     Regression,
     /// Two things that do not go together.
     NotComparable,
+    /// Another measurement is going on.
+    Busy,
+    /// There is no room to write.
+    NoRoom,
+    /// Ctrl-C, or SIGTERM.
+    Interrupted,
 }
 
 impl Exit {
@@ -80,6 +90,9 @@ impl Exit {
             Self::TooLittle => 3,
             Self::Regression => 4,
             Self::NotComparable => 5,
+            Self::Busy => 6,
+            Self::NoRoom => 7,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -134,7 +147,8 @@ const AFTER_HELP: &str = "\
 Sizes are written like 256MiB, rates like 1Gbit/s, times like 100ms; a bare 1G is refused.
 
 Exit status: 0 success; 1 the harness or a run failed, or a proof did; 2 usage or configuration;
-3 not enough evidence; 4 regression; 5 not comparable.";
+3 not enough evidence; 4 regression; 5 not comparable; 6 another measurement is going on;
+7 no room to write; 130 interrupted.";
 
 /// Measures live migration of KVM guests.
 ///
@@ -240,6 +254,10 @@ fn parsed(words: Vec<OsString>) -> Cli {
 /// Parses the arguments, does what they say, prints errors.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Large run directories stay open while they are read, and merge reads many.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
     let outcome = match parsed(std::env::args_os().collect()).command {
         CliCommand::Run(command) => command.execute(),
         CliCommand::Migrate(command) => command.execute(),
@@ -272,7 +290,25 @@ pub fn main() -> ExitCode {
 
 /// How a command ends that failed with `error`.
 fn status(error: &anyhow::Error) -> Exit {
+    let full = |error: &io::Error| {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
+        matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | WriteZero)
+    };
+    if error.chain().any(|cause| cause.downcast_ref().is_some_and(full)) {
+        return Exit::NoRoom;
+    }
     let suite = error.downcast_ref::<SuiteRunError>();
+    if matches!(error.downcast_ref(), Some(LockError::Held { .. }))
+        || matches!(suite, Some(SuiteRunError::Lock(LockError::Held { .. })))
+    {
+        return Exit::Busy;
+    }
+    if matches!(suite, Some(SuiteRunError::Interrupted { .. } | SuiteRunError::Run(RunnerError::Interrupted)))
+        || matches!(error.downcast_ref(), Some(RunnerError::Interrupted))
+        || error.is::<nightly::Interrupted>()
+    {
+        return Exit::Interrupted;
+    }
     let plan = error.downcast_ref::<PlanFileError>();
     let merge = error.downcast_ref::<MergeError>();
     let judge = error.downcast_ref::<JudgeError>();
@@ -372,6 +408,9 @@ mod tests {
             Exit::TooLittle,
             Exit::Regression,
             Exit::NotComparable,
+            Exit::Busy,
+            Exit::NoRoom,
+            Exit::Interrupted,
         ];
         let flat = sentence.replace('\n', " ");
         for (exit, line) in all.iter().zip(flat.trim_end_matches('.').split("; ")) {

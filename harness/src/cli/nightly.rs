@@ -12,6 +12,7 @@ use migbench_reports::history::{self, Night, PINNED, Verdict as Ended};
 use migbench_reports::judge::nights::{self, Course, Said};
 use migbench_reports::judge::{Accepted, Judgement, Measurement, Verdict, judge};
 use migbench_reports::manifest::Build;
+use migbench_reports::replace::replace;
 use migbench_reports::store::{MANIFEST, RunData};
 use migbench_scenarios::Plan;
 use migbench_scenarios::plan::RunKind;
@@ -104,7 +105,7 @@ struct AtWork<'a> {
 /// A night that did not come to its end.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; what was measured by then is in {}, and is no evidence", .0.display())]
-struct Interrupted(PathBuf);
+pub(super) struct Interrupted(PathBuf);
 
 /// Both sides, measured and judged by tonight alone.
 struct Measured {
@@ -518,7 +519,7 @@ impl AtWork<'_> {
         let status = self.ab(new, base, new, &directory, &log, &text, &more)?;
         print(&fs::read_to_string(&text).unwrap_or_default())?;
         // 1: runs failed, which the records tell.
-        if !directory.join(MANIFEST).exists() || !matches!(status, Some(0 | 1 | 3 | 4)) {
+        if !directory.join(MANIFEST).exists() || !matches!(status, Some(0 | 1 | 3 | 4 | 130)) {
             note!("{}", fs::read_to_string(&log).unwrap_or_default());
             let status = status.map_or_else(|| "a signal".to_owned(), |status| format!("status {status}"));
             anyhow::bail!("migbench ab ended with {status}; {} says why", log.display());
@@ -668,7 +669,7 @@ impl AtWork<'_> {
             fs::copy(measured.directory.join(report), night.join(report))?;
         }
         let text = history::drift(root)?.text();
-        fs::write(night.join("history.txt"), &text)?;
+        replace(&night.join("history.txt"), text.as_bytes())?;
         print(&format!("\n{text}"))
     }
 }

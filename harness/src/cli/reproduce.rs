@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
+use migbench_reports::replace::replace;
 use migbench_reports::reproduce::{self, Reproduction, ReproductionPage};
 use migbench_reports::store::MANIFEST;
 use migbench_scenarios::claims::ClaimedSuite;
@@ -153,7 +154,7 @@ fn write(output: &Path, claims: &Claims, found: &Reproduction) -> anyhow::Result
     let json = serde_json::to_string_pretty(found)? + "\n";
     for (name, text) in [("reproduce.md", &page), ("reproduce.json", &json), ("claims.toml", &claims.text)] {
         let path = output.join(name);
-        std::fs::write(&path, text)
+        replace(&path, text.as_bytes())
             .with_context(|| format!("can't write {}; name another directory with -o", path.display()))?;
     }
     for suite in &claims.suites {
@@ -175,6 +176,6 @@ fn copy(output: &Path, suite: &ClaimedSuite) -> anyhow::Result<()> {
     let path = output.join(named);
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     written
-        .and_then(|()| std::fs::write(&path, &suite.text))
+        .and_then(|()| replace(&path, suite.text.as_bytes()))
         .with_context(|| format!("can't write {}; name another directory with -o", path.display()))
 }

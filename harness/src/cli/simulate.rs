@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use migbench_reports::record::{Record, Round};
 use migbench_reports::store::Accept;
 use migbench_scenarios::Plan;
+use migbench_workloads::units::Seconds;
 
 use super::reading::Reading;
 use crate::runner::simulated::{SimulatedTestbed, Simulation};
@@ -23,6 +25,14 @@ pub struct Simulate {
     /// Write every step of the runner to this file, a line each, for tests.
     #[arg(long, hide = true, value_name = "FILE")]
     steps: Option<PathBuf>,
+    /// Wait so long, such as 1h, for another measurement on this host to end.
+    #[arg(long, value_name = "TIME")]
+    pub(super) wait: Option<Seconds>,
+}
+
+/// As long as a lock is waited for; more than can be counted is for ever.
+pub(super) fn patience(wait: Option<Seconds>) -> Duration {
+    wait.map_or(Duration::ZERO, |time| Duration::try_from_secs_f64(time.0).unwrap_or(Duration::MAX))
 }
 
 impl Simulate {
@@ -32,10 +42,11 @@ impl Simulate {
     /// When it is this host and KVM cannot be used.
     pub fn testbed(&self) -> anyhow::Result<Box<dyn Testbed>> {
         if let Some(simulation) = &self.simulate {
-            return Ok(Box::new(SimulatedTestbed::new(simulation.clone())));
+            let simulated = SimulatedTestbed::new(simulation.clone());
+            return Ok(Box::new(simulated.waiting(patience(self.wait))));
         }
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
-        Ok(Box::new(KvmTestbed::default()))
+        Ok(Box::new(KvmTestbed::waiting(patience(self.wait))))
     }
 
     /// How what it left is read.

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::host::disturbance::Activity;
+use crate::host::lock::{HostLock, LockError};
 use crate::host::provenance;
 
 /// How bad a finding is, the worst last.
@@ -71,11 +72,25 @@ pub fn check(root: &Path) -> Vec<Check> {
     if root == Path::new("/") {
         checks.extend(uffd::checks());
         checks.push(network::check());
+        checks.push(lock());
         checks.extend(settings::checks(root, &provenance::this_host(), &Activity::watch(root)));
     } else {
         checks.extend(settings::checks(root, &provenance::collect(root), &Activity::default()));
     }
     checks
+}
+
+/// Whether somebody measures here now. That takes their lock for a moment, and lets go of it.
+fn lock() -> Check {
+    let name = "host lock";
+    match HostLock::take() {
+        Ok(_) => Check::new(name, Level::Ok, "nobody else measures here now"),
+        Err(LockError::Held { holder }) => {
+            Check::new(name, Level::Warn, format!("another migbench measures: {holder}"))
+                .remedy("wait for it, as --wait does: two at a time would measure each other")
+        }
+        Err(error @ LockError::Unwritable { .. }) => Check::new(name, Level::Fail, error.to_string()),
+    }
 }
 
 /// The level of the worst finding; of none it is [`Level::Ok`].

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use migbench_reports::history::GOOD;
+use migbench_reports::replace::replace;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +121,7 @@ impl Kept {
             File::open(&half)?.sync_all()?;
             fs::rename(&half, &into)
         };
-        copy().map_err(failed(&into))
+        copy().inspect_err(|_| drop(fs::remove_file(&half))).map_err(failed(&into))
     }
 
     /// Keeps no build of that kind any longer.
@@ -140,7 +141,7 @@ impl Kept {
         self.end()?;
         let text = serde_json::to_string(begun).unwrap_or_default();
         fs::create_dir(&tonight)
-            .and_then(|()| fs::write(tonight.join("begun.json"), text))
+            .and_then(|()| replace(&tonight.join("begun.json"), text.as_bytes()))
             .map_err(failed(&tonight))?;
         Ok(tonight)
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use migbench_reports::measure::WriteTimes;
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
+use migbench_reports::part::Part;
 use migbench_reports::record::{
     Backend, GuestAt, MemoryProof, Record, Round, RunError, RunKind, SCHEMA, Stalls, Status, Timeline,
 };
@@ -74,9 +76,10 @@ impl RunIdentity {
             cell: spec.cell.clone(),
             metrics: BTreeMap::new(),
             rounds: Vec::new(),
-            histograms: BTreeMap::new(),
-            timeline: Timeline::default(),
-            stalls: None,
+            histograms: Part::default(),
+            timeline: Part::default(),
+            stalls: Part::default(),
+            write_times: WriteTimes::default(),
         }
     }
 }
@@ -130,9 +133,9 @@ pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome) -> Record {
         flags: flags(spec, source, destination, &metrics),
         metrics: metrics.into(),
         rounds: sending.map(|s| s.rounds.clone()).or(source.map(|s| s.rounds.clone())).unwrap_or_default(),
-        histograms: histograms(source, destination),
-        timeline: source.map(|s| timeline(s, destination)).unwrap_or_default(),
-        stalls,
+        histograms: histograms(source, destination).into(),
+        timeline: source.map(|s| timeline(s, destination)).unwrap_or_default().into(),
+        stalls: stalls.into(),
         ..bare
     }
 }

@@ -311,13 +311,12 @@ pub fn run_plan(
         }
         (directory, manifest, there.records.iter().map(|record| record.order).collect())
     } else {
-        let directory = RunDirectory::create(&job.directory).map_err(SuiteRunError::Output)?;
         let manifest = Manifest {
             backend: testbed.backend(),
             started: super::utc(testbed.date(0)),
             ..manifest(job, host, &builds, skipped.clone(), disturbances)
         };
-        directory.write_manifest(&manifest)?;
+        let directory = RunDirectory::begin(&job.directory, &manifest).map_err(SuiteRunError::Output)?;
         listener.step(Step::Created);
         (directory, manifest, BTreeSet::new())
     };

@@ -72,12 +72,21 @@ pub trait Testbed {
 pub struct KvmTestbed {
     canary: Option<Canary>,
     since: Instant,
+    patience: Duration,
+}
+
+impl KvmTestbed {
+    /// One that waits for so long until nobody else measures.
+    #[must_use]
+    pub fn waiting(patience: Duration) -> Self {
+        Self { patience, ..Self::default() }
+    }
 }
 
 impl Default for KvmTestbed {
     fn default() -> Self {
         // A host without a socket to spare will not migrate either, and that has its own error.
-        Self { canary: Canary::new().ok(), since: Instant::now() }
+        Self { canary: Canary::new().ok(), since: Instant::now(), patience: Duration::ZERO }
     }
 }
 
@@ -87,7 +96,7 @@ impl Testbed for KvmTestbed {
     }
 
     fn lock(&self) -> Result<Option<HostLock>, LockError> {
-        HostLock::take().map(Some)
+        HostLock::wait(self.patience, interrupt::requested, HostLock::take).map(Some)
     }
 
     fn admit(&self, cell: &Cell) -> Result<(), Refusal> {

@@ -222,11 +222,11 @@ fn an_interruption_says_what_is_kept_and_how_the_rest_is_made() {
     ] {
         let place = Place::new();
         let cut = place.migbench(&[command, &["--simulate=noise=0.01,interrupt=5"]].concat());
-        assert_ends(&cut, 1, &["interrupted: 5 of "]);
+        assert_ends(&cut, 130, &["interrupted: 5 of "]);
         let read = place.typed(&quoted(&cut, "migbench report "));
         assert!(read.status < 2 && read.stdout.contains("made by:"), "{}", all(&read));
         let again = place.typed(&quoted(&cut, &format!("migbench {} ", command[0])));
-        assert_ends(&again, 1, &["interrupted: 10 of "]);
+        assert_ends(&again, 130, &["interrupted: 10 of "]);
     }
 }
 
@@ -236,9 +236,9 @@ fn an_interrupted_confirmation_goes_on_where_its_alarm_is() {
     let first = place.migbench(&["ab", "my suite.toml", SLOWER, "--no-confirm", "-o", "a b"]);
     assert_ends(&first, 3, &["NOT CONFIRMED"]);
     let cut = place.migbench(&["ab", "--resume", "a b", &format!("{SLOWER},interrupt=5")]);
-    assert_ends(&cut, 1, &["NOT CONFIRMED", "interrupted: 5 of 28 records are kept in a b-again"]);
+    assert_ends(&cut, 130, &["NOT CONFIRMED", "interrupted: 5 of 28 records are kept in a b-again"]);
     let again = place.typed(&quoted(&cut, "--resume"));
-    assert_ends(&again, 1, &["interrupted: 10 of 28 records are kept in a b-again"]);
+    assert_ends(&again, 130, &["interrupted: 10 of 28 records are kept in a b-again"]);
     // What is there is not yet what it will be.
     let asked = place.migbench(&["gate", "a b", "--simulated"]);
     assert_ends(&asked, 1, &["NOT SOUND", "planned runs are missing"]);
@@ -252,7 +252,7 @@ fn a_directory_that_lacks_runs_says_how_they_are_made() {
         [("ab", &["gate", "a b", "--simulated"][..]), ("run", &["gate", "a b", "whole", "--simulated"])]
     {
         let cut = place.migbench(&[command, "my suite.toml", "--simulate=interrupt=9", "-o", "a b"]);
-        assert_ends(&cut, 1, &["interrupted: 9 of "]);
+        assert_ends(&cut, 130, &["interrupted: 9 of "]);
         assert_ends(&place.migbench(&["run", "my suite.toml", "--simulate=seed=1", "-o", "whole"]), 0, &[]);
         let asked = place.migbench(gate);
         assert_ends(&asked, 1, &["missing", "NOT SOUND"]);
@@ -266,7 +266,7 @@ fn a_directory_that_lacks_runs_says_how_they_are_made() {
     let plan = ["plan", "my suite.toml", "-o", "plan.json"];
     assert_ends(&place.migbench(&plan), 0, &[]);
     let slice = ["run", "--plan", "plan.json", "--simulate=interrupt=3", "-o", "a b"];
-    assert_ends(&place.migbench(&slice), 1, &[]);
+    assert_ends(&place.migbench(&slice), 130, &[]);
     let merged = place.migbench(&["merge", "a b", "-o", "merged", "--simulated"]);
     assert_ends(&merged, 3, &["slice 1/1 in 'a b' has 3 of "]);
     let rest = place.typed(&quoted(&merged, "--resume"));

@@ -195,7 +195,7 @@ fn slices_of_any_number_are_what_one_machine_gives() {
 fn an_interrupted_slice_is_missed_until_it_is_resumed() {
     let simulated = SimulatedArray::of("quick");
     assert_eq!(simulated.run("1/2", "1", "").status, 0);
-    assert_eq!(simulated.run("2/2", "2", "interrupt=3").status, 1);
+    assert_eq!(simulated.run("2/2", "2", "interrupt=3").status, 130);
     let merged = simulated.merge(&["1", "2"]);
     assert_eq!(merged.status, 3);
     let expected = format!("slice 2/2 in {} has 3 of 6 runs", simulated.path("2"));

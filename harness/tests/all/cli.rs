@@ -321,7 +321,7 @@ fn the_last_run_is_read_where_no_directory_is_named() {
     let slower = "--simulate=noise=0.01,new.encode=3,new.send=1.2";
     assert_eq!(desk.migbench(&["ab", "quick", "-o", "ab", slower, "--no-confirm"]).status, 3);
     let cut = desk.migbench(&["ab", "--resume", "ab", &format!("{slower},interrupt=5")]);
-    assert!(cut.status == 1 && cut.stderr.contains("are kept in ab-again"), "{}", cut.stderr);
+    assert!(cut.status == 130 && cut.stderr.contains("are kept in ab-again"), "{}", cut.stderr);
     let judged = desk.migbench(&["compare", "--gate", "--simulated"]);
     assert!(judged.stderr.starts_with("last run: ab\n") && judged.status == 1, "{}", judged.stderr);
     assert_eq!(desk.migbench(&["ab", "--resume", "ab", slower]).status, 4);
@@ -383,10 +383,10 @@ fn a_directory_is_resumed_as_what_was_begun_in_it() {
     let desk = Desk::new();
     let begun =
         ["run", "quick", "--set", "memory=160MiB", "--repeat", "2", "-o", "run", "--simulate=interrupt=3"];
-    assert_eq!(desk.migbench(&begun).status, 1);
+    assert_eq!(desk.migbench(&begun).status, 130);
     let sides =
         ["ab", "quick", "--new", "tracker=kvm-ring", "--repeat", "2", "-o", "ab", "--simulate=interrupt=3"];
-    assert_eq!(desk.migbench(&sides).status, 1);
+    assert_eq!(desk.migbench(&sides).status, 130);
     let kept = |name: &str| std::fs::read(desk.0.path().join(name).join("runs.jsonl")).unwrap();
     let before = ["run", "ab"].map(kept);
     let set = ["--set", "memory=160MiB"];
@@ -613,7 +613,7 @@ fn an_interrupted_suite_keeps_its_records() {
         let status = child.wait().unwrap();
         let mut said = String::new();
         stderr.read_to_string(&mut said).unwrap();
-        assert_eq!(status.code(), Some(1), "{said}");
+        assert_eq!(status.code(), Some(130), "{said}");
         assert_nothing_left(&mark);
         let directory = output.to_str().unwrap();
         assert!(said.contains(&format!("interrupted: 1 of 6 records are kept in {directory}")), "{said}");
@@ -719,7 +719,7 @@ fn two_measurements_at_a_time_are_refused() {
         [&["run", &suite, "-o", output.to_str().unwrap()][..], &["migrate", "--memory", "128MiB"], &["track"]]
     {
         let outcome = Migbench::new().args(arguments).env("MIGBENCH_LOCK", lock).run();
-        assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{arguments:?}: {}", outcome.stderr);
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (6, ""), "{arguments:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains("another migbench measures on this host"), "{}", outcome.stderr);
     }
     assert!(!output.exists());

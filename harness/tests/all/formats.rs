@@ -191,14 +191,14 @@ fn hdrhistogram_of_pypi_decodes_our_records_as_they_stand() {
         let (run_id, key, count, values, quantiles): (String, String, u64, BucketCounts, Vec<u64>) =
             serde_json::from_str(line).unwrap();
         let record = data.records.iter().find(|record| record.run_id == run_id).unwrap();
-        let ours = histogram::decode(&record.histograms[&key]).unwrap();
+        let ours = histogram::decode(&record.histograms.get()[&key]).unwrap();
         assert_eq!((count, &values), (ours.len(), &self::values(&ours)), "{run_id} {key}");
         let expected = [50.0, 90.0, 99.0, 99.9, 100.0].map(|percent| at_percentile(&values, percent));
         assert_eq!(quantiles, expected, "{run_id} {key}");
         assert_eq!(quantiles[4], ours.value_at_quantile(1.0));
         read += 1;
     }
-    let written: usize = data.records.iter().map(|record| record.histograms.len()).sum();
+    let written: usize = data.records.iter().map(|record| record.histograms.get().len()).sum();
     assert_eq!(read, written);
     assert!(read >= 8, "{said}");
 }
@@ -230,7 +230,7 @@ fn the_page_of_python_reads_a_run_directory() {
             let line = lines(&format!("{} {engine} total_time {} ", comparison.name, times.len()));
             let value: f64 = line[0].split(' ').rev().nth(1).unwrap().parse().unwrap();
             assert!((value / expected - 1.0).abs() < 1e-12, "{line:?}, {expected}");
-            for key in runs[0].histograms.keys() {
+            for key in runs[0].histograms.get().keys() {
                 let merged = histogram::merged(&runs, key).len();
                 let line = lines(&format!("{} {engine} {key} {merged} ", comparison.name));
                 assert_eq!(line.len(), 1, "{key} of {engine} in {said}");
@@ -277,14 +277,14 @@ fn hdrhistogram_of_pypi_reads_what_we_counted() {
             let mut runs: Vec<_> =
                 data.records.iter().filter(|r| r.cell == planned.cell && r.repetition > 0).collect();
             runs.sort_by_key(|run| run.order);
-            let keys = runs.iter().flat_map(|run| run.histograms.keys());
-            for key in keys.collect::<std::collections::BTreeSet<_>>() {
+            let keys = runs.iter().flat_map(|run| run.histograms.get().keys().cloned().collect::<Vec<_>>());
+            for key in &keys.collect::<std::collections::BTreeSet<_>>() {
                 let name = key.trim_start_matches("latency_").replace('/', "-");
                 let stem = into.join(format!("{}-{}-{name}", comparison.name, planned.cell.engine));
                 let ours: Vec<_> = runs
                     .iter()
-                    .filter_map(|run| run.histograms.get(key))
-                    .map(|text| values(&histogram::decode(text).unwrap()))
+                    .filter_map(|run| run.histograms.get().get(key).cloned())
+                    .map(|text| values(&histogram::decode(&text).unwrap()))
                     .collect();
                 let file = stem.with_extension("hlog");
                 compared += ours.len();

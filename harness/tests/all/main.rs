@@ -31,6 +31,7 @@ mod resume;
 mod simulated;
 mod stalls;
 mod state;
+mod storage;
 mod strangers;
 mod support;
 mod track;

@@ -298,7 +298,7 @@ fn failed_and_interrupted_nights_are_in_the_list_and_are_no_evidence() {
     assert_eq!(nights.last()["verdict"], "failed");
     nights.night(
         &["--", "--simulate=noise=0.01,interrupt=7"],
-        1,
+        130,
         &["interrupted; what was measured by then"],
     );
     assert_eq!(nights.last()["verdict"], "interrupted");

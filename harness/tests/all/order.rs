@@ -111,7 +111,7 @@ fn an_interruption_ends_the_suite_at_once() {
     due.truncate(due.iter().position(|step| step.starts_with("run 1")).unwrap() + 2);
     due.push("interrupted".to_owned());
     assert_eq!(steps, due);
-    assert_eq!(outcome.status, 1);
+    assert_eq!(outcome.status, 130);
     assert!(outcome.stderr.contains("interrupted: 1 of 6 records are kept"), "{}", outcome.stderr);
 }
 

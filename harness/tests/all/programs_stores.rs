@@ -41,8 +41,8 @@ fn migrates(vcpus: &str, sharing: &str) {
             assert!((written > 0.0) == (workload != "kv-c"), "{what}: {written} page writes a second");
             // Each type of operation has a name of its own, whichever of them fell into the window.
             let operations = record.cell.settings.program.operations();
-            let filed = |name: &&str| record.histograms.contains_key(&format!("latency_{name}/steady"));
-            assert!(operations.iter().any(filed), "{what}: {:?}", record.histograms.keys());
+            let filed = |name: &&str| record.histograms.get().contains_key(&format!("latency_{name}/steady"));
+            assert!(operations.iter().any(filed), "{what}: {:?}", record.histograms.get().keys());
         }
     }
 }

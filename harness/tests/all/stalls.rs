@@ -8,9 +8,9 @@ use migbench_reports::record::{Cause, Record, Stalls, Status};
 const LONG: [&str; 6] =
     ["--set", "windows.steady=1s", "--set", "windows.after=1s", "--set", "settings.load=flat-out"];
 
-fn stalls(record: &Record) -> &Stalls {
+fn stalls(record: &Record) -> Stalls {
     assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);
-    record.stalls.as_ref().expect("a threshold, and so stalls")
+    record.stalls.get().into_owned().expect("a threshold, and so stalls")
 }
 
 fn count(stalls: &Stalls, phase: &str, cause: Option<Cause>) -> usize {
@@ -36,9 +36,9 @@ fn long_stalls_under_userfaultfd_are_its_faults() {
     let (_, record) = migrate(&[&["--engine", "full", "--set", "tracker=uffd-wp"][..], &LONG].concat());
     let stalls = stalls(&record);
     assert!(stalls.clock_error.is_some(), "the clocks were compared");
-    let (all, faults) = (count(stalls, "precopy", None), count(stalls, "precopy", Some(Cause::Fault)));
+    let (all, faults) = (count(&stalls, "precopy", None), count(&stalls, "precopy", Some(Cause::Fault)));
     // A vCPU that waits for a CPU stalls too, as often as the host is busy; of what the host did, most is faults.
-    let others = all - faults - count(stalls, "precopy", Some(Cause::None));
+    let others = all - faults - count(&stalls, "precopy", Some(Cause::None));
     assert!(faults > 0 && faults > others, "{faults} of {all} stalls in pre-copy are faults: {stalls:?}");
     assert!(metric(&record, "stall_precopy_fault") > 0.0);
     assert_eq!(metric(&record, "stall_precopy_ring_full"), 0.0, "there is no ring");
@@ -73,8 +73,8 @@ fn the_operation_that_the_pause_hits_is_reported() {
             "windows.after=1s",
         ]);
         let stalls = stalls(&record);
-        assert_eq!(count(stalls, "switchover", Some(Cause::Switchover)), 1, "{tracker}: {stalls:?}");
-        assert_eq!(count(stalls, "precopy", Some(Cause::Fault)), 0, "{tracker}: {stalls:?}");
+        assert_eq!(count(&stalls, "switchover", Some(Cause::Switchover)), 1, "{tracker}: {stalls:?}");
+        assert_eq!(count(&stalls, "precopy", Some(Cause::Fault)), 0, "{tracker}: {stalls:?}");
         assert_switchover(&record);
     }
 }
@@ -91,7 +91,7 @@ fn a_control_has_stalls_without_a_cause() {
 fn a_timeline_reaches_a_second_around_the_migration() {
     require_kvm!();
     let (_, record) = migrate(&[&["--engine", "full"][..], &LONG].concat());
-    let timeline = &record.timeline;
+    let timeline = record.timeline.get();
     let end = timeline.start + timeline.interval * timeline.operations.len() as f64;
     let running = timeline.events.iter().find(|(_, event)| event == "running").unwrap().0;
     assert!(
@@ -115,8 +115,8 @@ fn no_operation_seems_negative_or_is_lost() {
             // How exactly a jump can be known depends on when a busy host lets anybody look; this does not.
             assert!(!record.flags.contains(&"clock_backwards".to_owned()), "{place}: {:?}", record.flags);
             let filed = |phase: &str| -> u64 {
-                let of_phase = record
-                    .histograms
+                let histograms = record.histograms.get();
+                let of_phase = histograms
                     .iter()
                     .filter(|(key, _)| key.ends_with(&format!("/{phase}")) && !key.contains("_response"));
                 of_phase.map(|(_, text)| histogram::decode(text).unwrap().len()).sum()

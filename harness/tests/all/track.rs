@@ -126,7 +126,7 @@ fn an_interrupted_one_is_finished_with_the_flags_that_it_was_begun_with() {
         (output.status.code(), text.into_owned())
     };
     let (status, text) = run(&[&begun[..], &flags].concat());
-    assert_eq!(status, Some(1), "{text}");
+    assert_eq!(status, Some(130), "{text}");
     assert!(text.contains("interrupted: 3 of 4 records") && text.contains("track --simulate"), "{text}");
     let (status, text) = run(&["run", "--resume", directory, "--simulate"]);
     assert_eq!(status, Some(2), "{text}");

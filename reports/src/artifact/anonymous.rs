@@ -298,7 +298,10 @@ mod tests {
             data.manifest.builds = ["new", "base", "migbench"]
                 .map(|binary| Build { binary: binary.to_owned(), ..Build::default() })
                 .to_vec();
-            data.records[0].histograms.insert("latency_write/precopy".to_owned(), "AA+H4/new+ok".to_owned());
+            data.records[0]
+                .histograms
+                .to_mut()
+                .insert("latency_write/precopy".to_owned(), "AA+H4/new+ok".to_owned());
             let made = anonymous(&data);
             assert_eq!(made.manifest.host.hostname.as_deref(), Some("host-1"));
             assert_eq!(made.manifest.comparisons, data.manifest.comparisons);

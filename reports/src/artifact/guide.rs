@@ -177,10 +177,7 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
                 format!("what `{COMMANDS}` has")
             } else {
                 let command = if manifest.sided() { "ab" } else { "run" };
-                format!(
-                    "`migbench {command} {SUITES}/{}.toml --repeat {}`",
-                    manifest.suite, manifest.repetitions
-                )
+                format!("`migbench {command} {} --repeat {}`", one.suite, manifest.repetitions)
             },
             size(u64::try_from(bytes).unwrap_or(u64::MAX))
         );

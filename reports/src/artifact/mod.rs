@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::anonymous::Names;
 use crate::format::Format;
-use crate::manifest::Host;
+use crate::manifest::{Host, Manifest};
 use crate::render;
 use crate::report::Report;
 use crate::reproduce;
@@ -87,6 +87,8 @@ impl ArtifactError {
 pub(crate) struct Packed {
     /// Its path in the artifact; empty for the artifact itself.
     pub path: String,
+    /// Where the text of its suite is.
+    pub suite: String,
     pub data: RunData,
     pub report: Report,
 }
@@ -165,7 +167,8 @@ impl Artifact {
                 if path.is_empty() {
                     data.path = ".".into();
                 }
-                Packed { path, report: Report::of(&data), data }
+                let suite = keep_suite(&mut files, &data.manifest);
+                Packed { path, suite, report: Report::of(&data), data }
             })
             .collect();
         for one in &packed {
@@ -177,8 +180,6 @@ impl Artifact {
             for (name, figure) in render::svg::files(reports) {
                 files.insert(join(&one.path, &format!("{FIGURES}/{name}")), figure.into_bytes());
             }
-            let suite = format!("{SUITES}/{}.toml", one.data.manifest.suite);
-            files.entry(suite).or_insert_with(|| one.data.manifest.suite_text.clone().into_bytes());
         }
         let hosts: Vec<_> = packed.iter().map(host).collect();
         let hosts = serde_json::to_string_pretty(&hosts).unwrap_or_default() + "\n";
@@ -208,6 +209,19 @@ impl Artifact {
     pub fn sums(&self) -> String {
         self.files.iter().map(|(path, content)| format!("{}  {path}\n", sha256(content))).collect()
     }
+}
+
+/// Keeps the text of a suite, and says where. Suites that differ may have one name: each is kept.
+fn keep_suite(files: &mut BTreeMap<String, Vec<u8>>, manifest: &Manifest) -> String {
+    let text = manifest.suite_text.as_bytes();
+    let numbered = (2..).map(|number| format!("{}-{number}", manifest.suite));
+    for name in std::iter::once(manifest.suite.clone()).chain(numbered) {
+        let path = format!("{SUITES}/{name}.toml");
+        if files.entry(path.clone()).or_insert_with(|| text.to_vec()) == text {
+            return path;
+        }
+    }
+    unreachable!("there is always another number")
 }
 
 fn unreadable(path: &Path, source: io::Error) -> ArtifactError {
@@ -270,8 +284,7 @@ mod tests {
     use crate::store::RunDirectory;
 
     fn run_directory(path: &Path) {
-        let mut directory = RunDirectory::create(path).unwrap();
-        directory.write_manifest(&sample::manifest()).unwrap();
+        let mut directory = RunDirectory::begin(path, &sample::manifest()).unwrap();
         for record in sample::records() {
             directory.append(&record).unwrap();
         }
@@ -319,8 +332,7 @@ mod tests {
         let mut manifest = sample::manifest();
         manifest.host.hostname = Some("planet".to_owned());
         manifest.command = ["/srv/lovelace/migbench", "run", "quick"].map(str::to_owned).to_vec();
-        let mut directory = RunDirectory::create(scratch.path()).unwrap();
-        directory.write_manifest(&manifest).unwrap();
+        let mut directory = RunDirectory::begin(scratch.path(), &manifest).unwrap();
         for record in sample::records() {
             directory.append(&record).unwrap();
         }
@@ -346,6 +358,15 @@ mod tests {
         for name in ["one/runs.jsonl", "two/report.md", "suites/quick.toml"] {
             assert!(files.contains_key(name), "{name}");
         }
+        // Another suite of the same name is none the less kept.
+        let other = scratch.path().join("two/manifest.json");
+        let changed = std::fs::read_to_string(&other)
+            .unwrap()
+            .replace("\"suite_text\": \"", "\"suite_text\": \"# mine\\n");
+        std::fs::write(&other, changed).unwrap();
+        let both = Artifact::of(scratch.path(), Accept::Guests).unwrap().files();
+        assert_ne!(both["suites/quick.toml"], both["suites/quick-2.toml"]);
+        assert!(String::from_utf8_lossy(&both[GUIDE]).contains("`migbench run suites/quick-2.toml"));
         let guide = String::from_utf8(files[GUIDE].clone()).unwrap();
         insta::assert_snapshot!("artifact_guide", without_sizes(&guide));
     }

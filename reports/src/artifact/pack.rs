@@ -1,12 +1,13 @@
 //! Writing an artifact: as a folder, or as a compressed archive that is the same, byte for byte, whenever it is made.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
 
 use super::{Artifact, ArtifactError};
+use crate::replace::beside;
 
 impl Artifact {
     /// Writes it to `target`: an archive where the name ends in `.tar.gz` or `.tgz`, with one folder named after it; else a
@@ -26,31 +27,24 @@ impl Artifact {
     }
 
     fn folder(&self, target: &Path) -> io::Result<()> {
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::create_dir(target)?;
-        for (path, content) in self.files() {
-            let path = target.join(path);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
+        made_whole(target, |half| {
+            for (path, content) in self.files() {
+                let path = half.join(path);
+                if let Some(parent) = path.parent() {
+                    fs::create_dir_all(parent)?;
+                }
+                fs::write(path, content)?;
             }
-            fs::write(path, content)?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn archive(&self, target: &Path, folder: &str) -> io::Result<()> {
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let file = OpenOptions::new().write(true).create_new(true).open(target)?;
-        let written = self.compressed(&file, folder).and_then(|()| file.sync_all());
-        if written.is_err() {
-            // Half an archive is none.
-            let _ = fs::remove_file(target);
-        }
-        written
+        made_whole(target, |half| {
+            let file = File::create(half)?;
+            self.compressed(&file, folder)?;
+            file.sync_all()
+        })
     }
 
     fn compressed(&self, file: &File, folder: &str) -> io::Result<()> {
@@ -68,6 +62,21 @@ impl Artifact {
         }
         archive.into_inner()?.finish()?.flush()
     }
+}
+
+/// Makes `target`, which must not be there, by what `make` writes beside it: half an artifact is none, and nobody's to remove
+/// before the next try.
+fn made_whole(target: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    if fs::symlink_metadata(target).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let half = beside(target)?;
+    let clear = || fs::remove_dir_all(&half).or_else(|_| fs::remove_file(&half));
+    let _ = clear();
+    make(&half).and_then(|()| fs::rename(&half, target)).inspect_err(|_| drop(clear()))
 }
 
 /// The folder in an archive of that name; `None` where it is the name of no archive.
@@ -113,12 +122,17 @@ mod tests {
     #[test]
     fn what_is_there_is_left_alone() {
         let scratch = tempfile::tempdir().unwrap();
+        // As killed ones leave them.
+        fs::write(scratch.path().join(".out.tgz.partial"), "half").unwrap();
+        fs::create_dir_all(scratch.path().join(".folder.partial/inner/old")).unwrap();
         for name in ["out.tgz", "folder"] {
             let path = scratch.path().join(name);
             artifact().write(&path).unwrap();
             let error = artifact().write(&path).unwrap_err().to_string();
             assert!(error.contains("is there already"), "{error}");
         }
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing half is left");
+        assert!(!scratch.path().join("folder/inner/old").exists());
         assert_eq!(fs::read_to_string(scratch.path().join("folder/inner/b.txt")).unwrap(), "two");
     }
 }

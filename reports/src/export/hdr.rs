@@ -54,10 +54,13 @@ fn parts<'a>(source: &Source<'a>) -> Vec<Part<'a>> {
     for comparison in &sorted {
         for cell in &comparison.cells {
             for (runs, capped) in [(&cell.ok, false), (&cell.capped, true)] {
-                let keys: BTreeSet<&String> = runs.iter().flat_map(|run| run.histograms.keys()).collect();
-                for key in keys {
-                    let runs: Vec<_> =
-                        runs.iter().copied().filter(|run| run.histograms.contains_key(key)).collect();
+                let mut by_key: BTreeMap<String, Vec<&Record>> = BTreeMap::new();
+                for run in runs {
+                    for key in run.histograms.get().keys() {
+                        by_key.entry(key.clone()).or_default().push(run);
+                    }
+                }
+                for (key, runs) in by_key {
                     let of = if capped { "capped runs" } else { "runs" };
                     let title = format!("{}, {}: {key} of {of}", comparison.plan.name, cell.label);
                     let capped = if capped { " capped" } else { "" };
@@ -70,7 +73,7 @@ fn parts<'a>(source: &Source<'a>) -> Vec<Part<'a>> {
                         file = format!("{plain}-{number}");
                         number += 1;
                     }
-                    parts.push(Part { file, title, key: key.clone(), runs });
+                    parts.push(Part { file, title, key, runs });
                 }
             }
         }
@@ -105,8 +108,8 @@ fn log(source: &Source<'_>, part: &Part<'_>) -> Result<String, ExportError> {
     runs.sort_by_key(|run| run.order);
     for run in runs {
         // Damaged histograms are left out here and warned of in reports.
-        let Some(latencies) = run.histograms.get(&part.key).and_then(|text| histogram::decode(text).ok())
-        else {
+        let histograms = run.histograms.get();
+        let Some(latencies) = histograms.get(&part.key).and_then(|text| histogram::decode(text).ok()) else {
             continue;
         };
         let phase = histogram::parse_key(&part.key).map(|(_, _, phase)| phase);
@@ -125,7 +128,7 @@ fn began(started: &str) -> SystemTime {
 
 /// When a phase began, from the first sample of the timeline on, and how long it took, as far as the host's events tell.
 fn span(run: &Record, phase: Option<Phase>) -> (Duration, Duration) {
-    let timeline = &run.timeline;
+    let timeline = run.timeline.get();
     let events: BTreeMap<&str, f64> =
         timeline.events.iter().map(|(time, name)| (name.as_str(), *time)).collect();
     let end = timeline.start + histogram::exact(timeline.operations.len() as u64) * timeline.interval;
@@ -233,10 +236,11 @@ mod tests {
     fn phases_are_laid_out_as_the_host_saw_them() {
         let mut run = sample::Sample::new("write-heavy", "full").build();
         let events = [(-2.0, "steady"), (0.0, "start"), (0.8, "pause"), (0.9, "resume"), (1.0, "caught-up")];
-        run.timeline.events = events.map(|(time, name)| (time, name.to_owned())).to_vec();
-        run.timeline.start = -2.5;
-        run.timeline.interval = 0.5;
-        run.timeline.operations = vec![1; 9];
+        let timeline = run.timeline.to_mut();
+        timeline.events = events.map(|(time, name)| (time, name.to_owned())).to_vec();
+        timeline.start = -2.5;
+        timeline.interval = 0.5;
+        timeline.operations = vec![1; 9];
         let spans = Phase::ALL.map(|phase| {
             let (start, length) = span(&run, Some(phase));
             (start.as_millis(), length.as_millis())

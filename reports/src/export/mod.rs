@@ -9,7 +9,7 @@ mod history;
 mod junit;
 mod openmetrics;
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -249,6 +249,9 @@ pub fn export(
         move |source| ExportError::Unwritable { path, source }
     };
     fs::create_dir_all(directory).map_err(unwritable(directory))?;
+    // What is added to a history is read, and written with what was added; another export does so after this one. Not every
+    // file system knows locks.
+    let _alone = File::open(directory).and_then(|file| file.lock().map(|()| file));
     let mut paths = Vec::new();
     for format in formats {
         for (name, text) in files(source, *format, directory)? {

@@ -1,7 +1,7 @@
 //! Percentile curves of the guest's operations, as `HdrHistogram` draws them: a panel for each phase, the latency on a
 //! logarithmic axis over percentiles whose tails are stretched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::axis::Axis;
 use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, number, slug, styled};
@@ -9,7 +9,6 @@ use crate::cells::ComparisonRuns;
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::Unit;
 use crate::quantity::show;
-use crate::record::Record;
 
 /// Points of a curve for each factor of ten in 1 / (1 - q).
 const PER_DECADE: u32 = 16;
@@ -24,12 +23,24 @@ const PHASES: [(&str, &[Phase]); 6] = [
     ("after", &[Phase::After]),
 ];
 
+/// A cell, and what its runs have together, by key.
+struct Merged {
+    label: String,
+    style: Style,
+    by_key: BTreeMap<String, Latencies>,
+}
+
 /// One for each operation that was timed: response times under open-loop load, else service times.
 pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
-    let cells = styled(comparison);
-    let runs = || cells.iter().flat_map(|(cell, _)| cell.ok.iter());
-    let timed: BTreeSet<(&str, bool)> = runs()
-        .flat_map(|run| run.histograms.keys())
+    let cells = styled(comparison).into_iter().map(|(cell, style)| Merged {
+        label: cell.label.clone(),
+        style,
+        by_key: histogram::merged_by_key(&cell.ok),
+    });
+    let cells: Vec<_> = cells.collect();
+    let timed: BTreeSet<(&str, bool)> = cells
+        .iter()
+        .flat_map(|cell| cell.by_key.keys())
         .filter_map(|key| {
             let name = key.strip_prefix("latency_")?.split('/').next()?;
             Some(name.strip_suffix("_response").map_or((name, false), |operation| (operation, true)))
@@ -40,17 +51,17 @@ pub fn plots(comparison: &ComparisonRuns<'_>) -> Vec<Plot> {
         .into_iter()
         .filter_map(|operation| {
             let response = timed.contains(&(operation, true));
-            plot(comparison, operation, if response { Clock::Response } else { Clock::Service })
+            let clock = if response { Clock::Response } else { Clock::Service };
+            plot(comparison, &cells, operation, clock)
         })
         .collect()
 }
 
-fn plot(comparison: &ComparisonRuns<'_>, operation: &str, clock: Clock) -> Option<Plot> {
-    let cells = styled(comparison);
+fn plot(comparison: &ComparisonRuns<'_>, cells: &[Merged], operation: &str, clock: Clock) -> Option<Plot> {
     let merged = |phases: &[Phase]| -> Vec<(String, Style, Latencies)> {
         let all = cells
             .iter()
-            .map(|(cell, style)| (cell.label.clone(), *style, merge(&cell.ok, operation, clock, phases)));
+            .map(|cell| (cell.label.clone(), cell.style, cell.of_phases(operation, clock, phases)));
         all.filter(|(_, _, latencies)| !latencies.is_empty()).collect()
     };
     let panels: Vec<_> = PHASES
@@ -131,18 +142,16 @@ fn panel(
     }
 }
 
-/// Of these runs together. Damaged histograms are left out here and warned of elsewhere.
-fn merge(runs: &[&Record], operation: &str, clock: Clock, phases: &[Phase]) -> Latencies {
-    let mut all = histogram::empty();
-    for run in runs {
-        for phase in phases {
-            let text = run.histograms.get(&histogram::key(operation, clock, *phase));
-            if let Some(part) = text.and_then(|text| histogram::decode(text).ok()) {
-                let _ = all.add(part);
-            }
+impl Merged {
+    fn of_phases(&self, operation: &str, clock: Clock, phases: &[Phase]) -> Latencies {
+        let mut all = histogram::empty();
+        for part in
+            phases.iter().filter_map(|phase| self.by_key.get(&histogram::key(operation, clock, *phase)))
+        {
+            let _ = all.add(part);
         }
+        all
     }
-    all
 }
 
 /// Pairs of 1 / (1 - q) and the latency in seconds, as far as samples support them; empty where they don't support the

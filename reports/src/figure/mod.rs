@@ -138,7 +138,7 @@ fn runs_named(runs: &[(String, &Record)]) -> String {
 
 /// When the host noted an event of that name, in seconds from the start of the migration.
 fn event(record: &Record, name: &str) -> Option<f64> {
-    record.timeline.events.iter().find(|(_, event)| event == name).map(|(time, _)| *time)
+    record.timeline.get().events.iter().find(|(_, event)| event == name).map(|(time, _)| *time)
 }
 
 /// Whether the engines of a comparison migrate at all.

@@ -18,7 +18,8 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         .filter_map(|(cell, style)| {
             let (run, capped) = median_run(cell)?;
             let (pause, resume) = (event(run, "pause")?, event(run, "resume")?);
-            (run.timeline.interval > 0.0).then(|| (label(cell, capped), style, run, pause, resume - pause))
+            (run.timeline.get().interval > 0.0)
+                .then(|| (label(cell, capped), style, run, pause, resume - pause))
         })
         .collect();
     let engines = || runs.iter().filter(|(_, style, ..)| !style.is_control());
@@ -56,7 +57,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         label: format!("{label} goes on"),
     }));
     let named: Vec<_> = runs.iter().map(|(label, _, run, ..)| (label.clone(), *run)).collect();
-    let interval = runs.iter().map(|(_, _, run, ..)| run.timeline.interval).fold(0.0, f64::max);
+    let interval = runs.iter().map(|(_, _, run, ..)| run.timeline.get().interval).fold(0.0, f64::max);
     let name = &comparison.title;
     Some(Plot {
         kind: PlotKind::Switchover,
@@ -88,7 +89,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
     reason = "indices of a timeline, clamped to it"
 )]
 fn steps(run: &Record, pause: f64, from: f64, to: f64) -> Vec<(f64, f64)> {
-    let timeline = &run.timeline;
+    let timeline = run.timeline.get();
     let at = |time: f64| ((pause + time - timeline.start) / timeline.interval).ceil().max(0.0) as usize;
     let all = timeline.operations.len();
     let (first, last) = (at(from).min(all), at(to).min(all));

@@ -6,6 +6,7 @@ use super::*;
 use crate::cells;
 use crate::manifest::{Manifest, ManifestCell};
 use crate::measure::Tails;
+use crate::part::Part;
 use crate::record::{Record, Round, Status, Timeline};
 use crate::sample::{self, Sample};
 use crate::store::RunData;
@@ -122,13 +123,13 @@ pub fn migrated(record: &mut Record) {
         (0.35, "resume"),
         (0.36, "running"),
     ];
-    record.timeline = Timeline {
+    record.timeline = Part::from(Timeline {
         interval: 0.001,
         start: -1.0,
         operations: (0..2400).map(|ms| if (1300..1350).contains(&ms) { 0 } else { 40 }).collect(),
         gaps: Vec::new(),
         events: events.iter().map(|(at, name)| (*at, (*name).to_owned())).collect(),
-    };
+    });
 }
 
 #[test]
@@ -320,7 +321,7 @@ pub fn wild() -> impl Strategy<Value = Vec<Record>> {
                     ..Round::default()
                 })
                 .collect();
-            record.timeline = Timeline { interval, start, operations, gaps: Vec::new(), events };
+            record.timeline = Timeline { interval, start, operations, gaps: Vec::new(), events }.into();
             record
         };
         runs.into_iter().map(build).collect()

@@ -29,7 +29,10 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
             let (run, capped) = median_run(cell)?;
             Some(DrawnRun { label: label(cell, capped), style, run })
         })
-        .filter(|drawn| drawn.run.timeline.interval > 0.0 && !drawn.run.timeline.operations.is_empty())
+        .filter(|drawn| {
+            let timeline = drawn.run.timeline.get();
+            timeline.interval > 0.0 && !timeline.operations.is_empty()
+        })
         .collect();
     let (controls, engines): (Vec<_>, Vec<_>) = drawn.into_iter().partition(|drawn| drawn.style.is_control());
     let longest = engines.iter().filter_map(|drawn| end(drawn.run)).fold(0.0, f64::max);
@@ -38,7 +41,7 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
     }
     let margin = (longest * 0.2).max(0.05);
     let (from, to) = (-margin, longest + margin);
-    let interval = engines.iter().map(|drawn| drawn.run.timeline.interval).fold(0.0, f64::max);
+    let interval = engines.iter().map(|drawn| drawn.run.timeline.get().interval).fold(0.0, f64::max);
     let width = step_width(to - from, interval);
     let curves: Vec<_> =
         controls.iter().chain(&engines).map(|d| (d, steps(d.run, from, to, width))).collect();
@@ -130,7 +133,7 @@ impl RateStep {
     reason = "indices of a timeline, clamped to it"
 )]
 fn steps(run: &Record, from: f64, to: f64, width: f64) -> Vec<RateStep> {
-    let timeline = &run.timeline;
+    let timeline = run.timeline.get();
     let at = |time: f64| ((time - timeline.start) / timeline.interval).round().max(0.0) as usize;
     let all = timeline.operations.len();
     let (first, last) = (at(from).min(all), at(to).min(all));
@@ -166,7 +169,7 @@ pub(super) fn marks(run: &Record, x: &Axis) -> Vec<Mark> {
     if let Some(at) = event(run, "start") {
         push(at, None, MarkKind::Start, "start".to_owned());
     }
-    for (at, name) in &run.timeline.events {
+    for (at, name) in &run.timeline.get().events {
         if let Some(number) = name.strip_prefix("round-") {
             push(*at, None, MarkKind::Round, number.to_owned());
         }

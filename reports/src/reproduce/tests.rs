@@ -350,8 +350,8 @@ fn a_directory_of_run_directories_is_looked_into() {
     let plan = plan("paper");
     for name in ["one", "two"] {
         let data = data(&plan, usual);
-        let mut directory = crate::store::RunDirectory::create(scratch.path().join(name)).unwrap();
-        directory.write_manifest(&data.manifest).unwrap();
+        let mut directory =
+            crate::store::RunDirectory::begin(scratch.path().join(name), &data.manifest).unwrap();
         directory.append(&data.records[0]).unwrap();
     }
     let gather = |path: &Path| gather(&[path.to_owned()], crate::store::Accept::Guests);

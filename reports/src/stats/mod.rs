@@ -31,6 +31,7 @@ mod permutation;
 pub mod power;
 pub mod quantile;
 pub mod rank_sum;
+mod ranked;
 pub mod ratio;
 pub mod signed_rank;
 pub mod stratified;

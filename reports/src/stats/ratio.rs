@@ -7,9 +7,9 @@
 //! where fewer than k on one side would be significant. A ratio of exactly 1 counts on both sides: with ties the test is
 //! conservative, and still says what the interval says.
 
-use super::quantile::{median, sorted};
 use super::rank_sum::RankSum;
-use super::signed_rank::{SignedRank, walsh_averages};
+use super::ranked::Ranked;
+use super::signed_rank::SignedRank;
 use super::{ALPHA, LEAST_FOR_INTERVAL, Spread, real};
 
 /// Logarithms nearer to zero than this are rounding, and zero.
@@ -52,20 +52,18 @@ pub struct RatioTest {
     /// How likely a difference as large would be, were there none: two-sided.
     pub p: f64,
     null: Null,
-    /// In ascending order.
-    ratios: Vec<f64>,
+    /// Logarithms of all ratios.
+    logs: Ranked,
     /// The smallest and the largest ratio that was seen.
     seen: (f64, f64),
 }
 
 impl RatioTest {
-    fn of(samples: (usize, usize), logs: &[f64], seen: (f64, f64), null: Null) -> Option<Self> {
-        let rounded = |log: &f64| if log.abs() < ROUNDING { 1.0 } else { log.exp() };
-        let ratios: Vec<f64> = logs.iter().map(rounded).collect();
-        let ratio = rounded(&median(logs)?);
-        let mut test = Self { samples, ratio, p: 1.0, null, ratios, seen };
-        let low = test.ratios.partition_point(|ratio| *ratio <= 1.0);
-        let high = test.ratios.len() - test.ratios.partition_point(|ratio| *ratio < 1.0);
+    fn of(samples: (usize, usize), logs: Ranked, seen: (f64, f64), null: Null) -> Option<Self> {
+        let ratio = rounded(logs.median()?);
+        let low = logs.count(|log| rounded(log) <= 1.0);
+        let high = logs.len() - logs.count(|log| rounded(log) < 1.0);
+        let mut test = Self { samples, ratio, p: 1.0, null, logs, seen };
         test.p = test.chance(low.min(high));
         Some(test)
     }
@@ -85,7 +83,7 @@ impl RatioTest {
     pub fn spread(&self, alpha: f64) -> Spread {
         let few = self.samples.0.min(self.samples.1) < LEAST_FOR_INTERVAL;
         // The chances grow with the count: look for the last that is still significant.
-        let (mut significant, mut not) = (0, self.ratios.len());
+        let (mut significant, mut not) = (0, self.logs.len());
         if few || self.chance(0) > alpha {
             return Spread::Range { low: self.seen.0, high: self.seen.1 };
         }
@@ -93,7 +91,8 @@ impl RatioTest {
             let middle = usize::midpoint(significant, not);
             if self.chance(middle) <= alpha { significant = middle } else { not = middle }
         }
-        let (low, high) = (self.ratios[significant], self.ratios[self.ratios.len() - 1 - significant]);
+        let end = |place| self.logs.nth(place).map_or(f64::NAN, rounded);
+        let (low, high) = (end(significant), end(self.logs.len() - 1 - significant));
         Spread::Interval { low, high, confidence: 1.0 - self.chance(significant) }
     }
 
@@ -115,6 +114,11 @@ impl RatioTest {
     }
 }
 
+/// A ratio of a logarithm.
+fn rounded(log: f64) -> f64 {
+    if log.abs() < ROUNDING { 1.0 } else { log.exp() }
+}
+
 fn logarithms(samples: &[f64]) -> Option<Vec<f64>> {
     let positive = |sample: &f64| *sample > 0.0 && sample.is_finite();
     samples.iter().all(positive).then(|| samples.iter().map(|sample| sample.ln()).collect())
@@ -127,10 +131,10 @@ pub fn paired(pairs: &[(f64, f64)]) -> Option<RatioTest> {
     let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (base, new) = (logarithms(&base)?, logarithms(&new)?);
     let differences: Vec<f64> = new.iter().zip(&base).map(|(new, base)| new - base).collect();
-    let ends = sorted(&differences);
-    let seen = (ends.first()?.exp(), ends.last()?.exp());
+    let logs = Ranked::means(&differences);
+    let seen = logs.ends()?;
     let null = Null::Paired(SignedRank::of(pairs.len()));
-    RatioTest::of((pairs.len(), pairs.len()), &walsh_averages(&differences), seen, null)
+    RatioTest::of((pairs.len(), pairs.len()), logs, (seen.0.exp(), seen.1.exp()), null)
 }
 
 /// Two samples that do not belong together run by run, such as those of two run directories. `None` where one is empty, and
@@ -138,11 +142,10 @@ pub fn paired(pairs: &[(f64, f64)]) -> Option<RatioTest> {
 #[must_use]
 pub fn independent(base: &[f64], new: &[f64]) -> Option<RatioTest> {
     let (base, new) = (logarithms(base)?, logarithms(new)?);
-    let all: Vec<f64> = new.iter().flat_map(|new| base.iter().map(move |base| new - base)).collect();
-    let differences = sorted(&all);
-    let seen = (differences.first()?.exp(), differences.last()?.exp());
+    let logs = Ranked::differences(&base, &new);
+    let seen = logs.ends()?;
     let null = Null::Independent(RankSum::of(base.len(), new.len()));
-    RatioTest::of((base.len(), new.len()), &differences, seen, null)
+    RatioTest::of((base.len(), new.len()), logs, (seen.0.exp(), seen.1.exp()), null)
 }
 
 /// The geometric mean, which is the one that fits ratios: of x and 1/x it is 1. `None` without ratios, and where one is not

@@ -70,7 +70,8 @@ fn the_p_value_agrees_with_all_signs_tried() {
     let over = |signs: u32| {
         let signed: Vec<f64> =
             differences.iter().enumerate().map(|(i, d)| if signs >> i & 1 == 1 { -d } else { *d }).collect();
-        walsh_averages(&signed).iter().filter(|average| **average > 0.0).count()
+        let averages = Ranked::means(&signed);
+        averages.len() - averages.count(|average| average <= 0.0)
     };
     let seen = over(0).min(36 - over(0));
     let as_far = (0..1_u32 << 8).filter(|signs| over(*signs).min(36 - over(*signs)) <= seen).count();

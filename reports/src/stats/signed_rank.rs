@@ -56,17 +56,6 @@ impl SignedRank {
     }
 }
 
-/// All means of two differences, each also with itself, in ascending order.
-#[must_use]
-pub fn walsh_averages(differences: &[f64]) -> Vec<f64> {
-    let mut averages = Vec::with_capacity(differences.len() * (differences.len() + 1) / 2);
-    for (index, first) in differences.iter().enumerate() {
-        averages.extend(differences[index..].iter().map(|second| f64::midpoint(*first, *second)));
-    }
-    averages.sort_by(f64::total_cmp);
-    averages
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,11 +105,5 @@ mod tests {
             assert!((exact.lower_tail(t) - normal.lower_tail(t)).abs() < 1e-3, "{t}");
         }
         assert!(SignedRank::of(EXACT + 1).cumulative.is_empty());
-    }
-
-    #[test]
-    fn averages_are_all_there() {
-        assert_eq!(walsh_averages(&[1.0, 2.0, 6.0]), [1.0, 1.5, 2.0, 3.5, 4.0, 6.0]);
-        assert_eq!(walsh_averages(&[]), Vec::<f64>::new());
     }
 }

@@ -17,6 +17,9 @@ pub enum Tail {
 }
 
 impl Tail {
+    /// All, the most demanding first.
+    pub const ALL: [Self; 4] = [Self::P999, Self::P99, Self::P90, Self::Longest];
+
     /// The highest that runs of so many operations all support: 10 / (1 - q) operations stand behind a quantile q. Runs
     /// without any have no tail at all, and don't count.
     #[must_use]

@@ -1,10 +1,10 @@
 //! The latency table: quantiles of the guest's operations by phase. The histograms of a cell's runs are merged first,
 //! since one run rarely has the samples that a tail takes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Column, PrintedFigure, Row, Table, parts};
-use crate::cells::ComparisonRuns;
+use super::{Column, PrintedFigure, Row, RowKind, Table, parts};
+use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::Unit;
 
@@ -16,14 +16,36 @@ pub const ABOUT: &str = "how long operations of the guest took, over all timed r
                          response time counts from when the operation was due, and a quantile q is shown where at \
                          least 10 / (1 - q) operations stand behind it";
 
+/// Runs that stand in rows together, and what they have by key.
+struct Merged<'a, 'r> {
+    cell: &'a CellRuns<'r>,
+    kind: RowKind,
+    label: String,
+    runs: usize,
+    by_key: BTreeMap<String, Latencies>,
+}
+
 /// Of one comparison: one per operation and clock.
 #[must_use]
 pub fn tables(comparison: &ComparisonRuns<'_>) -> Vec<Table> {
-    operations(comparison)
+    let parts = comparison.cells.iter().flat_map(|cell| {
+        parts(comparison, cell).into_iter().map(move |(kind, label, runs)| {
+            let by_key = histogram::merged_by_key(runs);
+            Merged { cell, kind, label, runs: runs.len(), by_key }
+        })
+    });
+    let parts: Vec<_> = parts.collect();
+    // Operations and clocks that any timed run has.
+    let keys = parts.iter().flat_map(|part| part.by_key.keys());
+    let operations: BTreeSet<(&str, Clock)> = keys
+        .filter_map(|key| histogram::parse_key(key))
+        .map(|(operation, clock, _)| (operation, clock))
+        .collect();
+    operations
         .into_iter()
         .map(|(operation, clock)| {
             let (what, name) = match clock {
-                Clock::Service => (operation.clone(), format!("latency_{operation}")),
+                Clock::Service => (operation.to_owned(), format!("latency_{operation}")),
                 Clock::Response => {
                     (format!("{operation}, response"), format!("latency_{operation}_response"))
                 }
@@ -38,40 +60,26 @@ pub fn tables(comparison: &ComparisonRuns<'_>) -> Vec<Table> {
             let mut table = Table::empty(comparison, columns);
             table.title = format!("{}: {what}", table.title);
             table.head = "phase".to_owned();
-            table.rows =
-                Phase::ALL.into_iter().flat_map(|phase| rows(comparison, &operation, clock, phase)).collect();
+            let row = |phase| {
+                let key = histogram::key(operation, clock, phase);
+                parts.iter().filter_map(move |part| part.row(&key, phase))
+            };
+            table.rows = Phase::ALL.into_iter().flat_map(row).collect();
             table
         })
         .collect()
 }
 
-/// Operations and clocks that any timed run has.
-fn operations(comparison: &ComparisonRuns<'_>) -> BTreeSet<(String, Clock)> {
-    let runs = comparison.cells.iter().flat_map(|cell| cell.ok.iter().chain(&cell.capped));
-    runs.flat_map(|run| run.histograms.keys())
-        .filter_map(|key| histogram::parse_key(key))
-        .map(|(operation, clock, _)| (operation.to_owned(), clock))
-        .collect()
-}
-
-fn rows(comparison: &ComparisonRuns<'_>, operation: &str, clock: Clock, phase: Phase) -> Vec<Row> {
-    let key = histogram::key(operation, clock, phase);
-    let parts = comparison.cells.iter().flat_map(|cell| {
-        parts(comparison, cell).into_iter().map(move |(kind, label, runs)| (cell, kind, label, runs))
-    });
-    parts
-        .filter_map(|(cell, kind, label, runs)| {
-            let all = histogram::merged(runs, &key);
-            if all.is_empty() {
-                return None;
-            }
-            let mut row = Row::of(kind, format!("{phase}: {label}"), cell, runs.len(), figures(&all));
-            row.subject.phase = Some(phase);
-            // The number of operations says more than that of runs.
-            row.samples = None;
-            Some(row)
-        })
-        .collect()
+impl Merged<'_, '_> {
+    fn row(&self, key: &str, phase: Phase) -> Option<Row> {
+        let all = self.by_key.get(key).filter(|all| !all.is_empty())?;
+        let label = format!("{phase}: {}", self.label);
+        let mut row = Row::of(self.kind, label, self.cell, self.runs, figures(all));
+        row.subject.phase = Some(phase);
+        // The number of operations says more than that of runs.
+        row.samples = None;
+        Some(row)
+    }
 }
 
 fn figures(all: &Latencies) -> Vec<Option<PrintedFigure>> {

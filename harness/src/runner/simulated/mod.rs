@@ -25,6 +25,7 @@ use self::halves::Halves;
 use self::spec::Mishap;
 pub use self::spec::Simulation;
 use super::admission::Refusal;
+use super::interrupt;
 use super::record::{self, RunIdentity};
 use super::run::{Moment, Node, NodeEvent, RunSpec, RunnerError, conduct};
 use super::suite;
@@ -51,13 +52,27 @@ pub struct SimulatedTestbed {
     block: u32,
     made: usize,
     throttling: Throttling,
+    patience: Duration,
 }
 
 impl SimulatedTestbed {
     /// One that is like that.
     #[must_use]
     pub fn new(simulation: Simulation) -> Self {
-        Self { simulation, uptime: Duration::ZERO, block: 0, made: 0, throttling: Throttling::default() }
+        Self {
+            simulation,
+            uptime: Duration::ZERO,
+            block: 0,
+            made: 0,
+            throttling: Throttling::default(),
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// The same, waiting for so long for a lock that is named.
+    #[must_use]
+    pub fn waiting(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// How much slower the host is in this block than in the first one.
@@ -75,7 +90,7 @@ impl Testbed for SimulatedTestbed {
     /// A simulation disturbs nobody and is disturbed by nobody, so that it leaves the host's own lock alone. Where tests
     /// name another file, it takes that one.
     fn lock(&self) -> Result<Option<HostLock>, LockError> {
-        HostLock::named().transpose()
+        HostLock::wait(self.patience, interrupt::requested, || HostLock::named().transpose())
     }
 
     fn admit(&self, cell: &Cell) -> Result<(), Refusal> {
