@@ -106,8 +106,8 @@ fn a_suite_that_found_no_room_or_was_killed_is_finished() {
                 .exists()
                 .then(|| RunData::load_as(&directory, Accept::Simulated));
             let kept = kept.map_or_else(Vec::new, |kept| kept.unwrap().records);
-            // Without a manifest nothing is begun.
-            let fits = if bytes < sizes[0] { 0 } else { bytes.min(lines.len()) };
+            // Without a manifest nothing is begun; that of a longer path is a little longer.
+            let fits = if bytes < sizes[0] + 64 { 0 } else { bytes.min(lines.len()) };
             let complete = lines[..fits].iter().filter(|&&byte| byte == b'\n').count();
             assert!(kept.len() >= complete, "{at:?} at {bytes}: {} of {complete}", kept.len());
             assert_eq!(kept, all[..kept.len()], "{at:?} at {bytes}");
