@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Role;
-use crate::wire::sabotage::Saboteur;
+use crate::wire::sabotage::{Saboteur, Tampering};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,10 @@ pub enum Action {
     Starve,
     /// The process is stopped, as by Ctrl-Z, for longer than any peer waits.
     Freeze,
+    /// It is stopped for two seconds.
+    Stop,
+    /// Something happens to a frame that this side sends.
+    Frame(Tampering),
 }
 
 /// When. Both sides pass these points in this order.
@@ -57,10 +61,19 @@ pub struct InjectedFault {
     pub action: Action,
     /// When.
     pub point: FaultPoint,
+    /// Chooses among what else there is to choose from, see [`Saboteur::tamper`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub draw: u32,
+}
+
+/// serde hands fields over by reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(draw: &u32) -> bool {
+    *draw == 0
 }
 
 const SIDES: [(&str, Role); 2] = [("source", Role::Source), ("destination", Role::Destination)];
-const ACTIONS: [(&str, Action); 7] = [
+const ACTIONS: [(&str, Action); 12] = [
     ("kill", Action::Kill),
     ("close", Action::Close),
     ("corrupt", Action::Corrupt),
@@ -68,6 +81,11 @@ const ACTIONS: [(&str, Action); 7] = [
     ("clock", Action::Clock),
     ("starve", Action::Starve),
     ("freeze", Action::Freeze),
+    ("stop", Action::Stop),
+    ("frame-flip", Action::Frame(Tampering::Flip)),
+    ("frame-swap", Action::Frame(Tampering::Swap)),
+    ("frame-repeat", Action::Frame(Tampering::Repeat)),
+    ("frame-lose", Action::Frame(Tampering::Lose)),
 ];
 const POINTS: [(&str, FaultPoint); 5] = [
     ("connect", FaultPoint::Connect),
@@ -88,11 +106,13 @@ fn name<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> &'static 
 impl FromStr for InjectedFault {
     type Err = String;
 
-    /// `side:action@point`, such as `destination:kill@before-commit`.
+    /// `side:action@point`, such as `destination:kill@before-commit`, and `+draw` behind it.
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.split_once(':').and_then(|(side, rest)| {
             let (action, point) = rest.split_once('@')?;
+            let (point, draw) = point.split_once('+').unwrap_or((point, "0"));
             Some(Self {
+                draw: draw.parse().ok()?,
                 side: find(&SIDES, side)?,
                 action: find(&ACTIONS, action)?,
                 point: find(&POINTS, point)?,
@@ -105,14 +125,15 @@ impl FromStr for InjectedFault {
 impl fmt::Display for InjectedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (side, action) = (name(&SIDES, self.side), name(&ACTIONS, self.action));
-        write!(f, "{side}:{action}@{}", name(&POINTS, self.point))
+        write!(f, "{side}:{action}@{}", name(&POINTS, self.point))?;
+        if self.draw == 0 { Ok(()) } else { write!(f, "+{}", self.draw) }
     }
 }
 
 impl InjectedFault {
     /// Does what is due on `side` at `point`, and says what it was; what is done to the guest is left to the caller.
     pub fn strike(fault: Option<Self>, side: Role, point: FaultPoint, link: &Saboteur) -> Option<Action> {
-        let action = fault.filter(|f| f.side == side && f.point == point)?.action;
+        let Self { action, draw, .. } = fault.filter(|f| f.side == side && f.point == point)?;
         match action {
             Action::Kill => {
                 let _ = raise(Signal::SIGKILL);
@@ -120,7 +141,12 @@ impl InjectedFault {
             Action::Close => link.close(),
             Action::Corrupt => link.corrupt(),
             Action::Starve => starve(),
-            Action::Freeze => freeze(),
+            Action::Freeze => freeze(35),
+            Action::Stop => freeze(2),
+            // A fault that is not there must not pass for one that did no harm.
+            Action::Frame(tampering) => {
+                link.tamper(tampering, draw).unwrap_or_else(|error| panic!("{action:?}: {error}"))
+            }
             Action::Flip | Action::Clock => {}
         }
         Some(action)
@@ -135,9 +161,9 @@ fn starve() {
     let _ = setrlimit(Resource::RLIMIT_AS, pages * PAGE_SIZE + LITTLE, RLIM_INFINITY);
 }
 
-/// Stops this process, and has another one wake it.
-fn freeze() {
-    let wake = format!("sleep 35; kill -CONT {}", std::process::id());
+/// Stops this process, and has another one wake it after so many seconds.
+fn freeze(seconds: u32) {
+    let wake = format!("sleep {seconds}; kill -CONT {}", std::process::id());
     let mut waker = Command::new("sh");
     waker.args(["-c", &wake]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if waker.spawn().is_ok() {
@@ -151,7 +177,12 @@ mod tests {
 
     #[test]
     fn reads_what_it_shows() {
-        for text in ["source:kill@after-commit", "destination:flip@switchover", "source:close@precopy"] {
+        for text in [
+            "source:kill@after-commit",
+            "destination:flip@switchover",
+            "source:close@precopy",
+            "destination:frame-swap@connect+7",
+        ] {
             assert_eq!(text.parse::<InjectedFault>().unwrap().to_string(), text);
         }
         assert!("source:kill".parse::<InjectedFault>().is_err());

@@ -1,7 +1,7 @@
 //! Sockets: bytes out of guest memory and into it without a copy in between, and what is still to be sent.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use nix::sys::socket::MsgFlags;
 use vm_memory::VolatileSlice;
@@ -136,6 +136,16 @@ pub fn receive(
     // borrowed for longer than this call. No reference to what it writes exists: that is what a volatile slice promises.
     let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags.bits()) };
     nix::errno::Errno::result(received).map(isize::unsigned_abs)
+}
+
+/// Puts `other` in the place of `socket`: whoever holds that descriptor speaks through `other` from here on.
+///
+/// # Errors
+/// As dup3(2).
+pub fn replace(socket: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both descriptors are open, and `socket` stays one that its owner closes.
+    let done = unsafe { libc::dup3(other.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
