@@ -11,7 +11,8 @@ use migbench_reports::record::Status;
 use migbench_scenarios::cell::Transport;
 
 use crate::support::{
-    Migbench, SHORT, assert_nothing_left, marked, metric, migrate, require_kvm, require_netns, validated,
+    Migbench, SHORT, assert_nothing_left, is_of_another, marked, metric, migrate, require_kvm, require_netns,
+    validated,
 };
 
 const NETNS: [&str; 2] = ["--transport", "netns"];
@@ -23,8 +24,9 @@ fn of_process(pid: u32) -> Option<Namespace> {
     std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()
 }
 
-/// Every network namespace that a process is in, or holds open.
-fn in_use() -> BTreeSet<Namespace> {
+/// Every network namespace that a process is in, or holds open. Those of commands of other tests don't count: the kernel gives the
+/// number of a namespace that is gone to the next one.
+fn in_use(mark: &str) -> BTreeSet<Namespace> {
     let mut found = BTreeSet::new();
     let numbered = |folder: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -32,7 +34,7 @@ fn in_use() -> BTreeSet<Namespace> {
             |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().parse::<u32>().is_ok());
         entries.map(|entry| entry.path()).filter(number).collect()
     };
-    for process in numbered(Path::new("/proc")) {
+    for process in numbered(Path::new("/proc")).into_iter().filter(|process| !is_of_another(process, mark)) {
         let threads = numbered(&process.join("task")).into_iter().map(|thread| thread.join("ns/net"));
         let links =
             threads.chain(numbered(&process.join("fd"))).filter_map(|path| std::fs::read_link(path).ok());
@@ -59,10 +61,10 @@ fn namespaces_of_nodes(mark: &str) -> BTreeSet<Namespace> {
     }
 }
 
-/// Fails where a process holds one of `namespaces`, or it is mounted somewhere.
-fn assert_gone(namespaces: &BTreeSet<Namespace>) {
+/// Fails where a process holds one of the `namespaces` of a command, or it is mounted somewhere.
+pub fn assert_gone(namespaces: &BTreeSet<Namespace>, mark: &str) {
     let patience = Instant::now() + Duration::from_secs(10);
-    while !in_use().is_disjoint(namespaces) {
+    while !in_use(mark).is_disjoint(namespaces) {
         assert!(Instant::now() < patience, "still in use: {namespaces:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -126,11 +128,11 @@ fn namespaces_end_with_the_run() {
     require_netns!();
     let (child, mark) = long().start();
     let namespaces = namespaces_of_nodes(&mark);
-    assert!(!in_use().is_disjoint(&namespaces), "seen while they are in use");
+    assert!(!in_use(&mark).is_disjoint(&namespaces), "seen while they are in use");
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_nothing_left(&mark);
-    assert_gone(&namespaces);
+    assert_gone(&namespaces, &mark);
 }
 
 #[test]
@@ -142,7 +144,7 @@ fn namespaces_end_with_a_runner_that_is_killed() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_nothing_left(&mark);
-    assert_gone(&namespaces);
+    assert_gone(&namespaces, &mark);
 }
 
 const LINKS: &str = r#"

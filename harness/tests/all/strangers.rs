@@ -89,7 +89,7 @@ fn has_open(pid: u32, socket: &str) -> bool {
 }
 
 /// The nodes among these processes.
-fn nodes(processes: &[u32]) -> Vec<u32> {
+pub fn nodes(processes: &[u32]) -> Vec<u32> {
     let is_node = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|&byte| byte == 0).nth(1) == Some(b"node")

@@ -227,7 +227,7 @@ impl Migbench {
         shell.env("PATH", &format!("{here}:{path}"))
     }
 
-    fn of(mut command: Command) -> Self {
+    pub fn of(mut command: Command) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         // Tests may run beside each other, and beside a measurement: what they time does not matter.
@@ -270,6 +270,16 @@ impl Migbench {
         outcome
     }
 
+    /// Starts it with its output in files; gives its process and its mark.
+    pub fn start_into(
+        mut self,
+        stdout: std::fs::File,
+        stderr: std::fs::File,
+    ) -> (std::process::Child, String) {
+        let child = self.command.stdin(std::process::Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        (child.unwrap(), self.mark)
+    }
+
     /// Starts it; gives its process and its mark.
     pub fn start(mut self) -> (std::process::Child, String) {
         use std::process::Stdio;
@@ -296,6 +306,14 @@ pub fn marked(mark: &str) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Whether a process, as a folder of /proc, belongs to a marked command of another test.
+pub fn is_of_another(process: &Path, mark: &str) -> bool {
+    let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+    let mut variables = environment.split(|&byte| byte == 0);
+    let found = variables.find_map(|variable| variable.strip_prefix(format!("{MARK}=").as_bytes()));
+    found.is_some_and(|found| found != mark.as_bytes())
 }
 
 /// Abstract sockets of nodes that are no more.
