@@ -53,7 +53,7 @@ while IFS= read -r file; do
 done < <(sources | grep -E '\.rs$')
 
 # The modules of the harness, from the top: an import may only point down (CONTRIBUTING.md shows the picture).
-layers='cli doctor runner track node engine dirty guest vm codec wire host sys'
+layers='fuzz cli doctor runner track node engine dirty guest vm codec wire host sys'
 # shellcheck disable=SC2016 # awk's fields
 while IFS= read -r line; do
     breach "$line"
@@ -107,7 +107,7 @@ done < <(sources | grep -vE '^(Cargo\.lock|LICENSE)')
 
 # The scripts themselves, where the checker is installed.
 if command -v shellcheck >/dev/null; then
-    shellcheck -x scripts/bench scripts/test scripts/nightly scripts/gate-study scripts/other-host scripts/*.sh .ci/run || breach "shellcheck complains"
+    shellcheck -x scripts/bench scripts/test scripts/nightly scripts/gate-study scripts/fuzz scripts/other-host scripts/*.sh .ci/run || breach "shellcheck complains"
 fi
 
 if ((breaches)); then

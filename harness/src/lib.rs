@@ -6,6 +6,8 @@ pub mod codec;
 pub mod dirty;
 pub mod doctor;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod guest;
 pub mod host;
 pub mod node;

@@ -120,8 +120,15 @@ pub fn encode(histogram: &Latencies) -> Result<String, HistogramError> {
 /// # Errors
 /// [`HistogramError::Base64`], [`HistogramError::Decode`].
 pub fn decode(text: &str) -> Result<Latencies, HistogramError> {
-    let bytes = STANDARD.decode(text)?;
-    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(HistogramError::Decode)
+    from_bytes(&STANDARD.decode(text)?)
+}
+
+/// From what base64 hides.
+///
+/// # Errors
+/// [`HistogramError::Decode`].
+pub fn from_bytes(mut bytes: &[u8]) -> Result<Latencies, HistogramError> {
+    Deserializer::new().deserialize(&mut bytes).map_err(HistogramError::Decode)
 }
 
 /// An empty histogram that grows with its values.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::export;
+use crate::frozen::short;
 use crate::judge::nights::{Course, Said};
 use crate::manifest::{Build, Manifest};
 use crate::quantity::{count, difference, percent};
@@ -439,10 +440,9 @@ fn lines(text: &str, path: &Path) -> Result<Vec<Line>, HistoryError> {
     let place = |name: &str| {
         columns.iter().position(|column| column == name).ok_or_else(|| failed(1, format!("no column {name}")))
     };
-    let [started, suite, comparison, cell, metric, better, median] =
-        ["started", "suite", "comparison", "cell", "metric", "better", "median"].map(place);
-    let (started, suite, comparison, cell) = (started?, suite?, comparison?, cell?);
-    let (metric, better, median) = (metric?, better?, median?);
+    let [started, suite, cell, metric, better, median] =
+        ["started", "suite", "cell", "metric", "better", "median"].map(place);
+    let (started, suite, cell, metric, better, median) = (started?, suite?, cell?, metric?, better?, median?);
     let mut lines = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let record = record.map_err(|error| failed(index + 2, error.to_string()))?;
@@ -460,8 +460,6 @@ fn lines(text: &str, path: &Path) -> Result<Vec<Line>, HistoryError> {
             series: format!("{} {}", field(cell).trim_end_matches("/new"), field(metric)),
             value,
         });
-        // The cell's id begins with its comparison.
-        debug_assert!(field(cell).starts_with(field(comparison)));
     }
     Ok(lines)
 }
@@ -521,7 +519,7 @@ impl Drift {
         let mut text = String::new();
         for night in self.nights.iter().rev().take(LEAST).rev() {
             let commit = night.builds.last().and_then(|build| build.tool.commit.as_deref()).unwrap_or("-");
-            let commit = &commit[..commit.len().min(12)];
+            let commit = short(commit);
             let _ = write!(
                 text,
                 "{}  {:<11} {commit:<12} {}{}",

@@ -195,6 +195,20 @@ impl Hello {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Hello {
+    /// What comes of an answer with a proof and a greeting; the proof is looked at and does not matter.
+    ///
+    /// # Errors
+    /// As of a greeting with a proof.
+    pub(crate) fn heard(&self, answer: &[u8]) -> Result<(), HelloError> {
+        let (proof, hello) = take(answer)?;
+        let nonces = Nonces { destination: [0; BYTES], source: [0; BYTES] };
+        let _ = Token([0; BYTES]).proves(proof, Role::Destination, &nonces, hello);
+        self.compare(hello)
+    }
+}
+
 /// Why two nodes did not come together.
 #[derive(Debug, thiserror::Error)]
 pub enum HelloError {

@@ -139,6 +139,12 @@ impl VcpuState {
         Self::empty(Xsave::new(vm), &chosen.restored, &chosen.moving)
     }
 
+    /// An empty state of such MSRs, where no KVM says what it has.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn without_kvm(msrs: &[u32]) -> Self {
+        Self::empty(Xsave::without_kvm(), msrs, &[]).expect("a short list")
+    }
+
     fn empty(xsave: Xsave, indices: &[u32], moving: &[u32]) -> Result<Self, StateError> {
         let entries: Vec<_> =
             indices.iter().map(|&index| kvm_msr_entry { index, ..Default::default() }).collect();
