@@ -474,6 +474,10 @@ impl Sender {
         }
         let release = self.wire.as_mut().map_or(0, |wire| wire.enter(clock::now(), length as u64));
         frame::seal(&mut header, pages, release);
+        #[expect(
+            clippy::redundant_closure,
+            reason = "it shortens the life of the slices to that of the header"
+        )]
         let parts = parts.map(|part| Part::Private(part)).chain(behind.iter().copied());
         let all = std::iter::once(Part::Private(&header)).chain(parts);
         self.broken = true;
