@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vm_memory::VolatileSlice;
 
-use crate::codec::{CodecBackend, PAGE, Page, XbzrleOutcome, xbzrle as delta};
+use crate::codec::{self, Encoded, MAX_ENCODED, PAGE, Page, SLACK};
 use crate::node::hello::Hello;
 use crate::node::page_receiver::PageReceiver;
 use crate::node::proof;
@@ -96,33 +96,47 @@ fn old_page() -> Page {
 }
 
 /// An encoding; and where in a page the bytes are laid that are to be encoded.
-pub(super) fn xbzrle(data: &[u8]) -> bool {
+fn codec(word: Codec, data: &[u8]) -> bool {
+    let new_codec = || codec::new(word).unwrap();
     let (old, mut decoded) = (old_page(), old_page());
-    let accepted = delta::decode(data, &mut decoded).is_ok();
+    let accepted = new_codec().decode(data, &mut decoded).is_ok();
     let Some((at, bytes)) = data.split_first_chunk::<2>() else { return accepted };
     let mut new = old;
     let start = usize::from(u16::from_le_bytes(*at)) % PAGE;
     for (to, from) in new[start..].iter_mut().zip(bytes) {
         *to = *from;
     }
-    let mut first: Option<(XbzrleOutcome, Vec<u8>)> = None;
-    for backend in CodecBackend::available() {
-        let mut out = vec![0; PAGE + 64];
-        let outcome = backend.encode_xbzrle(&old, &new, &mut out);
-        out.truncate(if let XbzrleOutcome::Delta(length) = outcome { length } else { 0 });
-        match outcome {
-            XbzrleOutcome::Unchanged => assert!(old == new),
-            XbzrleOutcome::Delta(_) => {
-                let mut page = old;
-                delta::decode(&out, &mut page).unwrap();
-                assert!(page == new, "{backend:?}");
-            }
-            XbzrleOutcome::Overflow => {}
+    let mut out = vec![0; MAX_ENCODED + SLACK];
+    match new_codec().encode(7, &old, &new, &mut out) {
+        Encoded::Unchanged => assert!(old == new),
+        Encoded::Overflow => {}
+        Encoded::Delta(length) => {
+            let mut page = old;
+            new_codec().decode(&out[..length], &mut page).unwrap();
+            assert!(page == new, "{word}");
         }
-        let here = (outcome, out);
-        assert!(*first.get_or_insert_with(|| here.clone()) == here, "{backend:?} encodes otherwise");
     }
     accepted
+}
+
+pub(super) fn xbzrle(data: &[u8]) -> bool {
+    codec(Codec::Xbzrle, data)
+}
+
+pub(super) fn mask(data: &[u8]) -> bool {
+    codec(Codec::Mask, data)
+}
+
+pub(super) fn lz4(data: &[u8]) -> bool {
+    codec(Codec::Lz4, data)
+}
+
+pub(super) fn zstd(data: &[u8]) -> bool {
+    codec(Codec::Zstd, data)
+}
+
+pub(super) fn auto(data: &[u8]) -> bool {
+    codec(Codec::Auto, data)
 }
 
 pub(super) fn hello(data: &[u8]) -> bool {
