@@ -572,7 +572,7 @@ mod tests {
         let record = |repetition: u32| {
             let large = Sample::new("write-heavy", "full").repetition(repetition).with(|record| {
                 record.timeline.to_mut().operations = (0..60_000).map(|n| n * repetition).collect();
-                record.histograms.to_mut().insert("latency_read/steady".to_owned(), "A".repeat(100_000));
+                record.histograms.to_mut().insert("latency_read/steady".to_owned(), "A".repeat(500_000));
             });
             large.build()
         };

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cell::{Backing, Cache, Codec, Engine, Estimate, Proof, Tracker, Transport, Wait};
+use crate::cell::{Backing, Cache, Checksum, Codec, Engine, Estimate, Proof, Tracker, Transport, Wait};
 use crate::comparison::COMPARISON_KEYS;
 use crate::gate::{GATE_KEYS, METRICS, MOST};
 use crate::key::{KEYS, Key};
@@ -138,6 +138,7 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
         "cache" => of(Cache::ALL),
         "tracker" => of(Tracker::ALL),
         "link.transport" => of(Transport::ALL),
+        "link.checksum" => of(Checksum::ALL),
         "wait" => of(Wait::ALL),
         "backing" => of(Backing::ALL),
         "stop.estimate" => of(Estimate::ALL),

@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn first_sends_are_encoded_by_codecs_that_take_them_and_never_left_out() {
-        for codec in [Codec::Lz4, Codec::Zstd, Codec::ZstdDictionary, Codec::Auto] {
+        // `auto` tries `mask` first, which compresses nothing.
+        for codec in [Codec::Lz4, Codec::Zstd, Codec::ZstdDictionary] {
             let mut policy = delta(8, codec, false);
             let (tally, send) = decide(&mut policy, 0, &[7; PAGE]);
             assert_eq!((tally.delta, tally.full), (1, 0), "{codec}");
