@@ -204,7 +204,7 @@ fn a_full_disk_leaves_the_record_of_before() {
         assert!(std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(), "{}", outcome.stderr);
         return crate::support::skip("no file system can be mounted");
     }
-    let (figures, rest) = outcome.stdout.split_once("status 1\n").expect(&outcome.stdout);
+    let (figures, rest) = outcome.stdout.split_once("status 7\n").expect(&outcome.stdout);
     assert!(figures.contains("downtime"), "{figures}");
     assert_eq!(rest, "record.json\nbefore\n");
     assert!(outcome.stderr.contains("cannot write record.json"), "{}", outcome.stderr);

@@ -155,7 +155,7 @@ fn wrong_types() {
       |          ^^^^^^^^^
     "#);
     assert_snapshot!(defaults("link = \"1Gbit/s\""), @r#"
-    t.toml:4:8: `link` takes a table of link.transport, link.rate, link.queue, link.delay, not the text "1Gbit/s"
+    t.toml:4:8: `link` takes a table of link.transport, link.rate, link.queue, link.delay, link.checksum, not the text "1Gbit/s"
     4 | link = "1Gbit/s"
       |        ^^^^^^^^^
     "#);
@@ -190,7 +190,7 @@ fn wrong_types() {
       |               ^^^^^^
     "#);
     assert_snapshot!(bare("workload = \"idle\"\naxes.link = [\"unix\"]"), @r#"
-    t.toml:5:13: `link` takes a table of link.transport, link.rate, link.queue, link.delay, not a list
+    t.toml:5:13: `link` takes a table of link.transport, link.rate, link.queue, link.delay, link.checksum, not a list
     5 | axes.link = ["unix"]
       |             ^^^^^^^^
     "#);
@@ -468,7 +468,7 @@ fn arguments() {
     assert_snapshot!(argument(&["memory"], None), @r#"--set memory: write it as key=value, for example memory=256MiB"#);
     assert_snapshot!(argument(&["memry=256MiB"], None), @r#"--set memry=256MiB: unknown key `memry` in a cell (did you mean `memory`?)"#);
     assert_snapshot!(argument(&["memory=256"], None), @r#"--set memory=256: `memory`: `256` has no unit that says which quantity it is; write it like 128MiB or 1GiB"#);
-    assert_snapshot!(argument(&["link=1Gbit/s"], None), @r#"--set link=1Gbit/s: `link` takes a table of link.transport, link.rate, link.queue, link.delay, not a single value"#);
+    assert_snapshot!(argument(&["link=1Gbit/s"], None), @r#"--set link=1Gbit/s: `link` takes a table of link.transport, link.rate, link.queue, link.delay, link.checksum, not a single value"#);
     assert_snapshot!(argument(&["engine=delta"], None), @r#"--set engine=delta: the baseline full would be lost; name it too, or pick cells with --filter instead"#);
     assert_snapshot!(argument(&["vcpus=2,2"], None), @r#"--set vcpus=2,2: the value 2 stands twice"#);
     assert_snapshot!(argument(&["link.rate=unlimited"], None), @r#"--set link.rate=unlimited: write-heavy/full: pressure(0.8) over an unlimited link: pressure is a share of the link's rate; limit link.rate or set settings.load to pages(...)"#);
