@@ -136,7 +136,7 @@ fn too_little_evidence_says_how_more_is_made() {
     let place = Place::new();
     // A second directory with its own accepted changes, which the next command reads too.
     let accepted = ["--accepted", "my changes.toml"];
-    let noisy = ["ab", "my suite.toml", "--simulate=noise=0.15,seed=1", "--repeat", "6", "-o", "a b"];
+    let noisy = ["ab", "my suite.toml", "--simulate=noise=0.06,seed=1", "--repeat", "6", "-o", "a b"];
     let first = place.migbench(&[&noisy[..], &accepted].concat());
     assert_ends(&first, 3, &["NOT ENOUGH EVIDENCE: about "]);
     let asked = place.migbench(&[&["gate", "a b", "--simulated"][..], &accepted].concat());

@@ -1,7 +1,7 @@
 //! Every kind of guest memory: migrations arrive whole on it under every tracker and engine, and what a host cannot
 //! give is refused before any guest starts.
 
-use crate::support::{Migbench, SHORT, metric, migrate, require_huge_pages, require_kvm};
+use crate::support::{Migbench, SHORT, in_turn, metric, migrate, require_huge_pages, require_kvm};
 use migbench_reports::record::{Record, Status};
 
 const TRACKERS: [&str; 5] = ["kvm-bitmap", "kvm-manual", "kvm-ring", "uffd-wp", "uffd-async"];
@@ -39,10 +39,11 @@ fn every_engine_works_on(backing: &str) {
 
 fn every_tracker_works_on(backing: &str) {
     for (n, tracker) in TRACKERS.into_iter().enumerate() {
-        for (m, engine) in ["full", "delta", "track-only"].into_iter().enumerate() {
-            let vcpus = ((n + m) % 4 + 1).to_string();
+        let turn = n + usize::from(backing == "thp");
+        for engine in in_turn(["full", "delta", "track-only"], turn) {
+            let vcpus = ((n + engine.len()) % 4 + 1).to_string();
             // A third of the runs touch memory only when it is written, on either side.
-            let prefault = format!("prefault={}", (n + m) % 3 != 0);
+            let prefault = format!("prefault={}", turn % 3 != 0);
             arrives(engine, backing, tracker, &["--vcpus", &vcpus, "--set", &prefault]);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::support::{cell, metric, migrate, require_kvm, telemetry_file};
+use crate::support::{cell, in_turn, metric, migrate, require_kvm, telemetry_file};
 use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
 use migbench_reports::record::Status;
@@ -18,8 +18,10 @@ use migbench_workloads::units::Bytes;
 const WORKLOADS: [&str; 7] = ["kv-a", "kv-b", "kv-c", "kv-f", "page-cache", "gc", "log"];
 
 fn migrates(vcpus: &str, sharing: &str) {
-    for workload in WORKLOADS {
-        for engine in ["full", "delta"] {
+    for (number, workload) in WORKLOADS.into_iter().enumerate() {
+        // Each program with both engines and in all three ways; every engine in every way where there is time.
+        let turn = number + usize::from(vcpus == "2") + usize::from(sharing == "shared");
+        for engine in in_turn(["full", "delta"], turn) {
             let sharing = format!("settings.sharing={sharing}");
             let (outcome, record) = migrate(&[
                 "--engine",

@@ -340,6 +340,12 @@ pub fn assert_nothing_left(mark: &str) {
     }
 }
 
+/// Of ways to do the same the one whose turn it is, so that a few runs have every pair of ways of several kinds; all of them in
+/// `scripts/test --full`.
+pub fn in_turn<const N: usize>(ways: [&'static str; N], turn: usize) -> Vec<&'static str> {
+    if std::env::var_os("MIGBENCH_FULL").is_some() { ways.to_vec() } else { vec![ways[turn % N]] }
+}
+
 /// `migbench migrate` of a small guest with short windows, and `arguments`, which win.
 pub fn migrate(arguments: &[&str]) -> (CommandOutcome, Record) {
     let scratch = tempfile::tempdir().unwrap();
