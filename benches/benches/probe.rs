@@ -135,7 +135,7 @@ fn judge(test: &RatioTest, limit: f64) -> String {
     let lost = (1.0 - test.ratio) * 100.0;
     let limit = limit * 100.0;
     let stats::Spread::Interval { low, high, .. } = test.interval() else {
-        return format!("costs {lost:.2} %; limit {limit:.0} %: can't tell from {} pairs", test.samples.0);
+        return format!("costs {lost:.2} %; limit {limit:.0} %: can't tell from {} pairs", test.pairs);
     };
     let (least, most) = ((1.0 - high) * 100.0, (1.0 - low) * 100.0);
     let verdict = if most <= limit {

@@ -114,7 +114,6 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
 
     use super::*;
-    use crate::manifest::{MergedPart, PlanSlice};
     use crate::record::CanarySamples;
     use crate::sample::{self, Sample};
 
@@ -231,23 +230,10 @@ mod tests {
     #[test]
     fn slices_are_judged_host_by_host() {
         let mut manifest = sample::manifest();
-        let part = |name: &str| MergedPart {
-            slice: PlanSlice {
-                slice: migbench_scenarios::Slice { number: 1, of: 2 },
-                plan_hash: String::new(),
-                chosen_by: String::new(),
-            },
-            comparisons: vec![name.to_owned()],
-            records: 4,
-            host: crate::manifest::Host::default(),
-            canary: None,
-            disturbances: Vec::new(),
-            command: Vec::new(),
-            started: String::new(),
-        };
         let slow = |block| Record { comparison: "read-heavy".to_owned(), ..run(block, [4e9, 1e9]) };
         let records: Vec<_> = (0..4).map(|block| run(block, [8e9, 3e9])).chain((0..4).map(slow)).collect();
-        manifest.parts = vec![part("write-heavy"), part("read-heavy")];
+        manifest.parts =
+            vec![sample::part(1, &["write-heavy"], None), sample::part(2, &["read-heavy"], None)];
         assert_eq!(moved(&manifest, &records), [None; 8]);
     }
 

@@ -1,22 +1,21 @@
 //! Whole reports from hand-made records, kept as snapshots, and what must hold for every report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::Load;
 
 use crate::format::Format;
-use crate::manifest::{Manifest, ManifestCell, Skipped};
+use crate::manifest::{ManifestCell, Skipped};
 use crate::measure::Difference;
-use crate::metric::{MetricKey, Metrics};
+use crate::metric::MetricKey;
 use crate::part::Part;
 use crate::quantity;
 use crate::record::{Cause, GuestAt, Record, Stall, Stalls, Timeline};
-use crate::render::json::{self, Document};
+use crate::render::json::Document;
 use crate::render::{self, latex};
 use crate::report::Report;
-use crate::sample::{self, Sample};
+use crate::sample::{self, Sample, data};
 use crate::show;
 use crate::stats::{Spread, Summary};
 use crate::store::RunData;
@@ -24,10 +23,6 @@ use crate::table::{NOT_SIGNIFICANT, PrintedFigure, RowKind, Table};
 
 fn render(reports: &[Report], format: Format, width: usize) -> String {
     render::render(reports, format, width).unwrap()
-}
-
-fn data(manifest: Manifest, records: Vec<Record>) -> RunData {
-    RunData { path: PathBuf::from("results/quick"), manifest, records, truncated: None }
 }
 
 /// Records of [`sample::records`] but for those of the write-heavy cell of `engine`, which `change` replaces.
@@ -66,11 +61,7 @@ fn troubled() -> RunData {
             r.error.iter_mut().for_each(|error| error.guest = GuestAt::Source);
         }),
         2 | 4 => sample.capped().flag("not_steady"),
-        _ => sample.with(|record| {
-            let mut metrics = Metrics::new();
-            metrics.set(MetricKey::LinkRateAchieved, 0.951).unwrap();
-            record.metrics = metrics.into();
-        }),
+        _ => sample.metric(MetricKey::LinkRateAchieved, 0.951),
     });
     for repetition in 1..=5 {
         records.push(Sample::new("write-heavy", "stop-and-copy").repetition(repetition).build());
@@ -325,9 +316,9 @@ fn read_json(text: &str) -> BTreeMap<FigureKey, Read> {
         for row in table.rows {
             for (metric, figure) in row.figures {
                 let comparison = table.comparison.clone().unwrap_or_default();
-                let phase = row.phase.clone().unwrap_or_default();
-                let place = [comparison, row.cell.clone(), row.row.clone(), phase, metric];
-                let ends = |spread: &json::JsonSpread| (spread.low, spread.high);
+                let phase = row.phase.map(|phase| phase.to_string()).unwrap_or_default();
+                let place = [comparison, row.cell.clone(), row.row.to_string(), phase, metric];
+                let ends = |spread: &Spread| spread.ends();
                 let difference = figure.difference.as_ref();
                 let read = (
                     figure.unit,
@@ -578,12 +569,8 @@ fn closed_loops_show_the_writes_achieved() {
     let mut manifest = sample::manifest();
     let closed = |cell: &mut Cell| cell.settings.load = Load::FlatOut;
     manifest.comparisons[1].cells.iter_mut().for_each(|planned| closed(&mut planned.cell));
-    let mut metrics = Metrics::new();
-    metrics.set_whole(MetricKey::PageWritesPrecopy, 120_000);
-    let record = Sample::new("write-heavy", "full").with(|record| {
-        closed(&mut record.cell);
-        record.metrics = metrics.into();
-    });
+    let record = Sample::new("write-heavy", "full").metric(MetricKey::PageWritesPrecopy, 120_000.0);
+    let record = record.with(|record| closed(&mut record.cell));
     let report = Report::of(&data(manifest, vec![record.build()]));
     let notes = &report.tables[1].notes;
     assert!(notes.iter().any(|note| note.ends_with("page writes in pre-copy: full 120000")), "{notes:?}");

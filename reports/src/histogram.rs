@@ -5,12 +5,12 @@
 //! samples stand behind it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use migbench_scenarios::words;
 
 use crate::record::Record;
 
@@ -20,41 +20,19 @@ pub type Latencies = Histogram<u64>;
 /// Significant decimal digits that buckets keep.
 pub const DIGITS: u8 = 3;
 
-/// When an operation ran, relative to the migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
-    /// Before the migration.
-    Steady,
-    /// While memory moves and the guest runs.
-    Precopy,
-    /// The operations that overlap the pause.
-    Switchover,
-    /// After the pause, until the backlog is gone.
-    Catchup,
-    /// The rest.
-    After,
-}
-
-impl Phase {
-    /// All, in order of time.
-    pub const ALL: [Self; 5] = [Self::Steady, Self::Precopy, Self::Switchover, Self::Catchup, Self::After];
-
-    /// Its name in the keys of a record.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Precopy => "precopy",
-            Self::Switchover => "switchover",
-            Self::Catchup => "catchup",
-            Self::After => "after",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
+words! {
+    /// When an operation ran, relative to the migration.
+    Phase {
+        /// Before the migration.
+        Steady = "steady",
+        /// While memory moves and the guest runs.
+        Precopy = "precopy",
+        /// The operations that overlap the pause.
+        Switchover = "switchover",
+        /// After the pause, until the backlog is gone.
+        Catchup = "catchup",
+        /// The rest.
+        After = "after",
     }
 }
 
@@ -81,7 +59,7 @@ pub fn key(operation: &str, clock: Clock, phase: Phase) -> String {
 #[must_use]
 pub fn parse_key(key: &str) -> Option<(&str, Clock, Phase)> {
     let (name, phase) = key.strip_prefix("latency_")?.split_once('/')?;
-    let phase = Phase::ALL.into_iter().find(|known| known.word() == phase)?;
+    let (_, phase) = *Phase::ALL.iter().find(|(word, _)| *word == phase)?;
     Some(match name.strip_suffix("_response") {
         Some(operation) => (operation, Clock::Response, phase),
         None => (name, Clock::Service, phase),
@@ -90,17 +68,14 @@ pub fn parse_key(key: &str) -> Option<(&str, Clock, Phase)> {
 
 /// Why a histogram could not be written or read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum HistogramError {
-    /// It could not be encoded.
     #[error("the histogram can't be encoded: {0:?}")]
     Encode(hdrhistogram::serialization::V2DeflateSerializeError),
-    /// Not base64.
     #[error("not base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// Base64 of something else.
     #[error("not an HdrHistogram in V2 encoding: {0:?}")]
     Decode(hdrhistogram::serialization::DeserializeError),
-    /// Two histograms with values that don't fit into one.
     #[error("the histograms can't be merged: {0:?}")]
     Merge(hdrhistogram::AdditionError),
 }
@@ -204,7 +179,6 @@ pub fn seconds(nanoseconds: u64) -> f64 {
 
 /// A number of operations, or of nanoseconds.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "exact to 2^53, which is 104 days or as many operations")]
 pub const fn exact(number: u64) -> f64 {
     number as f64
 }
@@ -213,7 +187,6 @@ pub const fn exact(number: u64) -> f64 {
 /// it: with fewer, a tail quantile is little more than the largest value.
 #[must_use]
 pub fn supported_quantile(histogram: &Latencies, q: f64) -> Option<u64> {
-    #[expect(clippy::cast_precision_loss, reason = "exact to 2^53 samples, far from the threshold")]
     let beyond = histogram.len() as f64 * (1.0 - q);
     // 10 / (1 - 0.999) is 10000.000000000009 in binary; ten samples beyond it must count as ten.
     (beyond >= 10.0 - 1e-6).then(|| histogram.value_at_quantile(q))

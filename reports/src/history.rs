@@ -7,10 +7,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use migbench_scenarios::frozen::short;
+use migbench_scenarios::words;
 use serde::{Deserialize, Serialize};
 
 use crate::export;
-use crate::frozen::short;
 use crate::judge::nights::{Course, Said};
 use crate::manifest::{Build, Manifest};
 use crate::quantity::{count, difference, percent};
@@ -26,25 +27,25 @@ pub const GOOD: &str = "good";
 /// Nights behind a threshold, at least: of fewer, quartiles mean nothing.
 pub const LEAST: usize = 10;
 
-/// What a night's test said, as its exit status has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Nothing became slower, over the nights against this base: the build under test is the next base.
-    Good,
-    /// A confirmed regression.
-    Alarm,
-    /// Not enough evidence, or another host.
-    Unsure,
-    /// Builds that could not be compared: nothing was measured, and the history begins anew with this one as the base.
-    Unlike,
-    /// The night failed.
-    Failed,
-    /// The night was interrupted, or its process was killed.
-    Interrupted,
+words! {
+    /// What a night's test said, as its exit status has it.
+    Ended {
+        /// Nothing became slower, over the nights against this base: the build under test is the next base.
+        Good = "good",
+        /// A confirmed regression.
+        Alarm = "alarm",
+        /// Not enough evidence, or another host.
+        Unsure = "unsure",
+        /// Builds that could not be compared: nothing was measured, and the history begins anew with this one as the base.
+        Unlike = "unlike",
+        /// The night failed.
+        Failed = "failed",
+        /// The night was interrupted, or its process was killed.
+        Interrupted = "interrupted",
+    }
 }
 
-impl Verdict {
+impl Ended {
     /// Of an exit status of `migbench nightly`.
     #[must_use]
     pub const fn of(status: u8) -> Self {
@@ -54,17 +55,6 @@ impl Verdict {
             4 => Self::Alarm,
             5 => Self::Unlike,
             _ => Self::Failed,
-        }
-    }
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Alarm => "alarm",
-            Self::Unsure => "unsure",
-            Self::Unlike => "unlike",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
         }
     }
 
@@ -90,7 +80,7 @@ pub struct Night {
     /// The suite.
     pub suite: String,
     /// What its test said.
-    pub verdict: Verdict,
+    pub verdict: Ended,
     /// The exit status.
     pub status: u8,
     /// What it was compared with: the last good build, or a pinned one.
@@ -126,26 +116,12 @@ const fn is_yes(value: &bool) -> bool {
 
 /// Why a history cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum HistoryError {
-    /// A file.
     #[error("can't use {}: {source}; is it the directory that scripts/nightly keeps?", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A line of a file.
+    File { path: PathBuf, source: io::Error },
     #[error("{}:{line}: {why}", .path.display())]
-    Line {
-        /// Which.
-        path: PathBuf,
-        /// From one.
-        line: usize,
-        /// What is wrong.
-        why: String,
-    },
-    /// Nights of different schemas, without a new beginning between them.
+    Line { path: PathBuf, line: usize, why: String },
     #[error(transparent)]
     Schemas(#[from] OtherSchema),
 }
@@ -166,7 +142,7 @@ impl Night {
             schema: manifest.schema,
             started: manifest.started.clone(),
             suite: manifest.suite.clone(),
-            verdict: Verdict::of(status),
+            verdict: Ended::of(status),
             status,
             against: against.to_owned(),
             builds: manifest.builds.clone(),
@@ -184,7 +160,7 @@ impl Night {
             schema: SCHEMA,
             started,
             suite: suite.to_owned(),
-            verdict: Verdict::Unlike,
+            verdict: Ended::Unlike,
             status: 0,
             against: "last good".to_owned(),
             builds,
@@ -197,14 +173,14 @@ impl Night {
 
     /// Of a night that came to no end, with the reason; what it had measured by then is no evidence.
     #[must_use]
-    pub fn broken(suite: &str, started: String, verdict: Verdict, why: String) -> Self {
+    pub fn broken(suite: &str, started: String, verdict: Ended, why: String) -> Self {
         Self { verdict, status: 1, notes: vec![why], ..Self::anew(suite, started, Vec::new()) }
     }
 
     /// Of a new beginning, why.
     fn beginning(&self) -> String {
         match &self.builds[..] {
-            _ if self.verdict != Verdict::Unlike || !self.notes.is_empty() => String::new(),
+            _ if self.verdict != Ended::Unlike || !self.notes.is_empty() => String::new(),
             [base, new] => format!(
                 ": begins anew, the last good build spoke protocol {} and this one speaks {}",
                 base.protocol, new.protocol
@@ -351,7 +327,7 @@ pub fn course(nights: &[Night], against: &str, base: &str, candidate: Option<&st
 
 /// The nights from the last beginning on.
 fn since_beginning(nights: &[Night]) -> &[Night] {
-    let begin = nights.iter().rposition(|night| night.verdict == Verdict::Unlike).unwrap_or(0);
+    let begin = nights.iter().rposition(|night| night.verdict == Ended::Unlike).unwrap_or(0);
     &nights[begin..]
 }
 
@@ -426,14 +402,14 @@ pub fn drift(history: &Path) -> Result<Drift, HistoryError> {
 pub const PINNED: &str = "pinned";
 
 /// Of one line of the CSV: night, series, value.
-struct Line {
+struct HistoryValue {
     started: String,
     suite: String,
     series: String,
     value: f64,
 }
 
-fn lines(text: &str, path: &Path) -> Result<Vec<Line>, HistoryError> {
+fn lines(text: &str, path: &Path) -> Result<Vec<HistoryValue>, HistoryError> {
     let failed = |line: usize, why: String| HistoryError::Line { path: path.to_owned(), line, why };
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns = reader.headers().map_err(|error| failed(1, error.to_string()))?.clone();
@@ -454,7 +430,7 @@ fn lines(text: &str, path: &Path) -> Result<Vec<Line>, HistoryError> {
         }
         let value =
             field(median).parse().map_err(|_| failed(index + 2, "a median that is no number".to_owned()))?;
-        lines.push(Line {
+        lines.push(HistoryValue {
             started: field(started).to_owned(),
             suite: field(suite).to_owned(),
             series: format!("{} {}", field(cell).trim_end_matches("/new"), field(metric)),
@@ -464,7 +440,7 @@ fn lines(text: &str, path: &Path) -> Result<Vec<Line>, HistoryError> {
     Ok(lines)
 }
 
-fn of(nights: Vec<Night>, lines: &[Line]) -> Drift {
+fn of(nights: Vec<Night>, lines: &[HistoryValue]) -> Drift {
     let mut by_series: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
     // What nights against a pinned build measured is of the same commits a second time; and nothing before a new beginning counts.
     let measured: Vec<&Night> = since_beginning(&nights)
@@ -479,8 +455,7 @@ fn of(nights: Vec<Night>, lines: &[Line]) -> Drift {
     }
     let before: Vec<&Night> = before.iter().copied().filter(|night| night.suite == last.suite).collect();
     // An alarmed night is no baseline, nor is one of which nobody knows.
-    let baseline: Vec<&Night> =
-        before.iter().copied().filter(|night| night.verdict == Verdict::Good).collect();
+    let baseline: Vec<&Night> = before.iter().copied().filter(|night| night.verdict == Ended::Good).collect();
     let series = by_series.iter().filter_map(|(name, values)| {
         let of = |nights: &[&Night]| -> Vec<f64> {
             nights.iter().filter_map(|night| values.get(night.started.as_str()).copied()).collect()
@@ -593,7 +568,7 @@ impl Drift {
 mod tests {
     use super::*;
 
-    fn night(day: usize, verdict: Verdict) -> Night {
+    fn night(day: usize, verdict: Ended) -> Night {
         Night {
             schema: SCHEMA,
             started: format!("2031-01-{day:02}T00:00:00Z"),
@@ -609,8 +584,8 @@ mod tests {
         }
     }
 
-    fn line(day: usize, value: f64) -> Line {
-        Line {
+    fn line(day: usize, value: f64) -> HistoryValue {
+        HistoryValue {
             started: format!("2031-01-{day:02}T00:00:00Z"),
             suite: "nightly".to_owned(),
             series: "w/full total_time".to_owned(),
@@ -619,11 +594,11 @@ mod tests {
     }
 
     /// Days that go up and down by 1 % and 2 %, and a last one.
-    fn days(count: usize, last: f64) -> (Vec<Night>, Vec<Line>) {
+    fn days(count: usize, last: f64) -> (Vec<Night>, Vec<HistoryValue>) {
         let value = |day: usize| [1.0, 1.01, 1.0, 1.02][day % 4];
         let mut lines: Vec<_> = (1..=count).map(|day| line(day, value(day))).collect();
         lines.push(line(count + 1, last));
-        ((1..=count + 1).map(|day| night(day, Verdict::Good)).collect(), lines)
+        ((1..=count + 1).map(|day| night(day, Ended::Good)).collect(), lines)
     }
 
     #[test]
@@ -645,7 +620,7 @@ mod tests {
     fn an_alarmed_night_is_no_baseline() {
         let (mut nights, mut lines) = days(12, 1.2);
         // The night before had the same jump: had it counted, tonight would look like it.
-        nights[11].verdict = Verdict::Alarm;
+        nights[11].verdict = Ended::Alarm;
         lines[11].value = 1.2;
         let drift = of(nights, &lines);
         assert_eq!(drift.baseline, 11);
@@ -666,7 +641,7 @@ mod tests {
         let history = scratch.path().join("history");
         let manifest = crate::sample::manifest();
         let one = Night::of(&manifest, Path::new("nights/1"), 4, "last good");
-        assert_eq!(one.verdict, Verdict::Alarm);
+        assert_eq!(one.verdict, Ended::Alarm);
         one.append(&history).unwrap();
         one.append(&history).unwrap();
         assert_eq!(nights(&history).unwrap(), [one]);
@@ -679,7 +654,7 @@ mod tests {
     fn a_torn_line_is_kept_aside_and_stops_nothing() {
         let scratch = tempfile::tempdir().unwrap();
         let history = scratch.path();
-        let line = |day: usize| serde_json::to_string(&night(day, Verdict::Good)).unwrap();
+        let line = |day: usize| serde_json::to_string(&night(day, Ended::Good)).unwrap();
         let torn = &line(2)[..40];
         // One in the middle, as a crash leaves it where the next night goes on, and one at the end.
         for text in [
@@ -688,18 +663,18 @@ mod tests {
             format!("{}\n{}\n{torn}{}\n", line(1), line(3), line(4)),
         ] {
             fs::write(history.join(NIGHTS), &text).unwrap();
-            assert_eq!(nights(history).unwrap(), [night(1, Verdict::Good), night(3, Verdict::Good)]);
+            assert_eq!(nights(history).unwrap(), [night(1, Ended::Good), night(3, Ended::Good)]);
             let notes = mend(history).unwrap();
             assert!(notes.len() == 1 && notes[0].contains("nights.jsonl.torn"), "{notes:?}");
             assert_eq!(mend(history).unwrap(), [""; 0], "once");
             let kept = fs::read_to_string(history.join("nights.jsonl.torn")).unwrap();
             assert!(kept.lines().last().unwrap().starts_with(torn), "{kept}");
-            night(5, Verdict::Unsure).append(history).unwrap();
+            night(5, Ended::Unsure).append(history).unwrap();
             assert_eq!(nights(history).unwrap().len(), 3);
         }
         // Whole but for the end of the line.
         fs::write(history.join(NIGHTS), line(1)).unwrap();
-        night(5, Verdict::Unsure).append(history).unwrap();
+        night(5, Ended::Unsure).append(history).unwrap();
         assert_eq!(nights(history).unwrap().len(), 2);
         fs::write(history.join(export::HISTORY), "a,b\n1,2\n3").unwrap();
         assert!(mend(history).unwrap()[0].contains("history.csv.torn"));
@@ -714,7 +689,7 @@ mod tests {
 
     #[test]
     fn a_test_is_of_one_base_and_of_the_build_of_its_first_night() {
-        use Verdict::{Alarm, Failed, Good, Unsure};
+        use Ended::{Alarm, Failed, Good, Unsure};
         let all = [(Good, "a", "b"), (Unsure, "b", "c"), (Failed, "b", "x"), (Unsure, "b", "d")];
         let nights: Vec<Night> = (1..)
             .zip(all)
@@ -739,7 +714,7 @@ mod tests {
     fn nights_against_another_pinned_build_are_not_tested_together() {
         let pinned = |day: usize, base: &str| Night {
             against: PINNED.to_owned(),
-            ..builds(night(day, Verdict::Unsure), base, "n")
+            ..builds(night(day, Ended::Unsure), base, "n")
         };
         let nights = [pinned(1, "old"), pinned(2, "new"), pinned(3, "new")];
         assert_eq!(course(&nights, PINNED, "new", None).recent.len(), 2);
@@ -748,7 +723,7 @@ mod tests {
     #[test]
     fn drift_is_shown_from_the_second_measured_night_on() {
         let (mut nights, lines) = days(1, 1.2);
-        nights[0].verdict = Verdict::Unsure;
+        nights[0].verdict = Ended::Unsure;
         let drift = of(nights.clone(), &lines);
         assert_eq!((drift.measured, drift.baseline, drift.series.len()), (1, 0, 1));
         let text = drift.text();
@@ -760,7 +735,7 @@ mod tests {
         nights.push(Night::broken(
             "nightly",
             "2031-01-03T00:00:00Z".into(),
-            Verdict::Interrupted,
+            Ended::Interrupted,
             "killed".into(),
         ));
         let text = of(nights, &lines).text();
@@ -808,11 +783,11 @@ mod tests {
     #[test]
     fn what_was_before_a_new_beginning_is_no_baseline() {
         let (mut nights, lines) = days(24, 1.2);
-        nights[11].verdict = Verdict::Unlike;
+        nights[11].verdict = Ended::Unlike;
         nights[11].directory = None;
         assert_eq!(of(nights.clone(), &lines).baseline, 12);
         // Nor for the night that begins itself.
-        nights[24].verdict = Verdict::Unlike;
+        nights[24].verdict = Ended::Unlike;
         assert_eq!(of(nights, &lines).baseline, 0);
     }
 }

@@ -12,40 +12,37 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
-pub mod canary;
-pub mod cells;
-pub mod chart;
+mod canary;
+mod cells;
 pub mod export;
-pub mod figure;
+mod figure;
 pub mod format;
-pub mod frozen;
 #[cfg(test)]
 mod golden;
 pub mod histogram;
 pub mod history;
 pub mod judge;
 pub mod manifest;
-pub mod measure;
+mod measure;
 pub mod merge;
 pub mod metric;
 pub mod part;
-pub mod quantity;
+mod quantity;
 pub mod record;
 pub mod render;
-pub mod replace;
+pub use migbench_scenarios::replace;
 pub mod report;
 pub mod reproduce;
 #[cfg(test)]
 mod sample;
-pub mod scaling;
+mod scaling;
 pub mod schema;
 pub mod settings;
 pub mod shell;
 pub mod show;
-pub mod stalled;
 pub mod stats;
 pub mod store;
 pub mod study;
-pub mod table;
-pub mod verification;
-pub mod warning;
+mod table;
+mod verification;
+mod warning;

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
+pub use migbench_scenarios::frozen::Tool;
 use migbench_scenarios::plan;
+use migbench_scenarios::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +79,7 @@ pub struct Manifest {
 pub struct PlanSlice {
     /// Which one of how many.
     pub slice: Slice,
-    /// [`crate::frozen::FrozenPlan::hash`].
+    /// [`migbench_scenarios::frozen::FrozenPlan::hash`].
     pub plan_hash: String,
     /// What chose it: `--partition`, or the variables of an array of jobs.
     pub chosen_by: String,
@@ -178,29 +180,6 @@ pub struct Skipped {
     pub cell: String,
     /// What is missing, in a phrase that follows "not available here:".
     pub reason: String,
-}
-
-/// The program that made the records.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Tool {
-    /// Its version.
-    pub version: String,
-    /// The commit it was built from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
-    /// Whether the tree had changes that no commit holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dirty: Option<bool>,
-}
-
-impl Tool {
-    /// Which build it is, in words.
-    #[must_use]
-    pub fn build(&self) -> String {
-        let commit = self.commit.as_deref().map(|commit| format!(" of commit {commit}"));
-        let dirty = if self.dirty == Some(true) { " with uncommitted changes" } else { "" };
-        format!("{}{}{dirty}", self.version, commit.unwrap_or_default())
-    }
 }
 
 impl ManifestComparison {
@@ -399,31 +378,19 @@ pub struct KvmInfo {
     pub parameters: BTreeMap<String, String>,
 }
 
-/// The module that runs guests.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum KvmBackend {
-    /// `kvm_intel`: VMX.
-    Intel,
-    /// `kvm_amd`: SVM.
-    Amd,
-    /// `kvm_pvm`: page tables virtualised in software, no VMX or SVM needed.
-    Pvm,
-    /// Built in or hidden, as in a container.
-    #[default]
-    Unknown,
-}
-
-impl KvmBackend {
-    /// The word in `manifest.json`.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Intel => "intel",
-            Self::Amd => "amd",
-            Self::Pvm => "pvm",
-            Self::Unknown => "unknown",
-        }
+words! {
+    /// The module that runs guests.
+    #[derive(Default)]
+    KvmBackend {
+        /// `kvm_intel`: VMX.
+        Intel = "intel",
+        /// `kvm_amd`: SVM.
+        Amd = "amd",
+        /// `kvm_pvm`: page tables virtualised in software, no VMX or SVM needed.
+        Pvm = "pvm",
+        /// Built in or hidden, as in a container.
+        #[default]
+        Unknown = "unknown",
     }
 }
 

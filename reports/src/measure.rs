@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::{self, Clock, Phase};
 use crate::metric::{self, MetricKey, Unit};
@@ -40,15 +43,18 @@ pub const CPU: Measure = Measure::Sum("CPU", MetricKey::CpuSource, MetricKey::Cp
 pub const MEMORY: Measure = Measure::Sum("memory", MetricKey::MemorySource, MetricKey::MemoryDestination);
 
 /// A cell over the baseline, in one measure.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
-    /// The ratio, new over baseline.
+    /// New over baseline; the difference in percent is 100 (ratio - 1).
     pub ratio: f64,
     /// Of the ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
-    /// Whether it can be told from chance; `None` where nothing was tested.
+    /// Whether it can be told from chance at a level of 5 %; absent where nothing was tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub significant: Option<bool>,
-    /// How likely a difference as large would be, were there none.
+    /// How likely a difference as large would be, were there none: two-sided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
 }
 
@@ -367,7 +373,10 @@ impl WriteTail {
             let tail = |clock, phases: &[Phase]| {
                 let keys = phases.iter().map(|phase| histogram::key(operation, clock, *phase));
                 let all = histogram::sum(keys.filter_map(|key| histograms.get(&key)));
-                Self { operations: all.len(), tails: Tail::ALL.map(|tail| tail.of(&all)) }
+                Self {
+                    operations: all.len(),
+                    tails: std::array::from_fn(|place| Tail::ALL[place].1.of(&all)),
+                }
             };
             [tail(Clock::Response, &TAIL_PHASES), tail(Clock::Service, &[Phase::Precopy])]
         };
@@ -375,12 +384,11 @@ impl WriteTail {
     }
 
     fn tail(self, tail: Tail) -> Option<f64> {
-        Tail::ALL.iter().zip(self.tails).find(|(known, _)| **known == tail)?.1
+        self.tails[tail as usize]
     }
 }
 
 /// Harvest time over what `count` makes of the rounds that began with a harvest.
-#[expect(clippy::cast_precision_loss, reason = "counts of one run stay under 2^53")]
 fn harvest(record: &Record, count: impl Fn(&Round) -> u64) -> Option<f64> {
     // Schema 1 has zero for rounds without one.
     let harvested = || {
@@ -483,14 +491,7 @@ mod tests {
             (1..=2).map(|r| Sample::new("write-heavy", "full").repetition(r).build()).collect();
         records.push(Sample::new("write-heavy", "delta").repetition(2).build());
         records.push(
-            Sample::new("write-heavy", "delta")
-                .repetition(3)
-                .with(|r| {
-                    let mut metrics = crate::metric::Metrics::new();
-                    metrics.set(MetricKey::TotalTime, 999.0).unwrap();
-                    r.metrics = metrics.into();
-                })
-                .build(),
+            Sample::new("write-heavy", "delta").repetition(3).metric(MetricKey::TotalTime, 999.0).build(),
         );
         let (sorted, _) = cells::sort(&manifest, &records);
         let (full, delta) = (&sorted[1].cells[0], &sorted[1].cells[1]);

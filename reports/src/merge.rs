@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use migbench_scenarios::frozen::{FrozenPlan, short};
 use migbench_scenarios::{Plan, PlannedRun, Slice};
 
-use crate::frozen::{FrozenPlan, short};
 use crate::manifest::{CanaryMedians, Host, Manifest, ManifestComparison, MergedPart, PlanSlice};
 use crate::metric::{self, MetricKey};
 use crate::record::Record;
@@ -17,56 +17,21 @@ use crate::store::{Accept, OtherSchema, RunData, StoreError};
 
 /// Why directories were not merged.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum MergeError {
-    /// No slice.
     #[error("{}: {what}; merge takes what `migbench run --plan` made", .path.display())]
-    NoSlice {
-        /// The directory.
-        path: PathBuf,
-        /// What it is instead.
-        what: &'static str,
-    },
-    /// Two directories that do not go together.
+    NoSlice { path: PathBuf, what: &'static str },
     #[error("{} and {} can't be merged: the {what} is {was} in one and {is} in the other", .first.display(), .other.display())]
-    Mixed {
-        /// One of them.
-        first: PathBuf,
-        /// The other one.
-        other: PathBuf,
-        /// What differs.
-        what: &'static str,
-        /// In the first.
-        was: String,
-        /// In the other.
-        is: String,
-    },
-    /// Records of different schemas.
+    Mixed { first: PathBuf, other: PathBuf, what: &'static str, was: String, is: String },
     #[error(transparent)]
     Schemas(#[from] OtherSchema),
-    /// The same cells twice.
     #[error(
         "{} and {} both hold slice {slice}, so that its cells would count twice: leave one out",
         .first.display(), .other.display()
     )]
-    Twice {
-        /// One of them.
-        first: PathBuf,
-        /// The other one.
-        other: PathBuf,
-        /// The slice.
-        slice: Slice,
-    },
-    /// A record that is not of the slice.
+    Twice { first: PathBuf, other: PathBuf, slice: Slice },
     #[error("{}: record {run_id} {what}", .path.display())]
-    Stranger {
-        /// The directory.
-        path: PathBuf,
-        /// The record.
-        run_id: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// Not all is there.
+    Stranger { path: PathBuf, run_id: String, what: &'static str },
     #[error("{}; or merge what is there with --partial", .0.join("; "))]
     Missing(Vec<String>),
 }

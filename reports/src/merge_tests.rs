@@ -5,7 +5,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::Skipped;
-use crate::metric::Metrics;
 use crate::record::RunKind;
 use crate::report::Report;
 use crate::sample::{self, Sample};
@@ -36,7 +35,7 @@ fn measured(plan: &Plan, slice: Slice, host: &str) -> RunData {
         chosen_by: "--partition".to_owned(),
     });
     let records = runs.iter().map(|(number, run)| record(plan, *number, run)).collect();
-    RunData { path: PathBuf::from(format!("slices/{}", slice.number)), manifest, records, truncated: None }
+    RunData { path: format!("slices/{}", slice.number).into(), ..sample::data(manifest, records) }
 }
 
 fn record(plan: &Plan, number: usize, run: &PlannedRun) -> Record {
@@ -53,12 +52,10 @@ fn record(plan: &Plan, number: usize, run: &PlannedRun) -> Record {
         record.order = u32::try_from(number).unwrap();
         record.seed = run.seed;
         record.cell = planned.cell.clone();
-        let mut metrics = Metrics::new();
-        metrics.set(MetricKey::CanaryCopy, 1e9 + f64::from(run.repetition)).unwrap();
-        metrics.set(MetricKey::CanarySocket, 5e8).unwrap();
-        record.metrics = metrics.into();
     });
-    with.build()
+    with.metric(MetricKey::CanaryCopy, 1e9 + f64::from(run.repetition))
+        .metric(MetricKey::CanarySocket, 5e8)
+        .build()
 }
 
 fn slices(plan: &Plan, of: u32) -> Vec<RunData> {
@@ -106,7 +103,7 @@ proptest! {
         prop_assert_eq!(manifest.parts.iter().map(|part| part.records).sum::<u32>(), manifest.planned_runs);
         let report = |manifest: &Manifest, records: &[Record]| {
             let (manifest, records) = (manifest.clone(), records.to_vec());
-            Report::of(&RunData { path: PathBuf::new(), manifest, records, truncated: None })
+            Report::of(&sample::data(manifest, records))
         };
         let (merged, whole) =
             (report(&merged.manifest, &merged.records), report(&whole.manifest, &whole.records));

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use migbench_scenarios::words;
+
 use crate::record::{Cause, Metric};
 
 /// The unit of a metric.
@@ -48,26 +50,15 @@ impl Unit {
     }
 }
 
-/// Which values of a metric are the good ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    /// Small ones: times, bytes, stalls.
-    Smaller,
-    /// Large ones: throughput.
-    Larger,
-    /// Neither: the metric explains others.
-    Neither,
-}
-
-impl Better {
-    /// As tables for machines write it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Smaller => "smaller",
-            Self::Larger => "larger",
-            Self::Neither => "neither",
-        }
+words! {
+    /// Which values of a metric are the good ones.
+    Better {
+        /// Small ones: times, bytes, stalls.
+        Smaller = "smaller",
+        /// Large ones: throughput.
+        Larger = "larger",
+        /// Neither: the metric explains others.
+        Neither = "neither",
     }
 }
 
@@ -300,26 +291,14 @@ impl fmt::Display for MetricKey {
 
 /// Why a metric was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum MetricError {
-    /// Not a number, or infinite. What could not be measured is left out instead.
     #[error("`{key}` would be {value}; leave out what could not be measured")]
-    NotFinite {
-        /// The metric.
-        key: MetricKey,
-        /// The value.
-        value: f64,
-    },
-    /// No metric has that name.
+    NotFinite { key: MetricKey, value: f64 },
     #[error("no metric is called `{0}`")]
     UnknownName(String),
-    /// A known name with another unit than its own.
     #[error("`{key}` is in {}, not in `{unit}`", .key.definition().unit.symbol())]
-    WrongUnit {
-        /// The metric.
-        key: MetricKey,
-        /// The unit that it came with.
-        unit: String,
-    },
+    WrongUnit { key: MetricKey, unit: String },
 }
 
 /// The metrics of one run. A metric that could not be had is not set; none is ever zero for want of a value.
@@ -349,7 +328,6 @@ impl Metrics {
     /// Sets a count or a number of bytes.
     pub fn set_whole(&mut self, key: MetricKey, value: u64) {
         let Definition { name, unit, .. } = key.definition();
-        #[expect(clippy::cast_precision_loss, reason = "counts and bytes of a run stay far under 2^53")]
         let value = value as f64;
         self.0.insert(name.to_owned(), Metric { unit: unit.symbol().to_owned(), value });
     }

@@ -108,14 +108,12 @@ pub fn trimmed(unit: Unit, value: f64) -> String {
 /// A size of memory: `128 MiB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     trim(&show(Unit::Bytes, bytes as f64))
 }
 
 /// A rate of a link: `1 Gbit/s`.
 #[must_use]
 pub fn rate(bytes_per_second: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     let value = bytes_per_second as f64;
     trim(&Scale::of(RATE, value).show(value))
 }

@@ -4,48 +4,39 @@ use std::collections::BTreeMap;
 
 pub use migbench_scenarios::RunKind;
 use migbench_scenarios::cell::Cell;
+use migbench_scenarios::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::WriteTimes;
+pub use crate::measure::WriteTimes;
 use crate::part::Part;
 
 /// Version of this shape. Since 2 a modelled link behaves like a wire, waiting for it is a stage of its own, and stages that a
 /// run doesn't have are absent; figures of 1 stay readable and are never compared with those of 2.
 pub const SCHEMA: u32 = 2;
 
-/// What ran the guest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// KVM: a real guest in real processes. Records of before this field have no other.
-    #[default]
-    Kvm,
-    /// No guest: the runner worked on figures that were made up, to test what stands around a run.
-    Simulated,
-}
-
-impl Backend {
-    /// As records write it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Simulated => "simulated",
-        }
+words! {
+    /// What ran the guest.
+    #[derive(Default)]
+    Backend {
+        /// KVM: a real guest in real processes. Records of before this field have no other.
+        #[default]
+        Kvm = "kvm",
+        /// No guest: the runner worked on figures that were made up, to test what stands around a run.
+        Simulated = "simulated",
     }
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// As planned.
-    Ok,
-    /// A limit of the stop rule forced the switchover.
-    Capped,
-    /// It did not end as planned; the error says where and why.
-    Failed,
+words! {
+    /// How a run ended.
+    Status {
+        /// As planned.
+        Ok = "ok",
+        /// A limit of the stop rule forced the switchover.
+        Capped = "capped",
+        /// It did not end as planned; the error says where and why.
+        Failed = "failed",
+    }
 }
 
 /// Where the guest was when a run had failed.
@@ -189,59 +180,28 @@ pub struct Timeline {
     pub events: Vec<(f64, String)>,
 }
 
-/// What the host did to the guest at the time of a stall.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cause {
-    /// It turned the dirty tracker on.
-    Arm,
-    /// It read the dirty tracker; trackers that re-arm as they harvest did that too.
-    Harvest,
-    /// It re-armed pages that it was about to read.
-    Clear,
-    /// It handled a userfaultfd fault of this vCPU, from reading the fault to having lifted it.
-    Fault,
-    /// It emptied the full dirty ring of this vCPU.
-    RingFull,
-    /// It paused the guest, up to the word that it runs again.
-    Switchover,
-    /// It turned the dirty tracker off.
-    Disarm,
-    /// Nothing of these. Faults that the kernel handles alone, such as the first write of a page under KVM's dirty
-    /// logging, are not seen by the host's program, nor is a vCPU that waits for a CPU.
-    None,
-    /// Nobody can say: the log of the host was full, or the clocks could not be compared.
-    Unknown,
-}
-
-impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Arm,
-        Self::Harvest,
-        Self::Clear,
-        Self::Fault,
-        Self::RingFull,
-        Self::Switchover,
-        Self::Disarm,
-        Self::None,
-        Self::Unknown,
-    ];
-
-    /// As records write it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Arm => "arm",
-            Self::Harvest => "harvest",
-            Self::Clear => "clear",
-            Self::Fault => "fault",
-            Self::RingFull => "ring-full",
-            Self::Switchover => "switchover",
-            Self::Disarm => "disarm",
-            Self::None => "none",
-            Self::Unknown => "unknown",
-        }
+words! {
+    /// What the host did to the guest at the time of a stall.
+    Cause {
+        /// It turned the dirty tracker on.
+        Arm = "arm",
+        /// It read the dirty tracker; trackers that re-arm as they harvest did that too.
+        Harvest = "harvest",
+        /// It re-armed pages that it was about to read.
+        Clear = "clear",
+        /// It handled a userfaultfd fault of this vCPU, from reading the fault to having lifted it.
+        Fault = "fault",
+        /// It emptied the full dirty ring of this vCPU.
+        RingFull = "ring-full",
+        /// It paused the guest, up to the word that it runs again.
+        Switchover = "switchover",
+        /// It turned the dirty tracker off.
+        Disarm = "disarm",
+        /// Nothing of these. Faults that the kernel handles alone, such as the first write of a page under KVM's dirty
+        /// logging, are not seen by the host's program, nor is a vCPU that waits for a CPU.
+        None = "none",
+        /// Nobody can say: the log of the host was full, or the clocks could not be compared.
+        Unknown = "unknown",
     }
 }
 

@@ -140,18 +140,6 @@ impl Report {
     pub fn html(&self) -> String {
         html::render(std::slice::from_ref(self))
     }
-
-    /// The command that made the run directory, as typed in a shell.
-    #[must_use]
-    pub fn command(&self) -> String {
-        self.command_words().join(" ")
-    }
-
-    /// Its words, quoted where a shell takes that.
-    #[must_use]
-    pub fn command_words(&self) -> Vec<String> {
-        self.manifest.command_words()
-    }
 }
 
 fn subject(data: &RunData) -> String {

@@ -11,12 +11,14 @@ use migbench_workloads::units::{Bytes, Rate, Seconds};
 
 use crate::histogram::{self, Clock, Phase};
 use crate::manifest::{
-    Host, KvmBackend, KvmInfo, Manifest, ManifestCell, ManifestComparison, Thp, Tool, Userfaultfd,
+    CanaryMedians, Host, KvmBackend, KvmInfo, Manifest, ManifestCell, ManifestComparison, MergedPart,
+    PlanSlice, Thp, Tool, Userfaultfd,
 };
 use crate::measure::WriteTimes;
 use crate::metric::{MetricKey, Metrics};
 use crate::part::Part;
 use crate::record::{Backend, GuestAt, Record, Round, RunError, RunKind, SCHEMA, Status, Timeline};
+use crate::store::RunData;
 
 /// The cell of an engine.
 pub fn cell(workload: &str, engine: &str) -> Cell {
@@ -144,6 +146,14 @@ impl Sample {
     /// With a flag.
     pub fn flag(mut self, flag: &str) -> Self {
         self.0.flags.push(flag.to_owned());
+        self
+    }
+
+    /// With this metric.
+    pub fn metric(mut self, key: MetricKey, value: f64) -> Self {
+        let mut metrics = Metrics::try_from(std::mem::take(&mut self.0.metrics)).unwrap();
+        metrics.set(key, value).unwrap();
+        self.0.metrics = metrics.into();
         self
     }
 
@@ -278,6 +288,29 @@ pub fn manifest() -> Manifest {
         slice: None,
         parts: Vec::new(),
     }
+}
+
+/// The part of slice `number` of three in a merged manifest, of the host `node` with that number.
+pub fn part(number: u32, comparisons: &[&str], canary: Option<CanaryMedians>) -> MergedPart {
+    MergedPart {
+        slice: PlanSlice {
+            slice: migbench_scenarios::Slice { number, of: 3 },
+            plan_hash: String::new(),
+            chosen_by: String::new(),
+        },
+        comparisons: comparisons.iter().map(|name| (*name).to_owned()).collect(),
+        records: 1,
+        host: Host { hostname: Some(format!("node{number}")), ..Host::default() },
+        canary,
+        disturbances: Vec::new(),
+        command: Vec::new(),
+        started: String::new(),
+    }
+}
+
+/// A run directory that was read.
+pub fn data(manifest: Manifest, records: Vec<Record>) -> RunData {
+    RunData { path: "results/quick".into(), manifest, records, truncated: None }
 }
 
 /// All runs of [`manifest`], each as it should be.

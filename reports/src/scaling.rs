@@ -1,7 +1,10 @@
 //! What size costs: trackers as guest memory and dirty set grow, engines as guest memory grows.
 
-pub mod engines;
-pub mod trackers;
+mod engines;
+mod fit;
+mod trackers;
+
+use migbench_scenarios::cell::Cell;
 
 use crate::cells::ComparisonRuns;
 
@@ -9,4 +12,9 @@ use crate::cells::ComparisonRuns;
 #[must_use]
 pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
     [trackers::sentences(comparisons), engines::sentences(comparisons)].concat()
+}
+
+/// Guest memory in GiB.
+fn gib(cell: &Cell) -> f64 {
+    cell.memory.0 as f64 / 1_073_741_824.0
 }

@@ -1,7 +1,8 @@
 //! The JSON schemas of both files of a run directory, of plan files and of reports in JSON, generated from the types and
 //! checked in under `schema/` for those who read records without this crate.
 
-use crate::frozen::FrozenPlan;
+use migbench_scenarios::frozen::FrozenPlan;
+
 use crate::manifest::Manifest;
 use crate::record::Record;
 use crate::render::json::Document;

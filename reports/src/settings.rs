@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::Cell;
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::manifest::{CanaryMedians, Host, MergedPart};
+use crate::manifest::{CanaryMedians, Host, ManifestComparison, MergedPart};
 use crate::metric::Unit;
 use crate::quantity;
 
@@ -16,37 +17,38 @@ pub type Flat = BTreeMap<String, String>;
 /// All parameters of a cell.
 #[must_use]
 pub fn flat(cell: &Cell) -> Flat {
-    flattened(cell, show)
+    leaves(cell, ".").map(|(path, value)| (path.clone(), show(&path, &value))).collect()
 }
 
 /// The same for programs: numbers in base units as they stand in records, texts without quotes, and nothing where null stands.
 #[must_use]
 pub fn raw(cell: &Cell) -> Flat {
-    let bare = |_: &str, value: &Value| match value {
+    let bare = |value: Value| match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text,
         other => other.to_string(),
     };
-    flattened(cell, bare)
+    leaves(cell, ".").map(|(path, value)| (path, bare(value))).collect()
 }
 
-fn flattened(cell: &Cell, text: impl Fn(&str, &Value) -> String) -> Flat {
-    let mut all = Flat::new();
-    let mut rest = vec![(String::new(), serde_json::to_value(cell).unwrap_or_default())];
+/// Parameters that are numbers, in base units.
+pub(crate) fn numbers(cell: &Cell) -> impl Iterator<Item = (String, f64)> {
+    leaves(cell, ".").filter_map(|(path, value)| Some((path, value.as_f64()?)))
+}
+
+/// What is no object, by path.
+fn leaves(whole: &impl Serialize, separator: &str) -> impl Iterator<Item = (String, Value)> {
+    let (mut leaves, mut rest) =
+        (Vec::new(), vec![(String::new(), serde_json::to_value(whole).unwrap_or_default())]);
     while let Some((path, value)) = rest.pop() {
         match value {
-            Value::Object(fields) => {
-                rest.extend(fields.into_iter().map(|(name, value)| {
-                    (if path.is_empty() { name } else { format!("{path}.{name}") }, value)
-                }))
-            }
-            value => {
-                let text = text(&path, &value);
-                all.insert(path, text);
-            }
+            Value::Object(fields) => rest.extend(fields.into_iter().map(|(name, value)| {
+                (if path.is_empty() { name } else { format!("{path}{separator}{name}") }, value)
+            })),
+            value => leaves.push((path, value)),
         }
     }
-    all
+    leaves.into_iter()
 }
 
 /// A parameter for people: sizes, rates and times with their unit, and null as what it means.
@@ -88,35 +90,28 @@ pub fn shared<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> Flat {
     shared
 }
 
+/// What a comparison does not share with `everywhere`, and what tells its cells apart, each with its id.
+#[must_use]
+pub fn own<'a>(plan: &'a ManifestComparison, everywhere: &Flat) -> (Flat, Vec<(&'a str, Flat)>) {
+    let mut shared = shared(plan.cells.iter().map(|planned| &planned.cell));
+    let cells = plan.cells.iter().map(|planned| {
+        let mut own = flat(&planned.cell);
+        own.retain(|path, _| !shared.contains_key(path));
+        (planned.id.as_str(), own)
+    });
+    let cells = cells.collect();
+    shared.retain(|path, _| !everywhere.contains_key(path));
+    (shared, cells)
+}
+
 /// All that is known of a host, by name.
 #[must_use]
 pub fn host(host: &Host) -> Flat {
-    let mut all = Flat::new();
-    let value = serde_json::to_value(host).unwrap_or_default();
-    for (name, value) in value.as_object().into_iter().flatten() {
-        match (name.as_str(), value) {
-            ("memory" | "memory_free", value) => {
-                all.insert(name.clone(), value.as_u64().map_or_else(|| value.to_string(), quantity::size));
-            }
-            (_, Value::Object(fields)) => nested(name, fields, &mut all),
-            (_, value) => {
-                all.insert(name.clone(), show("", value));
-            }
-        }
-    }
-    all
-}
-
-fn nested(path: &str, fields: &serde_json::Map<String, Value>, all: &mut Flat) {
-    for (name, value) in fields {
-        let path = format!("{path}: {name}");
-        match value {
-            Value::Object(fields) => nested(&path, fields, all),
-            _ => {
-                all.insert(path, show("", value));
-            }
-        }
-    }
+    let text = |name: &str, value: &Value| match (name, value.as_u64()) {
+        ("memory_free", Some(bytes)) => quantity::size(bytes),
+        _ => show(name, value),
+    };
+    leaves(host, ": ").map(|(name, value)| (name.clone(), text(&name, &value))).collect()
 }
 
 /// What a table of parts is of, where a report was merged.

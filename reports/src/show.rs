@@ -1,29 +1,19 @@
 //! What one looks at when a single run raises a question: all runs in a list, or one with its rounds, metrics,
 //! latencies and error.
 
+mod chart;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
-
 use crate::canary::{self, CanaryShift};
-use crate::chart;
 use crate::histogram::{self, Latencies, Phase};
 use crate::metric::{self, MetricKey, Unit};
 use crate::quantity::{self, show};
-use crate::record::{Backend, Cause, Record, Round, Stall, Stalls, Status};
+use crate::record::{Backend, Cause, Record, Round, Stall, Stalls};
 use crate::store::RunData;
 use crate::table::place;
 use crate::warning::{HOST_MOVED, Warning};
-
-const fn status(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Capped => "capped",
-        Status::Failed => "failed",
-    }
-}
 
 /// All runs in the order of execution, one line each.
 #[must_use]
@@ -37,7 +27,7 @@ pub fn list(data: &RunData) -> String {
             record.comparison.clone(),
             record.cell.engine.to_string(),
             record.kind.word().to_owned(),
-            status(record.status).to_owned(),
+            record.status.word().to_owned(),
             total.map_or_else(|| "-".to_owned(), |value| show(Unit::Seconds, value)),
         ]);
     }
@@ -122,7 +112,7 @@ fn head(record: &Record, moved: Option<CanaryShift>) -> String {
         record.cell.engine,
         record.kind.word(),
         record.repetition,
-        status(record.status)
+        record.status.word()
     );
     let _ =
         writeln!(out, "started {}, number {} in order, seed {}", record.started, record.order, record.seed);
@@ -177,7 +167,6 @@ fn rounds(rounds: &[Round]) -> String {
         let mut row = vec![
             format!("{}{paused}", round.round),
             round.dirty_pages.to_string(),
-            #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             show(Unit::Bytes, round.traffic as f64),
         ];
         row.push(time(round.duration));
@@ -225,7 +214,7 @@ fn latencies(record: &Record) -> String {
     let histograms = record.histograms.get();
     for (key, text) in histograms.as_ref() {
         let (operation, phase) = key.split_once('/').unwrap_or((key, ""));
-        let place = Phase::ALL.iter().position(|p| p.word() == phase).unwrap_or(Phase::ALL.len());
+        let place = Phase::ALL.iter().position(|(word, _)| *word == phase).unwrap_or(Phase::ALL.len());
         sorted.insert((operation, place), (phase, text));
     }
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -265,14 +254,14 @@ fn stalls(stalls: &Stalls) -> String {
         stalls.dropped
     );
     let mut sums: BTreeMap<(usize, Cause), (usize, f64, f64)> = BTreeMap::new();
-    let place = |stall: &Stall| Phase::ALL.iter().position(|p| p.word() == stall.phase);
+    let place = |stall: &Stall| Phase::ALL.iter().position(|(word, _)| *word == stall.phase);
     for stall in &stalls.list {
         let sum = sums.entry((place(stall).unwrap_or(Phase::ALL.len()), stall.cause)).or_default();
         *sum = (sum.0 + 1, sum.1 + stall.duration, sum.2.max(stall.duration));
     }
     let mut rows = vec![["phase", "cause", "stalls", "together", "longest"].map(str::to_owned).to_vec()];
     for ((phase, cause), (count, together, longest)) in sums {
-        let phase = Phase::ALL.get(phase).map_or("other", |phase| phase.word());
+        let phase = Phase::ALL.get(phase).map_or("other", |(word, _)| *word);
         let figures = [count.to_string(), time(together), time(longest)];
         rows.push([phase, cause.word()].map(str::to_owned).into_iter().chain(figures).collect());
     }
@@ -300,23 +289,10 @@ fn longest(histogram: &Latencies) -> String {
 }
 
 fn nanoseconds(value: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     quantity::show(Unit::Seconds, value as f64 / 1e9)
 }
 
 /// Columns from `right` on are aligned to the right.
 fn grid(rows: &[Vec<String>], right: usize) -> String {
-    let mut grid = Grid::new();
-    grid.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    for row in rows {
-        grid.add_row(row.iter().cloned().chain(std::iter::repeat_n(String::new(), columns - row.len())));
-    }
-    for (index, column) in grid.column_iter_mut().enumerate() {
-        column.set_padding((0, if index + 1 == columns { 0 } else { 2 }));
-        if index >= right {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    crate::render::grid(rows, 2, right).iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }

@@ -21,93 +21,38 @@ pub const RUNS: &str = "runs.jsonl";
 
 /// Why a run directory could not be made or read. Each message names the file.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum StoreError {
-    /// The directory can't be made, or nothing can be written to it.
     #[error("can't write to {}: {source}; name another directory", .path.display())]
-    Unwritable {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It holds an earlier suite's records.
+    Unwritable { path: PathBuf, source: io::Error },
     #[error("{} already holds records; name another directory", .path.display())]
-    Occupied {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Somebody else adds records to it.
+    Occupied { path: PathBuf },
     #[error("another migbench writes to {}; wait for it, or name another directory", .path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file can't be read.
+    InUse { path: PathBuf },
     #[error("can't read {}: {source}{}", .path.display(), hint(.path, .source))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Text that is not what it should be.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("{}:{line}: {source}", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Line in the file, from one.
-        line: usize,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
-    /// A record that would not read back as it is, such as one with a value that is no number.
+    Malformed { path: PathBuf, line: usize, source: serde_json::Error },
     #[error("run {run_id} can't be kept as a record: {source}")]
-    Unkeepable {
-        /// The run.
-        run_id: String,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
-    /// Figures of no guest, where figures of guests were asked for.
+    Unkeepable { run_id: String, source: serde_json::Error },
     #[error(
         "{} holds simulated runs: no guest ran, its figures are made up to test what stands around a run; \
          `--simulated` reads it all the same",
         .path.display()
     )]
-    Simulated {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Records of another schema than their manifest.
+    Simulated { path: PathBuf },
     #[error(
         "{}:{line}: a record of schema {found} in a directory whose manifest has schema {manifest}: their figures do not mean \
          the same; keep records in the directory that they were made in",
         .path.display()
     )]
-    Mixed {
-        /// The file.
-        path: PathBuf,
-        /// Line in the file, from one.
-        line: usize,
-        /// The schema of the record.
-        found: u32,
-        /// The schema of the manifest.
-        manifest: u32,
-    },
-    /// Written by a later version.
+    Mixed { path: PathBuf, line: usize, found: u32, manifest: u32 },
     #[error(
         "{}:{line}: this was written by a newer migbench (schema {found}); \
          this one reads up to schema {SCHEMA}: update it, or read the directory with the version that made it",
         .path.display()
     )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Line in the file, from one.
-        line: usize,
-        /// The schema it claims.
-        found: u32,
-    },
+    Newer { path: PathBuf, line: usize, found: u32 },
 }
 
 impl StoreError {

@@ -27,29 +27,14 @@ use crate::store::RunData;
 
 /// Why nothing can be drawn.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum StudyError {
-    /// No directory.
     #[error("name at least one run directory of `migbench ab` with the same build on both sides")]
     Nothing,
-    /// Directories of different plans.
     #[error("{path} has other cells than {first}: draw from directories of one suite only")]
-    Unlike {
-        /// The directory.
-        path: String,
-        /// The first one.
-        first: String,
-    },
-    /// Too few runs.
+    Unlike { path: String, first: String },
     #[error("{cell} has {blocks} blocks; {wanted} are to be drawn without drawing any twice")]
-    Few {
-        /// The cell.
-        cell: String,
-        /// What there is.
-        blocks: usize,
-        /// What was asked for.
-        wanted: usize,
-    },
-    /// The judge's own.
+    Few { cell: String, blocks: usize, wanted: usize },
     #[error(transparent)]
     Judge(#[from] JudgeError),
 }
@@ -290,7 +275,6 @@ fn light(run: &Record) -> Record {
     run
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of runs")]
 fn variation(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

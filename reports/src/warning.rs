@@ -37,87 +37,27 @@ pub enum Warning {
     /// No guest ran.
     Simulated,
     /// Fewer runs than planned.
-    Interrupted {
-        /// Records.
-        recorded: usize,
-        /// Runs of the plan.
-        planned: u32,
-    },
+    Interrupted { recorded: usize, planned: u32 },
     /// A last line without its end.
-    Truncated {
-        /// Its number.
-        line: usize,
-    },
+    Truncated { line: usize },
     /// Records that belong to no cell of the plan.
-    Unplanned {
-        /// How many.
-        runs: usize,
-    },
+    Unplanned { runs: usize },
     /// A flag of timed runs.
-    Flag {
-        /// As in the records.
-        flag: String,
-        /// Runs that carry it.
-        runs: usize,
-        /// Of that many.
-        of: usize,
-        /// Runs by comparison and engine.
-        places: BTreeMap<String, usize>,
-    },
+    Flag { flag: String, runs: usize, of: usize, places: BTreeMap<String, usize> },
     /// The link was slower than its limit.
-    LinkRate {
-        /// Runs in which it was.
-        runs: usize,
-        /// Of that many with a limit.
-        of: usize,
-        /// The worst of them.
-        lowest: f64,
-    },
+    LinkRate { runs: usize, of: usize, lowest: f64 },
     /// Memory that was meant to be in huge pages was not.
-    HugePages {
-        /// Runs in which it was not.
-        runs: usize,
-        /// Of that many that were to have transparent huge pages.
-        of: usize,
-        /// The worst of them.
-        lowest: f64,
-    },
+    HugePages { runs: usize, of: usize, lowest: f64 },
     /// A histogram that can't be read.
-    Histogram {
-        /// The run.
-        run_id: String,
-        /// Which one.
-        key: String,
-        /// Why.
-        error: String,
-    },
+    Histogram { run_id: String, key: String, error: String },
     /// What disturbed the host when the suite started.
     Disturbed(String),
     /// Of the slices that were merged, one found a faster machine than another.
-    UnlikeHosts {
-        /// What of: copying, or the socket.
-        what: &'static str,
-        /// The host that reached most, and its slice.
-        fastest: String,
-        /// The one that reached least.
-        slowest: String,
-        /// How much faster it is: 1.2 is 20 %.
-        ratio: f64,
-    },
+    UnlikeHosts { what: &'static str, fastest: String, slowest: String, ratio: f64 },
     /// What disturbed the host when the suite was gone on with.
-    DisturbedLater {
-        /// Records that were there.
-        records: u32,
-        /// What it was.
-        text: String,
-    },
+    DisturbedLater { records: u32, text: String },
     /// Runs far from the others of their cell, by Tukey's fences. They stay samples.
-    Outliers {
-        /// Ids of the runs.
-        runs: Vec<String>,
-        /// Of that many in cells with enough runs to tell.
-        of: usize,
-    },
+    Outliers { runs: Vec<String>, of: usize },
     /// The program had changes that no commit holds.
     Dirty,
 }
@@ -349,18 +289,14 @@ fn huge_pages(timed: &[&Record]) -> Option<Warning> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::manifest::{Host, PlanSlice};
-    use crate::metric::Metrics;
     use crate::record::CanarySamples;
     use crate::sample::{self, Sample};
 
     fn warnings(records: Vec<Record>) -> Vec<String> {
         let mut manifest = sample::manifest();
         manifest.planned_runs = 2;
-        let data = RunData { path: PathBuf::new(), manifest, records, truncated: None };
+        let data = sample::data(manifest, records);
         find(&data, 0).iter().map(ToString::to_string).collect()
     }
 
@@ -393,17 +329,14 @@ mod tests {
     #[test]
     fn what_no_guest_did_is_reported_first() {
         let manifest = crate::manifest::Manifest { backend: Backend::Simulated, ..sample::manifest() };
-        let data = RunData { path: PathBuf::new(), manifest, records: Vec::new(), truncated: None };
+        let data = sample::data(manifest, Vec::new());
         assert_eq!(find(&data, 0)[0], Warning::Simulated);
     }
 
     #[test]
     fn flags_and_slow_links_are_counted() {
-        let slow = Sample::new("write-heavy", "delta").flag("not_steady").with(|record| {
-            let mut metrics = Metrics::new();
-            metrics.set(MetricKey::LinkRateAchieved, 0.951).unwrap();
-            record.metrics = metrics.into();
-        });
+        let slow =
+            Sample::new("write-heavy", "delta").flag("not_steady").metric(MetricKey::LinkRateAchieved, 0.951);
         let found = warnings(vec![Sample::new("write-heavy", "full").build(), slow.build()]);
         assert_eq!(found.len(), 2);
         assert!(
@@ -449,13 +382,9 @@ mod tests {
     #[test]
     fn small_pages_under_thp_are_reported_and_elsewhere_are_nobodys_business() {
         let run = |repetition, backing, share| {
-            let sample = Sample::new("write-heavy", "full").repetition(repetition).with(move |record| {
-                let mut metrics = Metrics::new();
-                metrics.set(MetricKey::HugePageShare, share).unwrap();
-                record.metrics = metrics.into();
-                record.cell.backing = backing;
-            });
-            sample.build()
+            let sample = Sample::new("write-heavy", "full").repetition(repetition);
+            let sample = sample.metric(MetricKey::HugePageShare, share);
+            sample.with(|record| record.cell.backing = backing).build()
         };
         assert_eq!(warnings(vec![run(1, Backing::Thp, 0.96), run(2, Backing::Hugetlb, 0.5)]), [""; 0]);
         let found = warnings(vec![run(1, Backing::Thp, 0.96), run(2, Backing::Thp, 0.5)]);
@@ -469,20 +398,7 @@ mod tests {
 
     #[test]
     fn hosts_of_one_class_that_are_not_alike_are_reported() {
-        let part = |number, copy, socket| MergedPart {
-            slice: PlanSlice {
-                slice: migbench_scenarios::Slice { number, of: 3 },
-                plan_hash: String::new(),
-                chosen_by: String::new(),
-            },
-            comparisons: Vec::new(),
-            records: 1,
-            host: Host { hostname: Some(format!("node{number}")), ..Host::default() },
-            canary: Some(CanaryMedians { copy, socket }),
-            disturbances: Vec::new(),
-            command: Vec::new(),
-            started: String::new(),
-        };
+        let part = |number, copy, socket| sample::part(number, &[], Some(CanaryMedians { copy, socket }));
         let text = |parts: &[MergedPart]| unlike_hosts(parts).map(|warning| warning.to_string());
         assert_eq!(text(&[part(1, 1e9, 5e8), part(2, 1.09e9, 5e8)]), None);
         let copies = text(&[part(1, 1.3e9, 5e8), part(2, 1.1e9, 5e8), part(3, 1e9, 5e8)]).unwrap();

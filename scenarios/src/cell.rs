@@ -1,23 +1,26 @@
 //! One cell: every parameter of one migration that can differ between runs, in the names of the records.
 //! A cell is what the expansion of a suite produces, what a node is asked to do, and what a record repeats.
 
-use std::fmt;
-
 use migbench_workloads::settings::Settings;
 use migbench_workloads::units::{Bytes, Rate, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A field of a cell that is one of a few words: the words, and the conversions that `serde` and the
-/// command line need.
+/// Something that is one of a few words, such as a field of a cell: the words, and the conversions that `serde` and the command
+/// line need.
+#[macro_export]
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash,
+            ::serde::Serialize, ::serde::Deserialize, ::schemars::JsonSchema
+        )]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
             /// Every word with its value, in the order in which they are documented.
+            #[allow(dead_code, reason = "not every list is gone through")]
             pub const ALL: &'static [(&'static str, $name)] = &[$(($word, $name::$variant)),+];
 
             /// The word of this value.
@@ -27,8 +30,8 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(self.word()) }
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result { f.pad(self.word()) }
         }
     };
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory as _, Parser as _};
-use migbench_reports::frozen::short;
 use migbench_reports::judge::{Judgement, Verdict};
 use migbench_reports::manifest::{Build, Manifest};
 use migbench_reports::shell;
 use migbench_reports::store::RunData;
 use migbench_scenarios::Plan;
+use migbench_scenarios::frozen::short;
 
 use super::{Cli, CliCommand};
 use crate::host::provenance::this_tool;

@@ -118,7 +118,6 @@ impl GateStudy {
     }
 
     fn histories(&self, pool: &BlockPool) -> anyhow::Result<Exit> {
-        #[expect(clippy::cast_precision_loss, reason = "counts of histories and nights")]
         let of = |part: usize, all: usize| {
             format!("{part} of {all} ({:.1} %)", part as f64 / all.max(1) as f64 * 100.0)
         };
@@ -144,7 +143,6 @@ impl GateStudy {
             for pinned_every in [3, 7] {
                 // 8 % are reached in the sixteenth night.
                 let found = make(Scenario { nights: 15, creep: 0.005, pinned_every, ..scenario })?;
-                #[expect(clippy::cast_precision_loss, reason = "counts of histories and nights")]
                 let night = found.found_in as f64 / found.found_by_pinned.max(1) as f64;
                 print(&format!(
                     "0.5 % slower each night: found before 8 % against the build pinned first, measured every {pinned_every} nights, \
@@ -214,7 +212,6 @@ fn calibrated(text: &str, data: &[RunData]) -> anyhow::Result<String> {
             .filter_map(of)
             .reduce(|sum, time| sum + time)
     };
-    #[expect(clippy::cast_precision_loss, reason = "counts of rounds and pages")]
     let cost = match stage {
         "encode" => {
             let own = median(&|run| rounds(run, &|round| round.encode_time)).ok_or_else(wrong)?;

@@ -40,7 +40,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use migbench_reports::artifact::ArtifactError;
-use migbench_reports::frozen::PlanFileError;
 use migbench_reports::history::HistoryError;
 use migbench_reports::judge::accepted::AcceptError;
 use migbench_reports::judge::{JudgeError, Verdict};
@@ -48,6 +47,7 @@ use migbench_reports::merge::MergeError;
 use migbench_reports::store::StoreError;
 use migbench_reports::study::StudyError;
 use migbench_scenarios::SuiteError;
+use migbench_scenarios::frozen::PlanFileError;
 use migbench_scenarios::shipped::SHIPPED;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use migbench_reports::export::{Source, export};
 use migbench_reports::format::Format;
-use migbench_reports::history::{self, Night, PINNED, Verdict as Ended};
+use migbench_reports::history::{self, Ended, Night, PINNED};
 use migbench_reports::judge::nights::{self, Course, Said};
 use migbench_reports::judge::{Accepted, Judgement, Measurement, Verdict, judge};
 use migbench_reports::manifest::Build;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use migbench_reports::frozen::{FrozenPlan, short};
+use migbench_scenarios::frozen::{FrozenPlan, short};
 use migbench_scenarios::{Plan, Slice};
 
 use super::selection::{Selection, SuiteText};

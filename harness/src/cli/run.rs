@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use migbench_reports::frozen::{FrozenPlan, short};
 use migbench_reports::manifest::PlanSlice;
 use migbench_reports::report::Report;
 use migbench_reports::settings;
 use migbench_reports::shell;
 use migbench_reports::store::{Accept, RunData};
+use migbench_scenarios::frozen::{FrozenPlan, short};
 use migbench_scenarios::{Plan, PlannedCell, Slice, estimate};
 
 use super::advice;

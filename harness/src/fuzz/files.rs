@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use migbench_reports::format::Format;
-use migbench_reports::frozen::FrozenPlan;
 use migbench_reports::judge::accepted::Accepted;
 use migbench_reports::render;
 use migbench_reports::report::Report;
 use migbench_reports::store::{Accept, MANIFEST, RUNS, RunData};
 use migbench_reports::{history, reproduce, show};
+use migbench_scenarios::frozen::FrozenPlan;
 use migbench_scenarios::{Claims, Overrides, Slice, Suite};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
 

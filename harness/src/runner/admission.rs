@@ -24,65 +24,33 @@ const TABLES: u64 = 64;
 
 /// Why a cell does not run here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum Refusal {
-    /// No such tracker.
     #[error(transparent)]
     Tracker(#[from] Unavailable),
-    /// No link between network namespaces.
     #[error("link.transport netns is not available here: {0}")]
     Network(#[from] NetnsError),
-    /// No socket that holds what is ahead of the wire.
     #[error("{0}")]
     Link(String),
-    /// A kernel without what the backing needs.
     #[error("guest memory of kind {backing} is not available here: {missing}; {remedy}")]
-    Backing {
-        /// Of what kind.
-        backing: Backing,
-        /// What is not there.
-        missing: &'static str,
-        /// What would provide it.
-        remedy: String,
-    },
-    /// Too few reserved pages.
+    Backing { backing: Backing, missing: &'static str, remedy: String },
     #[error(
         "a guest of {wanted} does not fit into huge pages: {copies} need {needed} of 2MiB, {free} are free; as root \
          `sysctl vm.nr_hugepages={pool}`"
     )]
-    HugePages {
-        /// The cell's memory.
-        wanted: Bytes,
-        /// What is counted.
-        copies: &'static str,
-        /// Pages at the same time.
-        needed: u64,
-        /// Pages free.
-        free: u64,
-        /// The pool's size that would do.
-        pool: u64,
-    },
-    /// A CPU that is not there, or not for this process.
+    HugePages { wanted: Bytes, copies: &'static str, needed: u64, free: u64, pool: u64 },
     #[error("pinning names CPU {cpu}, on which this process may not run; `taskset -p $$` says which it may")]
-    Cpu {
-        /// Its number.
-        cpu: u32,
-    },
-    /// Too little memory.
+    Cpu { cpu: u32 },
     #[error(
         "a guest of {wanted} does not fit: {copies} need {needed}, {free} of memory are free{within}; choose a smaller {smaller}"
     )]
     Memory {
-        /// The cell's memory.
         wanted: Bytes,
-        /// What is counted.
         copies: &'static str,
-        /// Bytes at the same time.
         needed: Bytes,
-        /// Bytes free.
         free: Bytes,
         /// Where they are: nothing of the host, else which limit leaves no more.
         within: String,
-        /// What to lower.
         smaller: &'static str,
     },
 }

@@ -26,7 +26,6 @@ pub fn merge(source: &[(u64, u64)], destination: &[(u64, u64)], resumed: u64) ->
 
 /// Operations until `time`, between two samples by proportion. The series must not be empty.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "differences of one run")]
 fn at(series: &[(u64, u64)], time: u64) -> f64 {
     let after = series.partition_point(|sample| sample.0 <= time);
     match (after.checked_sub(1).map(|i| series[i]), series.get(after)) {
@@ -108,9 +107,7 @@ pub fn brownout(
     let (dark_from, dark_to) = blackout.unwrap_or((0, 0));
     let dark = span.1.min(dark_to).saturating_sub(span.0.max(dark_from));
     let lived = crate::sys::clock::seconds(dark, span.1 - span.0);
-    #[expect(clippy::cast_precision_loss, reason = "a count of windows")]
     let count = steady_windows.len() as f64;
-    #[expect(clippy::cast_precision_loss, reason = "a count of windows")]
     let usual_share = steady_windows.iter().filter(|&&done| done < BROWN * usual).count() as f64 / count;
     Some(total - usual_share * lived)
 }
@@ -159,7 +156,6 @@ pub fn slowdown(precopy: f64, steady: f64) -> Option<f64> {
 /// Seconds over the threshold per second: `ticks` of a clock of `khz`, over `lasted` nanoseconds, less the rate of the
 /// steady window.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
 pub fn stall(ticks: u64, khz: u32, lasted: u64, steady: f64) -> Option<f64> {
     let over = ticks as f64 / (f64::from(khz) * 1000.0);
     (lasted > 0 && khz > 0).then(|| over / crate::sys::clock::seconds(0, lasted) - steady)

@@ -27,41 +27,17 @@ pub struct Chosen {
 
 /// Why the environment names no slice, although this is a task of an array.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum ArrayError {
-    /// A variable that should be there, or that is no number.
     #[error("{task} is set, and {variable} {what}; give the slice with --partition slice:N/M")]
-    Variable {
-        /// The variable that shows that this is a task.
-        task: &'static str,
-        /// Which one.
-        variable: &'static str,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// An array that need not be all of one: some of its tasks were submitted again, or left out.
+    Variable { task: &'static str, variable: &'static str, what: String },
     #[error(
         "{TASK} is {task} in an array of {count} from {least} to {most}, which may be a part of a larger one: set {SLICES} to the \
          number of slices, or give the slice with --partition slice:N/M"
     )]
-    Part {
-        /// This task.
-        task: u32,
-        /// How many there are.
-        count: u32,
-        /// The first.
-        least: u32,
-        /// The last.
-        most: u32,
-    },
-    /// Fewer slices than that.
+    Part { task: u32, count: u32, least: u32, most: u32 },
     #[error("{TASK} is {task}, and {SLICES} {slices}: tasks are numbered from 1 to the number of slices")]
-    Beyond {
-        /// This task.
-        task: u32,
-        /// How many slices there are.
-        slices: u32,
-    },
-    /// Two schedulers.
+    Beyond { task: u32, slices: u32 },
     #[error("{TASK} and {INDEX} are both set; give the slice with --partition slice:N/M")]
     Both,
 }

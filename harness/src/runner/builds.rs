@@ -26,49 +26,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why nodes of a build cannot run.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum BuildError {
-    /// No such file, or it may not be read.
     #[error("cannot read {}, the `binary` of a cell: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It says nothing that is understood.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error(
         "{}, the `binary` of a cell, is no build of {PROGRAM} that can say what it is: `{} node --about` {why}; name the \
          program itself, not older than version 0.1.0 with `ab`", .path.display(), .path.display()
     )]
-    Unknown {
-        /// The file.
-        path: PathBuf,
-        /// What it did instead.
-        why: String,
-    },
-    /// It speaks another language.
+    Unknown { path: PathBuf, why: String },
     #[error(
         "{} is {version} and speaks protocol {theirs} with its nodes, this program speaks {PROTOCOL}: the two builds cannot be \
          compared side by side; measure each with `migbench run` of its own and lay the directories beside each other",
         .path.display()
     )]
-    Unlike {
-        /// The file.
-        path: PathBuf,
-        /// Its version and commit.
-        version: String,
-        /// Its number.
-        theirs: u32,
-    },
-    /// Somebody built anew.
+    Unlike { path: PathBuf, version: String, theirs: u32 },
     #[error(
         "{} was replaced while it was measured: records before and after are of different builds; start anew, with a copy of \
          the program that nobody writes to", .path.display()
     )]
-    Replaced {
-        /// The file.
-        path: PathBuf,
-    },
+    Replaced { path: PathBuf },
 }
 
 impl BuildError {

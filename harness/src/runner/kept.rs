@@ -52,18 +52,12 @@ pub struct Begun {
 
 /// Why nothing can be kept.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum KeptError {
-    /// Two at a time.
     #[error("another night is at work in {}; wait for it, or end it", .0.display())]
     Busy(PathBuf),
-    /// A file.
     #[error("cannot use {}: {source}; name another directory with --history", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> KeptError {

@@ -91,14 +91,12 @@ impl<T> NodeOutcome<T> {
 
 /// Why there is no outcome at all.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum RunnerError {
-    /// No process, no memory.
     #[error("cannot start a node: {0}")]
     Start(#[source] std::io::Error),
-    /// No link.
     #[error("cannot make the network namespaces of the link: {0}")]
     Network(#[from] NetnsError),
-    /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
 }

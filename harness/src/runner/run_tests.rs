@@ -49,7 +49,7 @@ fn the_longest_report_is_let_through() {
     let event = events::Event {
         start: u64::MAX,
         end: u64::MAX,
-        cause: migbench_reports::record::Cause::ALL[0],
+        cause: migbench_reports::record::Cause::Arm,
         vcpu: Some(u32::MAX),
     };
     let stalled = crate::node::protocol::Stalled { events: vec![event; events::ROOM], ..Default::default() };

@@ -84,7 +84,6 @@ fn error(clocks: &[Option<GuestClock>]) -> Option<u64> {
     clocks.iter().map(|clock| clock.map(|c| c.error)).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "ticks of at most hours")]
 fn signed(ticks: u64) -> f64 {
     ticks.cast_signed() as f64
 }
@@ -92,7 +91,7 @@ fn signed(ticks: u64) -> f64 {
 fn listed(stall: &RawStall, stalled: &Stalled, operations: &[&str], ticks_per_second: f64) -> Stall {
     let clock = stalled.clocks.get(stall.vcpu as usize).copied().flatten();
     let begun = clock.map(|clock| stall.start.wrapping_add(clock.lag));
-    let phase = Phase::ALL.get(stall.phase as usize).map_or("unknown", |phase| phase.word());
+    let phase = Phase::ALL.get(stall.phase as usize).map_or("unknown", |(word, _)| *word);
     let operation = operations.get(stall.operation as usize).copied().unwrap_or("unknown");
     Stall {
         start: begun.map(|begun| signed(begun.wrapping_sub(stalled.start)) / ticks_per_second),
@@ -128,7 +127,7 @@ fn cause(stall: &RawStall, clock: GuestClock, events: &[Event], full_since: Opti
 /// # Errors
 /// Those of [`Metrics::set`].
 pub fn measure(stalls: &Stalls, lasted: f64, m: &mut Metrics) -> Result<(), MetricError> {
-    for cause in Cause::ALL {
+    for &(_, cause) in Cause::ALL {
         let of_cause = |stall: &&Stall| stall.cause == cause && stall.phase == Phase::Precopy.word();
         let over: f64 =
             stalls.list.iter().filter(of_cause).map(|stall| stall.duration - stalls.threshold).sum();

@@ -1,16 +1,13 @@
 //! Runs a plan: one run after the other in its order, each kept before the next one starts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use migbench_reports::frozen::short;
 use migbench_reports::manifest::{self, Manifest, PlanSlice, Resumption, Skipped};
-use migbench_reports::metric::{self, MetricKey, Metrics};
-use migbench_reports::record::{Backend, CanarySamples, Record, Round, RunKind, SCHEMA, Status};
+use migbench_reports::record::{Backend, Record, Round, RunKind, SCHEMA, Status};
 use migbench_reports::shell;
-use migbench_reports::stats::median;
 use migbench_reports::store::{Accept, RunData, RunDirectory, StoreError};
 use migbench_scenarios::Slice;
 use migbench_scenarios::cell::Cell;
@@ -19,12 +16,13 @@ use migbench_workloads::units::Seconds;
 
 use super::admission::Refusal;
 use super::builds::{BuildError, Builds};
+use super::host_watch::HostWatch;
 use super::pace::Pace;
-use super::record::{RunIdentity, oversubscribed};
+use super::record::RunIdentity;
+use super::resume;
 use super::run::{Moment, RunSpec, RunnerError};
 use super::testbed::Testbed;
 use crate::engine::planted_cost::Planted;
-use crate::host::disturbance::Throttling;
 use crate::host::lock::LockError;
 use crate::host::provenance::this_tool;
 use crate::node::fault::InjectedFault;
@@ -32,77 +30,35 @@ use crate::track::TrackOptions;
 
 /// Why a suite could not be run.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum SuiteRunError {
-    /// The run directory cannot be had.
     #[error(transparent)]
     Output(StoreError),
-    /// Something cannot be kept in the run directory.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A node.
     #[error(transparent)]
     Run(#[from] RunnerError),
-    /// A cell that must run is one that this host cannot.
     #[error("{cell}: {source}; write `optional` to leave such cells out")]
-    Unavailable {
-        /// The cell's id.
-        cell: String,
-        /// Why not.
-        source: Refusal,
-    },
-    /// A build that cells name.
+    Unavailable { cell: String, source: Refusal },
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Another measurement is going on.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// What is to be resumed was begun otherwise.
     #[error("{path} cannot be resumed: its {what} was {was}, and is {is} here; start anew with another -o")]
-    Differs {
-        /// The directory.
-        path: String,
-        /// What differs.
-        what: &'static str,
-        /// There.
-        was: String,
-        /// Here.
-        is: String,
-    },
-    /// What is to be resumed is of many machines.
+    Differs { path: String, what: &'static str, was: String, is: String },
     #[error(
         "{path} was merged and cannot be resumed: resume the slices that lack runs, and merge them again"
     )]
-    Merged {
-        /// The directory.
-        path: String,
-    },
-    /// The time was over before anything could be said.
+    Merged { path: String },
     #[error(
         "{path}: no repetition of all cells would end within {} s; allow more time, or leave cells out with --filter", .limit.as_secs()
     )]
-    OutOfTime {
-        /// The run directory.
-        path: String,
-        /// What was allowed.
-        limit: Duration,
-    },
-    /// Ctrl-C.
+    OutOfTime { path: String, limit: Duration },
     #[error(
         "interrupted: {done} of {planned} records are kept in {}; `migbench report {}{}` reads them, `{rest}` makes the rest",
         .path.display(), shell::path(.path), if *.simulated { " --simulated" } else { "" }
     )]
-    Interrupted {
-        /// Records written.
-        done: usize,
-        /// Runs planned.
-        planned: usize,
-        /// Where.
-        path: PathBuf,
-        /// Whether they are simulated.
-        simulated: bool,
-        /// [`Job::rest`]
-        rest: String,
-    },
+    Interrupted { done: usize, planned: usize, path: PathBuf, simulated: bool, rest: String },
 }
 
 impl SuiteRunError {
@@ -254,17 +210,12 @@ impl fmt::Display for Step<'_> {
             Self::Run { number, id } => write!(f, "run {number} {id}"),
             Self::In(moment) => moment.fmt(f),
             Self::Recorded(record) => {
-                let status = match record.status {
-                    Status::Ok => "ok",
-                    Status::Capped => "capped",
-                    Status::Failed => "failed",
-                };
                 let verified = match record.verified {
                     Some(true) => " verified",
                     Some(false) => " differs",
                     None => "",
                 };
-                write!(f, "record {status}{verified}")
+                write!(f, "record {}{verified}", record.status)
             }
             Self::Written(record) => write!(f, "write {}", record.order),
             Self::Interrupted => f.write_str("interrupted"),
@@ -298,7 +249,7 @@ pub fn run_plan(
     let left_out = |id: &str| skipped.iter().any(|skipped| skipped.cell == id);
     let (mut directory, kept_manifest, done) = if job.resume {
         let there = RunData::load_as(&job.directory, Accept::Simulated)?;
-        refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
+        resume::refuse_other(job, &there.manifest, &host, &builds, testbed.backend(), &skipped)?;
         let directory = RunDirectory::reopen(&there)?;
         listener.step(Step::Reopened(there.records.len()));
         let records = u32::try_from(there.records.len()).unwrap_or(u32::MAX);
@@ -421,154 +372,14 @@ fn cut(manifest: Manifest, job: &Job, made: u32, left_out: &impl Fn(&str) -> boo
     }
 }
 
-/// Refuses to mix what differs in one run directory.
-fn refuse_other(
-    job: &Job,
-    there: &Manifest,
-    host: &manifest::Host,
-    builds: &Builds,
-    backend: Backend,
-    skipped: &[Skipped],
-) -> Result<(), SuiteRunError> {
-    if !there.parts.is_empty() {
-        return Err(SuiteRunError::Merged { path: job.directory.display().to_string() });
-    }
-    let tool = this_tool();
-    // By way of text, as the other one came here.
-    let plan = serde_json::to_string(&job.plan).unwrap_or_default();
-    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap_or_default();
-    let named = |plan: &serde_json::Value| {
-        let runs = plan.get("order").and_then(|order| order.as_array()).map_or(0, Vec::len);
-        let of = |key| plan.get(key).map_or_else(|| "-".to_owned(), |value| value.to_string());
-        format!("{} of {runs} runs with seed {}", of("hash").trim_matches('"'), of("seed"))
-    };
-    if plan != there.plan {
-        let (was, is) = (named(&there.plan), named(&plan));
-        return Err(SuiteRunError::Differs {
-            path: job.directory.display().to_string(),
-            what: "plan",
-            was,
-            is,
-        });
-    }
-    let of = |host: &manifest::Host| {
-        let name = host.hostname.clone().unwrap_or_else(|| "unknown".to_owned());
-        std::iter::once(("host name", name)).chain(host.class())
-    };
-    let part = |slice: &Option<PlanSlice>| {
-        slice.as_ref().map_or_else(
-            || "all of a suite".to_owned(),
-            |part| format!("slice {} of plan {}", part.slice, short(&part.plan_hash)),
-        )
-    };
-    let left_out = |skipped: &[Skipped]| {
-        let ids: Vec<&str> = skipped.iter().map(|skipped| skipped.cell.as_str()).collect();
-        if ids.is_empty() { "empty".to_owned() } else { ids.join(", ") }
-    };
-    let of_backend = |backend: Backend| backend.word().to_owned();
-    let mut pairs = vec![
-        ("schema of its records", there.schema.to_string(), SCHEMA.to_string()),
-        ("backend", of_backend(there.backend), of_backend(backend)),
-        ("list of cells that are left out", left_out(&there.skipped), left_out(skipped)),
-        ("part of the plan", part(&there.slice), part(&job.slice)),
-        ("migbench", there.tool.build(), tool.build()),
-    ];
-    let files = |builds: &[manifest::Build]| {
-        let of_each = builds.iter().map(|build| format!("{} {}", build.binary, build.blake3));
-        of_each.collect::<Vec<_>>().join(", ")
-    };
-    // Directories of before had one build, known by its commit alone.
-    if !there.builds.is_empty() {
-        pairs.push(("files of builds", files(&there.builds), files(&builds.list())));
-    }
-    let planted = |planted: Option<&String>| planted.map_or_else(|| "nothing".to_owned(), String::clone);
-    let here = job.planted.map(|planted| planted.to_string());
-    pairs.push(("planted cost", planted(there.planted.as_ref()), planted(here.as_ref())));
-    let hosts = of(&there.host).zip(of(host));
-    pairs.extend(hosts.map(|((what, was), (_, is))| (what, was, is)));
-    match pairs.into_iter().find(|(_, was, is)| was != is) {
-        None => Ok(()),
-        Some((what, was, is)) => {
-            Err(SuiteRunError::Differs { path: job.directory.display().to_string(), what, was, is })
-        }
-    }
-}
-
-/// Looks at the host between runs and after each.
-struct HostWatch {
-    /// What is stolen is counted over all CPUs.
-    all_cores: Option<u32>,
-    cores: Option<u32>,
-    block: Option<u32>,
-    canary: Option<CanarySamples>,
-    throttling: Throttling,
-    started: Duration,
-}
-
-impl HostWatch {
-    fn new(host: &manifest::Host) -> Self {
-        Self {
-            all_cores: host.logical_cores,
-            cores: host.cores(),
-            block: None,
-            canary: None,
-            throttling: Throttling::default(),
-            started: Duration::ZERO,
-        }
-    }
-
-    /// The next run is of this block: before the first of each, what can the host do? Gives whether it was asked.
-    fn block(&mut self, block: u32, testbed: &mut dyn Testbed) -> bool {
-        if self.block == Some(block) {
-            return false;
-        }
-        self.block = Some(block);
-        self.canary = testbed.canary(block);
-        true
-    }
-
-    fn run_starts(&mut self, testbed: &dyn Testbed) {
-        self.throttling = testbed.throttling();
-        self.started = testbed.uptime();
-    }
-
-    /// Adds to a record what happened to the host meanwhile.
-    fn run_ends(&self, record: &mut Record, testbed: &dyn Testbed) {
-        let lasted = testbed.uptime().saturating_sub(self.started).as_secs_f64();
-        let stolen = metric::value(&record.metrics, MetricKey::StealTime).unwrap_or(0.0);
-        if let Some(canary) = &self.canary {
-            let mut host = Metrics::new();
-            for (key, passes) in
-                [(MetricKey::CanaryCopy, &canary.copy), (MetricKey::CanarySocket, &canary.socket)]
-            {
-                // Speeds are finite.
-                let _ = median(passes).map(|speed| host.set(key, speed));
-            }
-            record.metrics.extend(BTreeMap::from(host));
-        }
-        record.canary.clone_from(&self.canary);
-        let flags = [
-            ("cpu_stolen", stolen > STOLEN * lasted * f64::from(self.all_cores.unwrap_or(1))),
-            ("cpu_throttled", testbed.throttling().since(self.throttling)),
-        ];
-        record.flags.extend(oversubscribed(&record.cell, self.cores));
-        record.flags.extend(flags.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()));
-    }
-}
-
-/// Share of CPU time, stolen, over which a run is flagged.
-const STOLEN: f64 = 0.01;
-
 /// The longest that a run of `cell` may take before it is given up.
 #[must_use]
 pub fn limit(cell: &Cell) -> Duration {
     let windows = cell.windows;
     // Boot, hashing, validation: all linear in memory, at 128 MiB/s on a slow host.
-    #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let memory = (cell.memory.0 >> 27) as f64;
     let known = 2.0 * windows.steady.0 + windows.after.0 + windows.control.0 + windows.warmup_max.0;
     // The paused round may have all memory to send.
-    #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let last = cell.link.rate.map_or(0.0, |rate| cell.memory.0 as f64 / rate.0 as f64);
     Seconds(120.0 + known + cell.stop.max_time.0 + 2.0 * last + 8.0 * memory).duration()
 }

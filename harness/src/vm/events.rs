@@ -100,14 +100,14 @@ impl EventLog {
 
 /// Its place in [`Cause::ALL`], counted from 1.
 fn number(cause: Cause) -> u8 {
-    let place = Cause::ALL.iter().position(|&c| c == cause).unwrap_or(0);
+    let place = Cause::ALL.iter().position(|(_, known)| *known == cause).unwrap_or(0);
     u8::try_from(place + 1).unwrap_or(0)
 }
 
 impl EventSlot {
     fn event(&self, vcpus: &[i32]) -> Option<Event> {
         let number = usize::from(self.cause.load(Ordering::Acquire));
-        let cause = *Cause::ALL.get(number.checked_sub(1)?)?;
+        let (_, cause) = *Cause::ALL.get(number.checked_sub(1)?)?;
         let thread = self.thread.load(Ordering::Relaxed);
         let vcpu = vcpus.iter().position(|&id| id == thread && id != 0);
         Some(Event {

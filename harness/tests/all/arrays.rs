@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use migbench_reports::frozen::FrozenPlan;
 use migbench_reports::store::{Accept, RunData};
+use migbench_scenarios::frozen::FrozenPlan;
 use saphyr::{LoadableYamlNode, Yaml};
 
 use crate::support::{CommandOutcome, Migbench, require_kvm};

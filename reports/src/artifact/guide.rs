@@ -9,6 +9,7 @@ use super::{COMMANDS, FIGURES, HOSTS, Packed, SUITES, SUMS};
 use crate::metric::Unit;
 use crate::quantity::{count, show, size};
 use crate::render::markdown::escape;
+use crate::render::sentence;
 use crate::shell::quoted;
 
 /// The commands that made the runs, as a script to read.
@@ -16,7 +17,7 @@ pub(super) fn commands(packed: &[Packed]) -> String {
     let mut text = "#!/bin/sh\n# What made the runs of this artifact.\n".to_owned();
     for one in packed {
         let _ = writeln!(text, "# {}: {}", place(one), one.data.manifest.suite);
-        let _ = writeln!(text, "{}", one.report.command());
+        let _ = writeln!(text, "{}", one.report.manifest.command_line());
     }
     text
 }
@@ -195,9 +196,4 @@ fn again(packed: &[Packed], files: &BTreeMap<String, Vec<u8>>) -> String {
             their ranges. What must hold anywhere: every run ends as here (`ok`, or `capped` where the tables say so), memory arrives \
             whole, and traffic of the same suite is alike, since it depends on guest and link and hardly on the machine.\n";
     out
-}
-
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |c| c.to_uppercase().chain(characters).collect())
 }

@@ -36,38 +36,18 @@ pub const SUITES: &str = "suites";
 
 /// Why there is no artifact.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum ArtifactError {
-    /// The records cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The artifact cannot be written.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}; name another place with -o")]
-    Unwritable {
-        /// Where to.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Something is there already.
+    Unwritable { path: PathBuf, source: io::Error },
     #[error("{path} is there already; remove it, or name another place with -o")]
-    Occupied {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A file would be packed over one that the artifact makes.
+    Occupied { path: PathBuf },
     #[error("{path} has the name of a file that the artifact makes; move it away")]
-    Reserved {
-        /// The file.
-        path: PathBuf,
-    },
+    Reserved { path: PathBuf },
 }
 
 impl ArtifactError {

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{ExportError, GATE_STATUS, Source};
-use crate::format::Format;
+use super::{GATE_STATUS, Source};
 
-pub(super) fn text(source: &Source<'_>) -> Result<String, ExportError> {
+pub(super) fn text(source: &Source<'_>) -> String {
     let mut all: BTreeMap<String, BTreeMap<&str, Value>> = BTreeMap::new();
     let suite = &source.manifest.suite;
     for figure in &source.figures {
@@ -31,8 +30,7 @@ pub(super) fn text(source: &Source<'_>) -> Result<String, ExportError> {
         let measures = all.entry(format!("{suite}/gates/{}", result.gate)).or_default();
         measures.insert(GATE_STATUS, json!({ "value": verdict.status() }));
     }
-    serde_json::to_string_pretty(&all)
-        .map_err(|error| ExportError::Format { format: Format::Bmf, why: error.to_string() })
+    super::pretty(&json!(all))
 }
 
 #[cfg(test)]
@@ -59,7 +57,7 @@ mod tests {
             },
         });
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        let text = text(&Source::new(&manifest, &records, None)).unwrap();
+        let text = text(&Source::new(&manifest, &records, None));
         let value: Value = serde_json::from_str(&text).unwrap();
         jsonschema::validate(&schema, &value).unwrap();
         let capped =

@@ -5,23 +5,19 @@
 
 use serde_json::{Value, json};
 
-use super::{ExportError, Figure, GATE_STATUS, Source};
-use crate::format::Format;
+use super::{Figure, GATE_STATUS, Source};
 use crate::metric::Better;
 
-pub(super) fn files(source: &Source<'_>) -> Result<Vec<(&'static str, String)>, ExportError> {
+pub(super) fn files(source: &Source<'_>) -> [(&'static str, String); 2] {
     let of = |better: Better| {
         let figures = source.figures.iter().filter(|figure| figure.better() == better);
         let mut array: Vec<Value> = figures.map(|figure| entry(source, figure)).collect();
         if better == Better::Smaller {
             array.extend(counted(source));
         }
-        serde_json::to_string_pretty(&array).map_err(|error| ExportError::Format {
-            format: Format::GithubActionBenchmark,
-            why: error.to_string(),
-        })
+        super::pretty(&Value::Array(array))
     };
-    Ok(vec![("smaller-is-better.json", of(Better::Smaller)?), ("bigger-is-better.json", of(Better::Larger)?)])
+    [("smaller-is-better.json", of(Better::Smaller)), ("bigger-is-better.json", of(Better::Larger))]
 }
 
 /// What is no metric.
@@ -79,7 +75,7 @@ mod tests {
             },
         });
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        for (name, text) in files(&Source::new(&manifest, &records, None)).unwrap() {
+        for (name, text) in files(&Source::new(&manifest, &records, None)) {
             let value: Value = serde_json::from_str(&text).unwrap();
             jsonschema::validate(&schema, &value).unwrap_or_else(|error| panic!("{name}: {error}"));
             let names: std::collections::BTreeSet<_> =
@@ -91,7 +87,7 @@ mod tests {
     #[test]
     fn throughput_is_better_when_it_is_bigger() {
         let (manifest, records) = (sample::manifest(), super::super::tests::records());
-        let files = files(&Source::new(&manifest, &records, None)).unwrap();
+        let files = files(&Source::new(&manifest, &records, None));
         assert!(files[0].1.contains("/total_time\"") && !files[0].1.contains("/throughput_steady\""));
         assert!(files[1].1.contains("/throughput_steady\"") && !files[1].1.contains("/total_time\""));
     }

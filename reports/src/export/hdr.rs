@@ -241,10 +241,11 @@ mod tests {
         timeline.start = -2.5;
         timeline.interval = 0.5;
         timeline.operations = vec![1; 9];
-        let spans = Phase::ALL.map(|phase| {
-            let (start, length) = span(&run, Some(phase));
+        let spans = Phase::ALL.iter().map(|(_, phase)| {
+            let (start, length) = span(&run, Some(*phase));
             (start.as_millis(), length.as_millis())
         });
+        let spans: Vec<_> = spans.collect();
         assert_eq!(spans, [(500, 2000), (2500, 800), (3300, 100), (3400, 100), (3500, 1000)]);
     }
 }

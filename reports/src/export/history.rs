@@ -6,7 +6,7 @@ use std::path::Path;
 
 use migbench_scenarios::cell::Side;
 
-use super::{ExportError, GATE_STATUS, Source, Subject};
+use super::{ExportError, ExportedCell, GATE_STATUS, Source};
 use crate::manifest::Manifest;
 use crate::metric::Better;
 
@@ -35,46 +35,30 @@ const WITHOUT_SIDE: usize = 14;
 
 /// A line of one directory.
 struct Line<'a> {
-    commit: Option<&'a str>,
-    dirty: Option<bool>,
-    comparison: &'a str,
-    cell: &'a str,
+    cell: ExportedCell<'a>,
     metric: &'a str,
     unit: &'a str,
     better: &'a str,
     samples: usize,
     value: f64,
     ends: Option<(f64, f64)>,
-    side: Option<Side>,
 }
 
 impl<'a> Line<'a> {
-    fn of(subject: &Subject<'a>, metric: &'a str, samples: usize, value: f64) -> Self {
-        Self {
-            commit: subject.commit,
-            dirty: subject.dirty,
-            comparison: subject.comparison,
-            cell: subject.cell,
-            metric,
-            unit: "",
-            better: Better::Smaller.word(),
-            samples,
-            value,
-            ends: None,
-            side: subject.side,
-        }
+    fn of(cell: ExportedCell<'a>, metric: &'a str, samples: usize, value: f64) -> Self {
+        Self { cell, metric, unit: "", better: Better::Smaller.word(), samples, value, ends: None }
     }
 
     fn fields(&self, manifest: &Manifest) -> [String; COLUMNS.len()] {
         let end = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         [
             manifest.started.clone(),
-            self.commit.unwrap_or_default().to_owned(),
-            self.dirty.map_or_else(String::new, |dirty| dirty.to_string()),
+            self.cell.commit.unwrap_or_default().to_owned(),
+            self.cell.dirty.map_or_else(String::new, |dirty| dirty.to_string()),
             manifest.host.hostname.clone().unwrap_or_default(),
             manifest.suite.clone(),
-            self.comparison.to_owned(),
-            self.cell.to_owned(),
+            self.cell.comparison.to_owned(),
+            self.cell.cell.to_owned(),
             self.metric.to_owned(),
             self.unit.to_owned(),
             self.better.to_owned(),
@@ -82,7 +66,7 @@ impl<'a> Line<'a> {
             self.value.to_string(),
             end(self.ends.map(|ends| ends.0)),
             end(self.ends.map(|ends| ends.1)),
-            self.side.map(Side::word).unwrap_or_default().to_owned(),
+            self.cell.side.map(Side::word).unwrap_or_default().to_owned(),
         ]
     }
 }
@@ -121,21 +105,21 @@ pub(super) fn text(source: &Source<'_>, before: &str, path: &Path) -> Result<Str
             unit: definition.unit.symbol(),
             better: definition.better.word(),
             ends: figure.ends(),
-            ..Line::of(&figure.subject, definition.name, figure.summary.samples, figure.summary.median)
+            ..Line::of(figure.subject, definition.name, figure.summary.samples, figure.summary.median)
         })?;
     }
     for lost in &source.lost {
         for (name, runs) in lost.counts() {
-            add(&Line::of(&lost.subject, name, lost.planned, crate::stats::real(runs)))?;
+            add(&Line::of(lost.subject, name, lost.planned, crate::stats::real(runs)))?;
         }
     }
     let new = source.lost.iter().map(|lost| lost.subject).find(|subject| subject.side == Some(Side::New));
     for (result, verdict) in source.gates() {
         let Some(new) = new else { break };
         let gate = result.gate.to_string();
-        let subject = Subject { comparison: "", cell: &gate, ..new };
+        let subject = ExportedCell { comparison: "", cell: &gate, ..new };
         let samples = result.cells.iter().map(|cell| cell.samples.1).min().unwrap_or(0);
-        add(&Line::of(&subject, GATE_STATUS, samples, f64::from(verdict.status())))?;
+        add(&Line::of(subject, GATE_STATUS, samples, f64::from(verdict.status())))?;
     }
     let bytes = writer.into_inner().map_err(|error| foreign(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| foreign(error.to_string()))

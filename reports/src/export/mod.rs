@@ -32,7 +32,7 @@ pub const HISTORY: &str = history::FILE;
 
 /// What a figure is of: a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subject<'a> {
+pub struct ExportedCell<'a> {
     /// Name of the comparison.
     pub comparison: &'a str,
     /// Id of the cell in it.
@@ -49,7 +49,7 @@ pub struct Subject<'a> {
     pub dirty: Option<bool>,
 }
 
-impl Subject<'_> {
+impl ExportedCell<'_> {
     /// `suite/comparison/cell/name`, which stays the same from night to night.
     #[must_use]
     pub fn name(&self, suite: &str, what: &str) -> String {
@@ -61,7 +61,7 @@ impl Subject<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost<'a> {
     /// The cell.
-    pub subject: Subject<'a>,
+    pub subject: ExportedCell<'a>,
     /// Runs that were planned.
     pub planned: usize,
     /// Runs that failed.
@@ -100,7 +100,7 @@ fn definition(name: &str) -> &'static str {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure<'a> {
     /// The cell.
-    pub subject: Subject<'a>,
+    pub subject: ExportedCell<'a>,
     /// The metric.
     pub key: MetricKey,
     /// Over the cell's timed runs.
@@ -150,7 +150,7 @@ impl<'a> Source<'a> {
                     continue;
                 };
                 let tool = manifest.tool_of(planned.cell.binary.as_deref());
-                let subject = Subject {
+                let subject = ExportedCell {
                     comparison: &comparison.plan.name,
                     cell: &planned.id,
                     workload: &planned.cell.workload,
@@ -195,7 +195,7 @@ fn repetitions(manifest: &Manifest) -> RangeInclusive<u32> {
     u32::from(timed_alone)..=manifest.repetitions
 }
 
-fn lost<'a>(planned: usize, subject: Subject<'a>, runs: &CellRuns<'_>) -> Lost<'a> {
+fn lost<'a>(planned: usize, subject: ExportedCell<'a>, runs: &CellRuns<'_>) -> Lost<'a> {
     let all = || [&runs.ok, &runs.capped, &runs.failed, &runs.verification].into_iter().flatten();
     Lost {
         subject,
@@ -208,31 +208,14 @@ fn lost<'a>(planned: usize, subject: Subject<'a>, runs: &CellRuns<'_>) -> Lost<'
 
 /// Why nothing was exported.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum ExportError {
-    /// A file can't be written.
     #[error("can't write {}: {source}; name another directory with -o", .path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The history has other columns.
+    Unwritable { path: PathBuf, source: std::io::Error },
     #[error("{} is no history of this version: {why}; move it away or name another directory with -o", .path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A format's own library refused.
+    Foreign { path: PathBuf, why: String },
     #[error("can't make {format}: {why}")]
-    Format {
-        /// The format.
-        format: Format,
-        /// What it said.
-        why: String,
-    },
+    Format { format: Format, why: String },
 }
 
 /// Writes the files of each of `formats` into `directory`, which is made if need be. Gives their paths.
@@ -264,6 +247,11 @@ pub fn export(
     Ok(paths)
 }
 
+/// Strings and finite numbers can always be written.
+fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
 /// The files of a format by name, as they are to stand in `directory`; none of a format that is one text of reports.
 fn files(
     source: &Source<'_>,
@@ -273,9 +261,9 @@ fn files(
     let one = |name: &str, text: String| vec![(name.to_owned(), text)];
     Ok(match format {
         Format::GithubActionBenchmark => {
-            github::files(source)?.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
+            github::files(source).into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
         }
-        Format::Bmf => one("bmf.json", bmf::text(source)?),
+        Format::Bmf => one("bmf.json", bmf::text(source)),
         Format::Openmetrics => one("openmetrics.txt", openmetrics::text(source, Dialect::OpenMetrics)),
         Format::Prometheus => {
             one(&openmetrics::file(&source.manifest.suite), openmetrics::text(source, Dialect::Prometheus))
@@ -292,9 +280,7 @@ fn files(
         Format::Junit => one("junit.xml", junit::text(source)?),
         Format::Hlog => hdr::logs(source)?,
         Format::Hgrm => hdr::percentiles(source),
-        Format::Terminal | Format::Markdown | Format::Html | Format::Latex | Format::Csv | Format::Json => {
-            Vec::new()
-        }
+        _ => Vec::new(),
     })
 }
 

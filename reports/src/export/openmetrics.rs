@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use migbench_scenarios::cell::Side;
 
-use super::{GATE_STATUS, Source, Subject, definition};
+use super::{ExportedCell, GATE_STATUS, Source, definition};
 use crate::metric::{MetricKey, Unit};
 
 /// Which of both.
@@ -64,7 +64,7 @@ fn head(text: &mut String, dialect: Dialect, name: &str, unit: &str, help: &str)
 pub(super) fn text(source: &Source<'_>, dialect: Dialect) -> String {
     let mut text = String::new();
     let suite = source.manifest.suite.as_str();
-    let of = |subject: &Subject<'_>| {
+    let of = |subject: &ExportedCell<'_>| {
         labels(&[
             ("suite", Some(suite)),
             ("comparison", Some(subject.comparison)),

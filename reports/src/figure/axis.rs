@@ -2,6 +2,7 @@
 
 use crate::metric::Unit;
 use crate::quantity::{self, Scale};
+use crate::stats::real;
 
 /// How values become places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +95,13 @@ impl Axis {
     /// Names at 0, 1, 2, ...
     #[must_use]
     pub fn categories(label: &str, names: impl IntoIterator<Item = String>) -> Self {
-        let ticks: Vec<_> = names.into_iter().enumerate().map(|(n, name)| (whole(n), name)).collect();
+        let ticks: Vec<_> = names.into_iter().enumerate().map(|(n, name)| (real(n), name)).collect();
         Self {
             label: label.to_owned(),
             unit: String::new(),
             spacing: Spacing::Linear,
             low: -0.5,
-            high: whole(ticks.len().max(1)) - 0.5,
+            high: real(ticks.len().max(1)) - 0.5,
             ticks,
             factor: 1.0,
         }
@@ -218,11 +219,6 @@ fn powers(base: f64, low: f64, high: f64, every: i32, digits: &[f64]) -> Vec<f64
         .flat_map(|exponent| digits.iter().map(move |digit| digit * base.powi(exponent)))
         .filter(|value| (low..=high).contains(value))
         .collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "numbers of categories")]
-fn whole(number: usize) -> f64 {
-    number as f64
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The columns of a comparison's table as bars with their spread: a panel for each metric, a bar for each row.
 
 use super::axis::Axis;
-use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, slug, styled};
+use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, slug, styled};
 use crate::cells::ComparisonRuns;
 use crate::measure::{Measure, Tails, columns};
 use crate::quantity::Scale;
 use crate::record::Record;
-use crate::stats::{Spread, Summary};
+use crate::stats::{Spread, Summary, real};
 
 /// One bar's runs.
 struct Bar<'a> {
@@ -113,7 +113,7 @@ fn panel(measure: Measure, rows: &[Bar<'_>]) -> Option<Panel> {
             shape: Shape::Bars,
             points: vec![Point {
                 x: x.scaled(summary.median),
-                y: index(rows.len() - 1 - place),
+                y: real(rows.len() - 1 - place),
                 x_range: range,
                 text: Some(text),
                 hollow: row.capped,

@@ -2,12 +2,12 @@
 
 use super::axis::{Axis, Spacing};
 use super::{
-    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, index, migrates, slug,
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, migrates, slug,
 };
 use crate::cells::{ComparisonRuns, short_names};
 use crate::measure::Measure;
 use crate::metric::MetricKey;
-use crate::stats::Spread;
+use crate::stats::{Spread, real};
 use crate::table::partner;
 
 const SHOWN: [MetricKey; 4] =
@@ -74,7 +74,7 @@ fn panel(key: MetricKey, rows: &[&ComparisonRuns<'_>], labels: &[&str]) -> Optio
             Some(Point {
                 x_range: difference.spread.map(Spread::ends),
                 text: Some(difference.show()),
-                ..Point::at(difference.ratio, index(rows.len() - 1 - place) + dodge(number, labels.len()))
+                ..Point::at(difference.ratio, real(rows.len() - 1 - place) + dodge(number, labels.len()))
             })
         });
         let points: Vec<_> = points.collect();
@@ -105,7 +105,7 @@ fn panel(key: MetricKey, rows: &[&ComparisonRuns<'_>], labels: &[&str]) -> Optio
 
 /// Several cells of one comparison stand a little above each other, the first on top.
 fn dodge(number: usize, of: usize) -> f64 {
-    (index(of) - 1.0 - 2.0 * index(number)) / 2.0 * 0.8 / index(of.max(1))
+    (real(of) - 1.0 - 2.0 * real(number)) / 2.0 * 0.8 / real(of.max(1))
 }
 
 /// Ratios with no difference among them; ticks in percent, and as factors from twice on.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::axis::Axis;
-use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, number, slug, styled};
+use super::{Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, slug, styled};
 use crate::cells::ComparisonRuns;
 use crate::histogram::{self, Clock, Latencies, Phase};
 use crate::metric::Unit;
@@ -126,7 +126,7 @@ fn panel(
     let few: Vec<_> =
         cells.iter().zip(curves).filter(|(_, curve)| curve.is_empty()).map(|(c, _)| c).collect();
     let longest = |(label, _, latencies): &&(String, Style, Latencies)| {
-        format!("{label} {}", show(Unit::Seconds, number(latencies.max()) / 1e9))
+        format!("{label} {}", show(Unit::Seconds, histogram::seconds(latencies.max())))
     };
     let note = (!few.is_empty()).then(|| {
         format!("Too few for a curve. Longest: {}", few.iter().map(longest).collect::<Vec<_>>().join(", "))
@@ -164,7 +164,7 @@ fn curve(latencies: &Latencies) -> Vec<(f64, f64)> {
     for step in 0.. {
         let tail = 10_f64.powf(f64::from(step) / f64::from(PER_DECADE));
         let Some(value) = histogram::supported_quantile(latencies, 1.0 - 1.0 / tail) else { break };
-        points.push((tail, number(value.max(1)) / 1e9));
+        points.push((tail, histogram::seconds(value.max(1))));
     }
     points
 }

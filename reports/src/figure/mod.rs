@@ -148,16 +148,3 @@ fn migrates(comparison: &ComparisonRuns<'_>) -> bool {
         .iter()
         .any(|cell| matches!(cell.cell.engine, Engine::Full | Engine::Delta | Engine::StopAndCopy))
 }
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes, pages and counts far under 2^53, for places on a screen"
-)]
-fn number(value: u64) -> f64 {
-    value as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "indices")]
-fn index(value: usize) -> f64 {
-    value as f64
-}

@@ -1,6 +1,8 @@
 //! What a figure is, whoever draws it: panels with axes, curves and marks. All numbers are in the units of their axes and all
 //! texts are ready, so that a renderer places things and computes nothing.
 
+use migbench_scenarios::words;
+
 use super::axis::Axis;
 use super::style::Style;
 
@@ -39,41 +41,25 @@ impl Plot {
     }
 }
 
-/// The figures that reports have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PlotKind {
-    /// Differences to the baseline over all comparisons of a suite.
-    Differences,
-    /// Cost over an axis of numbers.
-    Scaling,
-    /// The metrics of the comparison table with their spread.
-    Bars,
-    /// All other metrics with theirs.
-    FurtherBars,
-    /// Throughput around the migration.
-    Timeline,
-    /// Throughput around the pause, step by step.
-    Switchover,
-    /// Percentile curves.
-    Latency,
-    /// What each round sent and found.
-    Rounds,
-}
-
-impl PlotKind {
-    /// In small letters.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Differences => "differences",
-            Self::Scaling => "scaling",
-            Self::Bars => "bars",
-            Self::FurtherBars => "further-bars",
-            Self::Timeline => "timeline",
-            Self::Switchover => "switchover",
-            Self::Latency => "latency",
-            Self::Rounds => "rounds",
-        }
+words! {
+    /// The figures that reports have.
+    PlotKind {
+        /// Differences to the baseline over all comparisons of a suite.
+        Differences = "differences",
+        /// Cost over an axis of numbers.
+        Scaling = "scaling",
+        /// The metrics of the comparison table with their spread.
+        Bars = "bars",
+        /// All other metrics with theirs.
+        FurtherBars = "further-bars",
+        /// Throughput around the migration.
+        Timeline = "timeline",
+        /// Throughput around the pause, step by step.
+        Switchover = "switchover",
+        /// Percentile curves.
+        Latency = "latency",
+        /// What each round sent and found.
+        Rounds = "rounds",
     }
 }
 

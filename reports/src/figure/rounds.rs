@@ -2,10 +2,11 @@
 
 use super::axis::{Axis, Spacing};
 use super::{
-    Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, label, median_run, number, runs_named,
-    slug, styled,
+    Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, label, median_run, runs_named, slug,
+    styled,
 };
 use crate::cells::ComparisonRuns;
+use crate::histogram::exact;
 use crate::metric::Unit;
 use crate::quantity::show;
 use crate::record::{Record, Round};
@@ -23,8 +24,8 @@ pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
         return None;
     }
     let panels = vec![
-        panel("bytes sent per round", Unit::Bytes, &runs, |round| number(round.traffic)),
-        panel("pages found dirty per round", Unit::Count, &runs, |round| number(round.dirty_pages)),
+        panel("bytes sent per round", Unit::Bytes, &runs, |round| exact(round.traffic)),
+        panel("pages found dirty per round", Unit::Count, &runs, |round| exact(round.dirty_pages)),
         panel("length of each round", Unit::Seconds, &runs, |round| round.duration),
     ];
     let named: Vec<_> = runs.iter().map(|(label, _, run)| (label.clone(), *run)).collect();

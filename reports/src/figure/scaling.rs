@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::axis::{Axis, Spacing};
 use super::{Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, slug};
 use crate::cells::{CellRuns, ComparisonRuns, short_key};
@@ -41,7 +39,7 @@ pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
     let of_each = workloads.iter().flat_map(|workload| {
         let own: Vec<_> = cells.iter().copied().filter(|cell| cell.cell.workload == *workload).collect();
         let mut paths: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-        for (path, value) in own.iter().flat_map(|cell| numbers(cell)) {
+        for (path, value) in own.iter().flat_map(|cell| settings::numbers(cell.cell)) {
             paths.entry(path).or_default().insert(value.to_bits());
         }
         let varied = paths.into_iter().filter(|(_, values)| values.len() > 1);
@@ -57,28 +55,10 @@ pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
     plots.into_iter().map(|(_, plot)| plot).collect()
 }
 
-/// Parameters that are numbers, by path.
-fn numbers(cell: &CellRuns<'_>) -> Vec<(String, f64)> {
-    let mut found = Vec::new();
-    let mut open = vec![(String::new(), serde_json::to_value(cell.cell).unwrap_or_default())];
-    while let Some((path, value)) = open.pop() {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    open.push((if path.is_empty() { name } else { format!("{path}.{name}") }, value));
-                }
-            }
-            Value::Number(number) => found.extend(number.as_f64().map(|number| (path, number))),
-            _ => {}
-        }
-    }
-    found
-}
-
 fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
     let mut families = Families::new();
     for cell in cells {
-        let Some((_, at)) = numbers(cell).into_iter().find(|(other, _)| other == path) else { continue };
+        let Some((_, at)) = settings::numbers(cell.cell).find(|(other, _)| other == path) else { continue };
         let mut family = settings::flat(cell.cell);
         let text = family.remove(path).unwrap_or_default();
         families.entry(family).or_default().push(Placed { at, text, cell });
@@ -211,12 +191,9 @@ fn crossovers(
     x: &Axis,
 ) -> (Vec<Mark>, Option<String>) {
     let strip = |family: &Flat| -> Flat {
-        let own = ["engine", "codec", "cache"];
+        let mut family = family.clone();
+        family.retain(|path, _| !["engine", "codec", "cache"].contains(&path.as_str()));
         family
-            .iter()
-            .filter(|(path, _)| !own.contains(&path.as_str()))
-            .map(|(p, v)| (p.clone(), v.clone()))
-            .collect()
     };
     let keys: Vec<_> = families.keys().collect();
     let (mut marks, mut texts) = (Vec::new(), Vec::new());

@@ -3,13 +3,14 @@
 
 use super::axis::Axis;
 use super::{
-    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, event, index, label,
-    median_run, runs_named, slug, styled,
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, event, label, median_run,
+    runs_named, slug, styled,
 };
 use crate::cells::ComparisonRuns;
 use crate::metric::Unit;
 use crate::quantity::time;
 use crate::record::Record;
+use crate::stats::real;
 
 /// None where no engine paused.
 pub fn plot(comparison: &ComparisonRuns<'_>) -> Option<Plot> {
@@ -93,7 +94,7 @@ fn steps(run: &Record, pause: f64, from: f64, to: f64) -> Vec<(f64, f64)> {
     let at = |time: f64| ((pause + time - timeline.start) / timeline.interval).ceil().max(0.0) as usize;
     let all = timeline.operations.len();
     let (first, last) = (at(from).min(all), at(to).min(all));
-    let time = |n: usize| timeline.start + index(n) * timeline.interval - pause;
+    let time = |n: usize| timeline.start + real(n) * timeline.interval - pause;
     let mut steps: Vec<_> =
         (first..last).map(|n| (time(n), f64::from(timeline.operations[n]) / timeline.interval)).collect();
     if let Some((_, rate)) = steps.last().copied() {

@@ -209,11 +209,9 @@ pub fn grown() -> (Manifest, Vec<Record>) {
                 let record = Sample::new("read-heavy", engine).repetition(repetition).with(|record| {
                     record.cell.memory = migbench_workloads::units::Bytes(u64::from(gib) << 30);
                     record.run_id = format!("{engine}-{gib}-{repetition}");
-                    let mut metrics = crate::metric::Metrics::new();
-                    metrics.set(MetricKey::TotalTime, time * (1.0 + 0.01 * f64::from(repetition))).unwrap();
-                    record.metrics = metrics.into();
                 });
-                records.push(record.build());
+                let time = time * (1.0 + 0.01 * f64::from(repetition));
+                records.push(record.metric(MetricKey::TotalTime, time).build());
             }
             let cell = records[records.len() - 1].cell.clone();
             manifest.comparisons[0].cells.push(ManifestCell { id: format!("{engine} {gib}"), cell });
@@ -294,20 +292,16 @@ pub fn wild() -> impl Strategy<Value = Vec<Record>> {
     prop::collection::vec(run, 1..8).prop_map(|runs| {
         let build = |run: WildRun| {
             let (engine, repetition, capped, values, rounds, operations, (interval, start), events) = run;
-            let sample = Sample::new("write-heavy", engine).repetition(repetition).with(|record| {
-                let keys = [
-                    MetricKey::TotalTime,
-                    MetricKey::Downtime,
-                    MetricKey::Blackout,
-                    MetricKey::Traffic,
-                    MetricKey::CpuSource,
-                ];
-                let mut metrics = crate::metric::Metrics::new();
-                for (key, value) in keys.into_iter().zip(&values) {
-                    metrics.set(key, *value).unwrap();
-                }
-                record.metrics = metrics.into();
-            });
+            let sample = Sample::new("write-heavy", engine).repetition(repetition);
+            let keys = [
+                MetricKey::TotalTime,
+                MetricKey::Downtime,
+                MetricKey::Blackout,
+                MetricKey::Traffic,
+                MetricKey::CpuSource,
+            ];
+            let set = |sample: Sample, (key, value): (MetricKey, &f64)| sample.metric(key, *value);
+            let sample = keys.into_iter().zip(&values).fold(sample, set);
             let mut record = if capped { sample.capped() } else { sample }.build();
             record.rounds = rounds
                 .into_iter()

@@ -3,13 +3,14 @@
 
 use super::axis::Axis;
 use super::{
-    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, event, index, label,
+    Mark, MarkKind, Panel, PanelSize, Plot, PlotKind, PlotSeries, Point, Shape, Style, event, label,
     median_run, runs_named, slug, styled,
 };
 use crate::cells::ComparisonRuns;
 use crate::metric::Unit;
 use crate::quantity::{show, time};
 use crate::record::Record;
+use crate::stats::real;
 
 /// At most that many steps across a panel: finer ones would be thinner than the line.
 const STEPS: f64 = 240.0;
@@ -142,12 +143,12 @@ fn steps(run: &Record, from: f64, to: f64, width: f64) -> Vec<RateStep> {
         .chunks(each)
         .enumerate()
         .map(|(n, counts)| {
-            let start = timeline.start + index(first + n * each) * timeline.interval;
+            let start = timeline.start + real(first + n * each) * timeline.interval;
             let rates = || counts.iter().map(|&count| f64::from(count) / timeline.interval);
             RateStep {
                 start,
-                end: start + index(counts.len()) * timeline.interval,
-                mean: rates().sum::<f64>() / index(counts.len()),
+                end: start + real(counts.len()) * timeline.interval,
+                mean: rates().sum::<f64>() / real(counts.len()),
                 least: rates().fold(f64::INFINITY, f64::min),
                 most: rates().fold(0.0, f64::max),
             }

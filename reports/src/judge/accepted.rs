@@ -111,56 +111,24 @@ struct File {
 
 /// Why accepted changes could not be read or written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum AcceptError {
-    /// The file can't be read or written.
     #[error("can't use {}: {source}; name another file with --accepted", .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not what `migbench compare accept` writes.
+    Io { path: PathBuf, source: io::Error },
     #[error("{}: {what}", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// Not a day.
+    Malformed { path: PathBuf, what: String },
     #[error("`{0}` is no day: write it as 2031-02-28")]
     Day(String),
-    /// No size.
     #[error("`{0}` is no size of a change: write it in percent, such as 10%")]
     Size(String),
-    /// More than there is.
     #[error(
         "{size} less of `{metric}` is all of it or more: more is better of this metric, and a size under 100 % leaves some"
     )]
-    All {
-        /// As given.
-        size: Size,
-        /// The metric.
-        metric: String,
-    },
-    /// A day that has passed.
+    All { size: Size, metric: String },
     #[error("{until} has passed (today is {today}): nothing would be accepted")]
-    Past {
-        /// The day.
-        until: String,
-        /// Today.
-        today: String,
-    },
-    /// No metric that a suite can gate.
+    Past { until: String, today: String },
     #[error("`{metric}` is not a metric that a suite can gate; those are {known}")]
-    Metric {
-        /// As named.
-        metric: String,
-        /// All of them.
-        known: String,
-    },
-    /// No reason.
+    Metric { metric: String, known: String },
     #[error("--reason is empty: whoever reads it each night must know why")]
     Reason,
 }

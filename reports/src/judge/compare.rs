@@ -41,6 +41,22 @@ pub struct RatioOfMeans {
     pub significance: Significance,
 }
 
+impl RatioOfMeans {
+    /// With the interval that misses the true ratio with probability `alpha` at most. The joint test has yet to say whether it is
+    /// significant.
+    pub(super) fn of(samples: &Samples, labels: Labels, alpha: f64) -> Option<Self> {
+        let test = Stratified::of(labels, &[samples.logs()?], SEED)?;
+        let (low, high) = samples.range()?;
+        let spread = match test.lower(alpha / 2.0).zip(test.upper(alpha / 2.0)) {
+            Some((low, high)) => {
+                Spread::Interval { low: low.exp(), high: high.exp(), confidence: 1.0 - alpha }
+            }
+            None => Spread::Range { low, high },
+        };
+        Some(Self { value: test.estimate.exp(), spread, significance: Significance::TooFew })
+    }
+}
+
 impl MetricChange {
     /// What the joint test says, in a word. That nothing could have been found and that nothing was are not the same.
     #[must_use]
@@ -108,7 +124,7 @@ impl Changes {
                 let samples = Samples::of(&units, index, cell, |run| measure.sample(run));
                 let (base, new) = samples.sides();
                 let Some(medians) = median(&base).zip(median(&new)) else { continue };
-                let ratio = ratio(&samples, units.labels);
+                let ratio = RatioOfMeans::of(&samples, units.labels, ALPHA);
                 values.extend(ratio.and_then(|_| samples.logs()));
                 changes.push(MetricChange { measure, medians, samples: samples.count(), ratio });
             }
@@ -134,17 +150,6 @@ impl Changes {
         let ratios = self.cells.iter().flat_map(|cell| &cell.metrics).filter_map(|change| change.ratio);
         ratios.filter(|ratio| ratio.significance != Significance::TooFew).count()
     }
-}
-
-/// Of which the joint test has yet to say whether it is significant.
-fn ratio(samples: &Samples, labels: Labels) -> Option<RatioOfMeans> {
-    let test = Stratified::of(labels, &[samples.logs()?], SEED)?;
-    let (low, high) = samples.range()?;
-    let spread = match test.lower(ALPHA / 2.0).zip(test.upper(ALPHA / 2.0)) {
-        Some((low, high)) => Spread::Interval { low: low.exp(), high: high.exp(), confidence: 1.0 - ALPHA },
-        None => Spread::Range { low, high },
-    };
-    Some(RatioOfMeans { value: test.estimate.exp(), spread, significance: Significance::TooFew })
 }
 
 /// Never what the interval beside it contradicts, which may happen by a hair with two sides of different size.

@@ -1,8 +1,9 @@
 //! What may decide on an alarm: samples of the same cells and the same builds, made afterwards with another seed. Anything
 //! else would say something of other guests or other programs, or repeat what chance has said before.
 
+use migbench_scenarios::frozen::short;
+
 use super::measurement::{JudgeError, plan_difference, same_schema};
-use crate::frozen::short;
 use crate::manifest::{Build, Manifest};
 use crate::store::RunData;
 

@@ -11,6 +11,7 @@
 //! could stand: what the host did between them is in each of their differences.
 
 use migbench_scenarios::gate::Gate;
+use migbench_scenarios::words;
 
 use super::accepted::Accepted;
 use super::host::HostChange;
@@ -123,27 +124,28 @@ impl GateResult {
     }
 }
 
-/// What is said of the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// No gated metric became worse.
-    Fine,
-    /// One did, and fresh samples confirmed it.
-    Regression,
-    /// One seems to have; measure again.
-    Unconfirmed,
-    /// Nothing can be said.
-    NotEnough,
-    /// All that could be judged is accepted, up to its size.
-    NothingJudged,
-    /// The host was another one for the two sides.
-    HostChanged,
-    /// The host took time from runs.
-    HostDisturbed,
-    /// Guests were not steady when their migrations began.
-    NotSteady,
-    /// The new side failed runs or proofs: that is not a matter of speed.
-    Unsound,
+words! {
+    /// What is said of the whole.
+    Verdict {
+        /// No gated metric became worse.
+        Fine = "pass",
+        /// One did, and fresh samples confirmed it.
+        Regression = "regression",
+        /// One seems to have; measure again.
+        Unconfirmed = "not confirmed",
+        /// Nothing can be said.
+        NotEnough = "not enough evidence",
+        /// All that could be judged is accepted, up to its size.
+        NothingJudged = "nothing judged",
+        /// The host was another one for the two sides.
+        HostChanged = "host changed",
+        /// The host took time from runs.
+        HostDisturbed = "host disturbed",
+        /// Guests were not steady when their migrations began.
+        NotSteady = "not steady",
+        /// The new side failed runs or proofs: that is not a matter of speed.
+        Unsound = "not sound",
+    }
 }
 
 impl Verdict {
@@ -160,22 +162,6 @@ impl Verdict {
             | Self::HostDisturbed
             | Self::NotSteady => 3,
             Self::Regression => 4,
-        }
-    }
-
-    /// In a word or two, as judgements and exports have it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Fine => "pass",
-            Self::Regression => "regression",
-            Self::Unconfirmed => "not confirmed",
-            Self::NotEnough => "not enough evidence",
-            Self::NothingJudged => "nothing judged",
-            Self::HostChanged => "host changed",
-            Self::HostDisturbed => "host disturbed",
-            Self::NotSteady => "not steady",
-            Self::Unsound => "not sound",
         }
     }
 

@@ -18,7 +18,7 @@ pub fn gate(metric: &str, floor: f64) -> Gate {
 }
 
 fn data(manifest: crate::manifest::Manifest, records: Vec<Record>) -> RunData {
-    RunData { path: "results/some".into(), manifest, records, truncated: None }
+    RunData { path: "results/some".into(), ..sample::data(manifest, records) }
 }
 
 fn plan_with(gates: &[Gate]) -> serde_json::Value {

@@ -142,89 +142,53 @@ pub struct Allowed {
 
 /// Why two sides can't be laid beside each other.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum JudgeError {
-    /// Records of different schemas.
     #[error(transparent)]
     Schemas(#[from] OtherSchema),
-    /// Other cells were measured.
     #[error(
         "{} and {} were made by different plans: {what}; measure both with the same suite and the same --set{}",
         .base.display(), .new.display(), that_shows(.lay, "lays the cells that both have beside each other")
     )]
     Plans {
-        /// The first directory.
         base: PathBuf,
-        /// The second one.
         new: PathBuf,
-        /// The first difference.
         what: String,
         /// The command that compares them all the same; none where that is being done.
         lay: Option<String>,
     },
-    /// Other machines.
     #[error(
         "{} and {} were measured on different classes of hosts: {what}{}",
         .base.display(), .new.display(), that_shows(.lay, "compares them all the same")
     )]
     Hosts {
-        /// The first directory.
         base: PathBuf,
-        /// The second one.
         new: PathBuf,
-        /// The first difference.
         what: String,
         /// The command that compares them all the same; none where that is being done.
         lay: Option<String>,
     },
-    /// One measurement, named twice.
     #[error(
         "{} and {} are one measurement: whatever is compared with itself passes; name two", .base.display(), .new.display()
     )]
-    Same {
-        /// The first directory.
-        base: PathBuf,
-        /// The second one.
-        new: PathBuf,
-    },
-    /// What is no fresh measurement of the same.
+    Same { base: PathBuf, new: PathBuf },
     #[error(
         "{} can't confirm what {} has raised: {what}; fresh samples are of the same cells and the same builds, made afterwards with \
          another seed, as `migbench ab --resume {}` makes them", .fresh.display(), .first.display(), shell::path(.first)
     )]
-    NotFresh {
-        /// What raised an alarm.
-        first: PathBuf,
-        /// What was to confirm it.
-        fresh: PathBuf,
-        /// The first difference.
-        what: String,
-    },
-    /// One directory without sides.
+    NotFresh { first: PathBuf, fresh: PathBuf, what: String },
     #[error(
         "{} has no sides: it was not made by `migbench ab`; name two run directories, or make one with both sides",
         .path.display()
     )]
-    NoSides {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Two sides in one of two directories.
+    NoSides { path: PathBuf },
     #[error("{} holds both sides already: judge it by itself", .path.display())]
-    HasSides {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Nothing to decide by.
+    HasSides { path: PathBuf },
     #[error(
         "suite {suite} declares no [[gate]], so that nothing decides: name the metrics that do in its file; `{look}` shows what \
          was measured"
     )]
-    NoGates {
-        /// The suite.
-        suite: String,
-        /// The command that shows the same directories.
-        look: String,
-    },
+    NoGates { suite: String, look: String },
 }
 
 impl JudgeError {
@@ -318,24 +282,12 @@ impl<'a> Measurement<'a> {
             );
         }
         let (base_lacks, new_lacks) = (unsound(base, " of base"), unsound(new, " of new"));
-        let unfinished = [(base, &base_lacks), (new, &new_lacks)];
-        let mut measurement = Self {
-            suite: base.manifest.suite.clone(),
-            gates: gates(&base.manifest),
-            base: origin(base, None),
-            new: origin(new, None),
-            cells: pairs,
-            interleaved: false,
-            host: Vec::new(),
-            unfinished: unfinished
-                .iter()
-                .filter(|(_, l)| l.missing > 0)
-                .map(|(d, _)| d.path.clone())
-                .collect(),
-            unsound: [base_lacks.unsound, new_lacks.unsound].concat(),
-            notes,
-        };
-        measurement.host = host::changes(&measurement.cells, measurement.interleaved);
+        let origins = [origin(base, None), origin(new, None)];
+        let mut measurement = Self::of_pairs(&base.manifest, origins, pairs, false);
+        for (data, lacks) in [(base, base_lacks), (new, new_lacks)] {
+            measurement.lacks(data, lacks);
+        }
+        measurement.notes = notes;
         Ok(measurement)
     }
 
@@ -369,21 +321,36 @@ impl<'a> Measurement<'a> {
                 slices: (None, None),
             });
         }
-        let lacks = unsound(data, "");
-        let mut measurement = Self {
-            suite: data.manifest.suite.clone(),
-            gates: gates(&data.manifest),
-            base: origin(data, Some(Side::Base)),
-            new: origin(data, Some(Side::New)),
-            cells: pairs,
-            interleaved: true,
-            host: Vec::new(),
-            unfinished: if lacks.missing > 0 { vec![data.path.clone()] } else { Vec::new() },
-            unsound: lacks.unsound,
-            notes: planted(data).into_iter().collect(),
-        };
-        measurement.host = host::changes(&measurement.cells, measurement.interleaved);
+        let origins = [origin(data, Some(Side::Base)), origin(data, Some(Side::New))];
+        let mut measurement = Self::of_pairs(&data.manifest, origins, pairs, true);
+        measurement.lacks(data, unsound(data, ""));
+        measurement.notes = planted(data).into_iter().collect();
         Ok(measurement)
+    }
+
+    fn of_pairs(
+        manifest: &Manifest,
+        [base, new]: [Origin; 2],
+        cells: Vec<CellPair<'a>>,
+        interleaved: bool,
+    ) -> Self {
+        Self {
+            suite: manifest.suite.clone(),
+            gates: gates(manifest),
+            base,
+            new,
+            host: host::changes(&cells, interleaved),
+            cells,
+            interleaved,
+            unsound: Vec::new(),
+            unfinished: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn lacks(&mut self, data: &RunData, lacks: Lacks) {
+        self.unsound.extend(lacks.unsound);
+        self.unfinished.extend((lacks.missing > 0).then(|| data.path.clone()));
     }
 
     /// Whether every sample of one side is the other side's too.

@@ -13,14 +13,14 @@
 pub mod accepted;
 pub mod compare;
 pub mod fresh;
-pub mod gate;
+mod gate;
 #[cfg(test)]
 pub(crate) mod gate_tests;
-pub mod host;
-pub mod measurement;
+mod host;
+pub(crate) mod measurement;
 pub mod nights;
-pub mod samples;
-pub mod stage;
+mod samples;
+mod stage;
 mod text;
 
 pub use accepted::{Acceptance, Accepted, Size};

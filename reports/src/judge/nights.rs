@@ -126,12 +126,12 @@ impl Said {
 
 /// The samples of one night: what is judged, and no more.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Night {
+pub struct NightSamples {
     blocks: usize,
     gates: Vec<GateSamples>,
 }
 
-impl Night {
+impl NightSamples {
     /// Of a measurement whose sides ran side by side, for `gates`.
     #[must_use]
     pub fn of(measurement: &Measurement<'_>, gates: &[Gate], accepted: &Accepted) -> Self {
@@ -148,7 +148,12 @@ impl Night {
 /// The samples of a night that was measured before, where they are a stratum beside tonight's: of the same cells, sound, and of a host
 /// that was not disturbed.
 #[must_use]
-pub fn stratum(data: &RunData, tonight: &Manifest, gates: &[Gate], accepted: &Accepted) -> Option<Night> {
+pub fn stratum(
+    data: &RunData,
+    tonight: &Manifest,
+    gates: &[Gate],
+    accepted: &Accepted,
+) -> Option<NightSamples> {
     let cells = |manifest: &Manifest| -> Vec<(String, Cell)> {
         let cells = manifest.comparisons.iter().flat_map(|comparison| &comparison.cells);
         // Each night's builds lie in a directory of its own.
@@ -156,7 +161,8 @@ pub fn stratum(data: &RunData, tonight: &Manifest, gates: &[Gate], accepted: &Ac
     };
     let measurement = Measurement::of_one(data).ok()?;
     let sound = measurement.unsound.is_empty() && measurement.host.is_empty();
-    (sound && cells(&data.manifest) == cells(tonight)).then(|| Night::of(&measurement, gates, accepted))
+    (sound && cells(&data.manifest) == cells(tonight))
+        .then(|| NightSamples::of(&measurement, gates, accepted))
 }
 
 /// The change of a metric over some nights, for the worse where it is positive, in the mean or in a cell.
@@ -222,10 +228,10 @@ pub struct NightsJudgement {
 /// Judges the nights of a course, the last of which is tonight's; `None` where the samples of a night are gone, whose look counts
 /// all the same. `advances`: whether the base may.
 #[must_use]
-pub fn judge(course: &Course<Option<Night>>, gates: &[Gate], advances: bool) -> NightsJudgement {
+pub fn judge(course: &Course<Option<NightSamples>>, gates: &[Gate], advances: bool) -> NightsJudgement {
     let alarms = alarms(&course.recent.iter().flatten().collect::<Vec<_>>(), gates);
     let level = level(course.looks, course.alarms);
-    let test: Vec<&Night> = course.test().iter().flatten().collect();
+    let test: Vec<&NightSamples> = course.test().iter().flatten().collect();
     let over = |(index, gate): (usize, &Gate)| over_nights(&test, index, gate, level);
     let tested: Vec<GateNights> =
         if advances { gates.iter().enumerate().map(over).collect() } else { Vec::new() };
@@ -309,7 +315,7 @@ struct Stratum<'a> {
 }
 
 /// The strata of a gate, whose units are numbered through all `nights`; and how many units there are.
-fn strata<'a>(nights: &[&'a Night], gate: usize) -> (Vec<Stratum<'a>>, usize) {
+fn strata<'a>(nights: &[&'a NightSamples], gate: usize) -> (Vec<Stratum<'a>>, usize) {
     let (mut strata, mut offset) = (Vec::new(), 0);
     for (night, of_night) in nights.iter().enumerate() {
         let moved =
@@ -354,7 +360,7 @@ fn error_of<'a>(of: impl Iterator<Item = &'a Values>) -> f64 {
 }
 
 /// All windows that there are nights for, in one joint test.
-fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
+fn alarms(recent: &[&NightSamples], gates: &[Gate]) -> Vec<NightsAlarm> {
     let recent = &recent[recent.len().saturating_sub(WINDOWS[WINDOWS.len() - 1])..];
     let (mut family, mut asked) = (
         Family {
@@ -410,7 +416,7 @@ fn alarms(recent: &[&Night], gates: &[Gate]) -> Vec<NightsAlarm> {
 }
 
 /// A gate over the nights of a test.
-fn over_nights(test: &[&Night], index: usize, gate: &Gate, level: f64) -> GateNights {
+fn over_nights(test: &[&NightSamples], index: usize, gate: &Gate, level: f64) -> GateNights {
     let (strata, units) = strata(test, index);
     let change = |cell: Option<&str>, exclude: f64| {
         let over = Over { strata: &strata, labels: Labels::Swaps(units), cell, gate, level };
@@ -428,7 +434,7 @@ fn over_nights(test: &[&Night], index: usize, gate: &Gate, level: f64) -> GateNi
     GateNights { metric: gate.metric.clone(), changes, diverged: diverged(test, index) }
 }
 
-fn diverged(test: &[&Night], index: usize) -> bool {
+fn diverged(test: &[&NightSamples], index: usize) -> bool {
     test.last().and_then(|night| night.gates.get(index)).is_some_and(|gate| gate.diverged)
 }
 
@@ -472,12 +478,12 @@ impl Over<'_, '_> {
 
 /// What [`judge`] says of the nights alone, and no more: for thousands of histories.
 #[must_use]
-pub(crate) fn said(course: &Course<Option<Night>>, gates: &[Gate], advances: bool) -> Said {
+pub(crate) fn said(course: &Course<Option<NightSamples>>, gates: &[Gate], advances: bool) -> Said {
     if !alarms(&course.recent.iter().flatten().collect::<Vec<_>>(), gates).is_empty() {
         return Said::Alarm;
     }
     let level = level(course.looks, course.alarms);
-    let test: Vec<&Night> = course.test().iter().flatten().collect();
+    let test: Vec<&NightSamples> = course.test().iter().flatten().collect();
     let passes = |(index, gate): (usize, &Gate)| {
         let (strata, units) = strata(&test, index);
         let excludes = |cell: Option<&str>, exclude: f64| {
@@ -495,7 +501,7 @@ pub(crate) fn said(course: &Course<Option<Night>>, gates: &[Gate], advances: boo
 
 /// Whether a night may raise an alarm by the gate's rule: that takes a relevant change so many standard errors away, and more.
 #[must_use]
-pub(crate) fn suspicious(night: &Night, gates: &[Gate]) -> bool {
+pub(crate) fn suspicious(night: &NightSamples, gates: &[Gate]) -> bool {
     gates.iter().enumerate().any(|(index, gate)| {
         let (strata, units) = strata(&[night], index);
         let cells = ids(&strata).into_iter().map(Some);

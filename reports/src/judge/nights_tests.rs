@@ -14,12 +14,12 @@ fn gates() -> [Gate; 1] {
     [gate("total_time", 0.0)]
 }
 
-fn night(change: f64, percent: f64, seed: u64) -> Option<Night> {
+fn night(change: f64, percent: f64, seed: u64) -> Option<NightSamples> {
     let data = data(change, percent, seed);
-    Some(Night::of(&Measurement::of_one(&data).unwrap(), &gates(), &Accepted::default()))
+    Some(NightSamples::of(&Measurement::of_one(&data).unwrap(), &gates(), &Accepted::default()))
 }
 
-fn course(nights: impl IntoIterator<Item = Option<Night>>) -> Course<Option<Night>> {
+fn course(nights: impl IntoIterator<Item = Option<NightSamples>>) -> Course<Option<NightSamples>> {
     let mut course = Course::default();
     nights.into_iter().for_each(|night| course.add(night));
     course
@@ -71,7 +71,7 @@ fn one_cell_is_found_over_nights() {
                 value.value *= 1.1;
             }
         }
-        Some(Night::of(&Measurement::of_one(&data).unwrap(), &gates(), &Accepted::default()))
+        Some(NightSamples::of(&Measurement::of_one(&data).unwrap(), &gates(), &Accepted::default()))
     });
     let judged = judge(&course(nights), &gates(), true);
     assert_eq!(judged.said, Said::Alarm);
@@ -84,7 +84,7 @@ fn one_cell_is_found_over_nights() {
 fn a_regression_under_the_floor_is_none_and_passes() {
     let floor = [gate("total_time", 1e6)];
     let data = data(1.2, 2.0, 1);
-    let night = Night::of(&Measurement::of_one(&data).unwrap(), &floor, &Accepted::default());
+    let night = NightSamples::of(&Measurement::of_one(&data).unwrap(), &floor, &Accepted::default());
     assert_eq!(judge(&course([Some(night)]), &floor, true).said, Said::Pass);
 }
 
@@ -124,7 +124,7 @@ fn nothing_judged_is_nothing_passed() {
     assert_eq!(judge(&course([night(1.0, 2.0, 1)]), &[], true).said, Said::Open);
     let other = [gate("downtime", 0.0), gate("huge_page_share", 0.0)];
     let data = data(1.0, 2.0, 1);
-    let night = Night::of(&Measurement::of_one(&data).unwrap(), &other, &Accepted::default());
+    let night = NightSamples::of(&Measurement::of_one(&data).unwrap(), &other, &Accepted::default());
     assert_eq!(judge(&course([Some(night)]), &other, true).said, Said::Open, "one gate has no samples");
 }
 

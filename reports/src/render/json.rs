@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::tidy;
+use crate::histogram::Phase;
 use crate::manifest::{Host, Tool};
-use crate::measure;
+use crate::measure::Difference;
 use crate::report::Report;
-use crate::stats;
-use crate::table;
+use crate::stats::Spread;
+use crate::table::{self, RowKind};
 
 /// Version of this shape.
 pub const SCHEMA: u32 = 1;
@@ -86,7 +87,7 @@ pub struct JsonTable {
 pub struct JsonRow {
     /// `baseline`, `compared`, `control`, `capped` (the capped runs of the cell of the row above; no sample is in both), or
     /// `skipped`.
-    pub row: String,
+    pub row: RowKind,
     /// The cell's label in the comparison.
     pub cell: String,
     /// What its guest does; absent in a table over several comparisons.
@@ -97,7 +98,7 @@ pub struct JsonRow {
     pub engine: String,
     /// When the operations ran, in tables of latencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
+    pub phase: Option<Phase>,
     /// The cell's timed runs by how they ended.
     pub runs: JsonRuns,
     /// Why there are no figures.
@@ -129,40 +130,10 @@ pub struct JsonFigure {
     pub value: f64,
     /// Of the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<JsonSpread>,
+    pub spread: Option<Spread>,
     /// To the baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub difference: Option<JsonDifference>,
-}
-
-/// From where to where.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct JsonSpread {
-    /// `range`: smallest and largest sample. `interval`: covers the true value with at least the confidence.
-    pub kind: String,
-    /// Its lower end.
-    pub low: f64,
-    /// Its upper end.
-    pub high: f64,
-    /// Of an interval.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confidence: Option<f64>,
-}
-
-/// A cell against the baseline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct JsonDifference {
-    /// New over baseline; the difference in percent is 100 (ratio - 1).
-    pub ratio: f64,
-    /// Of the ratio.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<JsonSpread>,
-    /// Whether it can be told from chance at a level of 5 %; absent where nothing was tested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub significant: Option<bool>,
-    /// How likely a difference as large would be, were there none: two-sided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p: Option<f64>,
+    pub difference: Option<Difference>,
 }
 
 /// All reports as text.
@@ -234,29 +205,19 @@ fn row(named: tidy::NamedTable<'_>, row: &table::Row) -> JsonRow {
             unit: column.unit.symbol().to_owned(),
             n: numbers.samples,
             value: numbers.value,
-            spread: numbers.spread.map(spread),
-            difference: numbers.difference.map(difference),
+            spread: numbers.spread,
+            difference: numbers.difference,
         };
         (column.name.clone(), figure)
     });
     JsonRow {
-        row: row.kind.word().to_owned(),
+        row: row.kind,
         cell: subject.cell.clone(),
         workload: subject.workload.clone(),
         engine: subject.engine.clone(),
-        phase: subject.phase.map(|phase| phase.word().to_owned()),
+        phase: subject.phase,
         runs: JsonRuns { ok, capped, failed },
         note: row.text.clone(),
         figures: figures.collect(),
     }
-}
-
-fn spread(spread: stats::Spread) -> JsonSpread {
-    let (low, high) = spread.ends();
-    JsonSpread { kind: spread.word().to_owned(), low, high, confidence: spread.confidence() }
-}
-
-fn difference(difference: measure::Difference) -> JsonDifference {
-    let measure::Difference { ratio, spread, significant, p } = difference;
-    JsonDifference { ratio, spread: spread.map(self::spread), significant, p }
 }

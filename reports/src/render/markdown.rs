@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::sentence;
 use crate::manifest::{ManifestComparison, MergedPart};
 use crate::report::Report;
 use crate::settings::{self, Flat};
@@ -59,17 +60,15 @@ pub fn render(report: &Report) -> String {
     out += "## Host\n\n";
     out += &pairs("", settings::host(&manifest.host));
     out += &parts(&manifest.parts);
-    out += &format!("## Command\n\n```sh\n{}\n```\n\n", report.command());
-    let tool = &manifest.tool;
-    let _ = write!(out, "migbench {}", tool.version);
-    if let Some(commit) = &tool.commit {
-        let dirty = if tool.dirty == Some(true) { " with uncommitted changes" } else { "" };
-        let _ = write!(out, ", commit {commit}{dirty}");
-    }
+    out += &format!("## Command\n\n```sh\n{}\n```\n\n", manifest.command_line());
     let _ = writeln!(
         out,
-        "; seed {}; suite {} (BLAKE3 {}); started {}.",
-        manifest.seed, manifest.suite, manifest.suite_hash, manifest.started
+        "{}; seed {}; suite {} (BLAKE3 {}); started {}.",
+        manifest.tool.named(),
+        manifest.seed,
+        manifest.suite,
+        manifest.suite_hash,
+        manifest.started
     );
     out
 }
@@ -95,12 +94,6 @@ fn grid(head: &str, table: &Table) -> String {
     }
     out.push('\n');
     out
-}
-
-/// A capital letter first.
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |c| c.to_uppercase().chain(characters).collect())
 }
 
 fn label(row: &Row) -> String {
@@ -139,21 +132,15 @@ fn figures(row: &Row, columns: usize) -> Vec<String> {
 
 /// What this comparison does not share with all others, and what tells its cells apart.
 fn own_settings(plan: &ManifestComparison, everywhere: &Flat) -> String {
-    let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
-    let line = |planned: &crate::manifest::ManifestCell| {
-        let own = settings::flat(&planned.cell).into_iter().filter(|(path, _)| !shared.contains_key(path));
-        format!("{}: {}", escape(&planned.id), inline(own))
-    };
-    let common = || shared.iter().filter(|(path, _)| !everywhere.contains_key(*path));
-    let common_line = common().next().map(|_| format!("all: {}", inline(common())));
-    let mut out = "Cells:\n\n".to_owned();
-    out += &list(common_line.into_iter().chain(plan.cells.iter().map(line)));
-    out
+    let (shared, cells) = settings::own(plan, everywhere);
+    let common = (!shared.is_empty()).then(|| format!("all: {}", inline(&shared)));
+    let lines = cells.iter().map(|(id, own)| format!("{}: {}", escape(id), inline(own)));
+    "Cells:\n\n".to_owned() + &list(common.into_iter().chain(lines))
 }
 
-fn inline<P: AsRef<str>, V: AsRef<str>>(settings: impl Iterator<Item = (P, V)>) -> String {
-    let setting = |(path, value): (P, V)| format!("`{}` {}", path.as_ref(), escape(value.as_ref()));
-    settings.map(setting).collect::<Vec<_>>().join(", ")
+fn inline(settings: &Flat) -> String {
+    let setting = |(path, value): (&String, &String)| format!("`{path}` {}", escape(value));
+    settings.iter().map(setting).collect::<Vec<_>>().join(", ")
 }
 
 /// Which machine brought what; nothing where all is of one.

@@ -1,9 +1,6 @@
 //! Plain text for a terminal or a pipe: no colour, and no line over the width but for a single word of a command or a
 //! column that is wider.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
-
 use crate::report::Report;
 use crate::shell;
 use crate::table::{Column, PrintedFigure, Row, RowKind, Table};
@@ -97,7 +94,7 @@ fn page(report: &Report, width: usize, detail: Detail) -> String {
         let words = words.chain(report.manifest.reading().map(str::to_owned));
         out.extend(command(start, &words.collect::<Vec<_>>(), width));
     }
-    out.extend(command("made by:".to_owned(), &report.command_words(), width));
+    out.extend(command("made by:".to_owned(), &report.manifest.command_words(), width));
     out.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
@@ -269,21 +266,14 @@ fn panels(lines: &[JoinedLine], columns: usize, width: usize) -> Vec<Vec<usize>>
 
 /// The cells of these columns, aligned, one text per [`BodyLine::Cells`].
 fn grid(lines: &[JoinedLine], columns: &[usize]) -> Vec<String> {
-    let mut grid = Grid::new();
-    grid.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    for line in lines {
-        if let JoinedLine::Cells(cells) = line {
-            grid.add_row(columns.iter().map(|&column| cells.get(column).cloned().unwrap_or_default()));
-        }
-    }
-    for (index, column) in grid.column_iter_mut().enumerate() {
-        if index == 0 {
-            column.set_padding((0, 0));
-        } else {
-            column.set_padding((1, 0)).set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    grid.lines().collect()
+    let cells = lines.iter().filter_map(|line| match line {
+        JoinedLine::Cells(cells) => Some(cells),
+        JoinedLine::Text(_) => None,
+    });
+    let row = |cells: &Vec<String>| {
+        columns.iter().map(|&column| cells.get(column).cloned().unwrap_or_default()).collect()
+    };
+    super::grid(&cells.map(row).collect::<Vec<_>>(), 1, 1)
 }
 
 fn length(text: &str) -> usize {

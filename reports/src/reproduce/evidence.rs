@@ -7,10 +7,11 @@ use migbench_scenarios::plan::Plan;
 
 use super::Estimate;
 use crate::cells::{self, CellRuns, ComparisonRuns};
+use crate::measure::{Difference, Measure};
 use crate::metric::{self, MetricKey};
 use crate::record::Record;
 use crate::settings;
-use crate::stats::{self, Spread};
+use crate::stats::Spread;
 use crate::store::RunData;
 
 /// A comparison and its runs.
@@ -71,22 +72,14 @@ impl<'a> ComparisonEvidence<'a> {
     }
 }
 
-/// How much less of a metric a cell takes than the baseline: 1 less the ratio that tables show as a difference, from the
-/// pairs of each block, with the ratio's interval. None where a run of either was capped, as in tables: those that were not are the
-/// lucky ones.
+/// How much less of a metric a cell takes than the baseline: 1 less the ratio that tables show as a difference, with its interval.
 pub(super) fn reduction(baseline: &CellRuns<'_>, cell: &CellRuns<'_>, key: MetricKey) -> Option<Estimate> {
-    if !baseline.capped.is_empty() || !cell.capped.is_empty() {
-        return None;
-    }
-    let value = |run: &Record| metric::value(&run.metrics, key);
-    let of_block = |block: u32| baseline.ok.iter().find(|run| run.repetition == block);
-    let pairs: Vec<_> =
-        cell.ok.iter().filter_map(|run| Some((value(of_block(run.repetition)?)?, value(run)?))).collect();
-    let test = stats::paired(&pairs)?;
-    let spread = test.interval();
-    let ((low, high), interval) = (spread.ends(), matches!(spread, Spread::Interval { .. }));
-    let ratio = Estimate { value: test.ratio, low, high, samples: pairs.len(), interval };
-    Some(ratio.map(|ratio| 1.0 - ratio))
+    let measure = Measure::Metric(key);
+    let Difference { ratio, spread, .. } = measure.difference(baseline, cell)?;
+    let (low, high) = spread.map_or((ratio, ratio), Spread::ends);
+    let interval = matches!(spread, Some(Spread::Interval { .. }));
+    let samples = measure.pairs(baseline, cell).len();
+    Some(Estimate { value: ratio, low, high, samples, interval }.map(|ratio| 1.0 - ratio))
 }
 
 /// The most that can be saved of a metric, where something limits it. The first round is sent whole by full-page and

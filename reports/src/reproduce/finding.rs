@@ -7,7 +7,7 @@ use migbench_workloads::catalogue;
 use serde::Serialize;
 
 use super::evidence::{ComparisonEvidence, ceiling, ids, reduction};
-use super::{Estimate, Reach, metric};
+use super::{Estimate, Reach};
 use crate::cells::CellRuns;
 use crate::metric::{MetricKey, Unit, value};
 use crate::quantity::{self, Scale, percent};
@@ -61,9 +61,9 @@ enum FigureKind {
 impl Finding {
     fn new(claim: &Claim) -> Self {
         let label = |name: &str| {
-            metric(name).map_or_else(|| name.to_owned(), |key| key.definition().label.to_owned())
+            MetricKey::find(name).map_or_else(|| name.to_owned(), |key| key.definition().label.to_owned())
         };
-        let unit = |name: &str| metric(name).map_or(Unit::Ratio, |key| key.definition().unit);
+        let unit = |name: &str| MetricKey::find(name).map_or(Unit::Ratio, |key| key.definition().unit);
         let (subject, published, unit) = match &claim.test {
             ClaimTest::Reduction { metric, published } => {
                 (format!("{}, reduction", label(metric)), published.text.clone(), FigureKind::Share)
@@ -207,7 +207,8 @@ fn test_reduction(
     published: &Published,
 ) {
     let cell = row.and_then(|row| evidence.row(row));
-    let (Some(baseline), Some(cell), Some(key)) = (evidence.runs.baseline(), cell, metric(name)) else {
+    let (Some(baseline), Some(cell), Some(key)) = (evidence.runs.baseline(), cell, MetricKey::find(name))
+    else {
         finding.remarks.push("the baseline or the row was not run".to_owned());
         return;
     };
@@ -248,7 +249,7 @@ fn test_value(
     published: &Published,
     capped: bool,
 ) {
-    let Some(key) = metric(name) else { return };
+    let Some(key) = MetricKey::find(name) else { return };
     let counted = |row: &&CellRuns<'_>| -> Vec<Record> {
         let cut_off = if capped { row.capped.as_slice() } else { &[] };
         row.ok.iter().chain(cut_off).map(|run| (*run).clone()).collect()

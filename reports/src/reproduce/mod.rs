@@ -84,7 +84,3 @@ pub fn metrics() -> Vec<(&'static str, &'static str)> {
     };
     MetricKey::ALL.iter().map(named).collect()
 }
-
-fn metric(name: &str) -> Option<MetricKey> {
-    MetricKey::ALL.iter().copied().find(|key| key.definition().name == name)
-}

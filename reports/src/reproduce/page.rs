@@ -3,8 +3,6 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table as Grid};
 use migbench_scenarios::Claims;
 use migbench_scenarios::claims::Unknown;
 use migbench_scenarios::key::Key;
@@ -369,28 +367,16 @@ pub fn terminal(page: &ReproductionPage, width: usize) -> String {
 }
 
 fn grid(head: &[String], rows: &[GridRow]) -> Vec<String> {
-    let mut grid = Grid::new();
-    grid.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    grid.add_row(head);
+    let titled = rows.iter().any(|row| matches!(row, GridRow::Title(_)));
+    let mut cells = vec![head.to_vec()];
     for row in rows {
-        if let GridRow::Cells(cells) = row {
-            let mut cells = cells.clone();
-            if rows.iter().any(|row| matches!(row, GridRow::Title(_)))
-                && let Some(first) = cells.first_mut()
-            {
-                first.insert_str(0, "  ");
-            }
-            grid.add_row(cells);
+        if let GridRow::Cells(row) = row {
+            let mut row = row.clone();
+            row[..usize::from(titled)].iter_mut().for_each(|first| first.insert_str(0, "  "));
+            cells.push(row);
         }
     }
-    for (index, column) in grid.column_iter_mut().enumerate() {
-        if index == 0 {
-            column.set_padding((0, 0));
-        } else {
-            column.set_padding((2, 0)).set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut lines = grid.lines();
+    let mut lines = crate::render::grid(&cells, 2, 1).into_iter();
     let mut out: Vec<String> = lines.next().into_iter().collect();
     for row in rows {
         match row {

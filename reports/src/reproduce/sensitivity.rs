@@ -9,7 +9,8 @@ use migbench_scenarios::plan::{Comparison, Plan};
 use serde::Serialize;
 
 use super::evidence::{ComparisonEvidence, ceiling, ids, reduction};
-use super::{Estimate, Reach, metric};
+use super::{Estimate, Reach};
+use crate::metric::MetricKey;
 use crate::quantity::count;
 use crate::settings;
 use crate::store::RunData;
@@ -93,7 +94,7 @@ pub(super) fn vary(
             published.iter().map(|(claim, _, figure)| (claim.id.clone(), figure.text.clone())).collect();
         Varied {
             metric: name.to_owned(),
-            label: metric(name).map_or(name, |key| key.definition().label).to_owned(),
+            label: MetricKey::find(name).map_or(name, |key| key.definition().label).to_owned(),
             summary: summary(&published, &points),
             published,
             points,
@@ -129,7 +130,7 @@ fn point(
         return point;
     };
     let (Some(baseline), Some(cell), Some(key)) =
-        (evidence.runs.baseline(), evidence.row(&wanted.row), metric(name))
+        (evidence.runs.baseline(), evidence.row(&wanted.row), MetricKey::find(name))
     else {
         point.missing = Some("baseline or row not run".to_owned());
         return point;

@@ -37,17 +37,12 @@ pub struct RecordSource {
 impl RecordSource {
     pub(super) fn of(data: &RunData) -> Self {
         let report = Report::of(data);
-        let tool = &data.manifest.tool;
-        let commit = tool.commit.as_deref().map(|commit| {
-            let dirty = if tool.dirty == Some(true) { " with uncommitted changes" } else { "" };
-            format!(", commit {commit}{dirty}")
-        });
         Self {
             directory: data.path.display().to_string(),
             suite: data.manifest.suite.clone(),
-            command: report.command(),
+            command: data.manifest.command_line(),
             started: data.manifest.started.clone(),
-            tool: format!("migbench {}{}", tool.version, commit.unwrap_or_default()),
+            tool: data.manifest.tool.named(),
             failed_runs: report.failed_runs,
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
             proven: report.verification.proven,

@@ -6,8 +6,7 @@ use migbench_scenarios::cell::Engine;
 use migbench_scenarios::{Claims, Plan};
 
 use super::*;
-use crate::manifest::{Manifest, ManifestCell, ManifestComparison};
-use crate::metric::Metrics;
+use crate::manifest::{Manifest, ManifestComparison};
 use crate::record::{Record, Status};
 use crate::sample::{self, Sample};
 
@@ -24,21 +23,10 @@ const FIRST_BYTES: f64 = 400e6;
 const FIRST_TIME: f64 = 3.2;
 
 fn manifest(plan: &Plan) -> Manifest {
-    let comparison = |one: &migbench_scenarios::Comparison| ManifestComparison {
-        name: one.name.clone(),
-        compare: one.compare.clone(),
-        baseline: one.baseline.map(|row| one.cells[row].id.clone()).unwrap_or_default(),
-        cells: one
-            .cells
-            .iter()
-            .map(|planned| ManifestCell { id: planned.id.clone(), cell: planned.cell.clone() })
-            .collect(),
-        analysis: String::new(),
-    };
     Manifest {
         suite: plan.suite.clone(),
         suite_hash: plan.hash.clone(),
-        comparisons: plan.comparisons.iter().map(comparison).collect(),
+        comparisons: plan.comparisons.iter().map(|one| ManifestComparison::of(one, plan)).collect(),
         repetitions: plan.repetitions,
         planned_runs: u32::try_from(plan.order.len()).unwrap(),
         command: ["migbench", "run", &plan.suite].map(str::to_owned).to_vec(),
@@ -52,25 +40,22 @@ fn data(plan: &Plan, of: impl Fn(&str, Engine, u32) -> RunFigures) -> RunData {
         let comparison = &plan.comparisons[run.comparison];
         let cell = &plan.cell(run).unwrap().cell;
         let made = of(&comparison.name, cell.engine, run.repetition);
-        let mut metrics = Metrics::new();
-        for (key, value) in [
+        let metrics = [
             (MetricKey::Traffic, made.traffic),
             (MetricKey::FirstRoundBytes, FIRST_BYTES),
             (MetricKey::Amplification, made.traffic / FIRST_BYTES),
             (MetricKey::TotalTime, made.time),
             (MetricKey::Downtime, made.downtime),
-        ] {
-            metrics.set(key, value).unwrap();
-        }
+        ];
         let sample = Sample::new("write-heavy", "full").repetition(run.repetition);
         let sample = if run.repetition == 0 { sample.verification(Some(true)) } else { sample };
+        let sample = metrics.into_iter().fold(sample, |sample, (key, value)| sample.metric(key, value));
         let mut record = sample
             .with(|record| {
                 record.suite = plan.suite.clone();
                 record.run_id = format!("{number:04}-{}-{}-{}", comparison.name, cell.engine, run.repetition);
                 record.comparison = comparison.name.clone();
                 record.cell = cell.clone();
-                record.metrics = metrics.into();
                 if made.capped {
                     record.status = Status::Capped;
                 }
@@ -82,7 +67,7 @@ fn data(plan: &Plan, of: impl Fn(&str, Engine, u32) -> RunFigures) -> RunData {
     };
     let records = plan.order.iter().enumerate().map(record).collect();
     let path = PathBuf::from(format!("results/{}", plan.suite));
-    RunData { path, manifest: manifest(plan), records, truncated: None }
+    RunData { path, ..sample::data(manifest(plan), records) }
 }
 
 /// Deltas save most of what full pages send after the first round: little with a guest that reads, half with one that writes.

@@ -2,40 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migbench_workloads::units::Bytes;
-
+use super::fit::{Fit, fit};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::{MetricKey, Unit};
 use crate::quantity::{self, Scale};
 use crate::settings::{self, Flat};
 
-/// A fitted line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FittedLine {
-    /// Seconds whatever the size.
-    pub fixed: f64,
-    /// Seconds per GiB of guest memory.
-    pub per_gib: f64,
-    /// The largest deviation of a point from the line, as a share of the point.
-    pub deviation: f64,
-}
-
-/// Least squares of relative deviations for pairs of GiB and seconds. `None` with fewer than three sizes: two always lie on a line.
-#[must_use]
-pub fn line(points: &[(f64, f64)]) -> Option<FittedLine> {
+/// A line through points of GiB and seconds. `None` with fewer than three sizes: two always lie on a line.
+fn line(points: &[(f64, f64)]) -> Option<Fit<2>> {
     let sizes: BTreeSet<u64> = points.iter().map(|(memory, _)| memory.to_bits()).collect();
-    if sizes.len() < 3 || points.iter().any(|(_, time)| *time <= 0.0) {
-        return None;
-    }
-    let sum = |term: fn(f64, f64) -> f64| points.iter().map(|&(m, t)| term(m, t) / (t * t)).sum::<f64>();
-    let (ones, sizes, squares) = (sum(|_, _| 1.0), sum(|m, _| m), sum(|m, _| m * m));
-    let (times, products) = (sum(|_, t| t), sum(|m, t| m * t));
-    let determinant = ones * squares - sizes * sizes;
-    let fixed = (times * squares - products * sizes) / determinant;
-    let per_gib = (products * ones - times * sizes) / determinant;
-    let deviation = points.iter().map(|(m, t)| ((fixed + per_gib * m) / t - 1.0).abs()).fold(0.0, f64::max);
-    (fixed.is_finite() && per_gib.is_finite()).then_some(FittedLine { fixed, per_gib, deviation })
+    let fits = sizes.len() > 2 && points.iter().all(|(_, time)| *time > 0.0);
+    let points: Vec<_> = points.iter().map(|(memory, time)| ([1.0, *memory], *time)).collect();
+    fits.then(|| fit(&points)).flatten()
 }
 
 /// Total time and downtime of each engine by guest memory.
@@ -57,7 +36,7 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
                 .filter_map(|cell| {
                     // One run shows no trend.
                     let summary = Measure::Metric(key).summary(&cell.ok).filter(|of| of.samples > 1)?;
-                    Some((gib(cell.cell.memory), summary.median))
+                    Some((super::gib(cell.cell), summary.median))
                 })
                 .collect();
             fitted.extend(line(&points).map(|line| (key, family, line, points.len())));
@@ -75,22 +54,18 @@ pub fn sentences(comparisons: &[ComparisonRuns<'_>]) -> Vec<String> {
     fitted
         .iter()
         .map(|(key, family, line, points)| {
+            let [fixed, per_gib] = line.coefficients.map(|coefficient| coefficient.value);
             format!(
                 "{} {}: {} {} {} per GiB of guest memory ({points} sizes, off by at most {})",
                 key.definition().label,
                 label(family),
-                time(line.fixed),
-                if line.per_gib < 0.0 { '-' } else { '+' },
-                time(line.per_gib.abs()),
+                time(fixed),
+                if per_gib < 0.0 { '-' } else { '+' },
+                time(per_gib.abs()),
                 quantity::percent(line.deviation)
             )
         })
         .collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes of guests")]
-fn gib(memory: Bytes) -> f64 {
-    memory.0 as f64 / 1_073_741_824.0
 }
 
 fn time(seconds: f64) -> String {
@@ -99,6 +74,8 @@ fn time(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use migbench_workloads::units::Bytes;
+
     use super::*;
     use crate::sample::{self, Sample};
 
@@ -106,7 +83,8 @@ mod tests {
     fn finds_the_line_that_made_the_points() {
         let points = [0.25, 1.0, 4.0, 8.0].map(|memory| (memory, 0.1 + 0.5 * memory));
         let found = line(&points).unwrap();
-        assert!((found.fixed - 0.1).abs() < 1e-9 && (found.per_gib - 0.5).abs() < 1e-9, "{found:?}");
+        let [fixed, per_gib] = found.coefficients.map(|coefficient| coefficient.value);
+        assert!((fixed - 0.1).abs() < 1e-9 && (per_gib - 0.5).abs() < 1e-9, "{found:?}");
         assert!(found.deviation < 1e-9, "{found:?}");
         let mut bent = points;
         bent[3].1 *= 1.5;
@@ -128,11 +106,9 @@ mod tests {
                 let built = Sample::new("write-heavy", engine).with(|record| {
                     record.comparison.clone_from(&plan.name);
                     (record.cell.memory, record.cell.vcpus) = (Bytes(u64::from(n) << 30), vcpus);
-                    let mut metrics = crate::metric::Metrics::new();
-                    metrics.set(MetricKey::TotalTime, time).unwrap();
-                    metrics.set(MetricKey::Downtime, time / 100.0).unwrap();
-                    record.metrics = metrics.into();
                 });
+                let built =
+                    built.metric(MetricKey::TotalTime, time).metric(MetricKey::Downtime, time / 100.0);
                 let record = built.build();
                 let id = format!("{engine} {n} {vcpus}");
                 plan.cells.push(crate::manifest::ManifestCell { id, cell: record.cell.clone() });

@@ -15,36 +15,34 @@
 //! ```text
 //! quantile, summary       one cell: median, spread, outliers
 //! tail                    one run: which quantile stands for its slowest operations
-//! rank_sum, signed_rank   two samples, independent or paired: the null distributions
-//! ratio                   two samples as a ratio with interval and mark
+//! signed_rank             pairs: the null distribution
+//! ratio                   pairs as a ratio with interval and mark
 //! stratified              many cells of one metric as one estimate with bounds
 //! joint                   many metrics and cells, each adjusted for all others
 //! fisher                  two shares
 //! power                   what the samples at hand could have found
 //! ```
 
-pub mod fisher;
-pub mod holm;
-pub mod joint;
-pub mod normal;
+pub(crate) mod fisher;
+pub(crate) mod joint;
+pub(crate) mod normal;
 mod permutation;
-pub mod power;
-pub mod quantile;
-pub mod rank_sum;
-mod ranked;
-pub mod ratio;
-pub mod signed_rank;
-pub mod stratified;
-pub mod summary;
-pub mod tail;
+pub(crate) mod power;
+pub(crate) mod quantile;
+pub(crate) mod ratio;
+pub(crate) mod signed_rank;
+pub(crate) mod stratified;
+pub(crate) mod summary;
+pub(crate) mod tail;
+mod walsh;
 
 #[cfg(test)]
 mod scipy_tests;
 
 pub use joint::{Against, Evidence, Family};
 pub use permutation::{Labels, Values};
-pub use quantile::{Fences, mad, median, quantile};
-pub use ratio::{RatioTest, Significance, geometric_mean, independent, paired};
+pub use quantile::{Fences, median, quantile};
+pub use ratio::{RatioTest, Significance, geometric_mean, paired};
 pub use stratified::Stratified;
 pub use summary::{Spread, Summary, spread};
 
@@ -54,7 +52,6 @@ pub const LEAST_FOR_INTERVAL: usize = 6;
 pub const ALPHA: f64 = 0.05;
 
 /// Counts as numbers; exact below 2^53, and no count of runs comes near.
-#[expect(clippy::cast_precision_loss, reason = "counts of runs and of permutations stay far under 2^53")]
 pub(crate) const fn real(count: usize) -> f64 {
     count as f64
 }

@@ -1,4 +1,4 @@
-//! Order statistics of one sample: median, quantiles, the median absolute deviation, and Tukey's fences.
+//! Order statistics of one sample: median, quantiles, and Tukey's fences.
 
 /// In ascending order.
 pub(super) fn sorted(samples: &[f64]) -> Vec<f64> {
@@ -36,14 +36,6 @@ pub fn quantile(samples: &[f64], share: f64) -> Option<f64> {
     Some(low + (high - low) * (place - super::real(below)))
 }
 
-/// The median absolute deviation from the median, as it is: times 1.4826 it estimates the standard deviation of a normal
-/// distribution.
-#[must_use]
-pub fn mad(samples: &[f64]) -> Option<f64> {
-    let middle = median(samples)?;
-    median(&samples.iter().map(|sample| (sample - middle).abs()).collect::<Vec<_>>())
-}
-
 /// Tukey's fences: beyond 1.5 interquartile ranges from the quartiles a sample is an outlier. That is a reason to look, and
 /// none to drop it: a slow migration is as much a result as a fast one.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,17 +50,11 @@ impl Fences {
     /// Of these samples; `None` for fewer than four, whose quartiles mean nothing.
     #[must_use]
     pub fn of(samples: &[f64]) -> Option<Self> {
-        Self::at(samples, 1.5)
-    }
-
-    /// The same with another multiple of the interquartile range; 3 makes the outer fences.
-    #[must_use]
-    pub fn at(samples: &[f64], multiple: f64) -> Option<Self> {
         if samples.len() < 4 {
             return None;
         }
         let (first, third) = (quantile(samples, 0.25)?, quantile(samples, 0.75)?);
-        let reach = multiple * (third - first);
+        let reach = 1.5 * (third - first);
         Some(Self { low: first - reach, high: third + reach })
     }
 
@@ -101,13 +87,6 @@ mod tests {
         assert_eq!(quantile(&samples, 0.5), median(&samples));
         assert_eq!(quantile(&[], 0.5), None);
         assert_eq!(quantile(&[5.0], 0.9), Some(5.0));
-    }
-
-    #[test]
-    fn deviation_is_of_the_middle_and_not_of_the_farthest() {
-        assert_eq!(mad(&[1.0, 1.0, 2.0, 2.0, 4.0, 6.0, 9.0]), Some(1.0));
-        assert_eq!(mad(&[1.0, 2.0, 3.0, 1e9]), Some(1.0));
-        assert_eq!(mad(&[]), None);
     }
 
     #[test]

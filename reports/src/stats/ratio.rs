@@ -1,15 +1,13 @@
-//! Two samples as a ratio, new over base: the estimate of Hodges and Lehmann (1963) on logarithms, so that twice and half
+//! Pairs as a ratio, new over base: the estimate of Hodges and Lehmann (1963) on logarithms, so that twice and half
 //! are equally far, with the mark of a rank test and the interval that comes from inverting that very test.
 //!
-//! For pairs the test is Wilcoxon's signed-rank test and the ratios are the Walsh averages of the pairs' logarithms; for
-//! independent samples it is that of Mann and Whitney and the ratios are those of all pairs of values. Either way the
-//! statistic counts ratios on one side of 1, and the interval reaches from the k-th smallest ratio to the k-th largest,
+//! The test is Wilcoxon's signed-rank test, and the ratios are the Walsh averages of the pairs' logarithms. The statistic
+//! counts ratios on one side of 1, and the interval reaches from the k-th smallest ratio to the k-th largest,
 //! where fewer than k on one side would be significant. A ratio of exactly 1 counts on both sides: with ties the test is
 //! conservative, and still says what the interval says.
 
-use super::rank_sum::RankSum;
-use super::ranked::Ranked;
 use super::signed_rank::SignedRank;
+use super::walsh::WalshAverages;
 use super::{ALPHA, LEAST_FOR_INTERVAL, Spread, real};
 
 /// Logarithms nearer to zero than this are rounding, and zero.
@@ -36,52 +34,42 @@ impl Significance {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Null {
-    Paired(SignedRank),
-    Independent(RankSum),
-}
-
-/// Two samples compared.
+/// Base and new compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RatioTest {
-    /// How many samples of base and of new; for pairs twice the same.
-    pub samples: (usize, usize),
+    /// How many pairs.
+    pub pairs: usize,
     /// New over base: the estimate.
     pub ratio: f64,
     /// How likely a difference as large would be, were there none: two-sided.
     pub p: f64,
-    null: Null,
+    null: SignedRank,
     /// Logarithms of all ratios.
-    logs: Ranked,
+    logs: WalshAverages,
     /// The smallest and the largest ratio that was seen.
     seen: (f64, f64),
 }
 
 impl RatioTest {
-    fn of(samples: (usize, usize), logs: Ranked, seen: (f64, f64), null: Null) -> Option<Self> {
+    fn of(pairs: usize, logs: WalshAverages, seen: (f64, f64)) -> Option<Self> {
         let ratio = rounded(logs.median()?);
         let low = logs.count(|log| rounded(log) <= 1.0);
         let high = logs.len() - logs.count(|log| rounded(log) < 1.0);
-        let mut test = Self { samples, ratio, p: 1.0, null, logs, seen };
+        let mut test = Self { pairs, ratio, p: 1.0, null: SignedRank::of(pairs), logs, seen };
         test.p = test.chance(low.min(high));
         Some(test)
     }
 
     /// How likely it is that no more ratios than these lie on one side, whichever it is.
     fn chance(&self, ratios: usize) -> f64 {
-        let tail = match &self.null {
-            Null::Paired(null) => null.lower_tail(ratios),
-            Null::Independent(null) => null.lower_tail(ratios),
-        };
-        (2.0 * tail).min(1.0)
+        (2.0 * self.null.lower_tail(ratios)).min(1.0)
     }
 
     /// The interval that misses the true ratio with probability `alpha` at most. The range of what was seen, where there are
-    /// fewer than [`LEAST_FOR_INTERVAL`] samples on a side or `alpha` is smaller than so many can give.
+    /// fewer than [`LEAST_FOR_INTERVAL`] pairs or `alpha` is smaller than so many can give.
     #[must_use]
     pub fn spread(&self, alpha: f64) -> Spread {
-        let few = self.samples.0.min(self.samples.1) < LEAST_FOR_INTERVAL;
+        let few = self.pairs < LEAST_FOR_INTERVAL;
         // The chances grow with the count: look for the last that is still significant.
         let (mut significant, mut not) = (0, self.logs.len());
         if few || self.chance(0) > alpha {
@@ -131,21 +119,9 @@ pub fn paired(pairs: &[(f64, f64)]) -> Option<RatioTest> {
     let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (base, new) = (logarithms(&base)?, logarithms(&new)?);
     let differences: Vec<f64> = new.iter().zip(&base).map(|(new, base)| new - base).collect();
-    let logs = Ranked::means(&differences);
-    let seen = logs.ends()?;
-    let null = Null::Paired(SignedRank::of(pairs.len()));
-    RatioTest::of((pairs.len(), pairs.len()), logs, (seen.0.exp(), seen.1.exp()), null)
-}
-
-/// Two samples that do not belong together run by run, such as those of two run directories. `None` where one is empty, and
-/// where a value is not positive.
-#[must_use]
-pub fn independent(base: &[f64], new: &[f64]) -> Option<RatioTest> {
-    let (base, new) = (logarithms(base)?, logarithms(new)?);
-    let logs = Ranked::differences(&base, &new);
-    let seen = logs.ends()?;
-    let null = Null::Independent(RankSum::of(base.len(), new.len()));
-    RatioTest::of((base.len(), new.len()), logs, (seen.0.exp(), seen.1.exp()), null)
+    let logs = WalshAverages::of(&differences);
+    let (low, high) = logs.ends()?;
+    RatioTest::of(pairs.len(), logs, (low.exp(), high.exp()))
 }
 
 /// The geometric mean, which is the one that fits ratios: of x and 1/x it is 1. `None` without ratios, and where one is not

@@ -1,6 +1,6 @@
 //! The same samples in SciPy: what `scipy_values.py` beside this file printed.
 
-use super::{Against, Family, Labels, geometric_mean, independent, mad, paired, quantile};
+use super::{Against, Family, Labels, geometric_mean, paired, quantile};
 
 const A: [f64; 7] = [9.1, 10.4, 8.7, 11.2, 9.9, 10.8, 9.4];
 const B: [f64; 8] = [10.9, 12.1, 11.5, 9.8, 13.0, 12.6, 11.9, 10.2];
@@ -13,12 +13,6 @@ fn close(found: f64, expected: f64) {
 
 #[test]
 fn ratios_and_their_intervals() {
-    let apart = independent(&A, &B).unwrap();
-    close(apart.p, 0.020_512_820_512_820_513);
-    close(apart.ratio, 1.161_165_136_104_453_3);
-    let (low, high) = apart.interval().ends();
-    close(low, 10.2 / 9.9);
-    close(high, 13.0 / 9.9);
     let pairs = D.map(|d| (1.0, d.exp()));
     let together = paired(&pairs).unwrap();
     close(together.p, 0.019_531_25);
@@ -45,6 +39,5 @@ fn one_sample() {
     for (share, expected) in [(0.1, 10.08), (0.25, 10.725), (0.333, 11.0986), (0.9, 12.72)] {
         close(quantile(&B, share).unwrap(), expected);
     }
-    close(mad(&B).unwrap(), 0.85);
     close(geometric_mean(&[0.5, 2.0, 3.0, 0.7]).unwrap(), 1.203_801_343_502_716);
 }

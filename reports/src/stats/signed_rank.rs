@@ -32,13 +32,7 @@ impl SignedRank {
             }
             chances = next;
         }
-        Self { pairs, cumulative: super::rank_sum::summed(&chances) }
-    }
-
-    /// Number of Walsh averages, the largest value of the statistic.
-    #[must_use]
-    pub const fn most(&self) -> usize {
-        self.pairs * (self.pairs + 1) / 2
+        Self { pairs, cumulative: summed(&chances) }
     }
 
     /// The chance of a statistic up to `t`: exact, or normal with a correction for continuity beyond [`EXACT`] pairs.
@@ -54,6 +48,19 @@ impl SignedRank {
             None => 1.0,
         }
     }
+}
+
+/// Sums from the left, ending in one.
+fn summed(chances: &[f64]) -> Vec<f64> {
+    let sums = chances.iter().scan(0.0, |sum, chance| {
+        *sum += chance;
+        Some(*sum)
+    });
+    let mut cumulative: Vec<f64> = sums.collect();
+    if let Some(last) = cumulative.last_mut() {
+        *last = 1.0;
+    }
+    cumulative
 }
 
 #[cfg(test)]
@@ -84,7 +91,7 @@ mod tests {
     fn critical_values_of_published_tables() {
         let critical = |n: usize, alpha: f64| {
             let distribution = SignedRank::of(n);
-            (0..=distribution.most()).take_while(|t| 2.0 * distribution.lower_tail(*t) <= alpha).last()
+            (0..=n * (n + 1) / 2).take_while(|t| 2.0 * distribution.lower_tail(*t) <= alpha).last()
         };
         let five = [(5, None), (6, Some(0)), (7, Some(2)), (8, Some(3)), (9, Some(5)), (10, Some(8))];
         let more = [(12, Some(13)), (15, Some(25)), (20, Some(52)), (25, Some(89)), (30, Some(137))];

@@ -1,13 +1,17 @@
 //! What stands for the samples of one cell: their median with its exact interval, or with the range where there are
 //! too few for one.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::quantile::{median, sorted};
 
 /// Smallest confidence of an interval that is shown.
 const CONFIDENCE: f64 = 0.95;
 
 /// What stands beside a median.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Spread {
     /// Smallest and largest sample: too few samples for an interval of 95 %.
     Range {

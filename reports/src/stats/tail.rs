@@ -1,25 +1,25 @@
 //! The tail of one run's operations. Operations of one run share its luck, so that a run has one value, and what is said of
 //! several runs is said of these values: a quantile of all their operations together would be that of the worst run.
 
+use migbench_scenarios::words;
+
 use crate::histogram::{self, Latencies};
 
-/// What stands for the tail of a run: the same in all runs that are laid beside each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tail {
-    /// The 99.9th percentile, of 10 000 operations at least.
-    P999,
-    /// The 99th percentile, of 1 000 operations at least.
-    P99,
-    /// The 90th percentile, of 100 operations at least.
-    P90,
-    /// The longest operation.
-    Longest,
+words! {
+    /// What stands for the tail of a run: the same in all runs that are laid beside each other.
+    Tail {
+        /// The 99.9th percentile, of 10 000 operations at least.
+        P999 = "p99.9",
+        /// The 99th percentile, of 1 000 operations at least.
+        P99 = "p99",
+        /// The 90th percentile, of 100 operations at least.
+        P90 = "p90",
+        /// The longest operation.
+        Longest = "max",
+    }
 }
 
 impl Tail {
-    /// All, the most demanding first.
-    pub const ALL: [Self; 4] = [Self::P999, Self::P99, Self::P90, Self::Longest];
-
     /// The highest that runs of so many operations all support: 10 / (1 - q) operations stand behind a quantile q. Runs
     /// without any have no tail at all, and don't count.
     #[must_use]
@@ -42,17 +42,6 @@ impl Tail {
             Self::Longest => run.max(),
         };
         (!run.is_empty()).then(|| histogram::seconds(value))
-    }
-
-    /// As names of columns have it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::P999 => "p99.9",
-            Self::P99 => "p99",
-            Self::P90 => "p90",
-            Self::Longest => "max",
-        }
     }
 }
 

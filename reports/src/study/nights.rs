@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::{BlockPool, Shift, StudyError};
-use crate::judge::nights::{self, Course, Night, Said};
+use crate::judge::nights::{self, Course, NightSamples, Said};
 use crate::judge::{Accepted, Verdict, judge};
 
 /// A kind of history.
@@ -146,7 +146,7 @@ impl BlockPool {
     /// One measurement, judged with those before it, as a night is: an alarm of its own is put to fresh samples.
     fn night(
         &self,
-        course: &mut Course<Option<Night>>,
+        course: &mut Course<Option<NightSamples>>,
         change: f64,
         blocks: usize,
         advances: bool,
@@ -157,7 +157,7 @@ impl BlockPool {
         let accepted = Accepted::default();
         let drawn = self.draw(blocks, true, &shifts, random)?;
         let first = self.measured(&drawn)?;
-        let evidence = Night::of(&first, &self.gates, &accepted);
+        let evidence = NightSamples::of(&first, &self.gates, &accepted);
         let mut alone = Verdict::NotEnough;
         if nights::suspicious(&evidence, &self.gates) {
             alone = judge(&first, None, &accepted)?.verdict;

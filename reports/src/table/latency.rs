@@ -64,7 +64,7 @@ pub fn tables(comparison: &ComparisonRuns<'_>) -> Vec<Table> {
                 let key = histogram::key(operation, clock, phase);
                 parts.iter().filter_map(move |part| part.row(&key, phase))
             };
-            table.rows = Phase::ALL.into_iter().flat_map(row).collect();
+            table.rows = Phase::ALL.iter().flat_map(|(_, phase)| row(*phase)).collect();
             table
         })
         .collect()

@@ -9,7 +9,10 @@ pub mod latency;
 pub mod metrics;
 pub mod section;
 pub mod sentence;
+mod stalled;
 pub mod summary;
+
+use migbench_scenarios::words;
 
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::Phase;
@@ -77,32 +80,19 @@ pub struct PrintedFigure {
 /// Stands in place of a difference that can't be told from chance.
 pub const NOT_SIGNIFICANT: &str = "~";
 
-/// What a row is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowKind {
-    /// The cell that others are compared with.
-    Baseline,
-    /// A cell that is compared with it.
-    Compared,
-    /// A control.
-    Control,
-    /// The runs of the cell above that were capped.
-    Capped,
-    /// A cell that was left out.
-    Skipped,
-}
-
-impl RowKind {
-    /// As formats for programs write it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Baseline => "baseline",
-            Self::Compared => "compared",
-            Self::Control => "control",
-            Self::Capped => "capped",
-            Self::Skipped => "skipped",
-        }
+words! {
+    /// What a row is about.
+    RowKind {
+        /// The cell that others are compared with.
+        Baseline = "baseline",
+        /// A cell that is compared with it.
+        Compared = "compared",
+        /// A control.
+        Control = "control",
+        /// The runs of the cell above that were capped.
+        Capped = "capped",
+        /// A cell that was left out.
+        Skipped = "skipped",
     }
 }
 

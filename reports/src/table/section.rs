@@ -1,9 +1,8 @@
 //! The tables beside those of comparisons, in sections with a heading each.
 
-use super::{Table, cost, delta, latency, summary};
+use super::{Table, cost, delta, latency, stalled, summary};
 use crate::cells::ComparisonRuns;
 use crate::measure::Tails;
-use crate::stalled;
 
 /// Tables of one kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +43,7 @@ pub fn all(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Section> 
         section(
             "stalls",
             "Where the guest stalled",
-            stalled::HEADING,
+            stalled::ABOUT,
             false,
             comparisons.iter().filter_map(stalled::table).collect(),
         ),

@@ -120,7 +120,6 @@ fn memory(baseline: &CellRuns<'_>, cell: &CellRuns<'_>) -> Option<String> {
     }
     let more = MEMORY.more(baseline, cell)?.median;
     let guest = cell.cell.memory.0;
-    #[expect(clippy::cast_precision_loss, reason = "a share with two digits")]
     let share = more.abs() / guest as f64;
     let verb = if more > 0.0 { "costs" } else { "saves" };
     (more.abs() >= LEAST_MEMORY).then(|| {

@@ -187,11 +187,9 @@ mod tests {
                                 record.comparison.clone_from(&name);
                                 record.cell.workload = format!("w{number}");
                                 record.cell.settings.change.bytes = bytes;
-                                let mut metrics = crate::metric::Metrics::new();
-                                let time = if engine == "full" { 2.0 } else { 2.0 * part };
-                                metrics.set(crate::metric::MetricKey::TotalTime, time).unwrap();
-                                record.metrics = metrics.into();
                             });
+                        let time = if engine == "full" { 2.0 } else { 2.0 * part };
+                        let built = built.metric(crate::metric::MetricKey::TotalTime, time);
                         records.push(built.build());
                     }
                     let cell = records[records.len() - 1].cell.clone();

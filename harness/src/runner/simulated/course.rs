@@ -147,7 +147,6 @@ pub struct Course {
     pub traffic: [u64; 5],
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts and bytes of a model")]
 fn float(count: u64) -> f64 {
     count as f64
 }

@@ -48,7 +48,6 @@ pub struct SimulatedGuest {
     pub service: f64,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "times and counts of a run")]
 const fn float(count: u64) -> f64 {
     count as f64
 }

@@ -54,7 +54,6 @@ fn ns(seconds: f64) -> u64 {
     u64::try_from(Duration::from_secs_f64(seconds.max(0.0)).as_nanos()).unwrap_or(u64::MAX / 4)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "bytes and pages of a run")]
 fn float(count: u64) -> f64 {
     count as f64
 }

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::{glossary, markdown};
 use crate::figure::{PanelSize, Plot, PlotKind, slug};
-use crate::manifest::{Manifest, ManifestComparison};
+use crate::manifest::Manifest;
 use crate::quantity::count;
-use crate::render::svg;
+use crate::render::{sentence, svg};
 use crate::report::Report;
 use crate::settings::{self, Flat};
 use crate::table::{self, RowKind, Section};
@@ -189,7 +189,7 @@ fn one(report: &Report, id: &str) -> OneReport {
         parts_about: settings::PARTS,
         parts_head: settings::PART,
         parts: manifest.parts.iter().map(settings::part).collect(),
-        command: report.command(),
+        command: manifest.command_line(),
         origin: origin(manifest),
     }
 }
@@ -224,7 +224,7 @@ fn compared(report: &Report, n: usize, id: &str, everywhere: &Flat) -> Option<Co
     };
     // The number tells comparisons apart whose names read the same.
     let id = format!("{id}-{}-{}", n + 1, slug(&table.title));
-    let (shared, cells) = own_settings(plan, everywhere);
+    let (shared, cells) = settings::own(plan, everywhere);
     Some(Compared {
         // What the suite says of all comparisons stands above them.
         analysis: if table.analysis == of_plan(&report.manifest, "analysis") {
@@ -237,24 +237,13 @@ fn compared(report: &Report, n: usize, id: &str, everywhere: &Flat) -> Option<Co
         sections: sections(report, &id, &plan.name),
         metrics: report.metrics.get(n).map(|table| turned(table, &format!("{id}-metrics")))?,
         further: draw(true),
-        shared,
-        cells,
+        shared: shared.into_iter().collect(),
+        cells: cells
+            .into_iter()
+            .map(|(id, own)| HtmlCell { id: id.to_owned(), own: own.into_iter().collect() })
+            .collect(),
         id,
     })
-}
-
-/// What this comparison does not share with all others, and what tells its cells apart.
-fn own_settings(plan: &ManifestComparison, everywhere: &Flat) -> (Vec<NameValue>, Vec<HtmlCell>) {
-    let shared = settings::shared(plan.cells.iter().map(|planned| &planned.cell));
-    let cells = plan.cells.iter().map(|planned| HtmlCell {
-        id: planned.id.clone(),
-        own: settings::flat(&planned.cell)
-            .into_iter()
-            .filter(|(path, _)| !shared.contains_key(path))
-            .collect(),
-    });
-    let cells = cells.collect();
-    (shared.into_iter().filter(|(path, _)| !everywhere.contains_key(path)).collect(), cells)
 }
 
 /// The tables of one comparison, or without a name those over all.
@@ -342,10 +331,4 @@ fn drawn(plot: &Plot, id: &str) -> HtmlPlot {
         panels: svg::panels(plot, &id),
         id,
     }
-}
-
-/// A capital letter first.
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |c| c.to_uppercase().chain(characters).collect())
 }

@@ -2,12 +2,7 @@
 
 use super::*;
 use crate::figure::tests as figures;
-use crate::sample;
-use crate::store::RunData;
-
-fn data(manifest: crate::manifest::Manifest, records: Vec<crate::record::Record>) -> RunData {
-    RunData { path: "results/quick".into(), manifest, records, truncated: None }
-}
+use crate::sample::{self, data};
 
 /// Names of elements that have no end.
 const VOID: [&str; 4] = ["meta", "link", "br", "path"];
@@ -60,7 +55,7 @@ fn the_reference_run_is_a_whole_page() {
         found += 1;
     }
     assert!(found > 50, "{found}");
-    assert!(text_of(&html).contains(&report.command()));
+    assert!(text_of(&html).contains(&report.manifest.command_line()));
     for reach in ["http://", "https://", "src=", "url(", "@import", "fetch(", "//cdn"] {
         let plain = html.replace("http://www.w3.org/2000/svg", "");
         assert!(!plain.contains(reach), "{reach}");

@@ -128,18 +128,18 @@ pub fn render(reports: &[Report], choice: &Choice) -> String {
         let _ = writeln!(out, "%   {line}");
     }
     out.push_str("% Tables are as wide as the text at most; a margin of 2 cm on A4 leaves them legible.\n");
-    let mut labels = Labels::default();
+    let mut labels = UniqueLabels::default();
     for report in reports {
         out += &one(report, choice, &mut labels);
     }
     out
 }
 
-/// Labels of what stands in a document, each once: named after the run directory, so that those of two fragments don't meet.
+/// UniqueLabels of what stands in a document, each once: named after the run directory, so that those of two fragments don't meet.
 #[derive(Default)]
-struct Labels(BTreeSet<String>);
+struct UniqueLabels(BTreeSet<String>);
 
-impl Labels {
+impl UniqueLabels {
     fn label(&mut self, kind: &str, report: &Report, name: &str) -> String {
         let directory = report.path.file_name().map(|name| slug(&name.to_string_lossy())).unwrap_or_default();
         let of = if directory.is_empty() { slug(&report.manifest.suite) } else { directory };
@@ -153,7 +153,7 @@ impl Labels {
     }
 }
 
-fn one(report: &Report, choice: &Choice, labels: &mut Labels) -> String {
+fn one(report: &Report, choice: &Choice, labels: &mut UniqueLabels) -> String {
     let suite = &report.manifest.suite;
     let chosen = choice.is_made();
     let mut out = format!("\n% {}\n", comment(&report.subject));
@@ -210,7 +210,7 @@ fn remarks(report: &Report) -> String {
     for remark in all.chain([format!("host: {}", report.machine)]) {
         let _ = writeln!(out, "\\item {}", text(&remark));
     }
-    let words: Vec<_> = report.command_words().iter().map(|word| text(word)).collect();
+    let words: Vec<_> = report.manifest.command_words().iter().map(|word| text(word)).collect();
     let _ = writeln!(out, "\\item made by: \\texttt{{{}}}\n\\end{{itemize}}", words.join(" "));
     out
 }
@@ -235,7 +235,7 @@ mod tests {
 
     fn sample() -> Report {
         let (manifest, records) = (crate::sample::manifest(), crate::sample::records());
-        Report::of(&RunData { path: "results/one".into(), manifest, records, truncated: None })
+        Report::of(&RunData { path: "results/one".into(), ..crate::sample::data(manifest, records) })
     }
 
     fn labels(text: &str) -> Vec<&str> {

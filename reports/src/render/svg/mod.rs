@@ -11,9 +11,11 @@ mod text;
 
 use std::fmt::Write as _;
 
+use canvas::{Canvas, number};
+
 use crate::figure::{PanelSize, Plot, Shape};
 use crate::report::Report;
-use canvas::{Canvas, number};
+use crate::stats::real;
 
 /// The style sheet of all figures; a page includes it once.
 pub const STYLE: &str = include_str!("figure.css");
@@ -98,7 +100,7 @@ pub fn file(plot: &Plot) -> String {
         for (n, panel) in row.iter().enumerate() {
             let mut inner = Canvas::new();
             let height = panel::draw(&mut inner, panel, each);
-            canvas.group(at(n) * (each + GAP), top, &inner.finish());
+            canvas.group(real(n) * (each + GAP), top, &inner.finish());
             tallest = tallest.max(height);
         }
         top += tallest + GAP;
@@ -139,12 +141,7 @@ pub fn files(reports: &[Report]) -> Vec<(String, String)> {
 }
 
 fn columns_width(columns: usize, each: f64) -> f64 {
-    at(columns) * each + (at(columns) - 1.0).max(0.0) * GAP
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a few columns")]
-fn at(n: usize) -> f64 {
-    n as f64
+    real(columns) * each + (real(columns) - 1.0).max(0.0) * GAP
 }
 
 #[cfg(test)]

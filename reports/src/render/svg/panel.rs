@@ -3,6 +3,7 @@
 use super::canvas::{Canvas, dash};
 use super::text;
 use crate::figure::{Mark, MarkKind, Panel, PlotSeries, Point, Shape};
+use crate::stats::real;
 
 /// Height of a line of small text.
 const LINE: f64 = 14.0;
@@ -67,7 +68,7 @@ pub fn draw(canvas: &mut Canvas, panel: &Panel, width: f64) -> f64 {
     let right = beside.map(|text| text::width(text, 12.0) + 8.0).fold(10.0, f64::max);
     let rows = place_labels(panel, left, width - left - right);
     let mark_rows = rows.iter().flatten().map(|label| label.row + 1).max().unwrap_or(0);
-    top += at(mark_rows) * LINE;
+    top += real(mark_rows) * LINE;
     let area = Area { left, top, width: width - left - right, height: height(panel, width) };
     axes(canvas, panel, &area);
     marks(canvas, panel, &area, &rows);
@@ -103,7 +104,7 @@ fn height(panel: &Panel, width: f64) -> f64 {
         if panel.series.iter().any(|series| series.shape == Shape::Points) {
             rows *= panel.series.len().max(1);
         }
-        return (at(rows) * 22.0).max(28.0);
+        return (real(rows) * 22.0).max(28.0);
     }
     match width {
         wide if wide > 900.0 && panel.title.is_empty() => 240.0,
@@ -200,7 +201,7 @@ fn marks(canvas: &mut Canvas, panel: &Panel, area: &Area, labels: &[Option<Label
     for (mark, label) in shown() {
         let (x, until) = (area.x(panel, mark.at), area.x(panel, mark.until.unwrap_or(mark.at)));
         // A label stands at the head of its line.
-        let head = label.map_or(area.top, |label| area.top - at(label.row) * LINE - 2.0);
+        let head = label.map_or(area.top, |label| area.top - real(label.row) * LINE - 2.0);
         match mark.kind {
             MarkKind::Pause | MarkKind::Crossover => {
                 // Never too thin to be seen.
@@ -214,7 +215,7 @@ fn marks(canvas: &mut Canvas, panel: &Panel, area: &Area, labels: &[Option<Label
     // Over all lines: the texts have an edge in the colour of the paper.
     for (mark, label) in shown() {
         if let Some(label) = label {
-            canvas.text(label.x, area.top - at(label.row) * LINE - 4.0, label.class, &mark.label);
+            canvas.text(label.x, area.top - real(label.row) * LINE - 4.0, label.class, &mark.label);
         }
     }
 }
@@ -356,9 +357,4 @@ pub fn describe(panel: &Panel) -> String {
         out += &format!(" {note}.");
     }
     out
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a few rows")]
-fn at(n: usize) -> f64 {
-    n as f64
 }

@@ -6,15 +6,46 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use migbench_scenarios::Plan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::Tool;
+use crate::Plan;
 use crate::replace::create;
 
 /// Version of the file's shape.
 pub const PLAN_SCHEMA: u32 = 2;
+
+/// The program that made the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// Its version.
+    pub version: String,
+    /// The commit it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whether the tree had changes that no commit holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
+}
+
+impl Tool {
+    /// `migbench 0.1.0, commit 0123abc`, with what makes it doubtful.
+    #[must_use]
+    pub fn named(&self) -> String {
+        let dirty = if self.dirty == Some(true) { " with uncommitted changes" } else { "" };
+        let commit =
+            self.commit.as_ref().map_or_else(String::new, |commit| format!(", commit {commit}{dirty}"));
+        format!("migbench {}{commit}", self.version)
+    }
+
+    /// Which build it is, in words.
+    #[must_use]
+    pub fn build(&self) -> String {
+        let commit = self.commit.as_deref().map(|commit| format!(" of commit {commit}"));
+        let dirty = if self.dirty == Some(true) { " with uncommitted changes" } else { "" };
+        format!("{}{}{dirty}", self.version, commit.unwrap_or_default())
+    }
+}
 
 /// The content of a plan file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,65 +66,28 @@ pub struct FrozenPlan {
 
 /// Why a plan file was refused.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum PlanFileError {
-    /// It can't be read.
     #[error("can't read the plan {}: {source}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It can't be written.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("can't write the plan {}: {source}; name another file with -o", .path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It isn't a plan.
+    Unwritable { path: PathBuf, source: io::Error },
     #[error("{}: no plan file: {source}; `migbench plan SUITE -o FILE` makes one", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
-    /// Of another version of the format.
+    Malformed { path: PathBuf, source: serde_json::Error },
     #[error(
         "{}: a plan of format {found}, and this migbench reads format {PLAN_SCHEMA}; freeze the suite again with \
          `migbench plan`, or use the migbench that made it", .path.display()
     )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// As it says.
-        found: u32,
-    },
-    /// Not as it was written.
+    Format { path: PathBuf, found: u32 },
     #[error(
         "{}: changed since it was frozen ({what}); a plan is not edited: change the suite, and freeze it again with \
          `migbench plan`", .path.display()
     )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// The evidence.
-        what: String,
-    },
-    /// Made by another build.
+    Changed { path: PathBuf, what: String },
     #[error(
         "{}: frozen by migbench {was}, and this is {is}; machines that share a plan use one build", .path.display()
     )]
-    Tool {
-        /// The file.
-        path: PathBuf,
-        /// The build that made it.
-        was: String,
-        /// This one.
-        is: String,
-    },
+    Tool { path: PathBuf, was: String, is: String },
 }
 
 impl PlanFileError {
@@ -202,9 +196,8 @@ fn broken(plan: &Plan) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use migbench_scenarios::Suite;
-
     use super::*;
+    use crate::Suite;
 
     fn tool() -> Tool {
         Tool { version: "0.1.0".to_owned(), commit: Some("0123abc".to_owned()), dirty: Some(false) }
@@ -222,7 +215,7 @@ mod tests {
     #[test]
     fn every_shipped_suite_reads_back_as_it_was_frozen() {
         let scratch = tempfile::tempdir().unwrap();
-        for (name, _) in migbench_scenarios::shipped::SHIPPED {
+        for (name, _) in crate::shipped::SHIPPED {
             let path = scratch.path().join(format!("plans/{name}.json"));
             let frozen = frozen(name);
             frozen.write(&path).unwrap();

@@ -19,7 +19,6 @@ const BLOCKS: [char; 9] =
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
     reason = "indices of a timeline, clamped to it"
 )]
 pub fn draw(record: &Record) -> String {

@@ -89,7 +89,7 @@ fn target(path: &Path) -> PathBuf {
 }
 
 /// Hidden: what a killed process leaves is nobody's result, and no artifact packs it.
-pub(crate) fn beside(path: &Path) -> io::Result<PathBuf> {
+pub fn beside(path: &Path) -> io::Result<PathBuf> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     name.push(".partial");

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{Column, PrintedFigure, Row, RowKind, Subject, Table};
 use crate::cells::{CellRuns, ComparisonRuns};
 use crate::histogram::Phase;
 use crate::metric::Unit;
 use crate::quantity::{self, count};
 use crate::record::{Cause, Record, Stall};
 use crate::stats;
-use crate::table::{Column, PrintedFigure, Row, RowKind, Subject, Table};
 
 /// A table; none where no run of the comparison lists a stall of these phases.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn table(comparison: &ComparisonRuns<'_>) -> Option<Table> {
         .collect();
     let found: BTreeSet<Cause> =
         cells.iter().flat_map(|(_, runs)| runs).flat_map(|run| run.keys().copied()).collect();
-    let causes: Vec<Cause> = Cause::ALL.into_iter().filter(|cause| found.contains(cause)).collect();
+    let causes: Vec<Cause> = found.into_iter().collect();
     if causes.is_empty() {
         return None;
     }
@@ -81,7 +81,7 @@ fn counts(stall: &Stall) -> bool {
 }
 
 /// What the tables are, in a sentence.
-pub const HEADING: &str = "the longest operations in pre-copy and switchover, by what the host did at the time: how long together \
+pub const ABOUT: &str = "the longest operations in pre-copy and switchover, by what the host did at the time: how long together \
                            for one vCPU in one run, and how many, medians over the runs that had any";
 
 #[cfg(test)]

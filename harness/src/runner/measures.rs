@@ -1,0 +1,199 @@
+//! The metrics of a run by their definitions, from what the nodes report.
+
+use migbench_reports::metric::{MetricError, MetricKey, Metrics};
+use migbench_reports::record::Round;
+use migbench_reports::stats::median;
+use migbench_scenarios::cell::{Cell, Codec};
+use migbench_workloads::settings::Load;
+
+use super::record::{nanoseconds, series, span};
+use super::{analysis, stalls};
+use crate::node::protocol::{DestinationReport, Sending, SourceReport};
+use crate::sys::clock::seconds;
+
+/// A guest clock that moved by more than this against the host's hid or made up time.
+pub(super) const TSC_TOLERANCE: f64 = 1e-3;
+/// Nanoseconds after the end of a migration that count as brownout's span.
+const BROWNOUT_TAIL: u64 = 1_000_000_000;
+
+/// Every metric that applies.
+pub(super) fn measure(
+    cell: &Cell,
+    source: &SourceReport,
+    destination: Option<&DestinationReport>,
+    m: &mut Metrics,
+) -> Result<(), MetricError> {
+    use MetricKey as K;
+    let series = series(source, destination);
+    let Some(steady) = &source.steady else { return Ok(()) };
+    let throughput = |from, to| analysis::throughput(&series, from, to);
+    set(m, K::HugePageShare, source.huge_page_share)?;
+    set(m, K::ThroughputSteady, throughput(steady.start, steady.end))?;
+    set(m, K::PageWriteRate, Some(steady.page_write_rate))?;
+    if let Some(precopy) = &source.precopy {
+        let lasted = seconds(0, precopy.nanoseconds);
+        let in_precopy = (lasted > 0.0).then(|| precopy.operations as f64 / lasted);
+        set(m, K::ThroughputPrecopy, in_precopy)?;
+        set(m, K::PageWritesPrecopy, Some(precopy.page_writes as f64))?;
+        if cell.settings.load == Load::FlatOut {
+            let both = in_precopy.zip(m.get(K::ThroughputSteady));
+            set(m, K::SlowdownPrecopy, both.and_then(|(now, before)| analysis::slowdown(now, before)))?;
+        }
+        let stall =
+            |steady| analysis::stall(precopy.stall_ticks, source.tsc_khz, precopy.nanoseconds, steady);
+        set(m, K::StallPrecopy, steady.stall.and_then(stall))?;
+    }
+    let Some((start, end)) = span(source) else { return Ok(()) };
+    let mut dark = None;
+    if let (Some(sending), Some(there)) = (&source.sending, destination) {
+        measure_sending(cell, sending, there, m)?;
+        dark = measure_switchover(source, sending, there, &series, m)?;
+        let after = there.caught_up.unwrap_or(sending.running);
+        set(m, K::ThroughputAfter, throughput(after, there.end))?;
+    } else {
+        let last = series.last().map_or(end, |sample| sample.0);
+        set(m, K::ThroughputAfter, throughput(end, last))?;
+        let armed = source.control.zip(source.armed).map(|((start, _), armed)| seconds(start, armed));
+        set(m, K::SetupTime, armed)?;
+        set(m, K::HarvestTime, summed(&source.rounds, |r| r.harvest_time))?;
+        set(m, K::DirtyRate, dirty_rate(&source.rounds))?;
+    }
+    // Where samples end before the span does, silence would pass for a brownout.
+    let tail = end + BROWNOUT_TAIL;
+    if series.last().is_some_and(|sample| sample.0 >= tail) {
+        let brown = analysis::brownout(&series, (steady.start, steady.end), (start, tail), dark);
+        set(m, K::Brownout, brown)?;
+    }
+    if cell.settings.load != Load::FlatOut {
+        let backlog = destination.map(|d| d.backlog_max).or(source.backlog_max);
+        set(m, K::BacklogMax, backlog.map(|b| b as f64))?;
+    }
+    let both = |f: fn(&crate::guest::usage::Usage) -> f64| {
+        f(&source.usage) + destination.map_or(0.0, |d| f(&d.usage))
+    };
+    set(m, K::CpuSource, Some(source.usage.cpu))?;
+    set(m, K::CpuDestination, destination.map(|d| d.usage.cpu))?;
+    set(m, K::CpuVcpu, Some(both(|u| u.cpu_vcpu)))?;
+    set(m, K::MemorySource, Some(source.usage.memory as f64))?;
+    set(m, K::MemoryDestination, destination.map(|d| d.usage.memory as f64))?;
+    set(m, K::VcpuRunDelay, Some(both(|u| u.vcpu_run_delay)))?;
+    set(m, K::EngineRunDelay, Some(both(|u| u.engine_run_delay)))?;
+    set(m, K::StealTime, source.usage.steal)?;
+    Ok(())
+}
+
+fn set(m: &mut Metrics, key: MetricKey, value: Option<f64>) -> Result<(), MetricError> {
+    value.map_or(Ok(()), |value| m.set(key, value))
+}
+
+fn measure_sending(
+    cell: &Cell,
+    sending: &Sending,
+    there: &DestinationReport,
+    m: &mut Metrics,
+) -> Result<(), MetricError> {
+    use MetricKey as K;
+    set(m, K::TotalTime, Some(seconds(sending.start, sending.running)))?;
+    set(m, K::SetupTime, Some(seconds(sending.start, sending.set_up)))?;
+    set(m, K::DestinationPrepareTime, Some(there.prepare))?;
+    set(m, K::LinkRateAchieved, sending.rate_achieved)?;
+    let [full, zero, delta, state, control] = sending.traffic;
+    for (key, bytes) in [
+        (K::TrafficFull, full),
+        (K::TrafficZero, zero),
+        (K::TrafficState, state),
+        (K::TrafficControl, control + there.traffic),
+    ] {
+        m.set_whole(key, bytes);
+    }
+    let total = sending.traffic.iter().sum::<u64>() + there.traffic;
+    m.set_whole(K::Traffic, total);
+    let first = sending.rounds.first().map_or(0, |round| round.traffic);
+    m.set_whole(K::FirstRoundBytes, first);
+    set(m, K::Amplification, (first > 0).then(|| total as f64 / first as f64))?;
+    m.set_whole(K::Rounds, (sending.rounds.len() as u64).saturating_sub(1));
+    let sum = |f: fn(&Round) -> u64| sending.rounds.iter().map(f).sum::<u64>();
+    m.set_whole(K::PagesFull, sum(|r| r.pages_full));
+    m.set_whole(K::PagesZero, sum(|r| r.pages_zero));
+    if cell.codec != Codec::None {
+        let deltas = sum(|r| r.pages_delta);
+        m.set_whole(K::TrafficDelta, delta);
+        m.set_whole(K::PagesDelta, deltas);
+        m.set_whole(K::PagesUnchanged, sum(|r| r.pages_unchanged));
+        m.set_whole(K::PagesOverflow, sum(|r| r.pages_overflow));
+        for &(codec, pages) in &sending.choices {
+            match codec {
+                Codec::Mask => m.set_whole(K::PagesMask, pages),
+                Codec::Lz4 => m.set_whole(K::PagesLz4, pages),
+                Codec::Zstd => m.set_whole(K::PagesZstd, pages),
+                Codec::None | Codec::Xbzrle | Codec::ZstdDictionary | Codec::Auto => {}
+            }
+        }
+        set(m, K::DeltaBytesPerPage, (deltas > 0).then(|| sending.delta_bytes as f64 / deltas as f64))?;
+    }
+    set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
+    let harvest = summed(&sending.rounds, |r| r.harvest_time);
+    set(m, K::HarvestTime, harvest.map(|rounds| rounds + sending.deciding_harvest))?;
+    set(m, K::CopyTime, summed(&sending.rounds, |r| r.copy_time))?;
+    set(m, K::EncodeTime, summed(&sending.rounds, |r| r.encode_time))?;
+    set(m, K::DecodeTime, Some(there.decode))?;
+    set(m, K::WireIdle, summed(&sending.rounds, |r| r.wire_idle))?;
+    if let Some(queue) = sending.queue {
+        m.set_whole(K::LinkQueue, queue);
+    }
+    Ok(())
+}
+
+/// What those rounds have of it together; absent where none has any.
+fn summed(rounds: &[Round], of: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+    rounds.iter().filter_map(of).reduce(|sum, time| sum + time)
+}
+
+/// Unique pages found dirty per second of the time in which they got dirty, the median over rounds.
+fn dirty_rate(rounds: &[Round]) -> Option<f64> {
+    // What round n finds was written while round n - 1 went out. The paused round adds to pages left over.
+    let rates: Vec<f64> = rounds
+        .windows(2)
+        .filter(|pair| !pair[1].paused && pair[0].duration > 0.0)
+        .map(|pair| pair[1].dirty_pages as f64 / pair[0].duration)
+        .collect();
+    median(&rates)
+}
+
+/// Downtime, its parts, blackout and the TSC. Gives the span of the blackout.
+fn measure_switchover(
+    source: &SourceReport,
+    sending: &Sending,
+    there: &DestinationReport,
+    series: &analysis::OperationSeries,
+    m: &mut Metrics,
+) -> Result<Option<(u64, u64)>, MetricError> {
+    use MetricKey as K;
+    if there.entered == 0 {
+        return Ok(None);
+    }
+    let times = [
+        (K::Downtime, sending.pause_ordered, there.entered),
+        (K::DowntimePause, sending.pause_ordered, sending.paused),
+        (K::DowntimeHarvest, sending.paused, sending.harvested),
+        (K::DowntimeSend, sending.harvested, there.last_page),
+        (K::DowntimeState, there.last_page, sending.ready),
+        (K::DowntimeResume, sending.ready, there.entered),
+    ];
+    for (key, from, to) in times {
+        set(m, key, Some(seconds(from, to)))?;
+    }
+    let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
+    let before = source.stalled.as_ref().map_or(&[][..], |stalled| &stalled.clocks);
+    let jump = stalls::jump(before, &there.clocks, TSC_TOLERANCE * ticks_per_second)
+        .map(|ticks| ticks / ticks_per_second);
+    set(m, K::TscJump, jump)?;
+    let by_guest = there.gap_ticks.map(|ticks| nanoseconds(ticks as f64 / ticks_per_second));
+    let trusted = by_guest.filter(|_| jump.is_some_and(|jump| jump.abs() <= TSC_TOLERANCE));
+    let switchover =
+        analysis::Switchover { paused: sending.paused, entered: there.entered, running: sending.running };
+    let blackout = analysis::blackout(trusted, series, switchover);
+    set(m, K::Blackout, Some(seconds(0, blackout)))?;
+    let dark_until = sending.pause_ordered + blackout;
+    Ok(Some((sending.pause_ordered, dark_until.max(there.entered))))
+}
