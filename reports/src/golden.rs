@@ -499,12 +499,11 @@ fn long_names_fit_and_are_shown_whole() {
 #[test]
 fn the_reference_run_looks_as_it_did() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/quick");
-    let report = Report::load(path).unwrap();
+    let mut report = Report::load(path).unwrap();
+    // Where lines end must not depend on where this was checked out.
+    report.path = "DIR".into();
     insta::assert_snapshot!("reference_terminal", report.terminal(100));
-    insta::assert_snapshot!(
-        "reference_brief",
-        report.brief(100).replace(&report.path.display().to_string(), "DIR")
-    );
+    insta::assert_snapshot!("reference_brief", report.brief(100));
     insta::assert_snapshot!("reference_markdown", report.markdown());
 }
 
