@@ -73,7 +73,7 @@ fn late_ends() -> Fallible<()> {
         for page in 0..BATCH {
             batch.push_whole(page as u64);
         }
-        here.send_pages(&mut batch, &[], &[&pages], &[])?;
+        here.sender_mut().send_pages(&mut batch, &[], &[&pages], &[])?;
         batch.clear();
     }
     here.sender().drain(0);

@@ -110,7 +110,7 @@ fn framed_pass(memory: &mut BenchMemory, batch_pages: usize) -> Duration {
                 }
                 pfn += 1;
             }
-            here.send_pages(&mut batch, &[], &[staged.as_flattened()], &[]).expect("a batch");
+            here.sender_mut().send_pages(&mut batch, &[], &[staged.as_flattened()], &[]).expect("a batch");
             batch.clear();
         }
         here.send(FrameKind::RoundEnd, &[]).expect("the end");

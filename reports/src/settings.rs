@@ -90,7 +90,7 @@ pub fn shared<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> Flat {
     shared
 }
 
-/// What a comparison does not share with `everywhere`, and what tells its cells apart, each with its id.
+/// What a comparison does not share with `everywhere`, and what its cells differ in, each with its id.
 #[must_use]
 pub fn own<'a>(plan: &'a ManifestComparison, everywhere: &Flat) -> (Flat, Vec<(&'a str, Flat)>) {
     let mut shared = shared(plan.cells.iter().map(|planned| &planned.cell));

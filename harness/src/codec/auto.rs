@@ -10,6 +10,7 @@ use super::lz4::Lz4;
 use super::zstd::Zstd;
 use super::{CodecBackend, DecodeError, Encoded, MAX_ENCODED, Mask, PAGE, Page, PageCodec};
 use crate::sys::clock;
+use crate::sys::memory::reserve;
 
 /// Codecs to choose from.
 const CODECS: usize = 3;
@@ -123,8 +124,13 @@ impl PageCodec for Auto {
     fn encode(&mut self, page: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
         let Ok(at) = usize::try_from(page) else { return Encoded::Overflow };
         if at >= self.last.len() {
-            // Page numbers ascend in the first round, which visits all.
-            self.last.resize((at + 1).max(2 * self.last.len()), [0; CODECS]);
+            // Page numbers ascend in the first round, which visits all. Without memory pages go whole, and the guest lives.
+            let length = (at + 1).max(2 * self.last.len());
+            let more = length - self.last.len();
+            if reserve(&mut self.last, more, "sizes of pages").is_err() {
+                return if old == new { Encoded::Unchanged } else { Encoded::Overflow };
+            }
+            self.last.resize(length, [0; CODECS]);
         }
         let last = self.last[at];
         let known = usize::from(last != [0; CODECS]);

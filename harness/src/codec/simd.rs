@@ -25,63 +25,31 @@ pub(super) struct Avx2(());
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Avx512(Avx2);
 
-/// The whole functions of a backend, each compiled with its instructions.
+/// A whole function, compiled with `$features`, which the backend that it is a method of stands for.
+macro_rules! compiled {
+    ($features:literal, $name:ident = $function:path, ($($argument:ident: $type:ty),+) -> $result:ty) => {
+        #[inline]
+        pub(super) fn $name(self, $($argument: $type),+) -> $result {
+            #[target_feature(enable = $features)]
+            fn compiled<L: Lanes>(cpu: L, $($argument: $type),+) -> $result {
+                $function(cpu, $($argument),+)
+            }
+            // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
+            unsafe { compiled(self, $($argument),+) }
+        }
+    };
+}
+
+/// The whole functions of a backend.
 macro_rules! compiled_with {
     ($backend:ident, $features:literal) => {
         impl $backend {
-            #[inline]
-            pub(super) fn encode_xbzrle(
-                self,
-                old: &Page,
-                new: &Page,
-                out: &mut [u8],
-                positions: &mut Positions,
-            ) -> Encoded {
-                #[target_feature(enable = $features)]
-                fn compiled(
-                    cpu: $backend,
-                    old: &Page,
-                    new: &Page,
-                    out: &mut [u8],
-                    positions: &mut Positions,
-                ) -> Encoded {
-                    xbzrle::encode_lines(cpu, old, new, out, positions)
-                }
-                // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
-                unsafe { compiled(self, old, new, out, positions) }
-            }
-
-            #[inline]
-            pub(super) fn encode_mask(
-                self,
-                old: &Page,
-                new: &Page,
-                out: &mut [u8],
-                positions: &mut Positions,
-            ) -> Encoded {
-                #[target_feature(enable = $features)]
-                fn compiled(
-                    cpu: $backend,
-                    old: &Page,
-                    new: &Page,
-                    out: &mut [u8],
-                    positions: &mut Positions,
-                ) -> Encoded {
-                    mask::encode(cpu, old, new, out, positions)
-                }
-                // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
-                unsafe { compiled(self, old, new, out, positions) }
-            }
-
-            #[inline]
-            pub(super) fn decode_mask(self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
-                #[target_feature(enable = $features)]
-                fn compiled(cpu: $backend, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
-                    mask::decode(cpu, encoded, page)
-                }
-                // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
-                unsafe { compiled(self, encoded, page) }
-            }
+            compiled!($features, encode_xbzrle = xbzrle::encode_lines,
+                (old: &Page, new: &Page, out: &mut [u8], positions: &mut Positions) -> Encoded);
+            compiled!($features, encode_mask = mask::encode,
+                (old: &Page, new: &Page, out: &mut [u8], positions: &mut Positions) -> Encoded);
+            compiled!($features, decode_mask = mask::decode,
+                (encoded: &[u8], page: &mut Page) -> Result<(), DecodeError>);
         }
     };
 }

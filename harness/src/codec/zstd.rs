@@ -2,7 +2,7 @@
 //! each page as the format allows (no magic number, size, checksum or name of a dictionary).
 //!
 //! With a dictionary both sides train one on the first pages that are encoded, each from what it encoded or decoded: the same
-//! pages in the same order, so that nothing of it is sent. Training costs milliseconds, once, on each side.
+//! pages in the same order, so that nothing of it is sent. Training is done once, on each side.
 
 use std::fmt;
 

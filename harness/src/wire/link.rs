@@ -322,20 +322,6 @@ impl Link {
         self.sender.send(kind, parts)
     }
 
-    /// See [`Sender::send_pages`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn send_pages(
-        &mut self,
-        batch: &mut PageBatch,
-        encoded: &[u8],
-        whole: &[&[u8]],
-        behind: &[Part<'_>],
-    ) -> Result<(), LinkError> {
-        self.sender.send_pages(batch, encoded, whole, behind)
-    }
-
     /// See [`Receiver::recv`].
     ///
     /// # Errors

@@ -98,9 +98,9 @@ fn batches_of_scattered_pages_arrive_whole() {
                 let pages: Vec<&[u8]> = whole.chunks(PAGE).collect();
                 if in_place {
                     let behind: Vec<_> = pages.into_iter().map(Part::Private).collect();
-                    here.send_pages(&mut batch, &encoded, &[], &behind).unwrap();
+                    here.sender_mut().send_pages(&mut batch, &encoded, &[], &behind).unwrap();
                 } else {
-                    here.send_pages(&mut batch, &encoded, &pages, &[]).unwrap();
+                    here.sender_mut().send_pages(&mut batch, &encoded, &pages, &[]).unwrap();
                 }
                 assert_eq!(here.traffic(), batch.traffic());
                 assert_eq!(here.traffic().total(), here.sender().offset() - before);
@@ -151,7 +151,7 @@ fn pages_behind_a_payload_that_nobody_waits_for_are_refused() {
     let (mut here, mut there) = Link::pair(LONG).unwrap();
     let (mut batch, page) = (PageBatch::new(), [7; PAGE]);
     batch.push_whole(0);
-    here.send_pages(&mut batch, &[], &[], &[Part::Private(&page)]).unwrap();
+    here.sender_mut().send_pages(&mut batch, &[], &[], &[Part::Private(&page)]).unwrap();
     let error = there.recv().unwrap_err().to_string();
     assert!(error.starts_with("bad Pages frame at byte 6 of the stream: 1 whole pages behind"), "{error}");
 }

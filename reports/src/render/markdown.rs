@@ -130,7 +130,7 @@ fn figures(row: &Row, columns: usize) -> Vec<String> {
     row.figures.iter().map(show).collect()
 }
 
-/// What this comparison does not share with all others, and what tells its cells apart.
+/// What this comparison does not share with all others, and what its cells differ in.
 fn own_settings(plan: &ManifestComparison, everywhere: &Flat) -> String {
     let (shared, cells) = settings::own(plan, everywhere);
     let common = (!shared.is_empty()).then(|| format!("all: {}", inline(&shared)));
