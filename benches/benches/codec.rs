@@ -7,8 +7,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use migbench::codec::{self, CodecBackend, Encoded, MAX_ENCODED, Mask, PAGE, Page, PageCodec, SLACK, Xbzrle};
-use migbench_benches::pages::{DENSITIES, Density, order};
+use migbench::codec::{
+    self, Change, CodecBackend, MAX_ENCODED, Mask, PAGE, Page, PageCodec, SLACK, Xbzrle, encode_pair, xbzrle,
+};
+use migbench::sys::live::LivePage;
+use migbench_benches::pages::{DENSITIES, Density, aligned, order};
 use migbench_benches::{quick, wanted};
 use migbench_scenarios::cell::Codec;
 
@@ -18,15 +21,25 @@ const PAIRS: usize = 8192;
 /// Room for any encoding.
 const ROOM: usize = MAX_ENCODED + SLACK;
 
+/// A codec to measure.
+struct Named {
+    name: String,
+    backend: CodecBackend,
+    codec: Box<dyn PageCodec>,
+}
+
 /// Every codec, those of our own with each backend.
-fn codecs() -> Vec<(String, Box<dyn PageCodec>)> {
-    let mut codecs: Vec<(String, Box<dyn PageCodec>)> = Vec::new();
+fn codecs() -> Vec<Named> {
+    let mut codecs: Vec<Named> = Vec::new();
     for backend in CodecBackend::available() {
-        codecs.push((format!("xbzrle {}", backend.name()), Box::new(Xbzrle::new(backend))));
-        codecs.push((format!("mask {}", backend.name()), Box::new(Mask::new(backend))));
+        let named = |name, codec| Named { name: format!("{name} {}", backend.name()), backend, codec };
+        codecs.push(named("xbzrle", Box::new(Xbzrle::new(backend))));
+        codecs.push(named("mask", Box::new(Mask::new(backend))));
     }
-    let others = [Codec::Lz4, Codec::Zstd, Codec::Auto];
-    codecs.extend(others.into_iter().filter_map(|word| Some((word.to_string(), codec::new(word)?))));
+    let others = [Codec::Lz4, Codec::Zstd, Codec::Auto].into_iter();
+    codecs.extend(others.filter_map(|word| {
+        Some(Named { name: word.to_string(), backend: CodecBackend::best(), codec: codec::new(word)? })
+    }));
     codecs
 }
 
@@ -48,21 +61,42 @@ fn read(old: &Page, new: &Page) -> u64 {
 fn encode(criterion: &mut Criterion) {
     for &(name, density) in DENSITIES {
         let pairs = pairs(density);
+        let states = (
+            aligned(&pairs, |pair| &pair.0),
+            aligned(&pairs, |pair| &pair.0),
+            aligned(&pairs, |pair| &pair.1),
+        );
+        let (Ok(mut held), Ok(one), Ok(other)) = states else { panic!("no memory for the pools") };
         for (order_name, order) in orders(pairs.len()) {
             let mut group = criterion.benchmark_group(format!("encode, {name}, {order_name}"));
             group.bench_function("floor: reading both pages", |bencher| {
                 let mut next = order.iter().cycle();
+                bencher.iter(|| next.next().map(|&page| read(black_box(&held[page]), black_box(&one[page]))));
+            });
+            group.bench_function("xbzrle scalar, of two pages that stay", |bencher| {
+                let (mut next, mut out) = (order.iter().cycle(), [0; ROOM]);
                 bencher.iter(|| {
-                    next.next().map(|&page| read(black_box(&pairs[page].0), black_box(&pairs[page].1)))
+                    let page = *next.next()?;
+                    xbzrle::encode_scalar(black_box(&one[page]), black_box(&other[page]), &mut out)
                 });
             });
-            for (codec_name, mut codec) in codecs() {
-                group.bench_function(codec_name, |bencher| {
-                    let (mut next, mut out) = (order.iter().cycle(), [0; ROOM]);
+            for Named { name, backend, mut codec } in codecs() {
+                group.bench_function(name, |bencher| {
+                    // What is held becomes one state and the other in turn, so that there is always the same change.
+                    held.copy_from_slice(&one);
+                    let (mut change, mut out) = (Change::new(backend), [0; ROOM]);
+                    let mut next = order
+                        .iter()
+                        .map(|page| (page, &other))
+                        .chain(order.iter().map(|page| (page, &one)))
+                        .cycle();
                     bencher.iter(|| {
-                        let page = *next.next()?;
-                        let (old, new) = &pairs[page];
-                        Some(codec.encode(page as u64, black_box(old), black_box(new), &mut out))
+                        let (&page, live) = next.next()?;
+                        change.merge(LivePage::of(&live[page]), &mut held[page], codec.takes_old());
+                        Some(
+                            change.is_none()
+                                || codec.encode(page as u64, &change, &held[page], &mut out).is_none(),
+                        )
                     });
                 });
             }
@@ -75,19 +109,17 @@ fn decode(criterion: &mut Criterion) {
         let pairs = pairs(density);
         for (order_name, order) in orders(pairs.len()) {
             let mut group = criterion.benchmark_group(format!("decode, {name}, {order_name}"));
-            for (codec_name, mut codec) in codecs() {
+            for Named { name, backend, mut codec } in codecs() {
                 let mut out = [0; ROOM];
                 let encoded = (0..).zip(&pairs).map_while(|(page, (old, new))| {
-                    match codec.encode(page, old, new, &mut out) {
-                        Encoded::Delta(length) => Some((*old, out[..length].to_vec())),
-                        Encoded::Unchanged | Encoded::Overflow => None,
-                    }
+                    let length = encode_pair(codec.as_mut(), backend, page, [old, new], &mut out)?;
+                    (length > 0).then(|| (*old, out[..length].to_vec()))
                 });
                 let mut encoded: Vec<_> = encoded.collect();
                 if encoded.len() < pairs.len() {
                     continue;
                 }
-                group.bench_function(codec_name, |bencher| {
+                group.bench_function(name, |bencher| {
                     let mut next = order.iter().cycle();
                     bencher.iter(|| {
                         let (page, encoding) = &mut encoded[*next.next()?];
@@ -140,10 +172,9 @@ fn sizes(_: &mut Criterion) {
             let mut out = [0; ROOM];
             let sum: usize = (0..)
                 .zip(&pairs)
-                .map(|(page, (old, new))| match codec.encode(page, old, new, &mut out) {
-                    Encoded::Unchanged => 0,
-                    Encoded::Delta(length) => length,
-                    Encoded::Overflow => PAGE,
+                .map(|(page, (old, new))| {
+                    let best = CodecBackend::best();
+                    encode_pair(codec.as_mut(), best, page, [old, new], &mut out).unwrap_or(PAGE)
                 })
                 .sum();
             let mean = sum as f64 / PAGES as f64;

@@ -5,8 +5,9 @@ use std::error::Error;
 use std::hint::black_box;
 use std::process::Command;
 
-use migbench::codec::{CodecBackend, Encoded, MAX_ENCODED, Mask, Page, PageCodec, SLACK, Xbzrle};
-use migbench_benches::pages::DENSITIES;
+use migbench::codec::{Change, CodecBackend, MAX_ENCODED, Mask, Page, PageCodec, SLACK, Xbzrle, encode_pair};
+use migbench::sys::live::LivePage;
+use migbench_benches::pages::{DENSITIES, aligned};
 use migbench_benches::{Fallible, quick, wanted};
 
 /// The argument by which a bench under valgrind knows what it is to do: codec, backend, what, density.
@@ -27,23 +28,27 @@ fn codec(name: &str, backend: CodecBackend) -> Box<dyn PageCodec> {
 fn one(arguments: &[String]) -> Fallible<()> {
     let [name, backend, what, density] = arguments else { return Err("four arguments".into()) };
     let backend = CodecBackend::available().into_iter().find(|known| known.name() == backend);
-    let mut codec = codec(name, backend.ok_or("no such backend under valgrind")?);
+    let backend = backend.ok_or("no such backend under valgrind")?;
+    let mut codec = codec(name, backend);
     let (_, density) = DENSITIES.iter().find(|(name, _)| name == density).ok_or("no such density")?;
     let pairs = density.pairs(PAGES);
     let mut out = [0; MAX_ENCODED + SLACK];
+    let (mut held, new, mut change) =
+        (aligned(&pairs, |pair| &pair.0)?, aligned(&pairs, |pair| &pair.1)?, Change::new(backend));
     if what == "encode" {
         counted(&mut || {
-            for (old, new) in &pairs {
-                black_box(codec.encode(0, old, new, &mut out));
+            for (page, held) in held.iter_mut().enumerate() {
+                change.merge(LivePage::of(&new[page]), held, false);
+                black_box(codec.encode(0, &change, held, &mut out));
             }
         });
         return Ok(());
     }
     let mut encoded: Vec<(Page, Vec<u8>)> = Vec::new();
     for (old, new) in &pairs {
-        match codec.encode(0, old, new, &mut out) {
-            Encoded::Delta(length) => encoded.push((*old, out[..length].to_vec())),
-            Encoded::Unchanged | Encoded::Overflow => return Err("there is nothing to decode".into()),
+        match encode_pair(codec.as_mut(), backend, 0, [old, new], &mut out) {
+            Some(length @ 1..) => encoded.push((*old, out[..length].to_vec())),
+            _ => return Err("there is nothing to decode".into()),
         }
     }
     let mut decoded = Ok(());

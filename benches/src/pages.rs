@@ -1,6 +1,7 @@
 //! Pairs of pages for the benches of codecs: what a destination holds, and what it should hold.
 
 use migbench::codec::{PAGE, Page};
+use migbench::sys::memory::{NoMemory, PageMemory};
 
 /// A small generator, so that every run encodes the same pages.
 #[derive(Debug)]
@@ -94,6 +95,16 @@ impl Density {
         }
         pairs
     }
+}
+
+/// One page of each pair, in memory that starts at a page of the host, as guests' does.
+///
+/// # Errors
+/// When there is none.
+pub fn aligned(pairs: &[(Page, Page)], of: impl Fn(&(Page, Page)) -> &Page) -> Result<PageMemory, NoMemory> {
+    let mut memory = PageMemory::map(pairs.len() as u64, "a bench")?;
+    memory.iter_mut().zip(pairs).for_each(|(page, pair)| *page = *of(pair));
+    Ok(memory)
 }
 
 /// An order of `count` things: as they lie, or drawn.

@@ -208,7 +208,7 @@ metrics! {
     DeltaBytesPerPage = "delta_bytes_per_page", Bytes, Smaller, "bytes per delta",
         "Mean encoded size of the pages sent as a delta.";
     CopyTime = "copy_time", Seconds, Smaller, "copying",
-        "Copying pages out of the guest at the source, summed over the run.";
+        "Copying pages out of the guest at the source, summed over the run, in records of builds that did so before they encoded. Since then a page is read once, in `encode_time`.";
     EncodeTime = "encode_time", Seconds, Smaller, "encoding",
         "Time in the page policy and the codec at the source, summed over the run.";
     DecodeTime = "decode_time", Seconds, Smaller, "decoding",

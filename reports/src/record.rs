@@ -116,10 +116,10 @@ pub struct Round {
     /// Stage: seconds in the harvest.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub harvest_time: Option<f64>,
-    /// Stage: seconds in copying pages out of the guest. Not separate from encoding in schema 1.
+    /// Stage: seconds in copying pages out of the guest, of builds that did so before they encoded.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub copy_time: Option<f64>,
-    /// Stage: seconds in the policy and the codec.
+    /// Stage: seconds in the policy and the codec, and in reading pages out of the guest.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub encode_time: Option<f64>,
     /// Stage: seconds in writing to the link. In schema 1 waiting for the rate limit is in it.

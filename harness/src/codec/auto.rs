@@ -8,7 +8,7 @@ use migbench_scenarios::cell::Codec;
 
 use super::lz4::Lz4;
 use super::zstd::Zstd;
-use super::{CodecBackend, DecodeError, Encoded, MAX_ENCODED, Mask, PAGE, Page, PageCodec};
+use super::{Change, CodecBackend, DecodeError, MAX_ENCODED, Mask, PAGE, Page, PageCodec};
 use crate::sys::clock;
 use crate::sys::memory::reserve;
 
@@ -120,41 +120,37 @@ impl PageCodec for Auto {
         1 + self.codecs.iter().map(|codec| codec.worst_size()).max().unwrap_or(MAX_ENCODED)
     }
 
+    fn takes_old(&self) -> bool {
+        true
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one page")]
-    fn encode(&mut self, page: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
-        let Ok(at) = usize::try_from(page) else { return Encoded::Overflow };
+    fn encode(&mut self, page: u64, change: &Change, new: &Page, out: &mut [u8]) -> Option<usize> {
+        let at = usize::try_from(page).ok()?;
         if at >= self.last.len() {
             // Page numbers ascend in the first round, which visits all. Without memory pages go whole, and the guest lives.
             let length = (at + 1).max(2 * self.last.len());
             let more = length - self.last.len();
-            if reserve(&mut self.last, more, "sizes of pages").is_err() {
-                return if old == new { Encoded::Unchanged } else { Encoded::Overflow };
-            }
+            reserve(&mut self.last, more, "sizes of pages").ok()?;
             self.last.resize(length, [0; CODECS]);
         }
         let last = self.last[at];
         let known = usize::from(last != [0; CODECS]);
         let outcomes = self.outcomes[known];
-        let Some(codec) = self.choose(last, &outcomes) else {
-            return if old == new { Encoded::Unchanged } else { Encoded::Overflow };
-        };
-        let Some((tag, rest)) = out.split_first_mut() else { return Encoded::Overflow };
+        let codec = self.choose(last, &outcomes)?;
+        let (tag, rest) = out.split_first_mut()?;
         let start = clock::now();
-        let encoded = self.codecs[codec].encode(page, old, new, rest);
+        let encoded = self.codecs[codec].encode(page, change, new, rest);
         let time = (clock::now() - start) as f64;
-        let length = match encoded {
-            Encoded::Unchanged => return Encoded::Unchanged,
-            Encoded::Delta(length) => length + 1,
-            Encoded::Overflow => PAGE,
-        };
+        let length = encoded.map_or(PAGE, |length| length + 1);
         self.last[at][codec] = u16::try_from(length).unwrap_or(u16::MAX);
         self.outcomes[known][codec].add(f64::from(self.last[at][codec]), time);
         if length > MAX_ENCODED {
-            return Encoded::Overflow;
+            return None;
         }
         *tag = TAGS[codec];
         self.chosen[codec] += 1;
-        Encoded::Delta(length)
+        Some(length)
     }
 
     fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
@@ -182,7 +178,7 @@ impl PageCodec for Auto {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::SLACK;
+    use crate::codec::{SLACK, encode_pair};
 
     /// Counters on pages of noise, where `mask` needs few bytes and the others hardly more.
     fn counters(auto: &mut Auto, rounds: u8) -> [u64; CODECS] {
@@ -200,10 +196,10 @@ mod tests {
                 let mut new = *held;
                 new.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(round));
                 let mut out = [0; MAX_ENCODED + SLACK];
-                match auto.encode(page, held, &new, &mut out) {
-                    Encoded::Unchanged => panic!("it has changed"),
-                    Encoded::Overflow => {}
-                    Encoded::Delta(length) => {
+                match encode_pair(auto, CodecBackend::best(), page, [held, &new], &mut out) {
+                    None => {}
+                    Some(length) => {
+                        assert!(length > 0, "it has changed");
                         let mut decoded = *held;
                         destination.decode(&out[..length], &mut decoded).unwrap();
                         assert!(decoded == new);

@@ -8,7 +8,8 @@ use super::lanes::Portable;
 use super::runs::Positions;
 #[cfg(target_arch = "x86_64")]
 use super::simd;
-use super::{DecodeError, Encoded, Page, mask, xbzrle, zero};
+use super::{Change, DecodeError, Page, change, mask, xbzrle, zero};
+use crate::sys::live::LivePage;
 
 /// One implementation of the hot functions. A value exists only for what this CPU can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,35 +71,77 @@ impl CodecBackend {
         }
     }
 
+    /// See [`Change::merge`].
+    pub(super) fn merge(self, live: LivePage<'_>, held: &mut Page, change: &mut Change, keep_old: bool) {
+        match self.0 {
+            SimdLevel::Portable => change::merge(Portable, live, held, change, keep_old),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2(cpu) => cpu.merge(live, held, change, keep_old),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512(cpu) => cpu.merge(live, held, change, keep_old),
+        }
+    }
+
+    /// Copies a page.
+    pub fn copy(self, live: LivePage<'_>, copy: &mut Page) {
+        match self.0 {
+            SimdLevel::Portable => change::copy(Portable, live, copy),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2(cpu) => cpu.copy(live, copy),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512(cpu) => cpu.copy(live, copy),
+        }
+    }
+
+    /// Copies a page that the destination does not hold yet, twice: into `copy`, which is sent and stays in the caches, and past them
+    /// into `held`, where it is needed only when the page has changed. Before `held` is used [`Self::settle`] is due.
+    pub fn copy_twice(self, live: LivePage<'_>, copy: &mut Page, held: &mut Page) {
+        match self.0 {
+            SimdLevel::Portable => change::copy_twice(Portable, live, copy, held),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2(cpu) => cpu.copy_twice(live, copy, held),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512(cpu) => cpu.copy_twice(live, copy, held),
+        }
+    }
+
+    /// Orders what [`Self::copy_twice`] wrote past the caches before everything that comes next.
+    pub fn settle(self) {
+        #[cfg(target_arch = "x86_64")]
+        if let SimdLevel::Avx2(cpu) | SimdLevel::Avx512(simd::Avx512(cpu)) = self.0 {
+            cpu.settle();
+        }
+    }
+
     pub(super) fn encode_xbzrle(
         self,
-        old: &Page,
+        change: &Change,
         new: &Page,
         out: &mut [u8],
         positions: &mut Positions,
-    ) -> Encoded {
+    ) -> Option<usize> {
         match self.0 {
-            SimdLevel::Portable => xbzrle::encode_portable(old, new, out),
+            SimdLevel::Portable => xbzrle::encode(Portable, change, new, out, positions),
             #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx2(cpu) => cpu.encode_xbzrle(old, new, out, positions),
+            SimdLevel::Avx2(cpu) => cpu.encode_xbzrle(change, new, out, positions),
             #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512(cpu) => cpu.encode_xbzrle(old, new, out, positions),
+            SimdLevel::Avx512(cpu) => cpu.encode_xbzrle(change, new, out, positions),
         }
     }
 
     pub(super) fn encode_mask(
         self,
-        old: &Page,
+        change: &Change,
         new: &Page,
         out: &mut [u8],
         positions: &mut Positions,
-    ) -> Encoded {
+    ) -> Option<usize> {
         match self.0 {
-            SimdLevel::Portable => mask::encode(Portable, old, new, out, positions),
+            SimdLevel::Portable => mask::encode(Portable, change, new, out, positions),
             #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx2(cpu) => cpu.encode_mask(old, new, out, positions),
+            SimdLevel::Avx2(cpu) => cpu.encode_mask(change, new, out, positions),
             #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512(cpu) => cpu.encode_mask(old, new, out, positions),
+            SimdLevel::Avx512(cpu) => cpu.encode_mask(change, new, out, positions),
         }
     }
 

@@ -1,15 +1,18 @@
 //! What differs between backends: a few operations on one line of 64 bytes. Encoders and decoders are written once over
 //! [`Lanes`], and inlined into functions that are compiled with the instructions of each backend.
 
-/// Bytes of a line: what a cache line has, and a bit each in a mask.
-pub(super) const LINE: usize = 64;
-
-/// One line of a page.
-pub(super) type Line = [u8; LINE];
+use crate::sys::live::LiveLine;
+pub(super) use crate::sys::live::{LINE, Line};
 
 /// Operations on one line. A word has eight bytes. Masks have the first byte or word lowest. What is written behind the last
 /// byte that an operation is about is unspecified.
 pub(super) trait Lanes: Copy {
+    /// A line of a page that may be written meanwhile, in as few loads as there are, each made once.
+    fn load(self, line: LiveLine<'_>) -> Line;
+
+    /// Stores a line past the caches, where the CPU can and `to` lies in one line of them.
+    fn stream(self, line: &Line, to: &mut Line);
+
     /// A bit for each byte in which the lines differ.
     fn differ(self, old: &Line, new: &Line) -> u64;
 
@@ -47,6 +50,16 @@ pub(super) const fn words_of(mask: u64) -> u8 {
 pub(super) struct Portable;
 
 impl Lanes for Portable {
+    #[inline(always)]
+    fn load(self, line: LiveLine<'_>) -> Line {
+        line.load()
+    }
+
+    #[inline(always)]
+    fn stream(self, line: &Line, to: &mut Line) {
+        *to = *line;
+    }
+
     #[inline(always)]
     fn differ(self, old: &Line, new: &Line) -> u64 {
         if old == new {

@@ -5,7 +5,7 @@ use std::fmt;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use migbench_scenarios::cell::Codec;
 
-use super::{DecodeError, Encoded, MAX_ENCODED, PAGE, Page, PageCodec, difference};
+use super::{Change, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec};
 
 /// The codec.
 pub struct Lz4 {
@@ -18,7 +18,7 @@ impl Lz4 {
     /// With memory to work in.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: CompressTable::small(), difference: difference::buffer() }
+        Self { table: CompressTable::small(), difference: Box::new([0; PAGE]) }
     }
 }
 
@@ -43,13 +43,15 @@ impl PageCodec for Lz4 {
         get_maximum_output_size(PAGE)
     }
 
-    fn encode(&mut self, _: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
-        if !difference::xor(old, new, &mut self.difference) {
-            return Encoded::Unchanged;
-        }
+    fn takes_old(&self) -> bool {
+        true
+    }
+
+    fn encode(&mut self, _: u64, change: &Change, new: &Page, out: &mut [u8]) -> Option<usize> {
+        change.xor(new, &mut self.difference);
         match compress_into_with_table(&self.difference[..], out, &mut self.table) {
-            Ok(length) if length <= MAX_ENCODED => Encoded::Delta(length),
-            _ => Encoded::Overflow,
+            Ok(length) if length <= MAX_ENCODED => Some(length),
+            _ => None,
         }
     }
 
@@ -60,7 +62,7 @@ impl PageCodec for Lz4 {
         if length != PAGE {
             return Err(damaged("it holds less than a page"));
         }
-        difference::apply(&self.difference, page);
+        page.iter_mut().zip(&self.difference[..]).for_each(|(byte, xor)| *byte ^= xor);
         Ok(())
     }
 }

@@ -4,10 +4,11 @@
 
 use migbench_scenarios::cell::Codec;
 
+use super::change::LINES;
 use super::lanes::{LINE, Lanes, Line};
-use super::runs::{Differences, LINES, Positions, positions};
+use super::runs::{Positions, positions};
 use super::xbzrle::{self, Encoding};
-use super::{CodecBackend, DecodeError, Encoded, MAX_ENCODED, Page, PageCodec};
+use super::{Change, CodecBackend, DecodeError, MAX_ENCODED, Page, PageCodec};
 
 /// The first byte of an encoding: the version of the format in the upper half, the form in the lower.
 const RUNS: u8 = 0x10;
@@ -44,8 +45,8 @@ impl PageCodec for Mask {
         BUFFER
     }
 
-    fn encode(&mut self, _: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
-        self.backend.encode_mask(old, new, out, &mut self.positions)
+    fn encode(&mut self, _: u64, change: &Change, new: &Page, out: &mut [u8]) -> Option<usize> {
+        self.backend.encode_mask(change, new, out, &mut self.positions)
     }
 
     fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
@@ -57,62 +58,54 @@ impl PageCodec for Mask {
 #[inline(always)]
 pub(super) fn encode<L: Lanes>(
     lanes: L,
-    old: &Page,
+    change: &Change,
     new: &Page,
     out: &mut [u8],
     positions: &mut Positions,
-) -> Encoded {
-    let found = Differences::between::<true, L>(lanes, old, new);
-    if found.lines == 0 {
-        return Encoded::Unchanged;
-    }
-    let Some(out) = out.first_chunk_mut::<BUFFER>() else { return Encoded::Overflow };
-    let (bytes, words) = (found.changed_bytes as usize, found.changed_words as usize);
-    let maps = HEAD + found.lines.count_ones() as usize;
+) -> Option<usize> {
+    let out = out.first_chunk_mut::<BUFFER>()?;
+    let (bytes, words) = (change.changed_bytes as usize, change.changed_words as usize);
+    let maps = HEAD + change.lines.count_ones() as usize;
     let (by_words, by_bytes) = (maps + 8 * words, maps + words + bytes);
     let size = by_words.min(by_bytes);
     // Runs are taken only where they are smaller, which is certain only when they are written down.
     let limit = MAX_ENCODED.min(size - 1) - 1;
-    if found.least_size() <= limit
-        && let Encoded::Delta(runs) = found.encode_runs(new, Encoding::new(&mut out[1..], limit), positions)
+    if change.least_size() <= limit
+        && let Some(runs) = change.encode_runs(new, Encoding::new(&mut out[1..], limit), positions)
     {
         out[0] = RUNS;
-        return Encoded::Delta(1 + runs);
+        return Some(1 + runs);
     }
     if size > MAX_ENCODED {
-        return Encoded::Overflow;
+        return None;
     }
-    out[1..HEAD].copy_from_slice(&found.lines.to_le_bytes());
+    out[1..HEAD].copy_from_slice(&change.lines.to_le_bytes());
     let new = new.as_chunks::<LINE>().0;
     let mut at = maps;
     if by_words <= by_bytes {
         out[0] = WORDS;
-        for (map, line) in (HEAD..).zip(members(found.lines)) {
-            let words = found.words[line];
+        for (map, line) in (HEAD..).zip(members(change.lines)) {
+            let words = change.words[line];
             out[map] = words;
-            let Some(to) = line_at(out, at) else { return Encoded::Overflow };
-            lanes.compress_words(&new[line], words, to);
+            lanes.compress_words(&new[line], words, line_at(out, at)?);
             at += 8 * words.count_ones() as usize;
         }
     } else {
         out[0] = BYTES;
-        for (map, line) in (HEAD..).zip(members(found.lines)) {
-            let words = found.words[line];
+        for (map, line) in (HEAD..).zip(members(change.lines)) {
+            let words = change.words[line];
             out[map] = words;
-            let Some(to) = out.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<8>()) else {
-                return Encoded::Overflow;
-            };
-            *to = lanes.compress_eight(found.masks[line], words).to_le_bytes();
+            let to = out.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<8>())?;
+            *to = lanes.compress_eight(change.masks[line], words).to_le_bytes();
             at += words.count_ones() as usize;
         }
-        for line in members(found.lines) {
-            let bytes = found.masks[line];
-            let Some(to) = line_at(out, at) else { return Encoded::Overflow };
-            lanes.compress_bytes(&new[line], bytes, to);
+        for line in members(change.lines) {
+            let bytes = change.masks[line];
+            lanes.compress_bytes(&new[line], bytes, line_at(out, at)?);
             at += bytes.count_ones() as usize;
         }
     }
-    Encoded::Delta(size)
+    Some(size)
 }
 
 /// Inlined so that it is compiled with the instructions of the backend that calls it.

@@ -4,10 +4,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::PAGE;
 use crate::codec::lanes::{Portable, words_of};
 use crate::codec::tests::any_pair;
 use crate::codec::xbzrle::tests::encode_plainly as runs_plainly;
+use crate::codec::{PAGE, encode_pair};
 
 /// The format written down as directly as it can be said. Empty if the pages are equal; longer than [`MAX_ENCODED`] if the page is
 /// to be sent whole.
@@ -41,10 +41,10 @@ fn check(old: &Page, new: &Page) {
     let plain = encode_plainly(old, new);
     for backend in CodecBackend::available() {
         let (mut mask, mut out) = (Mask::new(backend), [0xa5; BUFFER]);
-        match mask.encode(0, old, new, &mut out) {
-            Encoded::Unchanged => assert!(plain.is_empty(), "{backend:?}"),
-            Encoded::Overflow => assert!(plain.len() > MAX_ENCODED, "{backend:?}: {} bytes", plain.len()),
-            Encoded::Delta(length) => {
+        match encode_pair(&mut mask, backend, 0, [old, new], &mut out) {
+            Some(0) => assert!(plain.is_empty(), "{backend:?}"),
+            None => assert!(plain.len() > MAX_ENCODED, "{backend:?}: {} bytes", plain.len()),
+            Some(length) => {
                 assert!(out[..length] == plain[..], "{backend:?} wrote other bytes");
                 let mut page = *old;
                 mask.decode(&out[..length], &mut page).unwrap();
@@ -78,7 +78,7 @@ fn two_neighbouring_words_in_every_way() {
         }
         for backend in CodecBackend::available() {
             let (mut mask, mut out, mut page) = (Mask::new(backend), [0; BUFFER], old);
-            if let Encoded::Delta(length) = mask.encode(0, &old, &new, &mut out) {
+            if let Some(length @ 1..) = encode_pair(&mut mask, backend, 0, [&old, &new], &mut out) {
                 mask.decode(&out[..length], &mut page).unwrap();
             }
             assert!(page == new, "{backend:?} {set:#x}");

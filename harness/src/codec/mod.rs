@@ -1,14 +1,13 @@
-//! From pages to bytes and back. A page enters as `&Page`, together with the copy that the
-//! destination is known to hold, and leaves as an encoding in the caller's buffer; the decoder goes the
-//! other way. Nothing here does I/O or touches guest memory, so an encoder must be given a
-//! private copy of a page: guest memory changes while it is read.
+//! From pages to bytes and back. A page is read once, from guest memory, into the copy of what the destination holds; what that
+//! changed enters a codec together with the copy, and leaves as an encoding in the caller's buffer. The decoder goes the other way.
+//! Nothing here does I/O.
 //!
 //! A codec is one file that implements [`PageCodec`], and one line in [`new`]. On the wire all encodings are of one kind: what
 //! the bytes mean is said by the codec of the cell, which both sides agree on when they greet.
 
 pub mod auto;
 mod backend;
-mod difference;
+mod change;
 mod lanes;
 pub mod lz4;
 pub mod mask;
@@ -28,6 +27,7 @@ pub use migbench_workloads::pages::Page;
 
 pub use auto::Auto;
 pub use backend::CodecBackend;
+pub use change::Change;
 pub use lz4::Lz4;
 pub use mask::Mask;
 pub use xbzrle::Xbzrle;
@@ -43,17 +43,6 @@ pub const MAX_ENCODED: usize = PAGE - 1;
 /// Bytes behind [`MAX_ENCODED`] that a buffer must have for every codec: room to write without asking at each step.
 pub const SLACK: usize = 1024;
 
-/// What became of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoded {
-    /// The pages are equal: there is nothing to send.
-    Unchanged,
-    /// The first so many bytes of the buffer are the encoding, at most [`MAX_ENCODED`]. Bytes after them are unspecified.
-    Delta(usize),
-    /// The encoding would not be smaller than the page (or does not fit the buffer): send the page.
-    Overflow,
-}
-
 /// How the difference between two pages is written down. The source has one value for all of a migration and the
 /// destination another, which sees the same encodings in the same order: a codec may learn from them.
 pub trait PageCodec: fmt::Debug {
@@ -64,10 +53,16 @@ pub trait PageCodec: fmt::Debug {
     /// [`MAX_ENCODED`] + [`SLACK`].
     fn worst_size(&self) -> usize;
 
-    /// Encodes what turns `old`, which the destination holds as page number `page`, into `new`. The encoding goes into
-    /// `out`, of [`Self::worst_size`] bytes or more. Of a page that was never sent the destination holds zeros: where
-    /// [`Codec::compresses`], these are `old`, and what is encoded is the page itself.
-    fn encode(&mut self, page: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded;
+    /// Whether it encodes the XOR with the old page: such a codec needs that page, and encodes pages that were never sent too, for
+    /// which the destination holds zeros.
+    fn takes_old(&self) -> bool {
+        false
+    }
+
+    /// Encodes what turns page number `page` as the destination holds it into `new`, of which `change` says where it differs:
+    /// somewhere. The first so many bytes of `out`, of [`Self::worst_size`] bytes or more, are the encoding, at most [`MAX_ENCODED`];
+    /// bytes after them are unspecified. None where it would be no smaller than the page, or does not fit.
+    fn encode(&mut self, page: u64, change: &Change, new: &Page, out: &mut [u8]) -> Option<usize>;
 
     /// Applies an encoding to `page`, which holds the old contents. Whatever the bytes are, nothing outside of `page` is
     /// written and nothing outside of `encoded` read. After an error the page may hold part of the new contents and must not
@@ -98,6 +93,20 @@ pub fn new(codec: Codec) -> Option<Box<dyn PageCodec>> {
         Codec::ZstdDictionary => Box::new(Zstd::new(true)),
         Codec::Auto => Box::new(Auto::new()),
     })
+}
+
+/// Encodes what turns one page into another, neither of which anybody writes: no bytes if they are equal, and none where the page is
+/// to be sent whole. For tests and benches; an engine reads a page once.
+pub fn encode_pair(
+    codec: &mut dyn PageCodec,
+    backend: CodecBackend,
+    page: u64,
+    [old, new]: [&Page; 2],
+    out: &mut [u8],
+) -> Option<usize> {
+    let mut change = Change::new(backend);
+    change.between(old, new);
+    if change.is_none() { Some(0) } else { codec.encode(page, &change, new, out) }
 }
 
 /// Why an encoding was refused. Offsets count bytes from the start of the encoding.

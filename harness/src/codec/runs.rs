@@ -1,13 +1,10 @@
-//! Where two pages differ, and from there to XBZRLE. Pages are compared a line at a time, which makes a mask of the bytes that
-//! differ; here the masks are gathered, and the runs that they describe leave as an encoding. Which instructions made the masks
-//! makes no difference to a single byte of it.
+//! From the masks of what changed to the runs that they describe, and to XBZRLE. Which instructions made the masks makes no
+//! difference to a single byte of it.
 
-use super::lanes::{LINE, Lanes, words_of};
+use super::change::{Change, LINES, edges};
+use super::lanes::LINE;
 use super::xbzrle::Encoding;
-use super::{Encoded, PAGE, Page};
-
-/// Lines of a page.
-pub(super) const LINES: usize = PAGE / LINE;
+use super::{PAGE, Page};
 
 /// Positions that are written at once at most, whether there are so many or not.
 const AT_ONCE: usize = 8;
@@ -20,55 +17,7 @@ pub(super) fn positions() -> Box<Positions> {
     Box::new([0; PAGE + AT_ONCE])
 }
 
-/// Where two pages differ.
-pub(super) struct Differences {
-    /// A bit per byte of each line.
-    pub(super) masks: [u64; LINES],
-    /// A bit per word of each line.
-    pub(super) words: [u8; LINES],
-    /// A bit per line.
-    pub(super) lines: u64,
-    /// The lines in which runs start or end.
-    edged: u64,
-    /// Bytes, words, and ends of runs (the end of the page is none).
-    pub(super) changed_bytes: u32,
-    pub(super) changed_words: u32,
-    edges: u32,
-}
-
-impl Differences {
-    /// Compares two pages; words and lines are left out without `MAPS`. Counts beside the comparison rather than after it, so that the work hides in the time that
-    /// memory takes.
-    #[inline(always)]
-    pub(super) fn between<const MAPS: bool, L: Lanes>(lanes: L, old: &Page, new: &Page) -> Self {
-        let mut found = Self {
-            masks: [0; LINES],
-            words: [0; LINES],
-            lines: 0,
-            edged: 0,
-            changed_bytes: 0,
-            changed_words: 0,
-            edges: 0,
-        };
-        let mut before = 0;
-        let lines = old.as_chunks::<LINE>().0.iter().zip(new.as_chunks::<LINE>().0);
-        for (i, (old, new)) in lines.enumerate() {
-            let mask = lanes.differ(old, new);
-            let edges = edges(before, mask);
-            before = mask;
-            found.masks[i] = mask;
-            if MAPS {
-                found.words[i] = words_of(mask);
-                found.lines |= u64::from(mask != 0) << i;
-                found.changed_words += found.words[i].count_ones();
-            }
-            found.edged |= u64::from(edges != 0) << i;
-            found.changed_bytes += mask.count_ones();
-            found.edges += edges.count_ones();
-        }
-        found
-    }
-
+impl Change {
     /// The fewest bytes that the runs can have: each costs its bytes and two lengths of a byte at least.
     #[inline(always)]
     pub(super) const fn least_size(&self) -> usize {
@@ -114,10 +63,10 @@ impl Differences {
         new: &Page,
         mut encoding: Encoding<'_>,
         positions: &mut Positions,
-    ) -> Encoded {
+    ) -> Option<usize> {
         // This decides most pages that overflow, at the price of an unchanged page instead of that of the most expensive one.
         if self.least_size() > encoding.limit() {
-            return Encoded::Overflow;
+            return None;
         }
         // What is worth a question depends on how much there is: with many edges in a line runs are short and lengths too.
         if self.edges <= 3 * self.edged.count_ones() {
@@ -132,7 +81,7 @@ impl Differences {
 
 /// Encodes the runs between starts and ends; `SHORT` says that most have lengths of one byte.
 #[inline(always)]
-fn push_all<const SHORT: bool>(encoding: &mut Encoding<'_>, new: &Page, positions: &[u16]) -> Encoded {
+fn push_all<const SHORT: bool>(encoding: &mut Encoding<'_>, new: &Page, positions: &[u16]) -> Option<usize> {
     let mut end = 0;
     for &[start, stop] in positions.as_chunks::<2>().0 {
         let (start, stop) = (usize::from(start), usize::from(stop));
@@ -140,15 +89,9 @@ fn push_all<const SHORT: bool>(encoding: &mut Encoding<'_>, new: &Page, position
         let pushed =
             (SHORT && encoding.push_short(zrun, new, start, stop)) || encoding.push(zrun, new, start, stop);
         if !pushed {
-            return Encoded::Overflow;
+            return None;
         }
         end = stop;
     }
-    encoding.finish()
-}
-
-/// A bit for each byte of a line that differs from the byte before it in being changed: starts and ends of runs in turn.
-#[inline(always)]
-const fn edges(before: u64, mask: u64) -> u64 {
-    mask ^ (mask << 1 | before >> 63)
+    Some(encoding.used())
 }

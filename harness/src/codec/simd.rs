@@ -5,17 +5,18 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_shuffle_epi8, _mm256_blendv_pd,
-    _mm256_castpd_si256, _mm256_castsi256_pd, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8,
-    _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_storeu_si256, _mm256_testz_si256,
-    _mm512_cmpneq_epi8_mask, _mm512_loadu_si512, _mm512_mask_compress_epi8, _mm512_mask_compress_epi64,
-    _mm512_mask_expand_epi8, _mm512_mask_expand_epi64, _mm512_or_si512, _mm512_storeu_si512,
-    _mm512_test_epi64_mask,
+    __m128i, __m256i, __m512i, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_sfence, _mm_shuffle_epi8,
+    _mm256_blendv_pd, _mm256_castpd_si256, _mm256_castsi256_pd, _mm256_cmpeq_epi8, _mm256_loadu_si256,
+    _mm256_movemask_epi8, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_storeu_si256,
+    _mm256_stream_si256, _mm256_testz_si256, _mm512_cmpneq_epi8_mask, _mm512_loadu_si512,
+    _mm512_mask_compress_epi8, _mm512_mask_compress_epi64, _mm512_mask_expand_epi8, _mm512_mask_expand_epi64,
+    _mm512_or_si512, _mm512_storeu_si512, _mm512_test_epi64_mask,
 };
 
 use super::lanes::{LINE, Lanes, Line};
 use super::runs::Positions;
-use super::{DecodeError, Encoded, Page, mask, xbzrle};
+use super::{Change, DecodeError, Page, change, mask, xbzrle};
+use crate::sys::live::{LiveLine, LivePage};
 
 /// Proof that this CPU has AVX2 and the bit instructions of the same age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub(super) struct Avx2(());
 
 /// Proof that this CPU has AVX-512 F, BW and VBMI2 (Ice Lake, Zen 4 and later), and what [`Avx2`] stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx512(Avx2);
+pub(super) struct Avx512(pub(super) Avx2);
 
 /// A whole function, compiled with `$features`, which the backend that it is a method of stands for.
 macro_rules! compiled {
@@ -44,10 +45,15 @@ macro_rules! compiled {
 macro_rules! compiled_with {
     ($backend:ident, $features:literal) => {
         impl $backend {
-            compiled!($features, encode_xbzrle = xbzrle::encode_lines,
-                (old: &Page, new: &Page, out: &mut [u8], positions: &mut Positions) -> Encoded);
+            compiled!($features, merge = change::merge,
+                (live: LivePage<'_>, held: &mut Page, change: &mut Change, keep_old: bool) -> ());
+            compiled!($features, copy = change::copy, (live: LivePage<'_>, copy: &mut Page) -> ());
+            compiled!($features, copy_twice = change::copy_twice,
+                (live: LivePage<'_>, copy: &mut Page, held: &mut Page) -> ());
+            compiled!($features, encode_xbzrle = xbzrle::encode,
+                (change: &Change, new: &Page, out: &mut [u8], positions: &mut Positions) -> Option<usize>);
             compiled!($features, encode_mask = mask::encode,
-                (old: &Page, new: &Page, out: &mut [u8], positions: &mut Positions) -> Encoded);
+                (change: &Change, new: &Page, out: &mut [u8], positions: &mut Positions) -> Option<usize>);
             compiled!($features, decode_mask = mask::decode,
                 (encoded: &[u8], page: &mut Page) -> Result<(), DecodeError>);
         }
@@ -70,6 +76,13 @@ impl Avx2 {
     pub(super) fn is_zero(self, page: &Page) -> bool {
         // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
         unsafe { is_zero_avx2(page) }
+    }
+
+    /// Orders what was [streamed](Lanes::stream) before everything that comes next.
+    #[inline]
+    pub(super) fn settle(self) {
+        // SAFETY: only orders stores. SSE is part of x86-64.
+        unsafe { _mm_sfence() }
     }
 }
 
@@ -145,6 +158,44 @@ const fn word_tables() -> ([[u32; 8]; 16], [[u32; 8]; 16]) {
 // them is ever called.
 
 impl Lanes for Avx2 {
+    #[inline(always)]
+    fn load(self, line: LiveLine<'_>) -> Line {
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn load(live: LiveLine<'_>) -> Line {
+            let (start, mut line): (*const __m256i, _) = (live.start().cast(), [0; LINE]);
+            for half in 0..2 {
+                // SAFETY: half of a line, which is mapped and aligned; any bits are a value.
+                let loaded = unsafe { start.add(half).read_volatile() };
+                store256(loaded, &mut line, 32 * half);
+            }
+            line
+        }
+        // SAFETY: `self` is the proof of AVX2.
+        unsafe { load(line) }
+    }
+
+    #[inline(always)]
+    fn stream(self, line: &Line, to: &mut Line) {
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn stream(line: &Line, to: &mut Line) {
+            let start: *mut __m256i = to.as_mut_ptr().cast();
+            if !start.is_aligned() {
+                *to = *line;
+                return;
+            }
+            let [low, high] = halves(line);
+            // SAFETY: the two halves of `to`, which is aligned, as just checked. Nobody reads it before `settle`.
+            unsafe {
+                _mm256_stream_si256(start, low);
+                _mm256_stream_si256(start.add(1), high);
+            }
+        }
+        // SAFETY: `self` is the proof of AVX2.
+        unsafe { stream(line, to) }
+    }
+
     #[inline(always)]
     fn differ(self, old: &Line, new: &Line) -> u64 {
         #[target_feature(enable = "avx2")]
@@ -235,6 +286,25 @@ impl Lanes for Avx2 {
 }
 
 impl Lanes for Avx512 {
+    #[inline(always)]
+    fn load(self, line: LiveLine<'_>) -> Line {
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn load(live: LiveLine<'_>) -> Line {
+            let mut line = [0; LINE];
+            // SAFETY: a line, which is mapped and aligned; any bits are a value.
+            store512(unsafe { live.start().cast::<__m512i>().read_volatile() }, &mut line);
+            line
+        }
+        // SAFETY: `self` is the proof of AVX-512 F.
+        unsafe { load(line) }
+    }
+
+    #[inline(always)]
+    fn stream(self, line: &Line, to: &mut Line) {
+        self.0.stream(line, to);
+    }
+
     #[inline(always)]
     fn differ(self, old: &Line, new: &Line) -> u64 {
         #[target_feature(enable = "avx512f,avx512bw")]

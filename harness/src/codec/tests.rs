@@ -4,7 +4,15 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use migbench_scenarios::cell::Backing;
+use migbench_workloads::units::{Bytes, Gpa};
+
 use super::*;
+use crate::sys::live::LivePage;
+use crate::sys::memory::PageMemory;
+use crate::sys::ram::Ram;
 
 fn page_of(bytes: &[u8]) -> Page {
     let mut page = [0; PAGE];
@@ -48,39 +56,45 @@ pub(super) fn any_pair() -> impl Strategy<Value = (Page, Page)> {
     prop_oneof![8 => changed, 1 => (any_page(), any_page())]
 }
 
-/// Every codec with every implementation of it, one value for each side.
-fn codecs() -> Vec<[Box<dyn PageCodec>; 2]> {
-    let both = |new: &dyn Fn() -> Box<dyn PageCodec>| [new(), new()];
+/// A codec with one implementation of it: a value for each side.
+struct Both {
+    backend: CodecBackend,
+    source: Box<dyn PageCodec>,
+    destination: Box<dyn PageCodec>,
+}
+
+impl Both {
+    fn new(backend: CodecBackend, new: &dyn Fn() -> Box<dyn PageCodec>) -> Self {
+        Self { backend, source: new(), destination: new() }
+    }
+
+    fn encode(&mut self, page: u64, old: &Page, new: &Page, out: &mut [u8]) -> Option<usize> {
+        encode_pair(self.source.as_mut(), self.backend, page, [old, new], out)
+    }
+}
+
+/// Every codec with every implementation of it.
+fn codecs() -> Vec<Both> {
     let mut codecs = Vec::new();
     for backend in CodecBackend::available() {
-        codecs.push(both(&|| Box::new(Xbzrle::new(backend))));
-        codecs.push(both(&|| Box::new(Mask::new(backend))));
+        codecs.push(Both::new(backend, &|| Box::new(Xbzrle::new(backend))));
+        codecs.push(Both::new(backend, &|| Box::new(Mask::new(backend))));
     }
-    codecs.extend(
-        Codec::ALL
-            .iter()
-            .filter(|(_, codec)| new(*codec).is_some())
-            .map(|(_, codec)| both(&|| new(*codec).unwrap())),
-    );
+    let words = Codec::ALL.iter().filter(|(_, codec)| new(*codec).is_some());
+    codecs.extend(words.map(|(_, codec)| Both::new(CodecBackend::best(), &|| new(*codec).unwrap())));
     codecs
 }
 
 /// Encodes and decodes, and says how many bytes the encoding has; none if the page is to be sent whole.
-fn round_trip(
-    [source, destination]: &mut [Box<dyn PageCodec>; 2],
-    page: u64,
-    old: &Page,
-    new: &Page,
-) -> Option<usize> {
+fn round_trip(codec: &mut Both, page: u64, old: &Page, new: &Page) -> Option<usize> {
     let mut out = [0xa5; MAX_ENCODED + SLACK];
+    let length = codec.encode(page, old, new, &mut out)?;
+    let Both { source, destination, .. } = codec;
     let name = source.name();
-    let encoded = source.encode(page, old, new, &mut out);
-    assert_eq!(encoded == Encoded::Unchanged, old == new, "{name}");
-    let length = match encoded {
-        Encoded::Unchanged => return Some(0),
-        Encoded::Overflow => return None,
-        Encoded::Delta(length) => length,
-    };
+    assert_eq!(length == 0, old == new, "{name}");
+    if length == 0 {
+        return Some(0);
+    }
     assert!((1..=MAX_ENCODED).contains(&length), "{name}: {length}");
     assert!(
         out[source.worst_size()..].iter().all(|byte| *byte == 0xa5),
@@ -106,7 +120,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_decoded_or_refused(bytes in vec(any::<u8>(), 0..200), tag in prop_oneof![0..4u8, 0x10..0x13u8]) {
-        for [_, codec] in &mut codecs() {
+        for Both { destination: codec, .. } in &mut codecs() {
             for start in [None, Some(tag)] {
                 let bytes: Vec<u8> = start.into_iter().chain(bytes.iter().copied()).collect();
                 if let Err(error) = codec.decode(&bytes, &mut [7; PAGE]) {
@@ -124,9 +138,10 @@ proptest! {
         early: bool,
         xor in 1..=255u8,
     ) {
-        for [source, destination] in &mut codecs() {
+        for mut codec in codecs() {
             let mut out = [0; MAX_ENCODED + SLACK];
-            if let Encoded::Delta(length) = source.encode(0, &old, &new, &mut out) {
+            if let Some(length @ 1..) = codec.encode(0, &old, &new, &mut out) {
+                let mut destination = codec.destination;
                 let _ = destination.decode(&out[..cut.index(length)], &mut old.clone());
                 // Damage the head rather than the data, where it would change nothing.
                 out[flip.index(if early { length.min(80) } else { length })] ^= xor;
@@ -174,18 +189,105 @@ fn a_codec_is_called_as_in_suites_and_keeps_to_the_room_of_all() {
 #[test]
 fn every_encoding_cut_short_anywhere_is_refused_or_another_page() {
     let old = [3; PAGE];
-    for [source, destination] in &mut codecs() {
+    for mut codec in codecs() {
         for step in [2, 3, 40, 700] {
             let mut new = old;
             new.iter_mut().step_by(step).for_each(|byte| *byte ^= 1);
             let mut out = [0; MAX_ENCODED + SLACK];
-            let Encoded::Delta(length) = source.encode(0, &old, &new, &mut out) else { continue };
+            let Some(length) = codec.encode(0, &old, &new, &mut out) else { continue };
             for cut in 0..length {
                 let mut page = old;
-                if destination.decode(&out[..cut], &mut page).is_ok() {
-                    assert!(page != new, "{}: {cut} of {length} bytes are enough", source.name());
+                if codec.destination.decode(&out[..cut], &mut page).is_ok() {
+                    assert!(page != new, "{}: {cut} of {length} bytes are enough", codec.source.name());
                 }
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What is remembered is what was read, and every backend finds the same change.
+    #[test]
+    fn a_copy_becomes_the_page_and_the_change_is_the_same_for_all((old, new) in any_pair(), keep_old: bool) {
+        let mut memory = PageMemory::map(1, "a test").unwrap();
+        memory[0] = new;
+        let mut found = Vec::new();
+        for backend in CodecBackend::available() {
+            let (mut change, mut held) = (Change::new(backend), old);
+            change.merge(LivePage::of(&memory[0]), &mut held, keep_old);
+            prop_assert!(held == new, "{backend:?}");
+            let changed = (0..PAGE).filter(|at| old[*at] != new[*at]);
+            let of_masks = (0..PAGE).filter(|at| change.masks[at / 64] >> (at % 64) & 1 != 0);
+            prop_assert!(of_masks.eq(changed), "{backend:?}");
+            prop_assert_eq!(change.is_none(), old == new);
+            if keep_old {
+                let mut xor = [0; PAGE];
+                change.xor(&new, &mut xor);
+                prop_assert!((0..PAGE).all(|at| xor[at] == old[at] ^ new[at]), "{backend:?}");
+            }
+            found.push((change.words, change.lines, change.edged, change.changed_bytes, change.changed_words, change.edges));
+        }
+        prop_assert!(found.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[test]
+fn first_sends_are_copied_twice_by_every_backend() {
+    let mut memory = PageMemory::map(2, "a test").unwrap();
+    memory[0] = std::array::from_fn(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]);
+    let (page, held) = memory.split_at_mut(1);
+    for backend in CodecBackend::available() {
+        let (mut copy, mut unaligned) = ([0; PAGE], [[0; PAGE]; 2]);
+        held[0].fill(0);
+        backend.copy_twice(LivePage::of(&page[0]), &mut copy, &mut held[0]);
+        backend.settle();
+        assert!(copy == page[0] && held[0] == page[0], "{backend:?}");
+        let odd = unaligned.as_flattened_mut()[1..].first_chunk_mut().unwrap();
+        backend.copy_twice(LivePage::of(&page[0]), &mut copy, odd);
+        backend.settle();
+        assert!(*odd == page[0], "{backend:?}");
+        copy.fill(0);
+        backend.copy(LivePage::of(&page[0]), &mut copy);
+        assert!(copy == page[0], "{backend:?}");
+    }
+}
+
+/// A guest that writes while its page is read: what was made of it is what is remembered, whichever moments were read.
+#[test]
+fn what_is_encoded_of_a_page_that_changes_is_what_is_remembered() {
+    const ROUNDS: usize = 2000;
+    let ram = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = ram.clone();
+        let stop = &done;
+        scope.spawn(move || {
+            let mut state = 1_u64;
+            while !stop.load(Ordering::Relaxed) {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let at = state >> 40 & 0xff8;
+                writer.write_at(Gpa(at), &state.to_le_bytes()).unwrap();
+            }
+        });
+        for mut codec in codecs() {
+            let (mut held, mut destination, mut changed) = ([0; PAGE], [0; PAGE], 0);
+            let (mut change, mut out) = (Change::new(codec.backend), [0; MAX_ENCODED + SLACK]);
+            for _ in 0..ROUNDS {
+                change.merge(ram.live(0).unwrap(), &mut held, codec.source.takes_old());
+                if change.is_none() {
+                    continue;
+                }
+                changed += 1;
+                match codec.source.encode(0, &change, &held, &mut out) {
+                    Some(length) => codec.destination.decode(&out[..length], &mut destination).unwrap(),
+                    None => destination = held,
+                }
+                assert!(destination == held, "{}", codec.source.name());
+            }
+            assert!(changed > 0, "nobody wrote");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

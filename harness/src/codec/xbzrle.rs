@@ -10,9 +10,8 @@
 
 use migbench_scenarios::cell::Codec;
 
-use super::lanes::Lanes;
-use super::runs::{Differences, Positions, positions};
-use super::{CodecBackend, DecodeError, Encoded, MAX_ENCODED, PAGE, Page, PageCodec};
+use super::runs::{Positions, positions};
+use super::{Change, CodecBackend, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec};
 
 /// The codec. Its decoder accepts and refuses exactly what QEMU's does.
 #[derive(Debug)]
@@ -39,8 +38,8 @@ impl PageCodec for Xbzrle {
         MAX_ENCODED + SHORT_RUN + LENGTHS
     }
 
-    fn encode(&mut self, _: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
-        self.backend.encode_xbzrle(old, new, out, &mut self.positions)
+    fn encode(&mut self, _: u64, change: &Change, new: &Page, out: &mut [u8]) -> Option<usize> {
+        self.backend.encode_xbzrle(change, new, out, &mut self.positions)
     }
 
     fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
@@ -229,8 +228,9 @@ impl<'a> Encoding<'a> {
         true
     }
 
-    pub(super) const fn finish(&self) -> Encoded {
-        if self.used == 0 { Encoded::Unchanged } else { Encoded::Delta(self.used) }
+    /// Bytes of the encoding.
+    pub(super) const fn used(&self) -> usize {
+        self.used
     }
 }
 
@@ -244,34 +244,32 @@ fn put_length<const N: usize>(out: &mut [u8; N], at: usize, length: usize) -> us
     at + 1 + usize::from(long)
 }
 
-/// The encoder over the masks of a backend.
+/// The encoder, compiled with the instructions of the backend that calls it.
 #[inline(always)]
-pub(super) fn encode_lines<L: Lanes>(
-    lanes: L,
-    old: &Page,
+pub(super) fn encode<L>(
+    _: L,
+    change: &Change,
     new: &Page,
     out: &mut [u8],
     positions: &mut Positions,
-) -> Encoded {
-    Differences::between::<false, L>(lanes, old, new).encode_runs(
-        new,
-        Encoding::new(out, MAX_ENCODED),
-        positions,
-    )
+) -> Option<usize> {
+    change.encode_runs(new, Encoding::new(out, MAX_ENCODED), positions)
 }
 
-/// The portable twin: eight bytes at a time, as QEMU's own scalar encoder does it.
-pub(super) fn encode_portable(old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
+/// The encoder without masks, eight bytes at a time, as QEMU's own portable one does it: what others are compared with. `None` where
+/// the encoding would be no smaller than the page; of no bytes if the pages are equal.
+#[must_use]
+pub fn encode_scalar(old: &Page, new: &Page, out: &mut [u8]) -> Option<usize> {
     let mut encoding = Encoding::new(out, MAX_ENCODED);
     let mut end = 0;
     loop {
         let start = next_difference(old, new, end);
         if start == PAGE {
-            return encoding.finish();
+            return Some(encoding.used());
         }
         let stop = next_equal(old, new, start);
         if !encoding.push(start - end, new, start, stop) {
-            return Encoded::Overflow;
+            return None;
         }
         end = stop;
     }

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::encode_pair;
 use crate::codec::tests::any_pair;
 
 const BUFFER: usize = PAGE + 64;
@@ -30,16 +31,27 @@ pub(in crate::codec) fn encode_plainly(old: &Page, new: &Page) -> Vec<u8> {
     }
 }
 
+fn encode(backend: CodecBackend, old: &Page, new: &Page, out: &mut [u8]) -> Option<usize> {
+    encode_pair(&mut Xbzrle::new(backend), backend, 0, [old, new], out)
+}
+
 fn check(old: &Page, new: &Page) {
     let plain = encode_plainly(old, new);
+    let mut scalar = [0; BUFFER];
+    let length = encode_scalar(old, new, &mut scalar);
+    assert_eq!(length, Some(plain.len()).filter(|length| *length <= MAX_ENCODED));
+    assert!(
+        scalar[..length.unwrap_or(0)] == plain[..length.unwrap_or(0)],
+        "the scalar encoder wrote other bytes"
+    );
     for backend in CodecBackend::available() {
         let mut out = [0xa5; BUFFER];
-        match Xbzrle::new(backend).encode(0, old, new, &mut out) {
-            Encoded::Unchanged => assert!(old == new && plain.is_empty(), "{backend:?}"),
-            Encoded::Overflow => {
+        match encode(backend, old, new, &mut out) {
+            Some(0) => assert!(old == new && plain.is_empty(), "{backend:?}"),
+            None => {
                 assert!(plain.len() > MAX_ENCODED, "{backend:?}: {} bytes", plain.len())
             }
-            Encoded::Delta(length) => {
+            Some(length) => {
                 assert!(length <= MAX_ENCODED, "{backend:?}");
                 assert!(out[..length] == plain[..], "{backend:?} wrote other bytes");
                 let mut page = *old;
@@ -49,11 +61,11 @@ fn check(old: &Page, new: &Page) {
         }
         // A buffer of exactly the size of the encoding suffices, one byte less does not.
         if (1..=MAX_ENCODED).contains(&plain.len()) {
-            let exact = Xbzrle::new(backend).encode(0, old, new, &mut out[..plain.len()]);
-            assert_eq!(exact, Encoded::Delta(plain.len()), "{backend:?}");
+            let exact = encode(backend, old, new, &mut out[..plain.len()]);
+            assert_eq!(exact, Some(plain.len()), "{backend:?}");
             assert!(out[..plain.len()] == plain[..], "{backend:?}");
-            let short = Xbzrle::new(backend).encode(0, old, new, &mut out[..plain.len() - 1]);
-            assert_eq!(short, Encoded::Overflow, "{backend:?}");
+            let short = encode(backend, old, new, &mut out[..plain.len() - 1]);
+            assert_eq!(short, None, "{backend:?}");
         }
     }
 }
@@ -113,7 +125,7 @@ fn the_documented_example() {
     ];
     for backend in CodecBackend::available() {
         let mut out = [0; BUFFER];
-        assert_eq!(Xbzrle::new(backend).encode(0, &old, &new, &mut out), Encoded::Delta(24), "{backend:?}");
+        assert_eq!(encode(backend, &old, &new, &mut out), Some(24), "{backend:?}");
         assert_eq!(out[..24], expected, "{backend:?}");
     }
     check(&old, &new);
@@ -137,7 +149,7 @@ fn every_third_byte_overflows() {
     let (old, mut new) = ([0; PAGE], [0; PAGE]);
     new.iter_mut().step_by(3).for_each(|byte| *byte = 1);
     for backend in CodecBackend::available() {
-        assert_eq!(Xbzrle::new(backend).encode(0, &old, &new, &mut [0; BUFFER]), Encoded::Overflow);
+        assert_eq!(encode(backend, &old, &new, &mut [0; BUFFER]), None);
     }
 }
 

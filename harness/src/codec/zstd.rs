@@ -11,7 +11,7 @@ use zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, ErrorCode, FrameFormat, get_error_name, train_from_buffer,
 };
 
-use super::{DecodeError, Encoded, MAX_ENCODED, PAGE, Page, PageCodec, difference};
+use super::{Change, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec};
 
 /// Pages that a dictionary is trained on.
 pub const SAMPLES: usize = 256;
@@ -48,7 +48,7 @@ impl Zstd {
         }
         broken |= decompressor.set_parameter(DParameter::Format(FrameFormat::Magicless)).is_err();
         let samples = Vec::with_capacity(if with_dictionary { SAMPLES * PAGE } else { 0 });
-        Self { compressor, decompressor, difference: difference::buffer(), with_dictionary, samples, broken }
+        Self { compressor, decompressor, difference: Box::new([0; PAGE]), with_dictionary, samples, broken }
     }
 
     /// Takes note of a page that both sides have seen; with the last one a dictionary is trained. Where there is too little in
@@ -86,18 +86,20 @@ impl PageCodec for Zstd {
         MAX_ENCODED
     }
 
-    fn encode(&mut self, _: u64, old: &Page, new: &Page, out: &mut [u8]) -> Encoded {
-        if !difference::xor(old, new, &mut self.difference) {
-            return Encoded::Unchanged;
-        }
+    fn takes_old(&self) -> bool {
+        true
+    }
+
+    fn encode(&mut self, _: u64, change: &Change, new: &Page, out: &mut [u8]) -> Option<usize> {
+        change.xor(new, &mut self.difference);
         let limit = out.len().min(MAX_ENCODED);
         match self.compressor.compress2(&mut out[..limit], &self.difference[..]) {
             Ok(length) if !self.broken => {
                 self.learn();
-                Encoded::Delta(length)
+                Some(length)
             }
             // No room: the frame would not be smaller than the page.
-            _ => Encoded::Overflow,
+            _ => None,
         }
     }
 
@@ -111,7 +113,7 @@ impl PageCodec for Zstd {
             return Err(damaged("it holds less than a page"));
         }
         self.learn();
-        difference::apply(&self.difference, page);
+        page.iter_mut().zip(&self.difference[..]).for_each(|(byte, xor)| *byte ^= xor);
         Ok(())
     }
 }
@@ -119,6 +121,11 @@ impl PageCodec for Zstd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{CodecBackend, encode_pair};
+
+    fn encode(codec: &mut Zstd, page: u64, old: &Page, new: &Page, out: &mut [u8]) -> Option<usize> {
+        encode_pair(codec, CodecBackend::best(), page, [old, new], out)
+    }
 
     /// A page of words that repeat from page to page but hardly within one.
     fn page_of_words(number: u64) -> Page {
@@ -147,7 +154,7 @@ mod tests {
             let (mut source, mut destination) = (Zstd::new(with_dictionary), Zstd::new(with_dictionary));
             for number in 0..2 * SAMPLES as u64 {
                 let page = page_of_words(number);
-                let Encoded::Delta(length) = source.encode(number, &old, &page, &mut out) else {
+                let Some(length) = encode(&mut source, number, &old, &page, &mut out) else {
                     panic!("page {number} overflowed")
                 };
                 let mut decoded = old;
@@ -177,7 +184,7 @@ mod tests {
         for number in 0..2 * SAMPLES {
             let (old, mut new) = ([0; PAGE], [0; PAGE]);
             new[number % PAGE] = 1;
-            let Encoded::Delta(length) = source.encode(0, &old, &new, &mut out) else { panic!() };
+            let length = encode(&mut source, 0, &old, &new, &mut out).unwrap();
             let mut decoded = old;
             destination.decode(&out[..length], &mut decoded).unwrap();
             assert!(decoded == new);

@@ -1,7 +1,5 @@
-//! One round: the pages that are dirty leave in batches, each copied, encoded and sent. Every moment of a round belongs to a
+//! One round: the pages that are dirty leave in batches, each read, encoded and sent. Every moment of a round belongs to a
 //! stage, and what comes out is plain data; whoever wants a record makes one of it.
-
-use migbench_scenarios::cell::Checksum;
 
 use super::planted_cost::{CostStage, Planter};
 use super::policy::PagePolicy;
@@ -40,9 +38,7 @@ impl Harvest {
 pub struct StageTimes {
     /// The look at the tracker, and re-arming pages before they are read.
     pub harvest: u64,
-    /// Copying pages out of the guest.
-    pub copy: u64,
-    /// The policy and the codec.
+    /// The policy and the codec: reading pages, which is copying them where that is done, and encoding.
     pub encode: u64,
     /// Writing to the link.
     pub send: u64,
@@ -176,9 +172,6 @@ impl<'a> Rounds<'a> {
         let (dirty_pages, sent_before) = (self.dirty.len(), self.link.traffic().total());
         let waited_before = self.link.waited();
         let wire_from = self.link.empty_at();
-        // A checksum of live memory would be one of other bytes than those that leave.
-        let in_place = self.link.checksum() == Checksum::Header && self.policy.in_place().is_some();
-        let from = in_place.then_some(self.ram);
         let rearms = !paused && self.tracker.re_arms_lazily();
         let mut stages = StageTimes { harvest: harvest.took, ..StageTimes::default() };
         let mut tally = PageCounts::default();
@@ -204,21 +197,14 @@ impl<'a> Rounds<'a> {
                 break;
             }
             let looked = (watch.0, tally);
-            if let Some(policy) = self.policy.in_place().filter(|_| in_place) {
-                let zero = |page| self.ram.is_zero(page);
-                self.staging.add_in_place(|page| policy.decide_by(|| zero(page), &mut tally))?;
-            } else {
-                self.staging.copy(self.ram)?;
-                stages.copy += watch.lap();
-                self.staging.add(|page, content, out| self.policy.decide(page, content, out, &mut tally));
-            }
+            self.staging.add(self.ram, self.policy, &mut tally)?;
             self.planter.spend(CostStage::Encode, watch.0, tally.pages() - looked.1.pages());
             stages.encode += watch.lap();
             zero_time +=
                 share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
             if self.staging.must_leave() {
                 let sent = self.link.traffic().total();
-                self.staging.send(self.link, from)?;
+                self.staging.send(self.link, self.ram, self.policy.held())?;
                 self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
                 left = tally.pages();
                 if let (Some(sum), Some(wire)) = (&mut idle_in_host, self.link.wire()) {
@@ -239,7 +225,7 @@ impl<'a> Rounds<'a> {
                 break;
             }
         }
-        self.staging.send(self.link, from)?;
+        self.staging.send(self.link, self.ram, self.policy.held())?;
         self.link.send(FrameKind::RoundEnd, &[&self.number.to_le_bytes()])?;
         self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
         stages.send += watch.lap();

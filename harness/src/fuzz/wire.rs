@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vm_memory::VolatileSlice;
 
-use crate::codec::{self, Encoded, MAX_ENCODED, PAGE, Page, SLACK};
+use crate::codec::{self, CodecBackend, MAX_ENCODED, PAGE, Page, SLACK};
 use crate::node::hello::Hello;
 use crate::node::page_receiver::PageReceiver;
 use crate::node::proof;
@@ -107,10 +107,10 @@ fn codec(word: Codec, data: &[u8]) -> bool {
         *to = *from;
     }
     let mut out = vec![0; MAX_ENCODED + SLACK];
-    match new_codec().encode(7, &old, &new, &mut out) {
-        Encoded::Unchanged => assert!(old == new),
-        Encoded::Overflow => {}
-        Encoded::Delta(length) => {
+    match codec::encode_pair(new_codec().as_mut(), CodecBackend::best(), 7, [&old, &new], &mut out) {
+        Some(0) => assert!(old == new),
+        None => {}
+        Some(length) => {
             let mut page = old;
             new_codec().decode(&out[..length], &mut page).unwrap();
             assert!(page == new, "{word}");

@@ -134,7 +134,6 @@ fn measure_sending(
     set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
     let harvest = summed(&sending.rounds, |r| r.harvest_time);
     set(m, K::HarvestTime, harvest.map(|rounds| rounds + sending.deciding_harvest))?;
-    set(m, K::CopyTime, summed(&sending.rounds, |r| r.copy_time))?;
     set(m, K::EncodeTime, summed(&sending.rounds, |r| r.encode_time))?;
     set(m, K::DecodeTime, Some(there.decode))?;
     set(m, K::WireIdle, summed(&sending.rounds, |r| r.wire_idle))?;

@@ -2,15 +2,19 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
 use migbench_workloads::abi::{self, Control, VcpuTelemetry};
-use migbench_workloads::units::Bytes;
+use migbench_workloads::pages::Page;
+use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::{MmapRegion, VolatileSlice};
 use zerocopy::FromZeros;
+
+use super::ram::GRANULE;
 
 /// Telemetry of one guest, shared by both nodes and the guest.
 #[derive(Debug)]
@@ -122,30 +126,6 @@ impl Drop for Telemetry {
     }
 }
 
-/// Whether all of `slice` is zero. A guest that writes meanwhile makes that true of no one moment.
-#[must_use]
-pub fn is_zero(slice: &VolatileSlice<'_>) -> bool {
-    use core::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_setzero_si128,
-    };
-    const BLOCK: usize = 64;
-    let guard = slice.ptr_guard();
-    let (start, length) = (guard.as_ptr(), slice.len());
-    let zero = |block: *const __m128i| {
-        // SAFETY: the caller gives the start of `BLOCK` bytes inside of `slice`, which is valid for reads for as long as its guard
-        // lives. SSE2 is part of x86-64. No reference to guest memory is made, and any bits are a valid value.
-        unsafe {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|part| _mm_loadu_si128(block.add(part)));
-            let any = _mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d));
-            _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) == 0xffff
-        }
-    };
-    let whole = length - length % BLOCK;
-    (0..whole).step_by(BLOCK).all(|at| zero(start.wrapping_add(at).cast()))
-        // SAFETY: inside of `slice`, as above.
-        && (whole..length).all(|at| unsafe { start.add(at).read_volatile() } == 0)
-}
-
 /// Copies as much of `from` as fits into `to`, past the caches: a plain copy first reads every line that it is going
 /// to overwrite, and evicts what the next frame needs. For memory that nobody reads soon.
 pub fn copy_past_caches(to: &VolatileSlice<'_>, from: &[u8]) {
@@ -214,17 +194,24 @@ impl Aligned {
     /// # Errors
     /// As `mmap`.
     pub fn map(size: usize, alignment: usize) -> io::Result<(MmapRegion, Self)> {
+        let (aligned, flags) = Self::new(size, alignment, MapFlags::MAP_NORESERVE)?;
+        // SAFETY: the mapping made above; `aligned` keeps it, by the contract as long as the region is in use.
+        let region = unsafe {
+            MmapRegion::build_raw(aligned.base.as_ptr().cast(), size, READ_WRITE.bits(), flags.bits())
+        };
+        Ok((region.map_err(io::Error::other)?, aligned))
+    }
+
+    /// The mapping, and all of its flags.
+    fn new(size: usize, alignment: usize, flags: MapFlags) -> io::Result<(Self, MapFlags)> {
         let refused = || io::Error::from(io::ErrorKind::InvalidInput);
         let whole = size.checked_add(alignment).and_then(NonZeroUsize::new).ok_or_else(refused)?;
         if size == 0 || !alignment.is_power_of_two() || !size.is_multiple_of(alignment) {
             return Err(refused());
         }
-        let (protection, flags) = (
-            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-            MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS | MapFlags::MAP_NORESERVE,
-        );
+        let flags = flags | MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS;
         // SAFETY: a new private mapping at an address of the kernel's choice.
-        let base = unsafe { mmap_anonymous(None, whole, protection, flags) }?;
+        let base = unsafe { mmap_anonymous(None, whole, READ_WRITE, flags) }?;
         let before = base.addr().get().next_multiple_of(alignment) - base.addr().get();
         // SAFETY: inside of the mapping, which is longer than its part by `alignment`.
         let (start, end) = unsafe { (base.byte_add(before), base.byte_add(before + size)) };
@@ -238,13 +225,12 @@ impl Aligned {
                 munmap(end, alignment - before)?;
             }
         }
-        let aligned = Self { base: start, size };
-        // SAFETY: the mapping made above; `aligned` keeps it, by the contract as long as the region is in use.
-        let region =
-            unsafe { MmapRegion::build_raw(start.as_ptr().cast(), size, protection.bits(), flags.bits()) };
-        Ok((region.map_err(io::Error::other)?, aligned))
+        Ok((Self { base: start, size }, flags))
     }
 }
+
+/// What mappings may be used for.
+const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
 impl Drop for Aligned {
     fn drop(&mut self) {
@@ -297,6 +283,61 @@ pub fn zeroed<T: FromZeros>(count: u64, what: &'static str) -> Result<Vec<T>, No
     length.and_then(|length| T::new_vec_zeroed(length).ok()).ok_or_else(|| NoMemory::of::<T>(count, what))
 }
 
+/// Pages that the kernel gives as they are first touched, zeros until then. They start at a page of the host, so that no access to
+/// a line of one crosses a line of the caches, and large ones at a large page.
+#[derive(Debug)]
+pub struct PageMemory {
+    memory: Aligned,
+    count: usize,
+}
+
+impl PageMemory {
+    /// `count` pages for `what`.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn map(count: u64, what: &'static str) -> Result<Self, NoMemory> {
+        let none = || NoMemory::of::<Page>(count, what);
+        let pages = usize::try_from(count).map_err(|_| none())?;
+        let alignment = if count < GRANULE / PAGE_SIZE { PAGE_SIZE } else { GRANULE };
+        let size =
+            count.max(1).checked_mul(PAGE_SIZE).and_then(|size| size.checked_next_multiple_of(alignment));
+        let (size, alignment) = size
+            .and_then(|size| usize::try_from(size).ok())
+            .zip(usize::try_from(alignment).ok())
+            .ok_or_else(none)?;
+        let (memory, _) = Aligned::new(size, alignment, MapFlags::empty()).map_err(|_| none())?;
+        Ok(Self { memory, count: pages })
+    }
+
+    /// Takes all of them from the kernel now, as huge pages where it has some.
+    ///
+    /// # Errors
+    /// [`NoMemory`], with `what` they are for.
+    pub fn prefault(&mut self, what: &'static str) -> Result<(), NoMemory> {
+        let start = self.memory.base.as_ptr().cast();
+        // A kernel without huge pages gives others.
+        let _ = ask_for_huge_pages(start, self.memory.size);
+        populate(start, self.memory.size).map_err(|_| NoMemory::of::<Page>(self.count as u64, what))
+    }
+}
+
+impl Deref for PageMemory {
+    type Target = [Page];
+
+    fn deref(&self) -> &[Page] {
+        // SAFETY: the mapping has room for so many pages, any bytes are a page, and nobody else knows of it.
+        unsafe { std::slice::from_raw_parts(self.memory.base.as_ptr().cast(), self.count) }
+    }
+}
+
+impl DerefMut for PageMemory {
+    fn deref_mut(&mut self) -> &mut [Page] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.base.as_ptr().cast(), self.count) }
+    }
+}
+
 /// Room for `more` entries behind those of a list for `what`.
 ///
 /// # Errors
@@ -345,19 +386,6 @@ mod tests {
         assert!(reserve(&mut list, usize::MAX - 1, "a test").is_err());
         reserve(&mut list, 9, "a test").unwrap();
         assert!(list == [7] && list.capacity() >= 10);
-    }
-
-    #[test]
-    fn one_set_bit_anywhere_is_no_zero() {
-        for length in [0, 5, 64, 130, 4096] {
-            let mut memory = vec![0_u8; length];
-            assert!(is_zero(&VolatileSlice::from(&mut memory[..])));
-            for at in 0..length {
-                memory[at] = 1 << (at % 8);
-                assert!(!is_zero(&VolatileSlice::from(&mut memory[..])), "{length} {at}");
-                memory[at] = 0;
-            }
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod kvm;
+pub mod live;
 pub mod machine;
 pub mod memory;
 pub mod pagemap;

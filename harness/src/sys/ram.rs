@@ -15,6 +15,7 @@ use vm_memory::{
     MmapRegion, VolatileSlice,
 };
 
+use super::live::LivePage;
 use super::memory::{self, Aligned};
 
 /// Where RAM stops below 4 GiB, as on a PC.
@@ -23,9 +24,6 @@ pub const HOLE_START: u64 = 3 << 30;
 pub const HOLE_END: u64 = 4 << 30;
 /// RAM comes in whole large pages.
 pub const GRANULE: u64 = 2 << 20;
-
-/// Bytes of a page.
-const PAGE_BYTES: usize = 4096;
 
 /// Runs of this many bytes are long.
 const STREAM: usize = 64 << 10;
@@ -206,14 +204,17 @@ impl Ram {
         })
     }
 
-    /// Whether every byte of page `page` is zero, as far as that can be said while a guest writes.
+    /// Page `page`, which the guest may be writing.
     ///
     /// # Errors
     /// [`RamError::Range`].
-    pub fn is_zero(&self, page: u64) -> Result<bool, RamError> {
-        let (start, length) = self.span(page, PAGE_BYTES)?;
-        let slice = self.memory.get_slice(start, length).map_err(|_| self.range(page))?;
-        Ok(memory::is_zero(&slice))
+    #[inline]
+    pub fn live(&self, page: u64) -> Result<LivePage<'_>, RamError> {
+        let (region, _) = self.locate(page)?;
+        let start = region.host_address + (page - region.first_page) * PAGE_SIZE;
+        // SAFETY: inside of the region's mapping, which lives as long as `self`; it starts at a page of the host. Its address was
+        // exposed when it became a number.
+        Ok(unsafe { LivePage::new(std::ptr::with_exposed_provenance(start as usize)) })
     }
 
     /// Copies pages from `first` on into `buffer`, which holds whole pages.

@@ -2,7 +2,6 @@
 
 use crate::support::{in_turn, metric, migrate, require_kvm};
 use migbench_reports::record::{Record, RunKind, Status};
-use migbench_scenarios::cell::Checksum;
 
 /// Every migration has these.
 const ALWAYS: &[&str] = &[
@@ -222,12 +221,6 @@ fn a_guest_that_writes_flat_out_arrives_whole_under_either_checksum() {
                 "proof=every",
             ]);
             assert_whole(&record);
-            // Where nothing is copied there is next to nothing to copy.
-            let copied = metric(&record, "copy_time") > 0.0;
-            assert!(
-                copied || (engine, record.cell.link.checksum) == ("full", Checksum::Header),
-                "{checksum}"
-            );
         }
     }
 }
