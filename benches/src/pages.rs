@@ -53,7 +53,7 @@ pub const DENSITIES: &[(&str, Density)] = &[
 
 impl Density {
     /// Changes a page.
-    fn apply(self, page: &mut Page, random: &mut Xorshift) {
+    pub fn apply(self, page: &mut Page, random: &mut Xorshift) {
         let (unit, count) = match self {
             Self::Words(count) => (8, count),
             Self::Bytes(count) => (1, count),

@@ -1,6 +1,7 @@
 //! migbench measures live migration of KVM guests: it starts real guests running memory workloads, migrates them
 //! between two processes with different engines, and records what host, guest and wire saw.
 
+pub mod cache;
 pub mod cli;
 pub mod codec;
 pub mod dirty;

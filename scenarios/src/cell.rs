@@ -2,7 +2,7 @@
 //! A cell is what the expansion of a suite produces, what a node is asked to do, and what a record repeats.
 
 use migbench_workloads::settings::Settings;
-use migbench_workloads::units::{Bytes, Rate, Seconds};
+use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -88,13 +88,60 @@ impl Codec {
     }
 }
 
-words! {
-    /// What the source remembers of pages it has sent.
-    Cache {
-        /// Nothing.
-        None = "none",
-        /// A copy of all guest memory as the destination holds it.
-        Shadow = "shadow",
+/// What the source remembers of pages it has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cache {
+    /// Nothing.
+    None,
+    /// A copy of all guest memory as the destination holds it.
+    Shadow,
+    /// Copies of pages in so many bytes.
+    Bounded(Bytes),
+    /// A digest of every so many bytes of all guest memory: blocks are sent that have another one.
+    Digest(u32),
+    /// A digest of every page: pages are sent that have another one.
+    Unchanged,
+}
+
+impl Cache {
+    /// What it may be, as it is written.
+    pub const EXAMPLES: [&'static str; 5] = ["none", "shadow", "bounded(32MiB)", "digest(256)", "unchanged"];
+    /// The fewest bytes of `bounded`.
+    pub const LEAST: Bytes = Bytes(1 << 20);
+    /// Bytes that a digest may be of.
+    pub const BLOCKS: std::ops::RangeInclusive<u32> = 64..=1024;
+
+    /// Memory that it takes beside a guest of so much.
+    #[must_use]
+    pub fn memory(self, guest: Bytes) -> Bytes {
+        /// Bytes of a digest.
+        const DIGEST: u64 = 8;
+        match self {
+            Self::None => Bytes(0),
+            Self::Shadow => guest,
+            Self::Bounded(bytes) => bytes,
+            Self::Digest(block) => Bytes(guest.0 / u64::from(block.max(1)) * DIGEST),
+            Self::Unchanged => Bytes(guest.0 / PAGE_SIZE * DIGEST),
+        }
+    }
+
+    /// Whether it holds contents of pages, to encode changes of their bytes against.
+    #[must_use]
+    pub const fn has_copies(self) -> bool {
+        matches!(self, Self::Shadow | Self::Bounded(_))
+    }
+}
+
+impl std::fmt::Display for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.pad("none"),
+            Self::Shadow => f.pad("shadow"),
+            Self::Bounded(bytes) => f.pad(&format!("bounded({bytes})")),
+            Self::Digest(block) => f.pad(&format!("digest({block})")),
+            Self::Unchanged => f.pad("unchanged"),
+        }
     }
 }
 
@@ -328,6 +375,21 @@ impl Default for TrackerSettings {
     }
 }
 
+/// How cache shadow remembers pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowSettings {
+    /// Whether its memory is taken from the kernel before the clock starts, as huge pages where the host has some.
+    pub prefault: bool,
+}
+
+impl ShadowSettings {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How long each stage around a migration lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -356,6 +418,9 @@ pub struct Cell {
     pub codec: Codec,
     /// What the engine remembers of sent pages.
     pub cache: Cache,
+    /// How cache shadow does that.
+    #[serde(default, skip_serializing_if = "ShadowSettings::is_default")]
+    pub shadow: ShadowSettings,
     /// How written pages are found.
     pub tracker: Tracker,
     /// How it does that.

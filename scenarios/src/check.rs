@@ -41,9 +41,31 @@ fn engine(cell: &Cell) -> Option<Broken> {
         let what = format!("codec {} with engine {}: only delta encodes pages", cell.codec, cell.engine);
         return Some((&["codec", "engine"], what));
     }
-    if !delta && cell.cache != Cache::None {
-        let what = format!("cache {} with engine {}: only delta remembers pages", cell.cache, cell.engine);
+    let identical = cell.engine == Engine::Full && cell.cache == Cache::Unchanged;
+    if !delta && cell.cache != Cache::None && !identical {
+        let what = format!(
+            "cache {} with engine {}: only delta remembers pages, and full digests of them (cache unchanged)",
+            cell.cache, cell.engine
+        );
         return Some((&["cache", "engine"], what));
+    }
+    if delta && cell.cache == Cache::Unchanged {
+        let what = "cache unchanged with engine delta: it holds nothing to encode a change against; use digest(256), or engine full"
+            .to_owned();
+        return Some((&["cache", "engine"], what));
+    }
+    if delta && cell.codec.compresses() && !cell.cache.has_copies() && cell.cache != Cache::None {
+        let what = format!(
+            "codec {} with cache {}: it encodes against the old page, of which there is no copy; use codec xbzrle or mask, or cache \
+             shadow or bounded",
+            cell.codec, cell.cache
+        );
+        return Some((&["codec", "cache"], what));
+    }
+    if cell.shadow.prefault && cell.cache != Cache::Shadow {
+        let what =
+            format!("shadow.prefault with cache {}: there is no shadow to take memory for", cell.cache);
+        return Some((&["shadow.prefault", "cache", "engine"], what));
     }
     if delta && cell.codec == Codec::None {
         let what = "codec none with engine delta: delta needs a codec, such as xbzrle".to_owned();

@@ -8,8 +8,8 @@ use migbench_workloads::settings::{Content, ProgramName, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
-    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, StopRule, Tracker,
-    TrackerSettings, Transport, Wait, Windows,
+    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, ShadowSettings,
+    StopRule, Tracker, TrackerSettings, Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
 use crate::value::{Reader, shown_cpus, shown_load, shown_pattern, shown_phases, shown_word};
@@ -126,11 +126,20 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "cache",
-        "word",
+        "none, shadow, bounded(SIZE), digest(BYTES) or unchanged",
         "the engine's",
-        "what the source remembers of the pages it has sent",
-        reads!(|cell, v| cell.cache = v.word(Cache::ALL)?),
+        "what the source remembers of the pages it has sent: nothing, a copy of every page, copies in SIZE of memory, a digest of every BYTES, \
+         or of every page (engine full too)",
+        reads!(|cell, v| cell.cache = v.cache()?),
         |cell| cell.cache.to_string(),
+    ),
+    key(
+        "shadow.prefault",
+        "boolean",
+        "false",
+        "whether the memory of cache shadow is taken from the kernel before the clock starts, as huge pages where the host has some",
+        reads!(|cell, v| cell.shadow.prefault = v.boolean()?),
+        |cell| cell.shadow.prefault.to_string(),
     ),
     key(
         "backing",
@@ -622,6 +631,7 @@ pub(crate) fn blank() -> Cell {
         engine: Engine::Full,
         codec: Codec::None,
         cache: Cache::None,
+        shadow: ShadowSettings::default(),
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
         link: LinkSettings {

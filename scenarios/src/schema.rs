@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cell::{Backing, Cache, Checksum, Codec, Engine, Estimate, Proof, Tracker, Transport, Wait};
+use crate::cell::{Backing, Checksum, Codec, Engine, Estimate, Proof, Tracker, Transport, Wait};
 use crate::comparison::COMPARISON_KEYS;
 use crate::gate::{GATE_KEYS, METRICS, MOST};
 use crate::key::{KEYS, Key};
@@ -135,7 +135,6 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
     match name {
         "engine" => of(Engine::ALL),
         "codec" => of(Codec::ALL),
-        "cache" => of(Cache::ALL),
         "tracker" => of(Tracker::ALL),
         "link.transport" => of(Transport::ALL),
         "link.checksum" => of(Checksum::ALL),

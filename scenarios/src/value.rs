@@ -7,6 +7,7 @@ use std::str::FromStr;
 use migbench_workloads::settings::{Load, Pattern, WorkloadPhase};
 use migbench_workloads::units::{Bytes, Rate, Seconds, UnitError};
 
+use crate::cell::Cache;
 use crate::document::{Data, PlacedValue};
 use crate::error::{Problem, SuiteError, listed, nearest};
 
@@ -175,6 +176,32 @@ impl Reader<'_> {
         match inside.parse() {
             Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(make(number)),
             _ => Err(self.out_of_range(text, "the number in brackets must be over 0")),
+        }
+    }
+
+    /// A cache: one of [`Cache::EXAMPLES`].
+    pub fn cache(&self) -> Result<Cache, SuiteError> {
+        let text =
+            self.text("one of \"none\", \"shadow\", \"bounded(32MiB)\", \"digest(256)\", \"unchanged\"")?;
+        let plain = [("none", Cache::None), ("shadow", Cache::Shadow), ("unchanged", Cache::Unchanged)];
+        if let Some((_, cache)) = plain.into_iter().find(|(word, _)| *word == text) {
+            return Ok(cache);
+        }
+        let bracketed =
+            text.split_once('(').and_then(|(name, rest)| Some((name.trim(), rest.strip_suffix(')')?.trim())));
+        match bracketed {
+            Some(("bounded", inside)) => match inside.parse() {
+                Ok(bytes) if bytes >= Cache::LEAST => Ok(Cache::Bounded(bytes)),
+                Ok(_) => Err(self.out_of_range(text, "a bounded cache has 1MiB or more")),
+                Err(source) => Err(self.refuse(Problem::Unit { key: self.key.to_owned(), source })),
+            },
+            Some(("digest", inside)) => match inside.parse::<u32>() {
+                Ok(block) if Cache::BLOCKS.contains(&block) && block.is_power_of_two() => {
+                    Ok(Cache::Digest(block))
+                }
+                _ => Err(self.out_of_range(text, "a digest is of 64, 128, 256, 512 or 1024 bytes")),
+            },
+            _ => Err(self.unknown(text, Cache::EXAMPLES)),
         }
     }
 

@@ -94,7 +94,7 @@ impl CodecBackend {
     }
 
     /// Copies a page that the destination does not hold yet, twice: into `copy`, which is sent and stays in the caches, and past them
-    /// into `held`, where it is needed only when the page has changed. Before `held` is used [`Self::settle`] is due.
+    /// into `held`, where it is needed only when the page has changed.
     pub fn copy_twice(self, live: LivePage<'_>, copy: &mut Page, held: &mut Page) {
         match self.0 {
             SimdLevel::Portable => change::copy_twice(Portable, live, copy, held),
@@ -102,14 +102,6 @@ impl CodecBackend {
             SimdLevel::Avx2(cpu) => cpu.copy_twice(live, copy, held),
             #[cfg(target_arch = "x86_64")]
             SimdLevel::Avx512(cpu) => cpu.copy_twice(live, copy, held),
-        }
-    }
-
-    /// Orders what [`Self::copy_twice`] wrote past the caches before everything that comes next.
-    pub fn settle(self) {
-        #[cfg(target_arch = "x86_64")]
-        if let SimdLevel::Avx2(cpu) | SimdLevel::Avx512(simd::Avx512(cpu)) = self.0 {
-            cpu.settle();
         }
     }
 

@@ -60,6 +60,23 @@ impl Change {
         self.merge(LivePage::of(&new.0), &mut held, true);
     }
 
+    /// Takes all bytes of these lines for changed: a bit for each line.
+    pub fn of_lines(&mut self, lines: u64) {
+        (self.lines, self.edged) = (lines, 0);
+        (self.changed_bytes, self.changed_words, self.edges) = (0, 0, 0);
+        let mut before = 0;
+        for (i, (mask, words)) in self.masks.iter_mut().zip(&mut self.words).enumerate() {
+            let changed = lines >> i & 1 != 0;
+            (*mask, *words) = if changed { (u64::MAX, u8::MAX) } else { (0, 0) };
+            let edges = edges(before, *mask);
+            before = *mask;
+            self.edged |= u64::from(edges != 0) << i;
+            self.changed_bytes += mask.count_ones();
+            self.changed_words += words.count_ones();
+            self.edges += edges.count_ones();
+        }
+    }
+
     /// Whether nothing changed.
     #[must_use]
     #[inline]
@@ -133,6 +150,7 @@ pub(super) fn copy_twice<L: Lanes>(lanes: L, live: LivePage<'_>, copy: &mut Page
         *copy = line;
         lanes.stream(&line, held);
     }
+    lanes.settle();
 }
 
 /// A bit for each byte of a line that differs from the byte before it in being changed: starts and ends of runs in turn.

@@ -13,6 +13,9 @@ pub(super) trait Lanes: Copy {
     /// Stores a line past the caches, where the CPU can and `to` lies in one line of them.
     fn stream(self, line: &Line, to: &mut Line);
 
+    /// Orders what was streamed before everything that comes next.
+    fn settle(self);
+
     /// A bit for each byte in which the lines differ.
     fn differ(self, old: &Line, new: &Line) -> u64;
 
@@ -59,6 +62,9 @@ impl Lanes for Portable {
     fn stream(self, line: &Line, to: &mut Line) {
         *to = *line;
     }
+
+    #[inline(always)]
+    fn settle(self) {}
 
     #[inline(always)]
     fn differ(self, old: &Line, new: &Line) -> u64 {

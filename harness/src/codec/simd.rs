@@ -77,13 +77,6 @@ impl Avx2 {
         // SAFETY: `self` exists only if `detect` has found every feature that the function is compiled with.
         unsafe { is_zero_avx2(page) }
     }
-
-    /// Orders what was [streamed](Lanes::stream) before everything that comes next.
-    #[inline]
-    pub(super) fn settle(self) {
-        // SAFETY: only orders stores. SSE is part of x86-64.
-        unsafe { _mm_sfence() }
-    }
 }
 
 impl Avx512 {
@@ -197,6 +190,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn settle(self) {
+        // SAFETY: only orders stores. SSE is part of x86-64.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn differ(self, old: &Line, new: &Line) -> u64 {
         #[target_feature(enable = "avx2")]
         #[inline]
@@ -303,6 +302,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn stream(self, line: &Line, to: &mut Line) {
         self.0.stream(line, to);
+    }
+
+    #[inline(always)]
+    fn settle(self) {
+        self.0.settle();
     }
 
     #[inline(always)]

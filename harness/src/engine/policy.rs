@@ -8,9 +8,10 @@ use migbench_scenarios::cell::{Cache, Cell, Checksum, Codec};
 
 use super::PageCounts;
 use super::staging::{Place, Send};
-use crate::codec::{self, Change, CodecBackend, Page, PageCodec};
+use crate::cache::{Bounded, CacheCounts, Digests, PageCache, Shadow};
+use crate::codec::{self, Change, CodecBackend, PAGE, Page, PageCodec};
 use crate::sys::live::LivePage;
-use crate::sys::memory::{NoMemory, PageMemory};
+use crate::sys::memory::NoMemory;
 use crate::vm::page_set::PageSet;
 
 /// Decides about one page after another.
@@ -25,10 +26,8 @@ pub trait PagePolicy {
         tally: &mut PageCounts,
     ) -> Send;
 
-    /// Every page as the destination will hold it when all that was decided has arrived; none of a policy that remembers no pages.
-    fn held(&mut self) -> &[Page] {
-        &[]
-    }
+    /// Another round starts.
+    fn round_starts(&mut self) {}
 
     /// See [`PageCodec::link_speed`].
     fn link_speed(&mut self, _bytes_per_second: f64) {}
@@ -37,6 +36,11 @@ pub trait PagePolicy {
     fn choices(&self) -> Vec<(Codec, u64)> {
         Vec::new()
     }
+
+    /// What it remembered; none of a policy that remembers nothing.
+    fn cache(&self) -> Option<CacheCounts> {
+        None
+    }
 }
 
 /// The policy of a cell, for a guest of `pages` pages.
@@ -44,9 +48,22 @@ pub trait PagePolicy {
 /// # Errors
 /// When there is no memory for what it remembers.
 pub fn policy(cell: &Cell, pages: u64) -> Result<Box<dyn PagePolicy>, NoMemory> {
-    Ok(match (codec::new(cell.codec), cell.cache) {
-        (Some(codec), Cache::Shadow) => Box::new(Delta::new(pages, codec, cell.elide_zero)?),
-        (None, _) | (_, Cache::None) => Box::new(Full::new(cell.elide_zero, cell.link.checksum)),
+    let full = Full::new(cell.elide_zero, cell.link.checksum);
+    let codec = codec::new(cell.codec);
+    Ok(match (cell.cache, codec) {
+        (Cache::Shadow, Some(codec)) => {
+            let shadow = Shadow::new(pages, cell.shadow.prefault)?;
+            Box::new(Delta::new(pages, codec, Box::new(shadow), full)?)
+        }
+        (Cache::Bounded(bytes), Some(codec)) => {
+            Box::new(Delta::new(pages, codec, Box::new(Bounded::new(bytes.0)?), full)?)
+        }
+        (Cache::Digest(block), codec @ Some(_)) => {
+            let digests = Digests::new(pages, usize::try_from(block).unwrap_or(PAGE))?;
+            Box::new(Digested::new(digests, codec, cell.elide_zero))
+        }
+        (Cache::Unchanged, _) => Box::new(Digested::new(Digests::new(pages, PAGE)?, None, cell.elide_zero)),
+        (_, None) | (Cache::None, _) => Box::new(full),
     })
 }
 
@@ -89,42 +106,40 @@ impl PagePolicy for Full {
     }
 }
 
-/// What changed since the page was last sent, as its codec writes it down; whole pages where that is no smaller, and the first
-/// time unless the codec takes those too.
+/// What changed since the page was last sent, as its codec writes it down; whole pages where that is no smaller, where there is no
+/// copy, and the first time unless the codec takes those too: the first round costs every engine the same, but a codec that
+/// compresses is measured with what it makes of first sends.
+#[derive(Debug)]
 pub struct Delta {
-    backend: CodecBackend,
     codec: Box<dyn PageCodec>,
-    elide_zero: bool,
-    /// Every page as the destination holds it. Both start as zeros; a page enters when it is sent.
-    shadow: PageMemory,
-    /// Pages that were sent at least once. Before that the whole page goes out, whatever it holds, so that the
-    /// first round costs every engine the same; but a codec that compresses is measured with what it makes of first sends.
+    cache: Box<dyn PageCache>,
+    /// What is done with pages that there is no room to remember.
+    full: Full,
+    /// Pages that were sent at least once. Of others the destination holds zeros.
     sent: PageSet,
+    hits: u64,
+    misses: u64,
     /// Of the page that is being encoded.
     change: Box<Change>,
-}
-
-impl std::fmt::Debug for Delta {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delta").field("pages", &self.shadow.len()).finish_non_exhaustive()
-    }
+    /// The page that is being encoded, where it is not remembered.
+    scratch: Box<Page>,
 }
 
 impl Delta {
-    /// A policy with a shadow of `pages` pages. Its memory is taken from the kernel as pages are first sent.
+    /// A policy for a guest of `pages` pages.
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn new(pages: u64, codec: Box<dyn PageCodec>, elide_zero: bool) -> Result<Self, NoMemory> {
-        let backend = CodecBackend::best();
-        let shadow = PageMemory::map(pages, SHADOW)?;
-        let (sent, change) = (PageSet::new(pages)?, Box::new(Change::new(backend)));
-        Ok(Self { backend, codec, elide_zero, shadow, sent, change })
+    pub fn new(
+        pages: u64,
+        codec: Box<dyn PageCodec>,
+        cache: Box<dyn PageCache>,
+        full: Full,
+    ) -> Result<Self, NoMemory> {
+        let (sent, change) = (PageSet::new(pages)?, Box::new(Change::new(full.backend)));
+        Ok(Self { codec, cache, full, sent, hits: 0, misses: 0, change, scratch: Box::new([0; PAGE]) })
     }
 }
-
-/// What memory is wanted for.
-const SHADOW: &str = "a copy of what the destination holds";
 
 impl PagePolicy for Delta {
     fn decide(
@@ -135,52 +150,72 @@ impl PagePolicy for Delta {
         out: &mut [u8],
         tally: &mut PageCounts,
     ) -> Send {
-        // Page numbers come from the guest's own bitmap, of the same length.
-        let held = &mut self.shadow[usize::try_from(page).unwrap_or(usize::MAX)];
-        let (known, takes_old) = (self.sent.contains(page), self.codec.takes_old());
-        if !known {
+        let (first, takes_old) = (!self.sent.contains(page), self.codec.takes_old());
+        let Full { backend, elide_zero, .. } = self.full;
+        if first {
             self.sent.insert(page);
-            if self.elide_zero && live.is_zero() {
-                tally.zero += 1;
-                return Send::Zero;
-            }
-            if !takes_old {
-                self.backend.copy_twice(live, copy, held);
-                tally.full += 1;
-                return Send::Whole(Place::Copied);
-            }
         }
+        let cached = self.cache.get(page);
+        let hit = cached.is_some();
+        let held = match cached {
+            Some(held) => {
+                self.hits += 1;
+                held
+            }
+            None => {
+                self.misses += u64::from(!first);
+                if elide_zero && live.is_zero() {
+                    self.cache.is_zero(page);
+                    tally.zero += 1;
+                    return Send::Zero;
+                }
+                match self.cache.admit(page) {
+                    // The destination holds zeros, and so does the copy.
+                    Some(room) if first && takes_old => {
+                        if !room.zeros {
+                            room.page.fill(0);
+                        }
+                        room.page
+                    }
+                    Some(room) => {
+                        backend.copy_twice(live, copy, room.page);
+                        tally.full += 1;
+                        return Send::Whole(Place::Copied);
+                    }
+                    None if first && takes_old => {
+                        self.scratch.fill(0);
+                        &mut self.scratch
+                    }
+                    None => return self.full.decide(page, live, copy, out, tally),
+                }
+            }
+        };
         self.change.merge(live, held, takes_old);
-        if self.change.is_none() {
-            if known {
-                tally.unchanged += 1;
-                return Send::Nothing;
-            }
-            // A page of zeros where zeros are: it is sent all the same, as it was asked for.
-            tally.full += 1;
-            return Send::Whole(Place::Held);
+        if hit && self.change.is_none() {
+            tally.unchanged += 1;
+            return Send::Nothing;
         }
-        if self.elide_zero && self.backend.is_zero(held) {
+        if elide_zero && backend.is_zero(held) {
             tally.zero += 1;
             return Send::Zero;
         }
-        match self.codec.encode(page, &self.change, held, out) {
-            Some(bytes) => {
-                tally.delta += 1;
-                tally.delta_bytes += bytes as u64;
-                Send::Encoded(bytes)
-            }
-            None => {
-                tally.overflow += 1;
-                tally.full += 1;
-                Send::Whole(Place::Held)
-            }
+        // A page of zeros where zeros are is sent all the same, as it was asked for.
+        let encoded =
+            if self.change.is_none() { None } else { self.codec.encode(page, &self.change, held, out) };
+        if let Some(bytes) = encoded {
+            tally.delta += 1;
+            tally.delta_bytes += bytes as u64;
+            return Send::Encoded(bytes);
         }
+        *copy = *held;
+        tally.overflow += u64::from(!self.change.is_none());
+        tally.full += 1;
+        self.cache.was_of_no_use(page);
+        Send::Whole(Place::Copied)
     }
 
-    fn held(&mut self) -> &[Page] {
-        self.backend.settle();
-        &self.shadow
+    fn round_starts(&mut self) {
+        self.cache.round_starts();
     }
 
     fn link_speed(&mut self, bytes_per_second: f64) {
@@ -190,18 +225,97 @@ impl PagePolicy for Delta {
     fn choices(&self) -> Vec<(Codec, u64)> {
         self.codec.choices()
     }
+
+    fn cache(&self) -> Option<CacheCounts> {
+        let (evictions, bytes) = (self.cache.evictions(), self.cache.bytes());
+        Some(CacheCounts { hits: self.hits, misses: self.misses, evictions, bytes })
+    }
+}
+
+/// Pages of which only digests are remembered: what did not change is left out, and the rest is sent whole or, with a codec, as the
+/// blocks that changed.
+#[derive(Debug)]
+pub struct Digested {
+    backend: CodecBackend,
+    digests: Digests,
+    codec: Option<Box<dyn PageCodec>>,
+    elide_zero: bool,
+    hits: u64,
+    change: Box<Change>,
+}
+
+impl Digested {
+    /// A codec must not [need old pages](PageCodec::takes_old). `elide_zero` sends zero pages as marks.
+    #[must_use]
+    pub fn new(digests: Digests, codec: Option<Box<dyn PageCodec>>, elide_zero: bool) -> Self {
+        let backend = CodecBackend::best();
+        Self { backend, digests, codec, elide_zero, hits: 0, change: Box::new(Change::new(backend)) }
+    }
+}
+
+impl PagePolicy for Digested {
+    fn decide(
+        &mut self,
+        page: u64,
+        live: LivePage<'_>,
+        copy: &mut Page,
+        out: &mut [u8],
+        tally: &mut PageCounts,
+    ) -> Send {
+        // What is sent must be what the digests are of.
+        self.backend.copy(live, copy);
+        let (lines, known) = self.digests.note(page, copy);
+        self.hits += u64::from(known);
+        if lines == 0 {
+            tally.unchanged += 1;
+            return Send::Nothing;
+        }
+        if self.elide_zero && self.backend.is_zero(copy) {
+            tally.zero += 1;
+            return Send::Zero;
+        }
+        if let Some(codec) = self.codec.as_mut().filter(|_| known) {
+            self.change.of_lines(lines);
+            if let Some(bytes) = codec.encode(page, &self.change, copy, out) {
+                tally.delta += 1;
+                tally.delta_bytes += bytes as u64;
+                return Send::Encoded(bytes);
+            }
+            tally.overflow += 1;
+        }
+        tally.full += 1;
+        Send::Whole(Place::Copied)
+    }
+
+    fn cache(&self) -> Option<CacheCounts> {
+        Some(CacheCounts { hits: self.hits, misses: 0, evictions: 0, bytes: self.digests.bytes() })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{MAX_ENCODED, PAGE, SLACK};
+    use migbench_scenarios::cell::Engine;
+    use migbench_workloads::units::Bytes;
 
-    fn delta(pages: u64, codec: Codec, elide_zero: bool) -> Delta {
-        Delta::new(pages, codec::new(codec).unwrap(), elide_zero).unwrap()
+    use crate::codec::{MAX_ENCODED, SLACK};
+    use crate::sys::memory::PageMemory;
+
+    fn with(pages: u64, change: impl FnOnce(&mut Cell)) -> Box<dyn PagePolicy> {
+        let mut cell = Cell::default_for(Engine::Delta, "idle").unwrap();
+        change(&mut cell);
+        policy(&cell, pages).unwrap()
     }
 
-    fn decide(policy: &mut impl PagePolicy, page: u64, content: &Page) -> (PageCounts, Send) {
+    fn delta(pages: u64, codec: Codec, elide_zero: bool) -> Box<dyn PagePolicy> {
+        with(pages, |cell| (cell.codec, cell.elide_zero) = (codec, elide_zero))
+    }
+
+    fn full(elide_zero: bool, checksum: Checksum) -> Box<dyn PagePolicy> {
+        Box::new(Full::new(elide_zero, checksum))
+    }
+
+    fn decide(policy: &mut Box<dyn PagePolicy>, page: u64, content: &Page) -> (PageCounts, Send) {
         let (mut tally, mut copy) = (PageCounts::default(), [0; PAGE]);
         let mut memory = PageMemory::map(1, "a test").unwrap();
         memory[0] = *content;
@@ -209,9 +323,6 @@ mod tests {
         let send = policy.decide(page, live, &mut copy, &mut [0; MAX_ENCODED + SLACK], &mut tally);
         if send == Send::Whole(Place::Copied) {
             assert!(copy == *content);
-        }
-        if let Some(held) = policy.held().get(usize::try_from(page).unwrap()) {
-            assert!(held == content, "what is remembered is what is sent");
         }
         (tally, send)
     }
@@ -253,7 +364,7 @@ mod tests {
             assert_eq!((tally.delta, tally.full), (1, 0), "{codec}");
             assert!(matches!(send, Send::Encoded(1..200)), "{codec}: {send:?}");
             // Zeros where zeros are were asked for all the same.
-            assert_eq!(decide(&mut policy, 1, &[0; PAGE]).1, Send::Whole(Place::Held), "{codec}");
+            assert_eq!(decide(&mut policy, 1, &[0; PAGE]).1, Send::Whole(Place::Copied), "{codec}");
             assert_eq!(decide(&mut policy, 1, &[0; PAGE]).1, Send::Nothing, "{codec}");
         }
     }
@@ -261,11 +372,80 @@ mod tests {
     #[test]
     fn zero_pages_are_marks_only_when_asked() {
         let zero = [0; PAGE];
-        assert_eq!(decide(&mut Full::new(true, Checksum::Header), 0, &zero).1, Send::Zero);
-        assert_eq!(decide(&mut Full::new(false, Checksum::Header), 0, &zero).1, Send::Whole(Place::Live));
+        assert_eq!(decide(&mut full(true, Checksum::Header), 0, &zero).1, Send::Zero);
+        assert_eq!(decide(&mut full(false, Checksum::Header), 0, &zero).1, Send::Whole(Place::Live));
         let copied = Send::Whole(Place::Copied);
-        assert_eq!(decide(&mut Full::new(true, Checksum::Pages), 0, &zero).1, Send::Zero);
-        assert_eq!(decide(&mut Full::new(false, Checksum::Pages), 0, &zero).1, copied);
+        assert_eq!(decide(&mut full(true, Checksum::Pages), 0, &zero).1, Send::Zero);
+        assert_eq!(decide(&mut full(false, Checksum::Pages), 0, &zero).1, copied);
         assert_eq!(decide(&mut delta(1, Codec::Xbzrle, false), 0, &zero).1, copied);
+    }
+
+    /// A destination: what it makes of all that is sent, whatever is remembered, is the guest.
+    #[test]
+    fn every_codec_and_cache_keeps_the_destination_as_the_guest_is() {
+        const PAGES: usize = 96;
+        let caches = [
+            Cache::Shadow,
+            Cache::Bounded(Bytes(32 << 12)),
+            Cache::Digest(64),
+            Cache::Digest(1024),
+            Cache::Unchanged,
+            Cache::None,
+        ];
+        for cache in caches {
+            for &(_, codec) in Codec::ALL {
+                let mut policy = with(PAGES as u64, |cell| (cell.cache, cell.codec) = (cache, codec));
+                if codec::new(codec).is_some_and(|codec| codec.takes_old())
+                    && matches!(cache, Cache::Digest(_))
+                {
+                    continue;
+                }
+                let mut decoder = codec::new(codec);
+                let mut guest = PageMemory::map(PAGES as u64, "a test").unwrap();
+                let mut destination = vec![[0; PAGE]; PAGES];
+                let (mut random, mut tally) = (1_u64, PageCounts::default());
+                let mut next = |below: usize| {
+                    random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                    usize::try_from(random >> 33).unwrap() % below
+                };
+                for round in 0..12 {
+                    policy.round_starts();
+                    for (page, content) in guest.iter_mut().enumerate() {
+                        // Nothing, a word, many bytes, all, zeros, or what was there long before.
+                        match next(8) {
+                            0 => {}
+                            1 | 2 => content[8 * next(500)..][..8].fill(round),
+                            3 | 4 => (0..600).for_each(|_| content[next(PAGE)] = round),
+                            5 => content.fill_with(|| next(256).to_le_bytes()[0]),
+                            6 => content.fill(0),
+                            _ => content.fill(7),
+                        }
+                        let (mut copy, mut out) = ([0; PAGE], [0; MAX_ENCODED + SLACK]);
+                        let live = LivePage::of(content);
+                        match policy.decide(page as u64, live, &mut copy, &mut out, &mut tally) {
+                            Send::Nothing => {}
+                            Send::Zero => destination[page].fill(0),
+                            Send::Whole(Place::Live) => destination[page] = *content,
+                            Send::Whole(Place::Copied) => destination[page] = copy,
+                            Send::Encoded(length) => {
+                                let decoder = decoder.as_mut().unwrap();
+                                decoder.decode(&out[..length], &mut destination[page]).unwrap();
+                            }
+                        }
+                        assert!(destination[page] == *content, "{codec} {cache}, round {round}, page {page}");
+                    }
+                }
+                assert_eq!(tally.pages(), 12 * PAGES as u64);
+                match (cache, policy.cache()) {
+                    (Cache::None, counts) => assert_eq!(counts, None),
+                    (Cache::Bounded(_), Some(counts)) => {
+                        assert!(counts.hits > 0 && counts.misses > 0 && counts.evictions > 0, "{counts:?}");
+                        assert!(counts.bytes < 33 << 12);
+                    }
+                    (_, Some(counts)) => assert_eq!((counts.hits, counts.misses), (11 * PAGES as u64, 0)),
+                    (cache, None) => assert_eq!(codec, Codec::None, "{cache} counts nothing"),
+                }
+            }
+        }
     }
 }

@@ -180,6 +180,7 @@ impl<'a> Rounds<'a> {
         if let Some(wire) = self.link.wire() {
             wire.round_starts(harvest.start);
         }
+        self.policy.round_starts();
         let mut idle_before = 0;
         // Pages of zeros fill no batch: several looks at the dirty set may leave in one.
         let mut left = 0;
@@ -204,7 +205,7 @@ impl<'a> Rounds<'a> {
                 share(watch.0 - looked.0, tally.zero - looked.1.zero, tally.pages() - looked.1.pages());
             if self.staging.must_leave() {
                 let sent = self.link.traffic().total();
-                self.staging.send(self.link, self.ram, self.policy.held())?;
+                self.staging.send(self.link, self.ram)?;
                 self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
                 left = tally.pages();
                 if let (Some(sum), Some(wire)) = (&mut idle_in_host, self.link.wire()) {
@@ -225,7 +226,7 @@ impl<'a> Rounds<'a> {
                 break;
             }
         }
-        self.staging.send(self.link, self.ram, self.policy.held())?;
+        self.staging.send(self.link, self.ram)?;
         self.link.send(FrameKind::RoundEnd, &[&self.number.to_le_bytes()])?;
         self.planter.spend(CostStage::Send, watch.0, tally.pages() - left);
         stages.send += watch.lap();

@@ -7,7 +7,7 @@ use migbench_scenarios::cell::Checksum;
 
 use super::policy::PagePolicy;
 use super::{EngineError, PageCounts};
-use crate::codec::{PAGE, Page, SLACK};
+use crate::codec::{PAGE, SLACK};
 use crate::sys::memory::{NoMemory, PageMemory, zeroed};
 use crate::sys::ram::{Ram, RamError};
 use crate::sys::socket::Part;
@@ -37,12 +37,9 @@ pub enum Place {
     Live,
     /// In the copy that was made of it.
     Copied,
-    /// In what [the policy holds](PagePolicy::held).
-    Held,
 }
 
-/// Whole pages that follow each other: in guest memory and in what a policy holds by their numbers, of copies by that of the first
-/// page in the batch.
+/// Whole pages that follow each other: in guest memory by their numbers, of copies by that of the first page in the batch.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     place: Place,
@@ -146,17 +143,16 @@ impl Staging {
         self.batch.has_data() || self.batch.room() < self.copies.len()
     }
 
-    /// Sends the batch and starts another. Its whole pages lie in `ram`, here, or among those that `held` are by the policy.
+    /// Sends the batch and starts another. Its whole pages lie in `ram`, or here.
     ///
     /// # Errors
     /// Those of the link, and [`RamError::Range`].
-    pub fn send(&mut self, link: &mut Sender, ram: &Ram, held: &[Page]) -> Result<(), EngineError> {
+    pub fn send(&mut self, link: &mut Sender, ram: &Ram) -> Result<(), EngineError> {
         let encoded = &self.encoded[..self.encoded_used];
         let copies = &self.copies;
         let private = |run: &Run| -> &[u8] {
-            let pages = if run.place == Place::Copied { &copies[..] } else { held };
             let at = |page: u64| usize::try_from(page).unwrap_or(usize::MAX);
-            pages[at(run.first)..at(run.first + run.count)].as_flattened()
+            copies[at(run.first)..at(run.first + run.count)].as_flattened()
         };
         let sent = if link.checksum() == Checksum::Pages {
             let mut whole = [&[][..]; STRETCHES];

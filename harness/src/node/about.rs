@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
 /// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// The program that this is.
 pub const PROGRAM: &str = "migbench";

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::InjectedFault;
 use super::hello::Token;
+use crate::cache::CacheCounts;
 use crate::engine::planted_cost::PlantedCost;
 use crate::guest::sampler::ProgressSamples;
 use crate::guest::stalls::{GuestClock, StallRing};
@@ -168,6 +169,8 @@ pub struct Sending {
     pub delta_bytes: u64,
     /// Pages that each codec encoded, where the cell's codec chooses.
     pub choices: Vec<(Codec, u64)>,
+    /// What was remembered of pages, where anything was.
+    pub cache: Option<CacheCounts>,
     /// Bytes sent, by kind: full, zero, delta, state, control.
     pub traffic: [u64; 5],
     /// See `link_rate_achieved`.

@@ -157,14 +157,17 @@ fn memory(cell: &Cell, free: Option<FreeMemory>, pool: Option<HugePagePool>) -> 
     // What lies in the pool was taken from free memory when the pool was made; what is made beyond it is not.
     let pages = count * cell.memory.0.div_ceil(HUGE_PAGE.0);
     let in_pool = cell.backing == Backing::Hugetlb && pool.is_none_or(|pool| pages <= pool.free);
-    let (copies, count) = match (in_pool, cell.engine.migrates() && cell.cache == Cache::Shadow) {
-        (false, true) => ("source, destination and the shadow", count + 1),
-        (false, false) => (guests, count),
-        (true, true) => ("the shadow", 1),
-        (true, false) => ("the nodes", 0),
+    let cache = if cell.engine.migrates() { cell.cache } else { Cache::None };
+    let (copies, count) = match (in_pool, cache) {
+        (false, Cache::None) => (guests, count),
+        (false, Cache::Shadow) => ("source, destination and the shadow", count),
+        (false, _) => ("source, destination and the cache", count),
+        (true, Cache::None) => ("the nodes", 0),
+        (true, Cache::Shadow) => ("the shadow", 0),
+        (true, _) => ("the cache", 0),
     };
     let needed = |memory: Bytes| {
-        let copied = memory.0.saturating_mul(count);
+        let copied = memory.0.saturating_mul(count).saturating_add(cache.memory(memory).0);
         Bytes(copied.saturating_add(memory.0 / TABLES).saturating_add(NODES))
     };
     let Some(FreeMemory { free, within }) = free.filter(|left| needed(cell.memory) > left.free) else {

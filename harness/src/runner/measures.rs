@@ -3,7 +3,7 @@
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::Round;
 use migbench_reports::stats::median;
-use migbench_scenarios::cell::{Cell, Codec};
+use migbench_scenarios::cell::{Cache, Cell, Codec};
 use migbench_workloads::settings::Load;
 
 use super::record::{nanoseconds, series, span};
@@ -119,7 +119,6 @@ fn measure_sending(
         let deltas = sum(|r| r.pages_delta);
         m.set_whole(K::TrafficDelta, delta);
         m.set_whole(K::PagesDelta, deltas);
-        m.set_whole(K::PagesUnchanged, sum(|r| r.pages_unchanged));
         m.set_whole(K::PagesOverflow, sum(|r| r.pages_overflow));
         for &(codec, pages) in &sending.choices {
             match codec {
@@ -130,6 +129,15 @@ fn measure_sending(
             }
         }
         set(m, K::DeltaBytesPerPage, (deltas > 0).then(|| sending.delta_bytes as f64 / deltas as f64))?;
+    }
+    if cell.cache != Cache::None {
+        m.set_whole(K::PagesUnchanged, sum(|r| r.pages_unchanged));
+    }
+    if let Some(cache) = &sending.cache {
+        m.set_whole(K::CacheHits, cache.hits);
+        m.set_whole(K::CacheMisses, cache.misses);
+        m.set_whole(K::CacheEvictions, cache.evictions);
+        m.set_whole(K::CacheBytes, cache.bytes);
     }
     set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
     let harvest = summed(&sending.rounds, |r| r.harvest_time);

@@ -396,6 +396,41 @@ fn contradictions() {
     6 | cache = "none"
       | ^^^^^
     "#);
+    assert_snapshot!(comparison("cache = \"bounded\""), @r#"
+    t.toml:6:9: `bounded` is not a value of `cache` (did you mean `bounded(32MiB)`?); known are none, shadow, bounded(32MiB), digest(256), unchanged
+    6 | cache = "bounded"
+      |         ^^^^^^^^^
+    "#);
+    assert_snapshot!(comparison("cache = \"bounded(4KiB)\""), @r#"
+    t.toml:6:9: `cache` is bounded(4KiB); a bounded cache has 1MiB or more
+    6 | cache = "bounded(4KiB)"
+      |         ^^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(comparison("cache = \"bounded(much)\""), @r#"
+    t.toml:6:9: `cache`: `much` does not start with a number; write it like 128MiB or 1GiB
+    6 | cache = "bounded(much)"
+      |         ^^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(comparison("cache = \"digest(100)\""), @r#"
+    t.toml:6:9: `cache` is digest(100); a digest is of 64, 128, 256, 512 or 1024 bytes
+    6 | cache = "digest(100)"
+      |         ^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(comparison("cache = \"unchanged\""), @r#"
+    t.toml:6:1: write-heavy/delta: cache unchanged with engine delta: it holds nothing to encode a change against; use digest(256), or engine full
+    6 | cache = "unchanged"
+      | ^^^^^
+    "#);
+    assert_snapshot!(bare("workload = \"idle\"\naxes.engine = [\"delta\"]\ncache = \"digest(256)\"\ncodec = \"zstd\""), @r#"
+    t.toml:7:1: idle/delta: codec zstd with cache digest(256): it encodes against the old page, of which there is no copy; use codec xbzrle or mask, or cache shadow or bounded
+    7 | codec = "zstd"
+      | ^^^^^
+    "#);
+    assert_snapshot!(bare("workload = \"idle\"\naxes.engine = [\"full\"]\nshadow.prefault = true"), @r#"
+    t.toml:6:8: idle/full: shadow.prefault with cache none: there is no shadow to take memory for
+    6 | shadow.prefault = true
+      |        ^^^^^^^^
+    "#);
     assert_snapshot!(defaults("link.rate = \"unlimited\""), @r#"
     t.toml:4:6: write-heavy/full: pressure(0.8) over an unlimited link: pressure is a share of the link's rate; limit link.rate or set settings.load to pages(...)
     4 | link.rate = "unlimited"

@@ -98,7 +98,7 @@ impl SourceNode<'_> {
         sending.capped = capped;
         sending.deciding_harvest = clock::seconds(0, decided.took);
         sending.delta_bytes = rounds.iter().map(|round| round.tally.delta_bytes).sum();
-        sending.choices = policy.choices();
+        (sending.choices, sending.cache) = (policy.choices(), policy.cache());
         sending.rounds = rounds.iter().map(|round| rounds::record(round, sending.start)).collect();
         let traffic = link.traffic();
         sending.traffic = [traffic.full, traffic.zero, traffic.delta, traffic.state, traffic.control];

@@ -431,6 +431,7 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         rounds: course.legs.iter().map(|leg| leg.round.clone()).collect(),
         delta_bytes: deltas * course.delta,
         choices: Vec::new(),
+        cache: None,
         traffic,
         rate_achieved: cell.link.rate.map(|_| 0.998),
         queue: None,

@@ -148,6 +148,7 @@ pub fn cell() -> Cell {
         engine: Engine::Full,
         codec: Codec::None,
         cache: Cache::None,
+        shadow: ShadowSettings::default(),
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
         link: LinkSettings {
