@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
-    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Proof, StopRule, Tracker,
-    TrackerSettings, Transport, Wait, Windows,
+    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Proof, ShadowSettings, StopRule,
+    Tracker, TrackerSettings, Transport, Wait, Windows,
 };
 use migbench_workloads::settings::{Content, Fill, Load, PageChange, Pattern, Settings};
 use migbench_workloads::units::{Bytes, Rate, Seconds};
@@ -41,6 +41,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         engine,
         codec: if delta { Codec::Xbzrle } else { Codec::None },
         cache: if delta { Cache::Shadow } else { Cache::None },
+        shadow: ShadowSettings::default(),
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
         link: LinkSettings {

@@ -8,6 +8,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("quick", include_str!("../quick.toml")),
     ("trackers", include_str!("../trackers.toml")),
     ("scale", include_str!("../scale.toml")),
+    ("delta", include_str!("../delta.toml")),
     ("workloads", include_str!("../workloads.toml")),
     ("nightly", include_str!("../nightly.toml")),
     ("paper", include_str!("../paper.toml")),

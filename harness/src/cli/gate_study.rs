@@ -140,7 +140,7 @@ impl GateStudy {
                     of(slower.absorbed, slower.histories)
                 ))?;
             }
-            for pinned_every in [3, 7] {
+            for pinned_every in [2, 3] {
                 // 8 % are reached in the sixteenth night.
                 let found = make(Scenario { nights: 15, creep: 0.005, pinned_every, ..scenario })?;
                 let night = found.found_in as f64 / found.found_by_pinned.max(1) as f64;

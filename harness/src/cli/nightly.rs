@@ -63,7 +63,7 @@ pub struct Nightly {
     #[arg(long)]
     pin: bool,
     /// Measure against the pinned build every N nights; 0 for never.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     pinned_every: usize,
     /// Directories of that many nights stay; the history's figures stay for good.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = at_least_one)]

@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_creeps_in_is_found_against_the_pinned_build() {
-        let creeping = Scenario { nights: 15, creep: 0.005, pinned_every: 3, ..scenario(None) };
+        let creeping = Scenario { nights: 15, creep: 0.005, pinned_every: 2, ..scenario(None) };
         let found = pool().histories(&creeping, 12, 3).unwrap();
         assert!(found.found_by_pinned >= 4, "{found:?}");
     }

@@ -1,6 +1,7 @@
 //! The one model of a table. Every format prints the texts of this model, or its numbers, and computes nothing, so that
 //! the same figure reads the same everywhere.
 
+pub mod break_even;
 pub mod ceiling;
 pub mod comparison;
 pub mod cost;

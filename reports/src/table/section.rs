@@ -1,6 +1,6 @@
 //! The tables beside those of comparisons, in sections with a heading each.
 
-use super::{Table, cost, delta, latency, stalled, summary};
+use super::{Table, break_even, cost, delta, latency, stalled, summary};
 use crate::cells::ComparisonRuns;
 use crate::measure::Tails;
 
@@ -25,6 +25,7 @@ pub fn all(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Section> 
     let section = |name, heading, about, brief, tables| Section { name, heading, about, brief, tables };
     let sections = [
         section("summary", "Summary", summary::ABOUT, true, summary::tables(comparisons, tails)),
+        section("break_even", "Where it pays", break_even::ABOUT, true, break_even::tables(comparisons)),
         section(
             "latency",
             "Latency of the guest's operations",

@@ -253,7 +253,7 @@ fn unknown_words() {
     6 | compare = "enigne"
       |           ^^^^^^^^
     "#);
-    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, workloads, nightly, paper, paper-sensitivity, clark2005, xbzrle-doc; a path to a suite of your own ends in .toml"#);
+    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, delta, workloads, nightly, paper, paper-sensitivity, clark2005, xbzrle-doc; a path to a suite of your own ends in .toml"#);
 }
 
 #[test]
