@@ -1,7 +1,7 @@
 //! Latency histograms as records keep them: HdrHistogram's compressed V2 encoding in base64, one per operation and phase, which
 //! its ports to other languages read as it stands. Schema 1 has V2 without compression, which some of them refuse.
 //!
-//! Histograms of several runs are merged before a quantile is read, and a quantile is read only where enough
+//! Where a table is of all runs together, their histograms are merged before a quantile is read; and a quantile is read only where enough
 //! samples stand behind it.
 
 use std::collections::BTreeMap;

@@ -106,7 +106,7 @@ macro_rules! metrics {
 
 metrics! {
     TotalTime = "total_time", Seconds, Smaller, "total time",
-        "From the source's order to start, before the tracker is armed, until the source hears that the guest runs at the destination.";
+        "From when the source, ordered to start, turns to the migration (what it needs is made, and it connects next) until it hears that the guest runs at the destination. Arming the tracker is in it.";
     SetupTime = "setup_time", Seconds, Smaller, "set-up",
         "Arming the dirty tracker and connecting; a part of `total_time`. Of the control `track-only`, arming alone.";
     DestinationPrepareTime = "destination_prepare_time", Seconds, Smaller, "destination prepared",
@@ -224,7 +224,7 @@ metrics! {
     HarvestTime = "harvest_time", Seconds, Smaller, "harvest",
         "Reading the dirty tracker and arming it again, summed over rounds.";
     CpuSource = "cpu_source", Seconds, Smaller, "CPU source",
-        "User and system time of the source process without its vCPU threads.";
+        "User and system time of the source process from just before it connects until the guest runs at the destination, and of letting go afterwards; without its vCPU threads and what only measures.";
     CpuDestination = "cpu_destination", Seconds, Smaller, "CPU destination",
         "User and system time of the destination process without its vCPU threads.";
     CpuVcpu = "cpu_vcpu", Seconds, Neither, "CPU guest",

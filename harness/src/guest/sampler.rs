@@ -26,8 +26,10 @@ pub struct ProgressSamples {
 #[derive(Debug)]
 pub struct Sampler {
     stop: Arc<AtomicBool>,
+    /// Its thread may end. Until then it is among the threads of this process, so that its CPU time can be left out.
+    end: Arc<AtomicBool>,
     begun: Arc<AtomicBool>,
-    thread: JoinHandle<ProgressSamples>,
+    thread: Option<JoinHandle<ProgressSamples>>,
     id: Arc<AtomicI32>,
 }
 
@@ -48,7 +50,8 @@ impl Sampler {
     /// As there.
     pub fn prepare(source: Arc<Telemetry>, seconds: f64) -> std::io::Result<Self> {
         let (stop, id) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI32::new(0)));
-        let begun = Arc::new(AtomicBool::new(false));
+        let [begun, end] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let may_end = Arc::clone(&end);
         let (stopped, own_id, may_begin) = (Arc::clone(&stop), Arc::clone(&id), Arc::clone(&begun));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let room = (seconds * 1000.0).clamp(1000.0, 600_000.0) as usize;
@@ -60,15 +63,19 @@ impl Sampler {
             while !may_begin.load(Ordering::Acquire) && !stopped.load(Ordering::Acquire) {
                 std::thread::park();
             }
-            sample(&source, &stopped, samples)
+            let samples = sample(&source, &stopped, samples);
+            while !may_end.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+            samples
         })?;
-        Ok(Self { stop, begun, thread, id })
+        Ok(Self { stop, end, begun, thread: Some(thread), id })
     }
 
     /// Takes samples from now on.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Release);
-        self.thread.thread().unpark();
+        self.unpark();
     }
 
     /// Kernel id of its thread, so that its CPU time can be left out.
@@ -77,17 +84,32 @@ impl Sampler {
         Pid::from_raw(self.id.load(Ordering::Acquire))
     }
 
-    /// Has it take no more samples; it ends by itself within an interval.
+    /// Has it take no more samples.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.thread.thread().unpark();
+        self.unpark();
     }
 
     /// Ends it.
     #[must_use]
-    pub fn finish(self) -> ProgressSamples {
+    pub fn finish(mut self) -> ProgressSamples {
+        self.let_go();
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+
+    fn let_go(&self) {
+        self.end.store(true, Ordering::Release);
         self.stop();
-        self.thread.join().unwrap_or_default()
+    }
+
+    fn unpark(&self) {
+        self.thread.iter().for_each(|thread| thread.thread().unpark());
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -105,4 +127,33 @@ fn sample(source: &Telemetry, stop: &AtomicBool, mut operations: Vec<(u64, u64)>
         operations.push((clock::now(), telemetry::operations(source)));
     }
     ProgressSamples { operations }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    use super::*;
+    use crate::host::noise::{all_thread_times, thread_times};
+
+    /// Its CPU time is left out of the node's, which is read after it has stopped: were it gone by then, its time would stay
+    /// in that of the process, the more of it the longer a migration took.
+    #[test]
+    fn what_it_took_can_be_left_out_until_it_ends() {
+        let memory = memfd_create(c"telemetry", MFdFlags::MFD_CLOEXEC).unwrap();
+        let sampler = Sampler::start(Arc::new(Telemetry::map(memory, 1, false).unwrap()), 1.0).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let (root, process, thread) = (Path::new("/"), Pid::this(), sampler.thread());
+        sampler.stop();
+        std::thread::sleep(Duration::from_millis(50));
+        let before = thread_times(root, process, thread).unwrap().unwrap();
+        assert!(all_thread_times(root, process).unwrap().contains_key(&thread), "it has gone");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(thread_times(root, process, thread).unwrap().unwrap().cpu, before.cpu, "it goes on");
+        assert!(!sampler.finish().operations.is_empty());
+        assert!(!all_thread_times(root, process).unwrap().contains_key(&thread));
+    }
 }

@@ -159,38 +159,6 @@ pub fn resident_memory(root: &Path, process: Pid, excluded: &[Range<u64>]) -> Re
     parse_smaps(&text, excluded).map_err(|found| NoiseError::Form { path, found })
 }
 
-/// The most resident memory that any sample saw. The kernel keeps no peak by mapping, so the peak is as good as
-/// the moments that are sampled: where the caches are full, and before anything is freed.
-#[derive(Debug, Clone)]
-pub struct PeakResident {
-    excluded: Vec<Range<u64>>,
-    peak: Option<Bytes>,
-}
-
-impl PeakResident {
-    /// Starts without a sample. `excluded` are the addresses of guest memory and telemetry in this process.
-    #[must_use]
-    pub fn new(excluded: Vec<Range<u64>>) -> Self {
-        Self { excluded, peak: None }
-    }
-
-    /// Looks at this process now.
-    ///
-    /// # Errors
-    /// As [`resident_memory`].
-    pub fn sample(&mut self) -> Result<Bytes, NoiseError> {
-        let now = resident_memory(Path::new("/"), Pid::this(), &self.excluded)?;
-        self.peak = self.peak.max(Some(now));
-        Ok(now)
-    }
-
-    /// The largest sample; absent before the first.
-    #[must_use]
-    pub fn peak(&self) -> Option<Bytes> {
-        self.peak
-    }
-}
-
 /// CPU time that the hypervisor below gave to others, summed over all CPUs since boot. Zero on bare metal; absent
 /// where the kernel doesn't count it.
 ///
@@ -345,13 +313,11 @@ Rss:                1024 kB
     #[test]
     fn this_process_is_measured() {
         assert!(process_cpu_of(Pid::this()).expect("a clock") > Duration::ZERO);
-        let mut peak = PeakResident::new(Vec::new());
-        assert_eq!(peak.peak(), None);
-        let now = peak.sample().expect("smaps");
-        assert!(now > Bytes(0) && peak.peak() == Some(now));
-        let everything = 0..u64::MAX;
-        let mut nothing = PeakResident::new(vec![everything]);
-        assert_eq!(nothing.sample().expect("smaps"), Bytes(0));
+        let resident = |excluded: &[Range<u64>]| {
+            resident_memory(Path::new("/"), Pid::this(), excluded).expect("smaps")
+        };
+        assert!(resident(&[]) > Bytes(0));
+        assert_eq!(resident(&[0..u64::MAX]), Bytes(0));
         assert!(steal_time(Path::new("/")).is_ok());
     }
 }
