@@ -195,10 +195,10 @@ metrics! {
         "With codec `auto`: part of `pages_delta`, those for which it chose `lz4`.";
     PagesZstd = "pages_zstd", Count, Neither, "pages by Zstandard",
         "With codec `auto`: part of `pages_delta`, those for which it chose `zstd`.";
-    CacheHits = "cache_hits", Count, Larger, "cache hits",
+    CacheHits = "cache_hits", Count, Neither, "cache hits",
         "Dirty pages that were sent before and that the cache of the source held. Not all of them are saved: a page may have to be sent whole all the same.";
-    CacheMisses = "cache_misses", Count, Smaller, "cache misses",
-        "Dirty pages that were sent before and that the cache did not hold any more.";
+    CacheMisses = "cache_misses", Count, Neither, "cache misses",
+        "Dirty pages that were sent before and that the cache did not hold, any more or at all.";
     CacheEvictions = "cache_evictions", Count, Neither, "cache evictions",
         "Pages that the cache gave up for others.";
     CacheBytes = "cache_bytes", Bytes, Smaller, "cache",

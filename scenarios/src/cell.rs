@@ -2,7 +2,7 @@
 //! A cell is what the expansion of a suite produces, what a node is asked to do, and what a record repeats.
 
 use migbench_workloads::settings::Settings;
-use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
+use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds, UnitError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +90,8 @@ impl Codec {
 
 /// What the source remembers of pages it has sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Cache {
     /// Nothing.
     None,
@@ -112,7 +113,7 @@ impl Cache {
     /// Bytes that a digest may be of.
     pub const BLOCKS: std::ops::RangeInclusive<u32> = 64..=1024;
 
-    /// Memory that it takes beside a guest of so much.
+    /// Memory that it takes beside a guest of so much; copies of more than all pages are none.
     #[must_use]
     pub fn memory(self, guest: Bytes) -> Bytes {
         /// Bytes of a digest.
@@ -120,7 +121,7 @@ impl Cache {
         match self {
             Self::None => Bytes(0),
             Self::Shadow => guest,
-            Self::Bounded(bytes) => bytes,
+            Self::Bounded(bytes) => bytes.min(guest),
             Self::Digest(block) => Bytes(guest.0 / u64::from(block.max(1)) * DIGEST),
             Self::Unchanged => Bytes(guest.0 / PAGE_SIZE * DIGEST),
         }
@@ -130,6 +131,61 @@ impl Cache {
     #[must_use]
     pub const fn has_copies(self) -> bool {
         matches!(self, Self::Shadow | Self::Bounded(_))
+    }
+}
+
+/// What is no cache.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    /// Another word.
+    #[error("`{0}` is no cache; known are {known}", known = Cache::EXAMPLES.join(", "))]
+    Unknown(String),
+    /// The size in brackets is none.
+    #[error(transparent)]
+    Size(#[from] UnitError),
+    /// A number in brackets that is not allowed.
+    #[error("{0}")]
+    Range(&'static str),
+}
+
+impl std::str::FromStr for Cache {
+    type Err = CacheError;
+
+    fn from_str(text: &str) -> Result<Self, CacheError> {
+        let unknown = || CacheError::Unknown(text.to_owned());
+        let plain = [("none", Self::None), ("shadow", Self::Shadow), ("unchanged", Self::Unchanged)];
+        if let Some((_, cache)) = plain.into_iter().find(|(word, _)| *word == text) {
+            return Ok(cache);
+        }
+        let (name, rest) = text.split_once('(').ok_or_else(unknown)?;
+        let inside = rest.strip_suffix(')').ok_or_else(unknown)?.trim();
+        match name.trim() {
+            "bounded" => match inside.parse::<Bytes>()? {
+                bytes if bytes >= Self::LEAST => Ok(Self::Bounded(bytes)),
+                _ => Err(CacheError::Range("a bounded cache has 1MiB or more")),
+            },
+            "digest" => match inside.parse() {
+                Ok(block) if Self::BLOCKS.contains(&block) && block.is_power_of_two() => {
+                    Ok(Self::Digest(block))
+                }
+                _ => Err(CacheError::Range("a digest is of 64, 128, 256, 512 or 1024 bytes")),
+            },
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl TryFrom<String> for Cache {
+    type Error = CacheError;
+
+    fn try_from(text: String) -> Result<Self, CacheError> {
+        text.parse()
+    }
+}
+
+impl From<Cache> for String {
+    fn from(cache: Cache) -> Self {
+        cache.to_string()
     }
 }
 

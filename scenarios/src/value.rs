@@ -7,7 +7,7 @@ use std::str::FromStr;
 use migbench_workloads::settings::{Load, Pattern, WorkloadPhase};
 use migbench_workloads::units::{Bytes, Rate, Seconds, UnitError};
 
-use crate::cell::Cache;
+use crate::cell::{Cache, CacheError};
 use crate::document::{Data, PlacedValue};
 use crate::error::{Problem, SuiteError, listed, nearest};
 
@@ -183,26 +183,11 @@ impl Reader<'_> {
     pub fn cache(&self) -> Result<Cache, SuiteError> {
         let text =
             self.text("one of \"none\", \"shadow\", \"bounded(32MiB)\", \"digest(256)\", \"unchanged\"")?;
-        let plain = [("none", Cache::None), ("shadow", Cache::Shadow), ("unchanged", Cache::Unchanged)];
-        if let Some((_, cache)) = plain.into_iter().find(|(word, _)| *word == text) {
-            return Ok(cache);
-        }
-        let bracketed =
-            text.split_once('(').and_then(|(name, rest)| Some((name.trim(), rest.strip_suffix(')')?.trim())));
-        match bracketed {
-            Some(("bounded", inside)) => match inside.parse() {
-                Ok(bytes) if bytes >= Cache::LEAST => Ok(Cache::Bounded(bytes)),
-                Ok(_) => Err(self.out_of_range(text, "a bounded cache has 1MiB or more")),
-                Err(source) => Err(self.refuse(Problem::Unit { key: self.key.to_owned(), source })),
-            },
-            Some(("digest", inside)) => match inside.parse::<u32>() {
-                Ok(block) if Cache::BLOCKS.contains(&block) && block.is_power_of_two() => {
-                    Ok(Cache::Digest(block))
-                }
-                _ => Err(self.out_of_range(text, "a digest is of 64, 128, 256, 512 or 1024 bytes")),
-            },
-            _ => Err(self.unknown(text, Cache::EXAMPLES)),
-        }
+        text.parse().map_err(|error| match error {
+            CacheError::Unknown(_) => self.unknown(text, Cache::EXAMPLES),
+            CacheError::Size(source) => self.refuse(Problem::Unit { key: self.key.to_owned(), source }),
+            CacheError::Range(why) => self.out_of_range(text, why),
+        })
     }
 
     /// Phases of a workload: `DURATION KEY=VALUE ...; ...`, or `none`.

@@ -1,7 +1,8 @@
-//! Copies of some pages. A page has eight places that it may lie in, by its number. It takes an empty one, or that of a page that was of
-//! no use in the whole round before this one (a second chance: one round without use costs nothing). Where all eight were, it is
-//! not admitted: a working set of four times the cache, written over and over, would otherwise drive out every page right before its
-//! turn, and the cache would never hit.
+//! Copies of some pages. A page has eight places that it may lie in, by its number. Sent for the first time it takes an empty one;
+//! sent again, which shows that it is written over and over, also that of the page whose last use is longest ago, if that was
+//! before the whole round before this one (a second chance: one round without use is forgiven). Where all eight were of use since, it
+//! is not admitted: a working set of four times the cache would otherwise drive out every page right before its turn, and the cache would
+//! never hit.
 
 use super::{PageCache, Room};
 use crate::codec::{PAGE, Page};
@@ -19,10 +20,10 @@ const WHAT: &str = "a cache of pages";
 struct Tag {
     /// The number of the page plus one; zero for none.
     page: u64,
-    /// The round in which it was sent first.
-    admitted: u32,
-    /// The last round in which it was of use; zero for none.
+    /// The last round in which it was of use, or was admitted because it was sent again; zero for none.
     useful: u32,
+    /// The same before the last change of it.
+    before: u32,
 }
 
 /// A set-associative cache.
@@ -36,13 +37,14 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// Of `bytes`, as many whole sets of eight pages as that holds, at least one.
+    /// Of `bytes`, as many whole sets of eight pages as that holds, at least one, for a guest of `pages` pages.
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn new(bytes: u64) -> Result<Self, NoMemory> {
+    pub fn new(bytes: u64, pages: u64) -> Result<Self, NoMemory> {
         let ways = WAYS as u64;
-        let places = (bytes / PAGE as u64 / ways).max(1) * ways;
+        let sets = (bytes / PAGE as u64 / ways).clamp(1, pages.div_ceil(ways).max(1));
+        let places = sets * ways;
         Ok(Self {
             pages: PageMemory::map(places, WHAT)?,
             tags: zeroed(places, WHAT)?,
@@ -68,25 +70,26 @@ impl Bounded {
 impl PageCache for Bounded {
     fn get(&mut self, page: u64) -> Option<&mut Page> {
         let place = self.find(page)?;
-        self.tags[place].useful = self.round;
+        let tag = &mut self.tags[place];
+        (tag.before, tag.useful) = (tag.useful, self.round);
         Some(&mut self.pages[place])
     }
 
-    fn admit(&mut self, page: u64) -> Option<Room<'_>> {
+    fn admit(&mut self, page: u64, first: bool) -> Option<Room<'_>> {
         let (set, round) = (self.set(page), self.round);
         let tags = (set..).zip(&self.tags[set..set + WAYS]);
-        let given_up = |tag: &Tag| tag.page == 0 || (tag.admitted < round && tag.useful + 1 < round);
-        let free = tags.filter(|(_, tag)| given_up(tag)).min_by_key(|(_, tag)| (tag.useful, tag.admitted));
-        let (place, before) = free?;
-        let zeros = before.page == 0;
+        let given_up = |tag: &Tag| tag.page == 0 || (!first && tag.useful + 1 < round);
+        let free = tags.filter(|(_, tag)| given_up(tag)).min_by_key(|(_, tag)| (tag.page != 0, tag.useful));
+        let (place, old) = free?;
+        let zeros = old.page == 0;
         self.evictions += u64::from(!zeros);
-        self.tags[place] = Tag { page: page + 1, admitted: round, useful: 0 };
+        self.tags[place] = Tag { page: page + 1, useful: if first { 0 } else { round }, before: 0 };
         Some(Room { page: &mut self.pages[place], zeros })
     }
 
     fn was_of_no_use(&mut self, page: u64) {
         if let Some(place) = self.find(page) {
-            self.tags[place].useful = 0;
+            self.tags[place].useful = self.tags[place].before;
         }
     }
 
@@ -107,21 +110,30 @@ impl PageCache for Bounded {
 mod tests {
     use super::*;
 
-    /// Rounds in each of which these pages are dirty, in this order: the share of hits in the last.
-    fn hits(cache: &mut Bounded, rounds: usize, pages: impl Iterator<Item = u64> + Clone) -> f64 {
+    /// Rounds in each of which these pages are dirty, in this order: the share of hits in the last. `useless` are sent whole.
+    fn rounds(
+        cache: &mut Bounded,
+        rounds: usize,
+        pages: impl Iterator<Item = u64> + Clone,
+        useless: impl Fn(u64) -> bool,
+    ) -> f64 {
         let mut last = 0.0;
         for _ in 0..rounds {
             cache.round_starts();
             let (mut hits, mut all) = (0_u32, 0_u32);
             for page in pages.clone() {
                 all += 1;
+                let first = cache.round == 1;
                 match cache.get(page) {
                     Some(held) => {
                         assert_eq!(held[..8], page.to_le_bytes(), "the copy of another page");
                         hits += 1;
+                        if useless(page) {
+                            cache.was_of_no_use(page);
+                        }
                     }
                     None => {
-                        if let Some(room) = cache.admit(page) {
+                        if let Some(room) = cache.admit(page, first) {
                             assert!(!room.zeros || *room.page == [0; PAGE]);
                             room.page[..8].copy_from_slice(&page.to_le_bytes());
                         }
@@ -133,10 +145,14 @@ mod tests {
         last
     }
 
+    fn hits(cache: &mut Bounded, times: usize, pages: impl Iterator<Item = u64> + Clone) -> f64 {
+        rounds(cache, times, pages, |_| false)
+    }
+
     const CACHE: u64 = 64;
 
     fn cache() -> Bounded {
-        Bounded::new(CACHE * PAGE as u64).unwrap()
+        Bounded::new(CACHE * PAGE as u64, 1 << 20).unwrap()
     }
 
     #[test]
@@ -157,7 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_no_use_make_room_and_a_round_without_use_is_forgiven() {
+    fn pages_that_are_written_again_take_the_room_of_those_that_were_sent_once() {
+        let mut cache = cache();
+        hits(&mut cache, 1, 0..16 * CACHE);
+        assert!(
+            hits(&mut cache, 1, 8 * CACHE..9 * CACHE) < 1e-9,
+            "round 0 has filled it with the first pages"
+        );
+        assert!((hits(&mut cache, 1, 8 * CACHE..9 * CACHE) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_round_without_use_is_forgiven_and_more_is_not() {
         let mut cache = cache();
         hits(&mut cache, 3, 0..CACHE);
         // Others for one round: not admitted.
@@ -166,18 +193,26 @@ mod tests {
         // For longer: theirs.
         assert!((hits(&mut cache, 3, CACHE..2 * CACHE) - 1.0).abs() < 1e-9);
         assert_eq!(cache.evictions(), CACHE);
-        // A copy that spares nothing protects nobody.
-        for page in CACHE..2 * CACHE {
-            cache.was_of_no_use(page);
-        }
-        cache.round_starts();
-        assert!((hits(&mut cache, 2, 0..CACHE) - 1.0).abs() < 1e-9);
     }
 
     #[test]
-    fn it_takes_no_more_than_it_was_given_but_one_set() {
-        for (bytes, places) in [(0, 8), (32 << 10, 8), (63 << 10, 8), (64 << 10, 16), (1 << 20, 256)] {
-            assert_eq!(Bounded::new(bytes).unwrap().tags.len(), places);
+    fn a_copy_that_spares_nothing_protects_nobody() {
+        for (useless, held) in [(false, 0.0), (true, 1.0)] {
+            let mut cache = cache();
+            hits(&mut cache, 3, 0..CACHE);
+            rounds(&mut cache, 2, 0..CACHE, |_| useless);
+            // In the very next round: what was of use is protected, what had to go whole twice is not.
+            hits(&mut cache, 1, CACHE..2 * CACHE);
+            assert!((hits(&mut cache, 1, CACHE..2 * CACHE) - held).abs() < 1e-9, "{useless}");
+        }
+    }
+
+    #[test]
+    fn it_takes_no_more_than_it_was_given_but_one_set_nor_more_than_the_guest_has() {
+        for (bytes, places) in
+            [(0, 8), (32 << 10, 8), (63 << 10, 8), (64 << 10, 16), (1 << 20, 256), (u64::MAX, 8192)]
+        {
+            assert_eq!(Bounded::new(bytes, 8190).unwrap().tags.len(), places);
         }
     }
 }

@@ -39,13 +39,14 @@ pub trait PageCache: fmt::Debug {
     /// The copy of a page, if there is one.
     fn get(&mut self, page: u64) -> Option<&mut Page>;
 
-    /// Room for the copy of a page that has none and is about to be sent; none where it is not worth the copy of another.
-    fn admit(&mut self, page: u64) -> Option<Room<'_>>;
+    /// Room for the copy of a page that has none and is about to be sent, for the `first` time or again; none where it is not worth
+    /// the copy of another.
+    fn admit(&mut self, page: u64, first: bool) -> Option<Room<'_>>;
 
-    /// A page without a copy that is sent as a mark for zeros.
-    fn is_zero(&mut self, _page: u64) {}
+    /// A page without a copy was sent as a mark for zeros.
+    fn was_zero(&mut self, _page: u64) {}
 
-    /// The copy of a page spared no byte: it had to be sent whole.
+    /// The copy of a page that was just got spared no byte: it had to be sent whole.
     fn was_of_no_use(&mut self, _page: u64) {}
 
     /// Another round starts.

@@ -41,12 +41,12 @@ impl PageCache for Shadow {
         self.held.contains(page).then(|| self.at(page))
     }
 
-    fn admit(&mut self, page: u64) -> Option<Room<'_>> {
+    fn admit(&mut self, page: u64, _first: bool) -> Option<Room<'_>> {
         self.held.insert(page);
         Some(Room { page: self.at(page), zeros: true })
     }
 
-    fn is_zero(&mut self, page: u64) {
+    fn was_zero(&mut self, page: u64) {
         self.held.insert(page);
     }
 

@@ -220,7 +220,7 @@ impl Nightly {
         }
         let due = self.pinned_every > 0 && since_pinned(&past) + 1 >= self.pinned_every;
 
-        let measured = work.measure(&night, "ab", &base, &stays, if due { 3 } else { 2 })?;
+        let measured = work.measure(&night, "ab", &base, &stays, if due { 3 } else { 2 }, true)?;
         let mut ended = work.conclude(&measured, &mut course, LAST_GOOD)?;
         let mut against_pinned = None;
         if due && matches!(ended, Ended::Good | Ended::Unsure) {
@@ -454,6 +454,7 @@ impl AtWork<'_> {
         base: &Path,
         new: &Path,
         parts: u32,
+        confirms: bool,
     ) -> anyhow::Result<Measured> {
         let share = self.left().map(|left| left / parts);
         let repetitions = match (share, self.deadline) {
@@ -474,7 +475,7 @@ impl AtWork<'_> {
         let estimated = once + each * f64::from(data.manifest.repetitions);
         let simulated = data.manifest.backend == migbench_reports::record::Backend::Simulated;
         let mut text = String::new();
-        if judgement.verdict == Verdict::Unconfirmed {
+        if judgement.verdict == Verdict::Unconfirmed && confirms {
             if self.left().is_some_and(|left| left < taken) {
                 self.note("an alarm, and no time left to measure it again before the deadline".to_owned());
             } else {
@@ -637,7 +638,8 @@ impl AtWork<'_> {
             self.note("no time is left to measure against the pinned build before the deadline".to_owned());
             return Ok(None);
         }
-        let measured = self.measure(night, "pinned", &base, new, 2)?;
+        // Alone such a night says nothing: what is confirmed and what all nights say together may each be wrong once in so many.
+        let measured = self.measure(night, "pinned", &base, new, 2, false)?;
         let mut course = history::course(past, PINNED, &build.blake3, None);
         let mut ended = self.conclude(&measured, &mut course, PINNED)?;
         if ended == Ended::Unsure && measured.judgement.verdict == Verdict::Fine {

@@ -93,7 +93,7 @@ impl CodecBackend {
         }
     }
 
-    /// Copies a page that the destination does not hold yet, twice: into `copy`, which is sent and stays in the caches, and past them
+    /// Copies a page of which nothing is remembered yet, twice: into `copy`, which is sent and stays in the caches, and past them
     /// into `held`, where it is needed only when the page has changed.
     pub fn copy_twice(self, live: LivePage<'_>, copy: &mut Page, held: &mut Page) {
         match self.0 {

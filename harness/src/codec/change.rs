@@ -1,4 +1,4 @@
-//! What changed of a page since the destination got it, found while the page is read, once: each line is loaded into registers,
+//! What changed of a page since the destination got it, found while the page is read: each line is loaded into registers,
 //! compared with the copy of what the destination holds, and stored there if it differs. So the copy is what the encoders go on
 //! with, and what is sent of the page and what is remembered of it are one, however the guest writes meanwhile.
 
@@ -140,7 +140,7 @@ pub(super) fn copy<L: Lanes>(lanes: L, live: LivePage<'_>, copy: &mut Page) {
     lines.enumerate().for_each(|(i, copy)| *copy = lanes.load(live.line(i)));
 }
 
-/// Copies a page that the destination does not hold yet, twice: into `copy`, which is sent and stays in the caches, and past them
+/// Copies a page of which nothing is remembered yet, twice: into `copy`, which is sent and stays in the caches, and past them
 /// into `held`, where it is needed only when the page has changed. Inlined as above.
 #[inline(always)]
 pub(super) fn copy_twice<L: Lanes>(lanes: L, live: LivePage<'_>, copy: &mut Page, held: &mut Page) {

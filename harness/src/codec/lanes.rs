@@ -10,7 +10,7 @@ pub(super) trait Lanes: Copy {
     /// A line of a page that may be written meanwhile, in as few loads as there are, each made once.
     fn load(self, line: LiveLine<'_>) -> Line;
 
-    /// Stores a line past the caches, where the CPU can and `to` lies in one line of them.
+    /// Stores a line past the caches, where the CPU can and `to` is aligned for that.
     fn stream(self, line: &Line, to: &mut Line);
 
     /// Orders what was streamed before everything that comes next.

@@ -1,6 +1,6 @@
 //! The vector twins of the codecs for x86-64, the only `unsafe` of the codecs. A value of [`Avx2`] or
-//! [`Avx512`] is the proof that the CPU has the instructions, so their methods are safe to call; pages enter
-//! as arrays and every load and store is inside one of them.
+//! [`Avx512`] is the proof that the CPU has the instructions, so their methods are safe to call. Pages enter as arrays, and every load
+//! and store is inside one of them; but for those that a guest may be writing, which are loaded through [`LiveLine`].
 
 #![allow(unsafe_code)]
 

@@ -176,10 +176,12 @@ fn every_density_round_trips() {
 #[test]
 fn a_codec_is_called_as_in_suites_and_keeps_to_the_room_of_all() {
     for &(word, codec) in Codec::ALL {
+        let compresses = codec.compresses();
         match new(codec) {
             None => assert_eq!(codec, Codec::None),
             Some(codec) => {
                 assert_eq!(codec.name(), word);
+                assert_eq!(codec.takes_old(), compresses, "{word}");
                 assert!((MAX_ENCODED..=MAX_ENCODED + SLACK).contains(&codec.worst_size()), "{word}");
             }
         }
@@ -257,10 +259,18 @@ fn first_sends_are_copied_twice_by_every_backend() {
 fn what_is_encoded_of_a_page_that_changes_is_what_is_remembered() {
     const ROUNDS: usize = 2000;
     let ram = Ram::new(Bytes(32 << 20), Backing::Anonymous).unwrap();
+    /// Ends the writer also where an assertion fails.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = ram.clone();
         let stop = &done;
+        let _ends = Ends(&done);
         scope.spawn(move || {
             let mut state = 1_u64;
             while !stop.load(Ordering::Relaxed) {
@@ -286,6 +296,5 @@ fn what_is_encoded_of_a_page_that_changes_is_what_is_remembered() {
             }
             assert!(changed > 0, "nobody wrote");
         }
-        done.store(true, Ordering::Relaxed);
     });
 }

@@ -180,7 +180,7 @@ impl<'a> Rounds<'a> {
         if let Some(wire) = self.link.wire() {
             wire.round_starts(harvest.start);
         }
-        self.policy.round_starts();
+        self.policy.round_starts(paused);
         let mut idle_before = 0;
         // Pages of zeros fill no batch: several looks at the dirty set may leave in one.
         let mut left = 0;

@@ -313,9 +313,8 @@ Rss:                1024 kB
     #[test]
     fn this_process_is_measured() {
         assert!(process_cpu_of(Pid::this()).expect("a clock") > Duration::ZERO);
-        let resident = |excluded: &[Range<u64>]| {
-            resident_memory(Path::new("/"), Pid::this(), excluded).expect("smaps")
-        };
+        let resident =
+            |excluded: &[Range<u64>]| resident_memory(Path::new("/"), Pid::this(), excluded).expect("smaps");
         assert!(resident(&[]) > Bytes(0));
         assert_eq!(resident(&[0..u64::MAX]), Bytes(0));
         assert!(steal_time(Path::new("/")).is_ok());

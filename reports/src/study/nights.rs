@@ -162,7 +162,7 @@ impl BlockPool {
         if nights::suspicious(&evidence, &self.gates) {
             alone = judge(&first, None, &accepted)?.verdict;
         }
-        if alone == Verdict::Unconfirmed {
+        if alone == Verdict::Unconfirmed && advances {
             let drawn = self.draw(blocks, true, &shifts, random)?;
             alone = judge(&first, Some(&self.measured(&drawn)?), &accepted)?.verdict;
         }

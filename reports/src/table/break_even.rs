@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Column, Numbers, PrintedFigure, Row, RowKind, Subject, Table, ends, partner};
+use super::{Column, Numbers, PrintedFigure, Row, RowKind, Subject, Table, ends};
 use crate::cells::{ComparisonRuns, short_key};
 use crate::measure::{CPU, Difference, Measure};
 use crate::metric::{MetricKey, Unit};
@@ -11,7 +11,8 @@ use crate::settings::{self, Flat};
 
 /// What the tables are, in a sentence.
 pub const ABOUT: &str = "the difference to the baseline, with its interval or range, by how many bytes of a page one write changes; a row \
-                         pays where it is less and can be told from chance";
+                         pays where it is less and can be told from chance, each figure by itself: of twenty that differ in nothing one is \
+                         told apart";
 
 /// The axis.
 const PATH: &str = "settings.change.bytes";
@@ -23,11 +24,12 @@ const LEAST: usize = 3;
 const MEASURES: [Measure; 3] =
     [Measure::Metric(MetricKey::TotalTime), Measure::Metric(MetricKey::Traffic), CPU];
 
-/// A row of the map: what it is called, what tells it from others, and the difference at each size of a change.
+/// A row of the map: what it is called, what tells it from others, and the difference at each size of a change with the pairs of runs
+/// behind it; none where runs were capped or are missing.
 struct Family {
     label: String,
     around: Flat,
-    points: BTreeMap<u32, (Difference, u64)>,
+    points: BTreeMap<u32, Option<(Difference, u64)>>,
 }
 
 /// A table for each measure; none where sizes of changes were not varied.
@@ -60,22 +62,25 @@ fn table(measure: Measure, comparisons: &[ComparisonRuns<'_>]) -> Option<Table> 
 fn families(measure: Measure, comparisons: &[ComparisonRuns<'_>]) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
     for comparison in comparisons {
-        let Some(baseline) = partner(comparison) else { continue };
+        let Some(baseline) = comparison.baseline() else { continue };
         for cell in comparison.compared() {
-            let Some(difference) = measure.difference(baseline, cell) else { continue };
-            let pairs = super::count(measure.pairs(baseline, cell).len());
+            let point = measure
+                .difference(baseline, cell)
+                .map(|difference| (difference, super::count(measure.pairs(baseline, cell).len())));
+            // Cells that share a word on the axis are called by their whole id.
+            let label = cell.label.strip_prefix(&format!("{}/", comparison.plan.name)).unwrap_or(&cell.label);
             let mut around = settings::flat(baseline.cell);
             around.remove(PATH);
             let size = cell.cell.settings.change.bytes;
-            let at = families.iter().position(|family| family.label == cell.label && family.around == around);
+            let at = families.iter().position(|family| family.label == label && family.around == around);
             let family = at.unwrap_or_else(|| {
-                families.push(Family { label: cell.label.clone(), around, points: BTreeMap::new() });
+                families.push(Family { label: label.to_owned(), around, points: BTreeMap::new() });
                 families.len() - 1
             });
-            families[family].points.entry(size).or_insert((difference, pairs));
+            families[family].points.entry(size).or_insert(point);
         }
     }
-    families.retain(|family| family.points.len() >= LEAST);
+    families.retain(|family| family.points.len() >= LEAST && family.points.values().any(Option::is_some));
     let first = families.first().map(|family| family.around.clone()).unwrap_or_default();
     let differing: BTreeSet<String> = families
         .iter()
@@ -97,7 +102,7 @@ fn families(measure: Measure, comparisons: &[ComparisonRuns<'_>]) -> Vec<Family>
 
 fn row(family: &Family, sizes: &BTreeSet<u32>) -> Row {
     let figure = |size: &u32| {
-        let &(difference, samples) = family.points.get(size)?;
+        let &(difference, samples) = family.points.get(size)?.as_ref()?;
         Some(PrintedFigure {
             value: difference.show(),
             difference: None,
@@ -123,28 +128,41 @@ fn row(family: &Family, sizes: &BTreeSet<u32>) -> Row {
 }
 
 /// Where it pays and where it costs.
-fn verdict(points: &BTreeMap<u32, (Difference, u64)>) -> String {
-    let told = |better: bool| -> Vec<u32> {
-        let told = points.iter().filter(|(_, (difference, _))| {
-            difference.significant == Some(true) && (difference.ratio < 1.0) == better
-        });
-        told.map(|(size, _)| *size).collect()
+fn verdict(points: &BTreeMap<u32, Option<(Difference, u64)>>) -> String {
+    /// Of fewer pairs nothing can be told: two of 2^n signs are as extreme as the most extreme.
+    const PAIRS: u64 = 6;
+    let such = |wanted: &dyn Fn(&Option<(Difference, u64)>) -> bool| -> Vec<u32> {
+        points.iter().filter(|(_, point)| wanted(point)).map(|(size, _)| *size).collect()
+    };
+    let told = |better: bool| {
+        such(&|point| {
+            let difference = point.map(|(difference, _)| difference);
+            difference.is_some_and(|it| it.significant == Some(true) && (it.ratio < 1.0) == better)
+        })
     };
     let all: Vec<u32> = points.keys().copied().collect();
     let list = |sizes: &[u32]| sizes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    let parts = [(told(true), "pays"), (told(false), "costs")].map(|(sizes, verb)| {
-        let [.., last] = sizes[..] else { return None };
+    let part = |(sizes, verb): (Vec<u32>, &str)| {
+        let (first, last) = (*sizes.first()?, *sizes.last()?);
         Some(if sizes == all {
             format!("{verb} at every size")
         } else if all.starts_with(&sizes) {
             format!("{verb} up to {}", bytes(last))
         } else if all.ends_with(&sizes) {
-            format!("{verb} from {} on", bytes(sizes[0]))
+            format!("{verb} from {} on", bytes(first))
         } else {
             format!("{verb} at {} bytes", list(&sizes))
         })
-    });
-    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    };
+    let missing = such(&Option::is_none);
+    let few = such(&|point| point.is_some_and(|(_, pairs)| pairs < PAIRS));
+    let said = [
+        (told(true), "pays"),
+        (told(false), "costs"),
+        (few, "has too few pairs of runs to tell"),
+        (missing, "has no difference (runs were capped or are missing)"),
+    ];
+    let parts: Vec<_> = said.into_iter().filter_map(part).collect();
     if parts.is_empty() { "not told from the baseline at any size".to_owned() } else { parts.join(", ") }
 }
 
@@ -154,12 +172,13 @@ fn bytes(size: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use migbench_scenarios::cell::Codec;
     use migbench_workloads::units::Rate;
 
     use super::*;
     use crate::cells;
     use crate::manifest::{Manifest, ManifestCell, ManifestComparison};
-    use crate::record::Record;
+    use crate::record::{Record, Status};
     use crate::sample::{self, Sample};
 
     /// Two links and four sizes: on the slow one delta takes `slow` of full's time, on the fast one `fast`.
@@ -225,8 +244,68 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_from_chance_pays_nowhere() {
-        let told = notes(3, [0.4; 4], [0.5; 4]);
-        assert!(told.iter().all(|note| note.ends_with("not told from the baseline at any size")), "{told:?}");
+        assert_eq!(
+            notes(3, [0.4; 4], [0.5; 4]),
+            [
+                "delta, rate 1 Gbit/s: has too few pairs of runs to tell at every size",
+                "delta, rate 10 Gbit/s: has too few pairs of runs to tell at every size",
+            ]
+        );
+        let alike = notes(8, [1.0; 4], [1.0; 4]);
+        assert!(
+            alike.iter().all(|note| note.ends_with("not told from the baseline at any size")),
+            "{alike:?}"
+        );
+    }
+
+    /// The suite that asks for the map gets one, with a row for each codec and link, also where a codec never comes to an end.
+    #[test]
+    fn the_shipped_suite_has_a_row_for_each_codec_and_link() {
+        let plan = migbench_scenarios::Suite::find("delta").unwrap().expand().unwrap();
+        let mut manifest = sample::manifest();
+        manifest.comparisons = plan
+            .comparisons
+            .iter()
+            .map(|planned| ManifestComparison {
+                name: planned.name.clone(),
+                compare: planned.compare.clone(),
+                baseline: planned.cells[planned.baseline.unwrap_or(0)].id.clone(),
+                analysis: String::new(),
+                cells: planned
+                    .cells
+                    .iter()
+                    .map(|planned| ManifestCell { id: planned.id.clone(), cell: planned.cell.clone() })
+                    .collect(),
+            })
+            .collect();
+        let mut records = Vec::new();
+        for comparison in &manifest.comparisons {
+            for planned in &comparison.cells {
+                for repetition in 1..=6 {
+                    let built = Sample::new("write-heavy", planned.cell.engine.word()).repetition(repetition);
+                    let cell = planned.cell.clone();
+                    let never = cell.codec == Codec::Zstd && cell.settings.change.bytes == 4080;
+                    let built = built.with(|record| {
+                        record.comparison.clone_from(&comparison.name);
+                        record.cell = cell;
+                        if never {
+                            record.status = Status::Capped;
+                        }
+                    });
+                    records
+                        .push(built.metric(MetricKey::TotalTime, 1.0 + f64::from(repetition) / 1e3).build());
+                }
+            }
+        }
+        let (sorted, strangers) = cells::sort(&manifest, &records);
+        assert_eq!(strangers, 0);
+        let tables = tables(&sorted);
+        let total = tables.iter().find(|table| table.title.starts_with("total time")).unwrap();
+        assert_eq!((total.columns.len(), total.rows.len()), (7, 15));
+        let notes: Vec<_> = total.notes.iter().filter(|note| note.starts_with("delta codec=zstd")).collect();
+        assert_eq!(notes.len(), 3);
+        let missing = "has no difference (runs were capped or are missing) from 4080 bytes on";
+        assert!(notes.iter().all(|note| note.ends_with(missing)), "{notes:?}");
     }
 
     #[test]
