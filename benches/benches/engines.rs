@@ -25,7 +25,7 @@ use migbench::vm::page_set::PageSet;
 use migbench::wire::{FrameKind, LinkAddress, LinkListener};
 use migbench_benches::pages::{Density, Xorshift};
 use migbench_benches::{Fallible, MedianRange, quick, wanted};
-use migbench_scenarios::cell::{Backing, Cell, Engine};
+use migbench_scenarios::cell::{Backing, Cell, Codec, Engine};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, ReadVolatile as _, WriteVolatile as _};
@@ -122,9 +122,11 @@ fn receive(size: Bytes) -> Fallible<()> {
                 control.write_all(b"\n")?;
             }
             b'e' => {
-                let cell = Cell::default_for(Engine::Delta, "idle")?;
-                let listener = LinkListener::bind(&cell.link)?;
-                let mut pages = PageReceiver::new(&ram, cell.codec, false)?;
+                let mut codec = [0];
+                control.read_exact(&mut codec)?;
+                let codec = if codec[0] == b'm' { Codec::Mask } else { Codec::Xbzrle };
+                let listener = LinkListener::bind(&Cell::default_for(Engine::Delta, "idle")?.link)?;
+                let mut pages = PageReceiver::new(&ram, codec, false)?;
                 writeln!(control, "{}", serde_json::to_string(listener.address())?)?;
                 let mut link = listener.accept(TIMEOUT)?;
                 loop {
@@ -176,7 +178,7 @@ impl SendingProcess {
 
     /// The rounds of an engine: all pages, and all again after each was rewritten as `densities` say.
     fn engine(&mut self, cell: &Cell, densities: &[Density]) -> Fallible<Vec<Round>> {
-        self.control.write_all(b"e")?;
+        self.control.write_all(if cell.codec == Codec::Mask { b"em" } else { b"ex" })?;
         let address: LinkAddress = serde_json::from_str(&self.answer()?)?;
         let mut link = address.connect(TIMEOUT)?;
         let ram = Arc::clone(&self.ram);
@@ -193,7 +195,8 @@ impl SendingProcess {
             }
             let start = Instant::now();
             let harvest = rounds.harvest()?;
-            let sent = rounds.send(harvest, None)?;
+            // Not the paused round, in which nothing is remembered any more.
+            let sent = rounds.send(harvest, Some(u64::MAX))?;
             let answer = self.answer()?;
             let time = start.elapsed().as_secs_f64();
             let before = std::mem::replace(&mut decoded, answer.trim().parse()?);
@@ -236,7 +239,8 @@ fn rewrite(ram: &Ram, density: Density) -> Fallible<()> {
 }
 
 /// What passes take turns.
-const PASSES: [&str; 4] = ["bare copy", "full", "delta", "delta, shadow.prefault"];
+const PASSES: [&str; 5] =
+    ["bare copy", "full", "delta (xbzrle)", "delta (mask)", "delta (xbzrle), shadow.prefault"];
 
 /// Words of each page that are rewritten before a round.
 const REWRITTEN: [(&str, Density); 3] =
@@ -264,10 +268,13 @@ fn compare() -> Fallible<()> {
     let densities = REWRITTEN.map(|(_, density)| density);
     let full = Cell::default_for(Engine::Full, "idle")?;
     let delta = Cell::default_for(Engine::Delta, "idle")?;
+    let mut mask = delta.clone();
+    mask.codec = Codec::Mask;
     let mut prefaulted = delta.clone();
     prefaulted.shadow.prefault = true;
+    let cells = [(&full, &densities[..]), (&delta, &densities), (&mask, &densities), (&prefaulted, &[])];
     let mut reference = Vec::new();
-    let mut engines = [Vec::new(), Vec::new(), Vec::new()];
+    let mut engines = [const { Vec::new() }; 4];
     // A first pass of the engine into zeros is proven and not counted.
     sending.engine(&full, &[])?;
     for turn in 0..turns {
@@ -275,16 +282,14 @@ fn compare() -> Fallible<()> {
             // Who comes first takes turns as well.
             match (turn + pass) % PASSES.len() {
                 0 => reference.push(sending.reference()?.as_secs_f64()),
-                1 => engines[0].push(sending.engine(&full, &densities)?),
-                2 => engines[1].push(sending.engine(&delta, &densities)?),
-                _ => engines[2].push(sending.engine(&prefaulted, &[])?),
+                number => engines[number - 1].push(sending.engine(cells[number - 1].0, cells[number - 1].1)?),
             }
         }
     }
     drop(sending);
     receiver.wait()?;
 
-    let [full, delta, prefaulted] = &engines;
+    let full = &engines[0];
     #[expect(clippy::cast_precision_loss, reason = "sizes")]
     let bytes = size.0 as f64;
     let print = |what: &str, values: &mut dyn Iterator<Item = f64>| {
@@ -293,21 +298,25 @@ fn compare() -> Fallible<()> {
         }
     };
     print("bare copy, GB/s", &mut reference.iter().map(|time| bytes / time / 1e9));
-    println!("  all pages for the first time, over the bare copy (goals 0.90; 0.50; 0.65)");
+    println!(
+        "  all pages for the first time, over the bare copy (goals: full 0.90, delta 0.50, with prefault 0.65)"
+    );
     for (name, rounds) in PASSES[1..].iter().zip(&engines) {
         print(&format!("  {name}"), &mut rounds.iter().zip(&reference).map(|(r, time)| time / r[0].time));
     }
     println!("  all pages rewritten, pages a second of delta over full (goals 1.4; 1.0; 1.0)");
-    for (at, (name, _)) in REWRITTEN.iter().enumerate() {
-        let ratios = full.iter().zip(delta).map(|(full, delta)| full[at + 1].time / delta[at + 1].time);
-        print(&format!("  {name}"), &mut { ratios });
+    for (at, (words, _)) in REWRITTEN.iter().enumerate() {
+        for (name, delta) in PASSES[2..4].iter().zip(&engines[1..]) {
+            let ratios = full.iter().zip(delta).map(|(full, delta)| full[at + 1].time / delta[at + 1].time);
+            print(&format!("  {name}, {words}"), &mut { ratios });
+        }
     }
     println!(
         "  where the time goes: share of encoding and of sending at the source, of decoding at the destination"
     );
     let names = std::iter::once("first time").chain(REWRITTEN.map(|(name, _)| name));
     for (at, round) in names.enumerate() {
-        for (name, rounds) in PASSES[1..].iter().zip([full, delta, prefaulted]) {
+        for (name, rounds) in PASSES[1..].iter().zip(&engines) {
             let share = |of: &dyn Fn(&Round) -> u64| {
                 let shares = rounds
                     .iter()

@@ -10,6 +10,7 @@ use super::lz4::Lz4;
 use super::zstd::Zstd;
 use super::{Change, CodecBackend, DecodeError, MAX_ENCODED, Mask, PAGE, Page, PageCodec};
 use crate::sys::clock;
+use crate::sys::live::TargetPage;
 use crate::sys::memory::reserve;
 
 /// Codecs to choose from.
@@ -153,10 +154,10 @@ impl PageCodec for Auto {
         Some(length)
     }
 
-    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+    fn decode_in_place(&mut self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError> {
         let (&found, rest) = encoded.split_first().ok_or(DecodeError::Truncated { offset: 0 })?;
         let codec = TAGS.iter().position(|tag| *tag == found).ok_or(DecodeError::Tag { offset: 0, found })?;
-        self.codecs[codec].decode(rest, page).map_err(|error| error.moved(1))
+        self.codecs[codec].decode_in_place(rest, page).map_err(|error| error.moved(1))
     }
 
     fn link_speed(&mut self, bytes_per_second: f64) {

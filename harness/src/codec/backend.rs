@@ -9,7 +9,7 @@ use super::runs::Positions;
 #[cfg(target_arch = "x86_64")]
 use super::simd;
 use super::{Change, DecodeError, Page, change, mask, xbzrle, zero};
-use crate::sys::live::LivePage;
+use crate::sys::live::{LivePage, TargetPage};
 
 /// One implementation of the hot functions. A value exists only for what this CPU can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl CodecBackend {
         }
     }
 
-    pub(super) fn decode_mask(self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+    pub(super) fn decode_mask(self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError> {
         match self.0 {
             SimdLevel::Portable => mask::decode(Portable, encoded, page),
             #[cfg(target_arch = "x86_64")]

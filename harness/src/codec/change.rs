@@ -4,7 +4,7 @@
 
 use super::lanes::{LINE, Lanes, Line, words_of};
 use super::{CodecBackend, PAGE, Page};
-use crate::sys::live::LivePage;
+use crate::sys::live::{LivePage, TargetPage};
 
 /// Lines of a page.
 pub(super) const LINES: usize = PAGE / LINE;
@@ -151,6 +151,17 @@ pub(super) fn copy_twice<L: Lanes>(lanes: L, live: LivePage<'_>, copy: &mut Page
         lanes.stream(&line, held);
     }
     lanes.settle();
+}
+
+/// Turns the old page into the new one by their XOR. Lines that stay are not touched.
+pub(super) fn apply(xor: &Page, mut page: TargetPage<'_>) {
+    for (i, xor) in xor.as_chunks::<LINE>().0.iter().enumerate() {
+        if *xor != [0; LINE] {
+            let mut line = page.line(i);
+            line.iter_mut().zip(xor).for_each(|(byte, xor)| *byte ^= xor);
+            page.set_line(i, &line);
+        }
+    }
 }
 
 /// A bit for each byte of a line that differs from the byte before it in being changed: starts and ends of runs in turn.

@@ -5,7 +5,8 @@ use std::fmt;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use migbench_scenarios::cell::Codec;
 
-use super::{Change, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec};
+use super::{Change, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec, change};
+use crate::sys::live::TargetPage;
 
 /// The codec.
 pub struct Lz4 {
@@ -55,14 +56,14 @@ impl PageCodec for Lz4 {
         }
     }
 
-    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+    fn decode_in_place(&mut self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError> {
         let damaged = |what| DecodeError::Damaged { codec: "LZ4", what };
         let length = decompress_into(encoded, &mut self.difference[..])
             .map_err(|_| damaged("it is no block of at most a page"))?;
         if length != PAGE {
             return Err(damaged("it holds less than a page"));
         }
-        page.iter_mut().zip(&self.difference[..]).for_each(|(byte, xor)| *byte ^= xor);
+        change::apply(&self.difference, page);
         Ok(())
     }
 }

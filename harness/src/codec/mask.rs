@@ -9,6 +9,7 @@ use super::lanes::{LINE, Lanes, Line};
 use super::runs::{Positions, positions};
 use super::xbzrle::{self, Encoding};
 use super::{Change, CodecBackend, DecodeError, MAX_ENCODED, Page, PageCodec};
+use crate::sys::live::TargetPage;
 
 /// The first byte of an encoding: the version of the format in the upper half, the form in the lower.
 const RUNS: u8 = 0x10;
@@ -49,7 +50,7 @@ impl PageCodec for Mask {
         self.backend.encode_mask(change, new, out, &mut self.positions)
     }
 
-    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+    fn decode_in_place(&mut self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError> {
         self.backend.decode_mask(encoded, page)
     }
 }
@@ -110,7 +111,11 @@ pub(super) fn encode<L: Lanes>(
 
 /// Inlined so that it is compiled with the instructions of the backend that calls it.
 #[inline(always)]
-pub(super) fn decode<L: Lanes>(lanes: L, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+pub(super) fn decode<L: Lanes>(
+    lanes: L,
+    encoded: &[u8],
+    mut page: TargetPage<'_>,
+) -> Result<(), DecodeError> {
     let truncated = DecodeError::Truncated { offset: encoded.len() };
     let (&tag, runs) = encoded.split_first().ok_or(truncated)?;
     if tag == RUNS {
@@ -120,7 +125,6 @@ pub(super) fn decode<L: Lanes>(lanes: L, encoded: &[u8], page: &mut Page) -> Res
         return Err(DecodeError::Tag { offset: 0, found: tag });
     }
     let lines = u64::from_le_bytes(*runs.first_chunk().ok_or(truncated)?);
-    let page = page.as_chunks_mut::<LINE>().0;
     let mut at = HEAD + lines.count_ones() as usize;
     let maps = encoded.get(HEAD..at).ok_or(truncated)?;
     let words = ones(maps);
@@ -133,8 +137,10 @@ pub(super) fn decode<L: Lanes>(lanes: L, encoded: &[u8], page: &mut Page) -> Res
     let mut padded = [0; LINE];
     if tag == WORDS {
         ends(at + 8 * words)?;
-        for (&words, line) in maps.iter().zip(members(lines)) {
-            lanes.expand_words(from(encoded, at, &mut padded), words, &mut page[line]);
+        for (&words, number) in maps.iter().zip(members(lines)) {
+            let mut line = page.line(number);
+            lanes.expand_words(from(encoded, at, &mut padded), words, &mut line);
+            page.set_line(number, &line);
             at += 8 * words.count_ones() as usize;
         }
         return Ok(());
@@ -144,11 +150,13 @@ pub(super) fn decode<L: Lanes>(lanes: L, encoded: &[u8], page: &mut Page) -> Res
     let byte_maps = encoded.get(map_at..at).ok_or(truncated)?;
     ends(at + ones(byte_maps))?;
     let mut padded_map = [0; 8];
-    for (&words, line) in maps.iter().zip(members(lines)) {
+    for (&words, number) in maps.iter().zip(members(lines)) {
         let together = u64::from_le_bytes(*from(encoded, map_at, &mut padded_map));
         let bytes = lanes.expand_eight(together, words);
         map_at += words.count_ones() as usize;
-        lanes.expand_bytes(from(encoded, at, &mut padded), bytes, &mut page[line]);
+        let mut line = page.line(number);
+        lanes.expand_bytes(from(encoded, at, &mut padded), bytes, &mut line);
+        page.set_line(number, &line);
         at += bytes.count_ones() as usize;
     }
     Ok(())

@@ -25,6 +25,8 @@ use std::fmt;
 use migbench_scenarios::cell::Codec;
 pub use migbench_workloads::pages::Page;
 
+use crate::sys::live::TargetPage;
+
 pub use auto::Auto;
 pub use backend::CodecBackend;
 pub use change::Change;
@@ -70,7 +72,15 @@ pub trait PageCodec: fmt::Debug {
     ///
     /// # Errors
     /// If no encoder writes such bytes.
-    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError>;
+    fn decode_in_place(&mut self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError>;
+
+    /// As [`Self::decode_in_place`], to a page of our own.
+    ///
+    /// # Errors
+    /// As there.
+    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+        self.decode_in_place(encoded, TargetPage::of(page))
+    }
 
     /// Bytes per second that the link takes, each time that it was measured: for a codec that weighs them.
     fn link_speed(&mut self, _bytes_per_second: f64) {}

@@ -16,7 +16,7 @@ use std::arch::x86_64::{
 use super::lanes::{LINE, Lanes, Line};
 use super::runs::Positions;
 use super::{Change, DecodeError, Page, change, mask, xbzrle};
-use crate::sys::live::{LiveLine, LivePage};
+use crate::sys::live::{LiveLine, LivePage, TargetPage};
 
 /// Proof that this CPU has AVX2 and the bit instructions of the same age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ macro_rules! compiled_with {
             compiled!($features, encode_mask = mask::encode,
                 (change: &Change, new: &Page, out: &mut [u8], positions: &mut Positions) -> Option<usize>);
             compiled!($features, decode_mask = mask::decode,
-                (encoded: &[u8], page: &mut Page) -> Result<(), DecodeError>);
+                (encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError>);
         }
     };
 }

@@ -12,6 +12,7 @@ use migbench_scenarios::cell::Codec;
 
 use super::runs::{Positions, positions};
 use super::{Change, CodecBackend, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec};
+use crate::sys::live::TargetPage;
 
 /// The codec. Its decoder accepts and refuses exactly what QEMU's does.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl PageCodec for Xbzrle {
         self.backend.encode_xbzrle(change, new, out, &mut self.positions)
     }
 
-    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+    fn decode_in_place(&mut self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError> {
         decode(encoded, page)
     }
 }
@@ -53,10 +54,10 @@ impl PageCodec for Xbzrle {
 /// # Errors
 /// If the encoding is cut short, reaches beyond the page, or holds lengths that no encoder writes.
 #[inline]
-pub(super) fn decode(delta: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+pub(super) fn decode(delta: &[u8], mut page: TargetPage<'_>) -> Result<(), DecodeError> {
     let (mut from, mut to) = (0, 0);
     while from < delta.len() {
-        if let Some((read, written)) = decode_short(&delta[from..], page, to, from == 0) {
+        if let Some((read, written)) = decode_short(&delta[from..], &mut page, to, from == 0) {
             from += read;
             to += written;
             continue;
@@ -75,10 +76,12 @@ pub(super) fn decode(delta: &[u8], page: &mut Page) -> Result<(), DecodeError> {
         if nzrun == 0 {
             return Err(DecodeError::EmptyRun { offset });
         }
-        let target =
-            page.get_mut(to..to + nzrun).ok_or(DecodeError::BeyondPage { offset, end: to + nzrun })?;
+        let beyond = DecodeError::BeyondPage { offset, end: to + nzrun };
+        if to + nzrun > PAGE {
+            return Err(beyond);
+        }
         let bytes = delta.get(from..from + nzrun).ok_or(DecodeError::Truncated { offset: delta.len() })?;
-        copy_run(target, bytes);
+        copy_run(&mut page, to, bytes).ok_or(beyond)?;
         from += nzrun;
         to += nzrun;
     }
@@ -88,20 +91,22 @@ pub(super) fn decode(delta: &[u8], page: &mut Page) -> Result<(), DecodeError> {
 /// Applies a run of up to two words with lengths of one byte each, as most are, and says how far that went in the encoding and
 /// in the page. None if the run is another, or anything about it is not certain.
 #[inline(always)]
-fn decode_short(delta: &[u8], page: &mut Page, to: usize, first: bool) -> Option<(usize, usize)> {
+fn decode_short(delta: &[u8], page: &mut TargetPage<'_>, to: usize, first: bool) -> Option<(usize, usize)> {
     const WORD: usize = 8;
     let &[zrun, nzrun, ref bytes @ ..] = delta.first_chunk::<{ 2 + 2 * WORD }>()?;
     let (zrun, nzrun) = (usize::from(zrun), usize::from(nzrun));
     if zrun >= 0x80 || !(1..=2 * WORD).contains(&nzrun) || (zrun == 0 && !first) {
         return None;
     }
-    let target = page.get_mut(to + zrun..)?.first_chunk_mut::<{ 2 * WORD }>()?;
+    let at = to + zrun;
+    // As if both words were written, so that nothing is done by halves.
+    (at <= PAGE - 2 * WORD).then_some(())?;
     if let Some(last) = nzrun.checked_sub(WORD) {
         // Two words that overlap where the run is shorter.
-        *target.first_chunk_mut::<WORD>()? = *bytes.first_chunk()?;
-        *target.get_mut(last..)?.first_chunk_mut::<WORD>()? = *bytes.get(last..)?.first_chunk()?;
+        page.write::<WORD>(at, bytes.first_chunk()?)?;
+        page.write::<WORD>(at + last, bytes.get(last..)?.first_chunk()?)?;
     } else {
-        copy_run(target.get_mut(..nzrun)?, bytes.get(..nzrun)?);
+        copy_run(page, at, bytes.get(..nzrun)?)?;
     }
     Some((2 + nzrun, zrun + nzrun))
 }
@@ -125,28 +130,23 @@ fn read_length(delta: &[u8], at: &mut usize) -> Result<usize, DecodeError> {
     Ok((low & 0x7f) | (high << 7))
 }
 
-/// Copies a run of equal length. Most runs are a few words, for which a call to `memcpy` costs more than the
-/// copy; two overlapping fixed-size copies cover every length between one and two of their size.
+/// Writes a run from `at` on. Most runs are a few words, for which a call to `memcpy` costs more than the
+/// copy; two overlapping fixed-size copies cover every length between one and two of their size. None, where it reaches beyond the
+/// page.
 #[inline]
-fn copy_run(to: &mut [u8], from: &[u8]) {
+fn copy_run(page: &mut TargetPage<'_>, at: usize, run: &[u8]) -> Option<()> {
     #[inline(always)]
-    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) {
-        if let (Some(head), Some(tail)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
-            if let Some(target) = to.first_chunk_mut::<N>() {
-                *target = *head;
-            }
-            if let Some(target) = to.last_chunk_mut::<N>() {
-                *target = *tail;
-            }
-        }
+    fn ends<const N: usize>(page: &mut TargetPage<'_>, at: usize, run: &[u8]) -> Option<()> {
+        page.write::<N>(at + run.len() - N, run.last_chunk()?)?;
+        page.write::<N>(at, run.first_chunk()?)
     }
-    match from.len() {
-        1 => ends::<1>(to, from),
-        2..=3 => ends::<2>(to, from),
-        4..=7 => ends::<4>(to, from),
-        8..=15 => ends::<8>(to, from),
-        16..=32 => ends::<16>(to, from),
-        _ => to.copy_from_slice(from),
+    match run.len() {
+        1 => ends::<1>(page, at, run),
+        2..=3 => ends::<2>(page, at, run),
+        4..=7 => ends::<4>(page, at, run),
+        8..=15 => ends::<8>(page, at, run),
+        16..=32 => ends::<16>(page, at, run),
+        _ => page.write_all(at, run),
     }
 }
 

@@ -55,7 +55,7 @@ fn check(old: &Page, new: &Page) {
                 assert!(length <= MAX_ENCODED, "{backend:?}");
                 assert!(out[..length] == plain[..], "{backend:?} wrote other bytes");
                 let mut page = *old;
-                decode(&out[..length], &mut page).unwrap();
+                decode(&out[..length], TargetPage::of(&mut page)).unwrap();
                 assert!(page == *new, "{backend:?}");
             }
         }
@@ -81,7 +81,7 @@ proptest! {
     #[test]
     fn any_bytes_are_decoded_or_refused_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
         let mut page = [7; PAGE];
-        if let Err(error) = decode(&bytes, &mut page) {
+        if let Err(error) = decode(&bytes, TargetPage::of(&mut page)) {
             prop_assert!(error.to_string().contains("offset"));
         }
     }
@@ -98,12 +98,12 @@ proptest! {
         let mut page = old;
         let cut = cut.index(encoded.len());
         // A cut at a run's end is a shorter encoding; anywhere else it must be refused.
-        if decode(&encoded[..cut], &mut page).is_ok() {
+        if decode(&encoded[..cut], TargetPage::of(&mut page)).is_ok() {
             prop_assert!(cut == 0 || new[..] != old[..]);
         }
         let at = flip.index(encoded.len());
         encoded[at] ^= xor;
-        let _ = decode(&encoded, &mut page);
+        let _ = decode(&encoded, TargetPage::of(&mut page));
     }
 }
 
@@ -156,7 +156,7 @@ fn every_third_byte_overflows() {
 #[test]
 fn refusals_name_the_offset() {
     let mut page = [0; PAGE];
-    let mut refuse = |bytes: &[u8]| decode(bytes, &mut page).unwrap_err();
+    let mut refuse = |bytes: &[u8]| decode(bytes, TargetPage::of(&mut page)).unwrap_err();
     assert_eq!(refuse(&[5]), DecodeError::Truncated { offset: 1 });
     assert_eq!(refuse(&[0x85]), DecodeError::Truncated { offset: 1 });
     assert_eq!(refuse(&[0, 3, 1, 2]), DecodeError::Truncated { offset: 4 });

@@ -11,7 +11,8 @@ use zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, ErrorCode, FrameFormat, get_error_name, train_from_buffer,
 };
 
-use super::{Change, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec};
+use super::{Change, DecodeError, MAX_ENCODED, PAGE, Page, PageCodec, change};
+use crate::sys::live::TargetPage;
 
 /// Pages that a dictionary is trained on.
 pub const SAMPLES: usize = 256;
@@ -103,7 +104,7 @@ impl PageCodec for Zstd {
         }
     }
 
-    fn decode(&mut self, encoded: &[u8], page: &mut Page) -> Result<(), DecodeError> {
+    fn decode_in_place(&mut self, encoded: &[u8], page: TargetPage<'_>) -> Result<(), DecodeError> {
         let damaged = |what| DecodeError::Damaged { codec: "Zstandard", what };
         let length = self
             .decompressor
@@ -113,7 +114,7 @@ impl PageCodec for Zstd {
             return Err(damaged("it holds less than a page"));
         }
         self.learn();
-        page.iter_mut().zip(&self.difference[..]).for_each(|(byte, xor)| *byte ^= xor);
+        change::apply(&self.difference, page);
         Ok(())
     }
 }

@@ -112,14 +112,12 @@ impl PageReceiver {
                     (first..first + count).for_each(|page| self.written.insert(page));
                 }
                 PageRecord::Delta { pfn, data } => {
-                    ram.read(pfn, &mut self.page[..])?;
                     let codec = self.codec.as_mut().ok_or_else(|| {
                         NodeError::Content("an encoded page came, and the codec is none".into())
                     })?;
                     codec
-                        .decode(data, &mut self.page)
+                        .decode_in_place(data, ram.target(pfn)?)
                         .map_err(|source| NodeError::Delta { page: Gpa(pfn * PAGE_SIZE), source })?;
-                    ram.write(pfn, &self.page[..])?;
                     self.written.insert(pfn);
                 }
             }

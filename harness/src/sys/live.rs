@@ -1,5 +1,6 @@
-//! Pages that somebody may be writing: a guest. They are loaded a line at a time, each line once, into memory of our own; there are
-//! no references to them, since what a reference points to must not change.
+//! Pages of guests. Those that a guest may be writing are loaded a line at a time, each line once, into memory of our own; those of a
+//! guest that does not run yet are written in place. There are no references to either, since what a reference points to must not
+//! change.
 
 use std::marker::PhantomData;
 
@@ -94,6 +95,70 @@ impl LiveLine<'_> {
     }
 }
 
+/// One page of a guest that does not run yet, or of our own, that is written in place.
+#[derive(Debug)]
+pub struct TargetPage<'a> {
+    start: *mut u8,
+    _memory: PhantomData<&'a mut Page>,
+}
+
+impl<'a> TargetPage<'a> {
+    /// The page at a host address.
+    ///
+    /// # Safety
+    /// It is mapped, readable and writable for `'a`.
+    pub(super) const unsafe fn new(start: *mut u8) -> Self {
+        Self { start, _memory: PhantomData }
+    }
+
+    /// A page of our own.
+    #[must_use]
+    pub const fn of(page: &'a mut Page) -> Self {
+        // SAFETY: borrowed for `'a`.
+        unsafe { Self::new(page.as_mut_ptr()) }
+    }
+
+    /// Writes bytes from `at` on. None, and nothing is written, where they reach beyond the page.
+    #[inline(always)]
+    pub fn write<const N: usize>(&mut self, at: usize, bytes: &[u8; N]) -> Option<()> {
+        (at <= size_of::<Page>().checked_sub(N)?).then_some(())?;
+        // SAFETY: `N` bytes from `at` on are inside of the page, as just checked, and no alignment is asked for.
+        unsafe { self.start.add(at).cast::<[u8; N]>().write_unaligned(*bytes) };
+        Some(())
+    }
+
+    /// As [`Self::write`], of any length.
+    #[inline]
+    pub fn write_all(&mut self, at: usize, bytes: &[u8]) -> Option<()> {
+        (at <= size_of::<Page>().checked_sub(bytes.len())?).then_some(())?;
+        // SAFETY: inside of the page, as just checked; `bytes` is memory of our own, which is no guest's page nor the page of a
+        // `TargetPage`, borrowed as it is.
+        unsafe { self.start.add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Some(())
+    }
+
+    /// One of its lines; numbers go round at the end.
+    #[must_use]
+    #[inline(always)]
+    pub fn line(&self, number: usize) -> Line {
+        // SAFETY: a line of the page, of which any bytes are a value; no alignment is asked for.
+        unsafe { self.start.add(offset(number)).cast::<Line>().read_unaligned() }
+    }
+
+    /// Sets one of its lines; numbers go round at the end.
+    #[inline(always)]
+    pub fn set_line(&mut self, number: usize, line: &Line) {
+        // SAFETY: a line of the page; no alignment is asked for.
+        unsafe { self.start.add(offset(number)).cast::<Line>().write_unaligned(*line) };
+    }
+}
+
+/// Where a line starts.
+#[inline(always)]
+const fn offset(number: usize) -> usize {
+    number % (size_of::<Page>() / LINE) * LINE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +182,25 @@ mod tests {
         let memory = [[0; 8192]];
         let start = memory.as_flattened().as_ptr().align_offset(LINE);
         let _ = LivePage::of(memory.as_flattened()[start + 8..].first_chunk().unwrap());
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_a_page() {
+        let mut pages = [[7; 4096]; 3];
+        let mut target = TargetPage::of(&mut pages[1]);
+        assert_eq!(target.write(4089, &[1; 8]), None);
+        assert_eq!(target.write(usize::MAX, &[1; 8]), None);
+        assert_eq!(target.write_all(4096, &[1]), None);
+        assert_eq!(target.write_all(1, &[1; 4096]), None);
+        assert_eq!(target.write_all(usize::MAX, &[]), None);
+        assert_eq!(target.write_all(4096, &[]), Some(()));
+        assert_eq!(target.write(4088, &[2; 8]), Some(()));
+        assert_eq!(target.write_all(0, &[3; 5]), Some(()));
+        let line = target.line(63);
+        assert_eq!((line[55], line[56]), (7, 2));
+        target.set_line(64 + 1, &[4; LINE]);
+        assert!(pages[0] == [7; 4096] && pages[2] == [7; 4096]);
+        assert_eq!(pages[1][..6], [3, 3, 3, 3, 3, 7]);
+        assert!(pages[1][64..128] == [4; 64] && pages[1][128..4088].iter().all(|byte| *byte == 7));
     }
 }

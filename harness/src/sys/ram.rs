@@ -15,7 +15,7 @@ use vm_memory::{
     MmapRegion, VolatileSlice,
 };
 
-use super::live::LivePage;
+use super::live::{LivePage, TargetPage};
 use super::memory::{self, Aligned};
 
 /// Where RAM stops below 4 GiB, as on a PC.
@@ -210,11 +210,26 @@ impl Ram {
     /// [`RamError::Range`].
     #[inline]
     pub fn live(&self, page: u64) -> Result<LivePage<'_>, RamError> {
+        // SAFETY: as of `host_page`.
+        Ok(unsafe { LivePage::new(self.host_page(page)?.cast()) })
+    }
+
+    /// Page `page` of a guest that does not run yet, to be written in place.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    #[inline]
+    pub fn target(&self, page: u64) -> Result<TargetPage<'_>, RamError> {
+        // SAFETY: as of `host_page`; RAM is mapped for writing.
+        Ok(unsafe { TargetPage::new(self.host_page(page)?) })
+    }
+
+    /// Where the host has a page: inside of its region's mapping, which lives as long as `self`, and at a page of the host.
+    fn host_page(&self, page: u64) -> Result<*mut u8, RamError> {
         let (region, _) = self.locate(page)?;
         let start = region.host_address + (page - region.first_page) * PAGE_SIZE;
-        // SAFETY: inside of the region's mapping, which lives as long as `self`; it starts at a page of the host. Its address was
-        // exposed when it became a number.
-        Ok(unsafe { LivePage::new(std::ptr::with_exposed_provenance(start as usize)) })
+        // It was exposed when it became a number.
+        Ok(std::ptr::with_exposed_provenance_mut(start as usize))
     }
 
     /// Copies pages from `first` on into `buffer`, which holds whole pages.
