@@ -22,6 +22,12 @@ struct Reference {
     records: Vec<Value>,
 }
 
+/// The commit that made the reference, as messages have it.
+fn commit() -> String {
+    let manifest = Reference::read().manifest;
+    manifest["tool"]["commit"].as_str().unwrap().chars().take(7).collect()
+}
+
 impl Reference {
     fn read() -> Self {
         let text = |name: &str| std::fs::read_to_string(format!("{REFERENCE}/{name}")).unwrap();
@@ -153,15 +159,15 @@ fn other_plans_and_other_hosts_are_not_comparable() {
 #[test]
 fn schemas_are_not_mixed() {
     let scratch = tempfile::tempdir().unwrap();
-    let now = |mut reference: Reference| {
-        reference.manifest["schema"] = json!(2);
-        reference.records.iter_mut().for_each(|record| record["schema"] = json!(2));
+    let old = |mut reference: Reference| {
+        reference.manifest["schema"] = json!(1);
+        reference.records.iter_mut().for_each(|record| record["schema"] = json!(1));
         reference
     };
-    Reference::read().write(scratch.path().join("old"));
-    now(Reference::read()).write(scratch.path().join("new"));
-    Reference::read().sides(1.1).write(scratch.path().join("old-ab"));
-    now(Reference::read().sides(1.1)).later().write(scratch.path().join("new-ab"));
+    old(Reference::read()).write(scratch.path().join("old"));
+    Reference::read().write(scratch.path().join("new"));
+    old(Reference::read().sides(1.1)).write(scratch.path().join("old-ab"));
+    Reference::read().sides(1.1).later().write(scratch.path().join("new-ab"));
     let words =
         ["old holds records of schema 1 and new of schema 2", "measure both with one build of migbench"];
     for command in [&["compare", "old", "new"][..], &["gate", "old", "new"]] {
@@ -188,7 +194,7 @@ fn schemas_are_not_mixed() {
         &["history holds records of schema 1 and new-ab of schema 2", "history directory"],
     );
     // Nor are records of two schemas in one directory.
-    let mut mixed = now(Reference::read());
+    let mut mixed = Reference::read();
     mixed.records[3]["schema"] = json!(1);
     mixed.write(scratch.path().join("mixed"));
     assert_says(&migbench(scratch.path(), &["report", "mixed"]), 5, &["runs.jsonl:4: a record of schema 1"]);
@@ -214,9 +220,11 @@ fn an_alarm_needs_fresh_samples_to_stand() {
     Reference::read().sides(1.0).later().write(scratch.path().join("alike"));
     let first = migbench(scratch.path(), &["gate", "ab"]);
     // What made the reference is not there any more.
-    let by_whom =
-        "Measure again with `ab --resume ab` of the build that measured it, 0.1.0 of commit 2bbd3b9";
-    assert_says(&first, 3, &["ALARM      total_time: +10.0 %", "NOT CONFIRMED", by_whom]);
+    let by_whom = format!(
+        "Measure again with `ab --resume ab` of the build that measured it, 0.1.0 of commit {}",
+        commit()
+    );
+    assert_says(&first, 3, &["ALARM      total_time: +10.0 %", "NOT CONFIRMED", &by_whom]);
     let confirmed = migbench(scratch.path(), &["gate", "ab", "--confirm", "again"]);
     assert_says(
         &confirmed,
@@ -273,7 +281,7 @@ fn only_fresh_samples_of_the_same_confirm() {
     for (name, words) in [
         ("suite", "the suite is nightly and not quick"),
         ("size", "differs in memory"),
-        ("build", "the build of read-heavy/full/base is 0.1.0 of commit 2bbd3b9"),
+        ("build", &format!("the build of read-heavy/full/base is 0.1.0 of commit {}", commit())),
         ("seed", "it has the same seed, 1"),
     ] {
         let outcome = migbench(scratch.path(), &["gate", "ab", "--confirm", name]);

@@ -234,7 +234,8 @@ impl Model<'_> {
         self.timed(round)
     }
 
-    fn timed(&self, round: Round) -> Leg {
+    fn timed(&self, mut round: Round) -> Leg {
+        round.wire_idle = self.cell.link.modelled_rate().map(|_| 0.0);
         let pages = float(round.dirty_pages);
         let codec = if self.cell.codec == Codec::None { 0.0 } else { CODEC };
         let encode = pages * (POLICY + codec) * self.factor(FactorTarget::Encode);

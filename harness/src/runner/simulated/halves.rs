@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use migbench_reports::record::MemoryProof;
 use migbench_reports::record::{Cause, Round};
-use migbench_scenarios::cell::{Cell, Engine, Proof};
+use migbench_scenarios::cell::{Cache, Cell, Engine, Proof};
 use migbench_workloads::abi;
 
 use super::course::{self, Course, STATE};
 use super::draw::Draws;
 use super::guest::{Moments, SimulatedGuest, THRESHOLD};
 use super::spec::{FactorTarget, Mishap, Simulation};
+use crate::cache::CacheCounts;
 use crate::guest::sampler::ProgressSamples;
 use crate::guest::stalls::{GuestClock, RawStall, StallRing};
 use crate::guest::steady::Steady;
@@ -431,10 +432,13 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         rounds: course.legs.iter().map(|leg| leg.round.clone()).collect(),
         delta_bytes: deltas * course.delta,
         choices: Vec::new(),
-        cache: None,
+        cache: (cell.cache != Cache::None).then(|| {
+            let again = course.legs.iter().skip(1).map(|leg| leg.round.dirty_pages).sum();
+            CacheCounts { hits: again, bytes: cell.cache.memory(cell.memory).0, ..CacheCounts::default() }
+        }),
         traffic,
         rate_achieved: cell.link.rate.map(|_| 0.998),
-        queue: None,
+        queue: cell.link.modelled_rate().map(|_| cell.link.queue().0),
         deciding_harvest: course.decided,
     }
 }
