@@ -316,7 +316,7 @@ Rss:                1024 kB
         let resident =
             |excluded: &[Range<u64>]| resident_memory(Path::new("/"), Pid::this(), excluded).expect("smaps");
         assert!(resident(&[]) > Bytes(0));
-        assert_eq!(resident(&[0..u64::MAX]), Bytes(0));
+        assert_eq!(resident(std::slice::from_ref(&(0..u64::MAX))), Bytes(0));
         assert!(steal_time(Path::new("/")).is_ok());
     }
 }

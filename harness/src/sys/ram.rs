@@ -229,7 +229,7 @@ impl Ram {
         let (region, _) = self.locate(page)?;
         let start = region.host_address + (page - region.first_page) * PAGE_SIZE;
         // It was exposed when it became a number.
-        Ok(std::ptr::with_exposed_provenance_mut(start as usize))
+        Ok(std::ptr::with_exposed_provenance_mut(usize::try_from(start).unwrap_or(usize::MAX)))
     }
 
     /// Copies pages from `first` on into `buffer`, which holds whole pages.

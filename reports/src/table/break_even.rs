@@ -24,12 +24,14 @@ const LEAST: usize = 3;
 const MEASURES: [Measure; 3] =
     [Measure::Metric(MetricKey::TotalTime), Measure::Metric(MetricKey::Traffic), CPU];
 
-/// A row of the map: what it is called, what tells it from others, and the difference at each size of a change with the pairs of runs
-/// behind it; none where runs were capped or are missing.
+/// A difference with the pairs of runs behind it; none where runs were capped or are missing.
+type Point = Option<(Difference, u64)>;
+
+/// A row of the map: what it is called, what tells it from others, and the difference at each size of a change.
 struct Family {
     label: String,
     around: Flat,
-    points: BTreeMap<u32, Option<(Difference, u64)>>,
+    points: BTreeMap<u32, Point>,
 }
 
 /// A table for each measure; none where sizes of changes were not varied.
@@ -128,10 +130,10 @@ fn row(family: &Family, sizes: &BTreeSet<u32>) -> Row {
 }
 
 /// Where it pays and where it costs.
-fn verdict(points: &BTreeMap<u32, Option<(Difference, u64)>>) -> String {
+fn verdict(points: &BTreeMap<u32, Point>) -> String {
     /// Of fewer pairs nothing can be told: two of 2^n signs are as extreme as the most extreme.
     const PAIRS: u64 = 6;
-    let such = |wanted: &dyn Fn(&Option<(Difference, u64)>) -> bool| -> Vec<u32> {
+    let such = |wanted: &dyn Fn(&Point) -> bool| -> Vec<u32> {
         points.iter().filter(|(_, point)| wanted(point)).map(|(size, _)| *size).collect()
     };
     let told = |better: bool| {
