@@ -181,7 +181,10 @@ fn row_lines(row: &Row, width: usize, detail: Detail, repetitions: u32) -> Vec<B
     let (above, label) =
         if long { (wrap(&row.label, width, " "), " ") } else { (Vec::new(), row.label.as_str()) };
     let runs = if row.kind == RowKind::Capped { row.subject.runs[1] } else { row.subject.runs[0] };
-    let fewer = usize::try_from(repetitions).is_ok_and(|all| all != runs) && detail == Detail::Brief;
+    // Rows over several cells have no runs of their own.
+    let of_one_cell = !row.subject.engine.is_empty();
+    let fewer =
+        of_one_cell && usize::try_from(repetitions).is_ok_and(|all| all != runs) && detail == Detail::Brief;
     let label = if fewer { format!("{label}, n = {runs}") } else { label.to_owned() };
     let line = |label: Option<String>, cell: &dyn Fn(&PrintedFigure) -> Option<String>, absent: &str| {
         let figures = row.figures.iter().map(|figure| match figure {

@@ -118,12 +118,14 @@ fn row(family: &Family, sizes: &BTreeSet<u32>) -> Row {
             },
         })
     };
+    let pairs: BTreeSet<u64> = family.points.values().flatten().map(|(_, pairs)| *pairs).collect();
+    let pairs = pairs.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
     Row {
         kind: RowKind::Compared,
         label: family.label.clone(),
         subject: Subject { cell: family.label.clone(), ..Subject::default() },
         converged: None,
-        samples: None,
+        samples: Some(format!("pairs: {pairs}")),
         figures: sizes.iter().map(figure).collect(),
         text: None,
     }
