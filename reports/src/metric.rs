@@ -218,7 +218,7 @@ metrics! {
     CopyTime = "copy_time", Seconds, Smaller, "copying",
         "Copying pages out of the guest at the source, summed over the run, in records of builds that did so before they encoded. Since then a page is read once, in `encode_time`.";
     EncodeTime = "encode_time", Seconds, Smaller, "encoding",
-        "Time in the page policy and the codec at the source, summed over the run.";
+        "Time in the page policy and the codec at the source, reading pages included, summed over the run.";
     DecodeTime = "decode_time", Seconds, Smaller, "decoding",
         "Time in the codec at the destination, summed over the run.";
     HarvestTime = "harvest_time", Seconds, Smaller, "harvest",

@@ -1,7 +1,8 @@
 //! No copy of pages, but a digest of each of their blocks: 64 bits of HighwayHash with a key of 256 bits that is drawn for each
 //! migration. Blocks whose digest is the one of before are not sent. As far as HighwayHash is what it is meant to be, a keyed function
 //! that nobody without the key can tell from a random one, two contents of a block have one digest once in 2^64 times, whatever a
-//! guest writes; what that loses only a proof finds. XXH3 would be faster, and a guest could make it collide.
+//! guest writes; what that loses only a proof finds. Of XXH3 that is not so: a guest could make
+//! it collide.
 //!
 //! Source: J. Alakuijala, B. Cox, J. Wassenberg, "Fast keyed hash/pseudo-random function using SIMD multiply and permute", 2016,
 //! arXiv:1612.06257.

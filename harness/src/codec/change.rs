@@ -150,7 +150,7 @@ pub(super) fn copy_twice<L: Lanes>(lanes: L, live: LivePage<'_>, copy: &mut Page
         *copy = line;
         lanes.stream(&line, held);
     }
-    lanes.settle();
+    lanes.fence();
 }
 
 /// Turns the old page into the new one by their XOR. Lines that stay are not touched.

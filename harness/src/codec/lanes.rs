@@ -14,7 +14,7 @@ pub(super) trait Lanes: Copy {
     fn stream(self, line: &Line, to: &mut Line);
 
     /// Orders what was streamed before everything that comes next.
-    fn settle(self);
+    fn fence(self);
 
     /// A bit for each byte in which the lines differ.
     fn differ(self, old: &Line, new: &Line) -> u64;
@@ -64,7 +64,7 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn settle(self) {}
+    fn fence(self) {}
 
     #[inline(always)]
     fn differ(self, old: &Line, new: &Line) -> u64 {

@@ -179,7 +179,7 @@ impl Lanes for Avx2 {
                 return;
             }
             let [low, high] = halves(line);
-            // SAFETY: the two halves of `to`, which is aligned, as just checked. Nobody reads it before `settle`.
+            // SAFETY: the two halves of `to`, which is aligned, as just checked. Nobody reads it before `fence`.
             unsafe {
                 _mm256_stream_si256(start, low);
                 _mm256_stream_si256(start.add(1), high);
@@ -190,7 +190,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn settle(self) {
+    fn fence(self) {
         // SAFETY: only orders stores. SSE is part of x86-64.
         unsafe { _mm_sfence() }
     }
@@ -305,8 +305,8 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn settle(self) {
-        self.0.settle();
+    fn fence(self) {
+        self.0.fence();
     }
 
     #[inline(always)]
