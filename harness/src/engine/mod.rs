@@ -9,6 +9,7 @@ pub mod stop;
 
 use std::ops::AddAssign;
 
+use self::staging::Send;
 use crate::dirty::TrackerError;
 use crate::guest::GuestError;
 use crate::sys::memory::NoMemory;
@@ -53,6 +54,23 @@ pub struct PageCounts {
 }
 
 impl PageCounts {
+    /// Counts a page of which that was sent.
+    pub const fn add(&mut self, send: Send) {
+        match send {
+            Send::Nothing => self.unchanged += 1,
+            Send::Zero => self.zero += 1,
+            Send::Whole(_) => self.full += 1,
+            Send::Encoded(bytes) => {
+                self.delta += 1;
+                self.delta_bytes += bytes as u64;
+            }
+            Send::Overflow => {
+                self.overflow += 1;
+                self.full += 1;
+            }
+        }
+    }
+
     /// Pages looked at.
     #[must_use]
     pub const fn pages(&self) -> u64 {

@@ -6,8 +6,7 @@
 
 use migbench_scenarios::cell::{Cache, Cell, Checksum, Codec};
 
-use super::PageCounts;
-use super::staging::{Place, Send};
+use super::staging::{Place, Send, Slot};
 use crate::cache::{Bounded, CacheCounts, Digests, PageCache, Shadow};
 use crate::codec::{self, Change, CodecBackend, PAGE, Page, PageCodec};
 use crate::sys::live::LivePage;
@@ -16,15 +15,8 @@ use crate::vm::page_set::PageSet;
 
 /// Decides about one page after another.
 pub trait PagePolicy {
-    /// Says what is sent of guest page `page`, which is `live`. A copy that is sent goes into `copy`, an encoding into `out`.
-    fn decide(
-        &mut self,
-        page: u64,
-        live: LivePage<'_>,
-        copy: &mut Page,
-        out: &mut [u8],
-        tally: &mut PageCounts,
-    ) -> Send;
+    /// Says what is sent of guest page `page`, which is `live`. What must lie somewhere until it leaves goes into `slot`.
+    fn decide(&mut self, page: u64, live: LivePage<'_>, slot: Slot<'_>) -> Send;
 
     /// Another round starts; none follows the one in which the guest is `paused`.
     fn round_starts(&mut self, _paused: bool) {}
@@ -84,31 +76,19 @@ impl Full {
     }
 
     /// Sends a page that is not zero, or is not to be a mark.
-    fn whole(&self, live: LivePage<'_>, copy: &mut Page, tally: &mut PageCounts) -> Send {
-        tally.full += 1;
+    fn whole(&self, live: LivePage<'_>, slot: Slot<'_>) -> Send {
         if !self.copies {
             return Send::Whole(Place::Live);
         }
-        self.backend.copy(live, copy);
+        self.backend.copy(live, slot.copy);
         Send::Whole(Place::Copied)
     }
 }
 
 impl PagePolicy for Full {
-    fn decide(
-        &mut self,
-        _: u64,
-        live: LivePage<'_>,
-        copy: &mut Page,
-        _: &mut [u8],
-        tally: &mut PageCounts,
-    ) -> Send {
+    fn decide(&mut self, _: u64, live: LivePage<'_>, slot: Slot<'_>) -> Send {
         // The test may be of another moment than what is sent: the page is dirty then, and comes again.
-        if self.elide_zero && live.is_zero() {
-            tally.zero += 1;
-            return Send::Zero;
-        }
-        self.whole(live, copy, tally)
+        if self.elide_zero && live.is_zero() { Send::Zero } else { self.whole(live, slot) }
     }
 }
 
@@ -160,14 +140,7 @@ impl Delta {
 }
 
 impl PagePolicy for Delta {
-    fn decide(
-        &mut self,
-        page: u64,
-        live: LivePage<'_>,
-        copy: &mut Page,
-        out: &mut [u8],
-        tally: &mut PageCounts,
-    ) -> Send {
+    fn decide(&mut self, page: u64, live: LivePage<'_>, slot: Slot<'_>) -> Send {
         let (first, takes_old) = (!self.sent.contains(page), self.codec.takes_old());
         let Full { backend, elide_zero, .. } = self.full;
         if first {
@@ -184,7 +157,6 @@ impl PagePolicy for Delta {
                 self.misses += u64::from(!first);
                 if elide_zero && live.is_zero() {
                     self.cache.was_zero(page);
-                    tally.zero += 1;
                     return Send::Zero;
                 }
                 let room = if self.paused { None } else { self.cache.admit(page, first) };
@@ -197,40 +169,37 @@ impl PagePolicy for Delta {
                         room.page
                     }
                     Some(room) => {
-                        backend.copy_twice(live, copy, room.page);
-                        tally.full += 1;
+                        backend.copy_twice(live, slot.copy, room.page);
                         return Send::Whole(Place::Copied);
                     }
                     None if first && takes_old => {
                         self.scratch.fill(0);
                         &mut self.scratch
                     }
-                    None => return self.full.whole(live, copy, tally),
+                    None => return self.full.whole(live, slot),
                 }
             }
         };
         self.change.merge(live, held, takes_old);
         if hit && self.change.is_none() {
-            tally.unchanged += 1;
             return Send::Nothing;
         }
         if elide_zero && backend.is_zero(held) {
-            tally.zero += 1;
             return Send::Zero;
         }
-        // A page of zeros where zeros are is sent all the same, as it was asked for.
-        let encoded =
-            if self.change.is_none() { None } else { self.codec.encode(page, &self.change, held, out) };
-        if let Some(bytes) = encoded {
-            tally.delta += 1;
-            tally.delta_bytes += bytes as u64;
-            return Send::Encoded(bytes);
+        if self.change.is_none() {
+            // A page of zeros where zeros are is sent all the same, as it was asked for.
+            *slot.copy = *held;
+            return Send::Whole(Place::Copied);
         }
-        *copy = *held;
-        tally.overflow += u64::from(!self.change.is_none());
-        tally.full += 1;
-        self.cache.was_of_no_use(page);
-        Send::Whole(Place::Copied)
+        match self.codec.encode(page, &self.change, held, slot.encoding) {
+            Some(bytes) => Send::Encoded(bytes),
+            None => {
+                *slot.copy = *held;
+                self.cache.was_of_no_use(page);
+                Send::Overflow
+            }
+        }
     }
 
     fn round_starts(&mut self, paused: bool) {
@@ -274,37 +243,21 @@ impl Digested {
 }
 
 impl PagePolicy for Digested {
-    fn decide(
-        &mut self,
-        page: u64,
-        live: LivePage<'_>,
-        copy: &mut Page,
-        out: &mut [u8],
-        tally: &mut PageCounts,
-    ) -> Send {
+    fn decide(&mut self, page: u64, live: LivePage<'_>, slot: Slot<'_>) -> Send {
         // What is sent must be what the digests are of.
-        self.backend.copy(live, copy);
-        let (lines, known) = self.digests.note(page, copy);
+        self.backend.copy(live, slot.copy);
+        let (lines, known) = self.digests.note(page, slot.copy);
         self.hits += u64::from(known);
         if lines == 0 {
-            tally.unchanged += 1;
             return Send::Nothing;
         }
-        if self.elide_zero && self.backend.is_zero(copy) {
-            tally.zero += 1;
+        if self.elide_zero && self.backend.is_zero(slot.copy) {
             return Send::Zero;
         }
-        if let Some(codec) = self.codec.as_mut().filter(|_| known) {
-            self.change.of_lines(lines);
-            if let Some(bytes) = codec.encode(page, &self.change, copy, out) {
-                tally.delta += 1;
-                tally.delta_bytes += bytes as u64;
-                return Send::Encoded(bytes);
-            }
-            tally.overflow += 1;
-        }
-        tally.full += 1;
-        Send::Whole(Place::Copied)
+        let Some(codec) = self.codec.as_mut().filter(|_| known) else { return Send::Whole(Place::Copied) };
+        self.change.of_lines(lines);
+        let encoded = codec.encode(page, &self.change, slot.copy, slot.encoding);
+        encoded.map_or(Send::Overflow, Send::Encoded)
     }
 
     fn cache(&self) -> Option<CacheCounts> {
@@ -315,6 +268,7 @@ impl PagePolicy for Digested {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::PageCounts;
     use migbench_scenarios::cell::Engine;
     use migbench_workloads::units::Bytes;
 
@@ -336,11 +290,12 @@ mod tests {
     }
 
     fn decide(policy: &mut Box<dyn PagePolicy>, page: u64, content: &Page) -> (PageCounts, Send) {
-        let (mut tally, mut copy) = (PageCounts::default(), [0; PAGE]);
+        let (mut tally, mut copy, mut out) = (PageCounts::default(), [0; PAGE], [0; MAX_ENCODED + SLACK]);
         let mut memory = PageMemory::map(1, "a test").unwrap();
         memory[0] = *content;
         let live = LivePage::of(&memory[0]);
-        let send = policy.decide(page, live, &mut copy, &mut [0; MAX_ENCODED + SLACK], &mut tally);
+        let send = policy.decide(page, live, Slot { copy: &mut copy, encoding: &mut out });
+        tally.add(send);
         if send == Send::Whole(Place::Copied) {
             assert!(copy == *content);
         }
@@ -455,11 +410,14 @@ mod tests {
                         }
                         let (mut copy, mut out) = ([0; PAGE], [0; MAX_ENCODED + SLACK]);
                         let live = LivePage::of(content);
-                        match policy.decide(page as u64, live, &mut copy, &mut out, &mut tally) {
+                        let send =
+                            policy.decide(page as u64, live, Slot { copy: &mut copy, encoding: &mut out });
+                        tally.add(send);
+                        match send {
                             Send::Nothing => {}
                             Send::Zero => destination[page].fill(0),
                             Send::Whole(Place::Live) => destination[page] = *content,
-                            Send::Whole(Place::Copied) => destination[page] = copy,
+                            Send::Whole(Place::Copied) | Send::Overflow => destination[page] = copy,
                             Send::Encoded(length) => {
                                 let decoder = decoder.as_mut().unwrap();
                                 decoder.decode(&out[..length], &mut destination[page]).unwrap();

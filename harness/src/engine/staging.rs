@@ -7,7 +7,7 @@ use migbench_scenarios::cell::Checksum;
 
 use super::policy::PagePolicy;
 use super::{EngineError, PageCounts};
-use crate::codec::{PAGE, SLACK};
+use crate::codec::{PAGE, Page, SLACK};
 use crate::sys::memory::{NoMemory, PageMemory, zeroed};
 use crate::sys::ram::{Ram, RamError};
 use crate::sys::socket::Part;
@@ -28,6 +28,17 @@ pub enum Send {
     Whole(Place),
     /// So many bytes of encoding.
     Encoded(usize),
+    /// The copy that was made of it, since its encoding would be no smaller.
+    Overflow,
+}
+
+/// Where a page waits for the link.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    /// For a copy of it.
+    pub copy: &'a mut Page,
+    /// For its encoding.
+    pub encoding: &'a mut [u8],
 }
 
 /// Where a page lies that is sent whole.
@@ -116,22 +127,27 @@ impl Staging {
     ) -> Result<(), RamError> {
         let pages = self.runs.iter().flat_map(|&(first, count)| first..first + count);
         for ((slot, copy), page) in (0..).zip(&mut self.copies[..]).zip(pages) {
-            let out = &mut self.encoded[self.encoded_used..];
-            match policy.decide(page, ram.live(page)?, copy, out, tally) {
-                Send::Nothing => {}
-                Send::Zero => self.batch.push_zero(page),
+            let encoding = &mut self.encoded[self.encoded_used..];
+            let send = policy.decide(page, ram.live(page)?, Slot { copy, encoding });
+            tally.add(send);
+            let (place, first) = match send {
+                Send::Nothing => continue,
+                Send::Zero => {
+                    self.batch.push_zero(page);
+                    continue;
+                }
                 Send::Encoded(length) => {
                     self.batch.push_encoded(page, length);
                     self.encoded_used += length;
+                    continue;
                 }
-                Send::Whole(place) => {
-                    self.batch.push_whole(page);
-                    let first = if place == Place::Copied { slot } else { page };
-                    match self.whole.last_mut() {
-                        Some(run) if run.place == place && run.first + run.count == first => run.count += 1,
-                        _ => self.whole.push(Run { place, first, count: 1 }),
-                    }
-                }
+                Send::Whole(Place::Live) => (Place::Live, page),
+                Send::Whole(Place::Copied) | Send::Overflow => (Place::Copied, slot),
+            };
+            self.batch.push_whole(page);
+            match self.whole.last_mut() {
+                Some(run) if run.place == place && run.first + run.count == first => run.count += 1,
+                _ => self.whole.push(Run { place, first, count: 1 }),
             }
         }
         Ok(())
