@@ -53,7 +53,7 @@ while IFS= read -r file; do
 done < <(sources | grep -E '\.rs$')
 
 # The modules of the harness, from the top: an import may only point down (CONTRIBUTING.md shows the picture).
-layers='fuzz cli doctor runner track node engine dirty guest cache vm codec wire host sys'
+layers='fuzz cli doctor runner track peer node engine dirty guest cache vm codec wire host sys'
 # shellcheck disable=SC2016 # awk's fields
 while IFS= read -r line; do
     breach "$line"

@@ -94,13 +94,26 @@ package_manager() {
     done
 }
 
+# QEMU's packages, of Debian's backports where those are configured already: their QEMU is the newer one.
+qemu_packages() {
+    local backports
+    backports=$(apt-cache policy 2>/dev/null | sed -n 's/.*n=\([a-z]*-backports\),.*/\1/p' | head -n 1)
+    if [[ -n $backports ]] && apt-cache madison qemu-system-x86 2>/dev/null | grep -q -- "$backports/"; then
+        echo "qemu-system-x86/$backports qemu-system-common/$backports qemu-system-data/$backports seabios/$backports"
+    else
+        say "where Debian's backports are configured they bring a newer QEMU, with modes of its own:"
+        say "  apt-get install -t \$(lsb_release -cs)-backports qemu-system-x86"
+        echo qemu-system-x86
+    fi
+}
+
 # The packages of package manager $1 that bring $2.
 packages_for() {
     case $1:$2 in
     apt-get:linker) echo gcc libc6-dev ;;
     apt-get:libclang) echo libclang-dev ;;
     apt-get:iproute) echo iproute2 ;;
-    apt-get:qemu) echo qemu-system-x86 ;;
+    apt-get:qemu) qemu_packages ;;
     apt-get:latex) echo texlive-latex-base texlive-latex-recommended texlive-pictures lmodern ;;
     apt-get:chromium) echo chromium ;;
     apt-get:slurm) echo slurm-wlm munge ;;
@@ -125,7 +138,7 @@ describe() {
     linker) echo "a C compiler and linker with the C and kernel headers" ;;
     libclang) echo "libclang, which generates the userfaultfd bindings" ;;
     iproute) echo "ip and tc, which make the network namespaces of link.transport = \"netns\"" ;;
-    qemu) echo "qemu-system-x86_64, in which the tests boot the guest image a second time" ;;
+    qemu) echo "qemu-system-x86_64, which is a peer of our engines, and in which the tests boot the guest image a second time" ;;
     latex) echo "pdflatex with booktabs and pgfplots, with which the tests compile a report" ;;
     chromium) echo "Chromium, in which a test opens a report" ;;
     initrd) echo "cpio, gzip, insmod and modinfo, which make a host of another kind for scripts/other-host" ;;

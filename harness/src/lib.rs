@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod guest;
 pub mod host;
 pub mod node;
+pub mod peer;
 pub mod runner;
 pub mod sys;
 pub mod track;

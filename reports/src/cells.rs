@@ -160,7 +160,7 @@ fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison, title: String
             // Two cells may share a word on the axis and differ in what belongs to it, as codecs of one engine do.
             label: match labels.iter().filter(|other| *other == label).count() {
                 1 => label.clone(),
-                _ => planned.id.clone(),
+                _ => own_name(planned, plan),
             },
             cell: &planned.cell,
             baseline: planned.id == plan.baseline,
@@ -177,6 +177,14 @@ fn empty<'a>(manifest: &'a Manifest, plan: &'a ManifestComparison, title: String
         .collect();
     cells.sort_by_key(|cell| (!cell.baseline, cell.is_control()));
     ComparisonRuns { plan, title, cells }
+}
+
+/// What tells a cell from others of its word: its id without the comparison's name, and without the word before its keys that it
+/// begins with anyway.
+fn own_name(planned: &ManifestCell, plan: &ManifestComparison) -> String {
+    let id = planned.id.strip_prefix(&format!("{}/", plan.name)).unwrap_or(&planned.id);
+    let engine = planned.cell.engine.word();
+    id.replace(&format!(" {engine}."), " ")
 }
 
 /// The cell's value on the axis, where cells are of `engine`. Controls beside them are labelled by their own engine first.

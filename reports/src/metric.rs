@@ -112,7 +112,7 @@ metrics! {
     DestinationPrepareTime = "destination_prepare_time", Seconds, Smaller, "destination prepared",
         "Making the destination's memory and touching it where pre-faulting is on. Never a part of `total_time`, for any engine.";
     Downtime = "downtime", Seconds, Smaller, "downtime",
-        "As the host sees it: from the source's order to pause until the last vCPU enters its first `KVM_RUN` at the destination. Engines of different VMMs pause at different points; compare those on `blackout`.";
+        "As the host sees it: from the source's order to pause until the last vCPU enters its first `KVM_RUN` at the destination. Of another VMM: from the time that it gives for its vCPUs' stop at the source to that of their start at the destination. Engines of different VMMs pause at different points; compare those on `blackout`.";
     DowntimePause = "downtime_pause", Seconds, Smaller, "pause",
         "Part of `downtime`: from the order to pause until the last vCPU has stopped and its state is read.";
     DowntimeHarvest = "downtime_harvest", Seconds, Smaller, "last harvest",
@@ -124,7 +124,7 @@ metrics! {
     DowntimeResume = "downtime_resume", Seconds, Smaller, "resume",
         "Part of `downtime`: from then on, over the order to take the guest over, to the first `KVM_RUN` of the last vCPU.";
     Blackout = "blackout", Seconds, Smaller, "blackout",
-        "As the guest feels it: the longest gap between two successive operations of one vCPU that spans the switchover, the largest over vCPUs. Resolved to one interval between operations.";
+        "As the guest feels it: the longest gap between two successive operations of one vCPU that spans the switchover, the largest over vCPUs, on the host's clock: what the handover took from the guest's (`tsc_jump`) is in it. Resolved to one interval between operations.";
     Brownout = "brownout", Seconds, Smaller, "brownout",
         "Guest time, from the start of the migration to one second after its end, in 10 ms windows whose throughput is under 90 % of the steady median; without `blackout`, and less the share of such windows in the steady window times the same time. Negative where the steady window was the worse one.";
     StallPrecopy = "stall_precopy", SecondsPerSecond, Smaller, "stall in pre-copy",
@@ -147,6 +147,10 @@ metrics! {
         "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the host did nothing of the others; faults that the kernel handles alone are here. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
     StallPrecopyUnknown = "stall_precopy_unknown", SecondsPerSecond, Smaller, "stall: unknown",
         "Of the stalls that are listed, in pre-copy: time over the threshold per second, where nobody can say what the host did. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    PeerTotalTime = "peer_total_time", Seconds, Smaller, "total time by itself",
+        "What another VMM says of its migration's total time, in whole ms.";
+    PeerDowntime = "peer_downtime", Seconds, Smaller, "downtime by itself",
+        "What another VMM says of its migration's downtime, in whole ms.";
     TscJump = "tsc_jump", Seconds, Neither, "TSC jump",
         "Guest clock against host clock across the handover; near zero when the guest's clock saw the pause.";
     LinkRateAchieved = "link_rate_achieved", Ratio, Neither, "link rate achieved",
@@ -166,7 +170,7 @@ metrics! {
     BacklogMax = "backlog_max", Operations, Smaller, "largest backlog",
         "Open loop only: the most operations that were overdue at any moment.";
     Traffic = "traffic", Bytes, Smaller, "traffic",
-        "Bytes that both sides wrote to the socket, our headers included, TCP and IP headers not.";
+        "Bytes that both sides wrote to the socket, our headers included, TCP and IP headers not. Of another VMM what it says that it sent (QEMU: `ram.transferred`).";
     TrafficFull = "traffic_full", Bytes, Smaller, "whole pages",
         "Part of `traffic`: pages sent whole.";
     TrafficZero = "traffic_zero", Bytes, Smaller, "zero marks",

@@ -248,6 +248,28 @@ pub struct CanarySamples {
     pub socket: Vec<f64>,
 }
 
+/// Another VMM that ran and moved the guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerRun {
+    /// Its name.
+    pub name: String,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where the program lies.
+    pub binary: String,
+    /// BLAKE3 of the program, in hexadecimal.
+    pub hash: String,
+    /// What it was started with at the source.
+    pub source_arguments: Vec<String>,
+    /// What it was started with at the destination.
+    pub destination_arguments: Vec<String>,
+    /// Whether it kept to the link's rate by itself, as far as it does; a link of the kernel's, or none, is nothing of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paced_by_itself: bool,
+    /// All that it said of the migration in the end (QEMU: `query-migrate`).
+    pub said: serde_json::Value,
+}
+
 /// One migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
@@ -283,6 +305,9 @@ pub struct Record {
     /// Conditions that weaken the sample: `not_steady`, `oversubscribed`, `fault_injected`, ...
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+    /// Another VMM, where one moved the guest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<PeerRun>,
     /// A cost that was planted into a stage to test the judge: these are not the build's own figures.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub planted: Option<String>,

@@ -42,6 +42,7 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
         codec: if delta { Codec::Xbzrle } else { Codec::None },
         cache: if delta { Cache::Shadow } else { Cache::None },
         shadow: ShadowSettings::default(),
+        qemu: engine.is_peer().then(Default::default),
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
         link: LinkSettings {
@@ -101,6 +102,7 @@ impl Sample {
             not_verified: None,
             guest_checked: migrates.then_some(true),
             flags: Vec::new(),
+            peer: None,
             planted: None,
             canary: None,
             started: "2025-01-31T12:00:00Z".to_owned(),

@@ -6,6 +6,8 @@ use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds, UnitError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::qemu::QemuSettings;
+
 /// Something that is one of a few words, such as a field of a cell: the words, and the conversions that `serde` and the command
 /// line need.
 #[macro_export]
@@ -43,6 +45,8 @@ words! {
         Full = "full",
         /// Pre-copy that sends what changed since the page was last sent.
         Delta = "delta",
+        /// QEMU, with the same guest.
+        Qemu = "qemu",
         /// Control: pause, send everything, resume.
         StopAndCopy = "stop-and-copy",
         /// Control: dirty logging and harvest, nothing sent.
@@ -56,7 +60,26 @@ impl Engine {
     /// Whether the guest ends at the destination.
     #[must_use]
     pub const fn migrates(self) -> bool {
-        matches!(self, Self::Full | Self::Delta | Self::StopAndCopy)
+        matches!(self, Self::Full | Self::Delta | Self::Qemu | Self::StopAndCopy)
+    }
+
+    /// Whether another VMM runs and moves the guest.
+    #[must_use]
+    pub const fn is_peer(self) -> bool {
+        matches!(self, Self::Qemu)
+    }
+
+    /// Whether it has a use for the key of that name.
+    #[must_use]
+    pub fn reads(self, key: &str) -> bool {
+        /// What our own engines, trackers and links do.
+        const OURS: [&str; 7] =
+            ["codec", "cache", "shadow.prefault", "tracker", "link.queue", "link.checksum", "stop.estimate"];
+        if self.is_peer() {
+            !OURS.contains(&key) && !key.starts_with("tracker_settings.")
+        } else {
+            !key.starts_with("qemu.")
+        }
     }
 }
 
@@ -477,6 +500,9 @@ pub struct Cell {
     /// How cache shadow does that.
     #[serde(default, skip_serializing_if = "ShadowSettings::is_default")]
     pub shadow: ShadowSettings,
+    /// Engine `qemu`: which one, and how it migrates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<QemuSettings>,
     /// How written pages are found.
     pub tracker: Tracker,
     /// How it does that.

@@ -5,10 +5,11 @@ use migbench_workloads::abi::MAX_PARTS;
 use migbench_workloads::settings::{Fill, Load, Settings, Sharing, WorkloadPhase};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
-use crate::cell::{Cache, Cell, Codec, Engine, Tracker};
+use crate::cell::{Backing, Cache, Cell, Codec, Engine, Proof, Tracker, Wait};
 use crate::error::{Problem, SuiteError};
 use crate::layer::Layer;
 use crate::place::Place;
+use crate::qemu::{MICROVM, QemuAccel, QemuMode};
 
 /// What the guest keeps for itself at the bottom of its memory: its image, stacks and page tables.
 pub const GUEST_RESERVE: Bytes = Bytes(8 << 20);
@@ -26,7 +27,7 @@ type Broken = (&'static [&'static str], String);
 /// Refuses a cell whose values exclude each other. The error points at the first of the keys in question that
 /// `values` holds, or else at `around`.
 pub(crate) fn cell(cell: &Cell, values: &Layer, around: &Place, id: &str) -> Result<(), SuiteError> {
-    let rules = [engine, memory, tracker, link, load, rest];
+    let rules = [engine, peer, memory, tracker, link, load, rest];
     let Some((keys, what)) = rules.iter().find_map(|rule| rule(cell)) else {
         return Ok(());
     };
@@ -78,6 +79,77 @@ fn engine(cell: &Cell) -> Option<Broken> {
     }
     None
 }
+
+/// What another VMM can't do as ours does, so that its figures would be those of something else.
+fn peer(cell: &Cell) -> Option<Broken> {
+    let qemu = cell.qemu.as_ref().filter(|_| cell.engine.is_peer())?;
+    let broken = |keys: &'static [&'static str], what: &str| Some((keys, format!("engine qemu {what}")));
+    match cell {
+        _ if !cell.prefault => {
+            broken(&["prefault", "engine"], "with prefault false: its memory is always made resident first")
+        }
+        _ if !cell.elide_zero => {
+            broken(&["elide_zero", "engine"], "with elide_zero false: it always sends a mark for a zero page")
+        }
+        _ if cell.wait != Wait::Spin => broken(
+            &["wait", "engine"],
+            "with wait doorbell: it has no port for a vCPU that rests; set wait to spin",
+        ),
+        _ if !matches!(cell.backing, Backing::Anonymous | Backing::Thp) => broken(
+            &["backing", "engine"],
+            &format!(
+                "with backing {}: its migration leaves shared memory out; set anonymous or thp",
+                cell.backing
+            ),
+        ),
+        _ if cell.proof != Proof::First => broken(
+            &["proof", "engine"],
+            "with proof every: no page is hashed as it arrives; proof first compares all memory in the first repetition",
+        ),
+        _ if !cell.link.delay.is_zero() => broken(
+            &["link.delay", "engine"],
+            "with link.delay: only our own bytes are delayed; leave link.delay out",
+        ),
+        _ if cell.stop.downtime_limit.0 < 1e-3 => broken(
+            &["stop.downtime_limit", "engine"],
+            "counts its downtime limit in whole milliseconds: set stop.downtime_limit to 1ms or more",
+        ),
+        _ if qemu.mode == QemuMode::DirtyLimit
+            && (qemu.dirty_ring_size == 0 || qemu.accel == QemuAccel::Tcg) =>
+        {
+            broken(
+                &["qemu.dirty_ring_size", "qemu.accel", "qemu.mode"],
+                "in mode dirty-limit needs KVM's dirty ring: set qemu.dirty_ring_size, such as to 4096, and qemu.accel to kvm",
+            )
+        }
+        _ if qemu.accel == QemuAccel::Tcg && qemu.dirty_ring_size != 0 => broken(
+            &["qemu.dirty_ring_size", "qemu.accel"],
+            "with qemu.accel tcg has no dirty ring: leave qemu.dirty_ring_size out",
+        ),
+        _ if qemu.machine != MICROVM && cell.memory > PC_MOST => broken(
+            &["memory", "qemu.machine"],
+            &format!(
+                "with qemu.machine {} has at most {PC_MOST} here: lower memory, or leave qemu.machine out",
+                qemu.machine
+            ),
+        ),
+        _ if cell.memory > LOW_MOST && cell.memory < HOLE => broken(
+            &["memory", "engine"],
+            &format!(
+                "with memory {}: telemetry would lie over the hole under 4GiB; choose at most {LOW_MOST}, or {HOLE} and more",
+                cell.memory
+            ),
+        ),
+        _ => None,
+    }
+}
+
+/// Where a microvm's memory goes on over 4 GiB.
+const HOLE: Bytes = Bytes(3 << 30);
+/// What leaves room for telemetry under it.
+const LOW_MOST: Bytes = Bytes(HOLE.0 - (256 << 20));
+/// Other machine types have their hole elsewhere.
+const PC_MOST: Bytes = Bytes(1792 << 20);
 
 fn link(cell: &Cell) -> Option<Broken> {
     let link = &cell.link;

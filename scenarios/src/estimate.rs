@@ -31,7 +31,7 @@ pub fn run(cell: &Cell, kind: RunKind) -> Seconds {
     let body = match cell.engine {
         Engine::None | Engine::TrackOnly => windows.control.0,
         Engine::StopAndCopy => first_round(cell) / rate(cell) + windows.after.0 + proof,
-        Engine::Full | Engine::Delta => precopy(cell) + windows.after.0 + proof,
+        Engine::Full | Engine::Delta | Engine::Qemu => precopy(cell) + windows.after.0 + proof,
     };
     Seconds(around + body)
 }
@@ -40,7 +40,7 @@ pub fn run(cell: &Cell, kind: RunKind) -> Seconds {
 /// runs will be capped.
 #[must_use]
 pub fn outlasted(cell: &Cell) -> Option<Seconds> {
-    let precopy = matches!(cell.engine, Engine::Full | Engine::Delta);
+    let precopy = matches!(cell.engine, Engine::Full | Engine::Delta | Engine::Qemu);
     let limited = cell.link.rate.filter(|_| precopy)?;
     let first = first_round(cell) / size(limited.0);
     (first > cell.stop.max_time.0).then_some(Seconds(first))

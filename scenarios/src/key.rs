@@ -12,6 +12,7 @@ use crate::cell::{
     StopRule, Tracker, TrackerSettings, Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
+use crate::qemu::{self, QemuSettings};
 use crate::value::{Reader, shown_cpus, shown_load, shown_pattern, shown_phases, shown_word};
 
 /// One key of a cell.
@@ -40,7 +41,7 @@ impl PartialEq for Key {
     }
 }
 
-const fn key(
+pub(crate) const fn key(
     name: &'static str,
     kind: &'static str,
     default: &'static str,
@@ -52,6 +53,8 @@ const fn key(
 }
 
 /// A statement as a reader.
+#[macro_export]
+#[doc(hidden)]
 macro_rules! reads {
     (|$cell:ident, $value:ident| $body:expr) => {
         |$cell, $value| {
@@ -107,12 +110,13 @@ pub static KEYS: &[Key] = &[
         "engine",
         "word",
         WORKLOAD,
-        "what moves the guest; delta implies codec xbzrle and cache shadow, the others none",
+        "what moves the guest; delta implies codec xbzrle and cache shadow, the others none; qemu is another VMM, with the keys qemu.*",
         reads!(|cell, v| {
             cell.engine = v.word(Engine::ALL)?;
             let delta = cell.engine == Engine::Delta;
             cell.codec = if delta { Codec::Xbzrle } else { Codec::None };
             cell.cache = if delta { Cache::Shadow } else { Cache::None };
+            cell.qemu = (cell.engine == Engine::Qemu).then(QemuSettings::default);
         }),
         |cell| cell.engine.to_string(),
     ),
@@ -141,6 +145,14 @@ pub static KEYS: &[Key] = &[
         reads!(|cell, v| cell.shadow.prefault = v.boolean()?),
         |cell| cell.shadow.prefault.to_string(),
     ),
+    qemu::MODE,
+    qemu::BINARY,
+    qemu::ACCEL,
+    qemu::MACHINE,
+    qemu::DIRTY_RING_SIZE,
+    qemu::XBZRLE_CACHE_SIZE,
+    qemu::CHANNELS,
+    qemu::ARGUMENTS,
     key(
         "backing",
         "word",
@@ -632,6 +644,7 @@ pub(crate) fn blank() -> Cell {
         codec: Codec::None,
         cache: Cache::None,
         shadow: ShadowSettings::default(),
+        qemu: None,
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
         link: LinkSettings {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use migbench_workloads::catalogue;
 use migbench_workloads::settings::ProgramName;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Engine};
 use crate::check;
 use crate::document::{Data, Field, PlacedValue};
 use crate::error::{Problem, SuiteError, listed, nearest};
@@ -46,11 +46,18 @@ impl Entry {
         &KEYS[self.index]
     }
 
-    /// Why this value means nothing to the cell, if its program does not read it.
+    /// Why this value means nothing to the cell, if its program or its engine does not read it.
     pub fn unread(&self, cell: &Cell, id: &str) -> Option<SuiteError> {
-        let program = cell.settings.program;
-        if self.is_read(program) {
+        let (program, engine) = (cell.settings.program, cell.engine);
+        if self.is_read(program, engine) {
             return None;
+        }
+        if !engine.reads(self.key().name) {
+            let what = format!(
+                "{}: engine {engine} does not read it, so that nothing would change",
+                self.key().name
+            );
+            return Some(self.contradiction(id, what));
         }
         let read = match program.particular() {
             [] => "nothing".to_owned(),
@@ -63,13 +70,18 @@ impl Entry {
             cell.workload,
             program.word()
         );
-        let cell = if id.is_empty() { String::new() } else { format!("{id}: ") };
-        Some(SuiteError::new(&self.key_place, Problem::Contradiction { cell, what }))
+        Some(self.contradiction(id, what))
     }
 
-    /// Whether the program has a use for this key.
-    pub fn is_read(&self, program: ProgramName) -> bool {
-        self.key().name.strip_prefix("settings.").is_none_or(|setting| program.reads(setting))
+    fn contradiction(&self, id: &str, what: String) -> SuiteError {
+        let cell = if id.is_empty() { String::new() } else { format!("{id}: ") };
+        SuiteError::new(&self.key_place, Problem::Contradiction { cell, what })
+    }
+
+    /// Whether the program and the engine have a use for this key.
+    pub fn is_read(&self, program: ProgramName, engine: Engine) -> bool {
+        let name = self.key().name;
+        engine.reads(name) && name.strip_prefix("settings.").is_none_or(|setting| program.reads(setting))
     }
 
     fn read_into(&self, cell: &mut Cell) -> Result<(), SuiteError> {
@@ -135,8 +147,8 @@ impl Layer {
     }
 
     /// The cell that these values make, without a look at what contradicts what. `around` is the place to name
-    /// when a value that must be there is not. Settings that its program does not read stay the workload's own, so that
-    /// no two cells differ in them alone.
+    /// when a value that must be there is not. Settings that its program does not read stay the workload's own, and what its
+    /// engine does not read has its default, so that no two cells differ in them alone.
     pub fn cell(&self, own: &Workloads, around: &Place) -> Result<(Cell, Layer), SuiteError> {
         for (name, about) in
             [("workload", "the name of what the guest does"), ("engine", "the name of what moves it")]
@@ -156,7 +168,9 @@ impl Layer {
             }
             full.lay(self);
             let program = full.program(own, &name)?;
-            full.0.retain(|_, entry| entry.is_read(program));
+            let mut moved = key::blank();
+            self.get("engine").map_or(Ok(()), |entry| entry.read_into(&mut moved))?;
+            full.0.retain(|_, entry| entry.is_read(program, moved.engine));
             for entry in full.entries() {
                 // The base of the suite's own workload was laid down as `workload`; its settings stay and its
                 // name gives way.

@@ -20,6 +20,7 @@ mod order;
 mod partition;
 pub mod place;
 pub mod plan;
+pub mod qemu;
 pub mod replace;
 pub mod schema;
 pub mod shipped;

@@ -44,10 +44,10 @@ struct MatrixRow {
     unread: Option<Entry>,
 }
 
-/// A comparison, and which of its cells would not be what they are called, by id, with the reason.
+/// A comparison, and which of its cells would not be what they are called, by id, with the key in question and the reason.
 pub(crate) struct Expanded {
     pub comparison: Comparison,
-    pub unread: Vec<(String, SuiteError)>,
+    pub unread: Vec<(String, usize, SuiteError)>,
 }
 
 /// The comparisons of one `[[comparison]]`, each with its cells.
@@ -123,7 +123,7 @@ fn row(suite: &Suite, spec: &ComparisonSpec, point: &MatrixPoint<'_>) -> Result<
     let plain = !point.of_row || point.beside.is_empty();
     let set = spec.fixed.entries().filter(|entry| suite.set.contains(&entry.index));
     let named = point.on_axes.iter().chain(&point.beside).copied().chain(set);
-    let unread = named.into_iter().find(|entry| !entry.is_read(cell.settings.program)).cloned();
+    let unread = named.into_iter().find(|entry| !entry.is_read(cell.settings.program, cell.engine)).cloned();
     Ok(MatrixRow { label, plain, layer, cell, optional: point.optional, place: point.place.clone(), unread })
 }
 
@@ -294,9 +294,9 @@ fn comparison(
     for row in group.rows {
         let id = format!("{name}/{}", row.label);
         let cell = row.layer.valid_cell(&suite.own, &row.place, &id)?;
-        let error = row.unread.and_then(|entry| entry.unread(&cell, &id));
-        if let Some(error) = error {
-            unread.push((id.clone(), error));
+        let error = row.unread.and_then(|entry| Some((entry.index, entry.unread(&cell, &id)?)));
+        if let Some((key, error)) = error {
+            unread.push((id.clone(), key, error));
         } else if let Some(same) = cells.iter().find(|other| other.cell == cell) {
             let what = format!("{id} and {} are the same cell", same.id);
             return Err(SuiteError::duplicate(&row.place, what));

@@ -13,7 +13,7 @@ use crate::cell::{Cell, Checksum};
 use crate::error::SuiteError;
 use crate::estimate;
 use crate::gate::{self, Gate};
-use crate::key;
+use crate::key::{self, KEYS};
 use crate::matrix;
 use crate::order;
 use crate::suite::Suite;
@@ -144,9 +144,18 @@ impl Plan {
                 ));
             }
         }
-        let runs = |id: &String| comparisons.iter().any(|c| c.cells.iter().any(|cell| cell.id == *id));
+        let cells = || comparisons.iter().flat_map(|comparison| &comparison.cells);
+        // What only some engines read may be set for a suite that has others beside them.
+        let serves = |key: &usize| {
+            let name = KEYS[*key].name;
+            suite.set.contains(key)
+                && !name.starts_with("settings.")
+                && cells().any(|planned| planned.cell.engine.reads(name))
+        };
+        let in_question =
+            |(id, key, _): &(String, usize, _)| !serves(key) && cells().any(|cell| cell.id == *id);
         if suite.refuse_unread
-            && let Some((_, error)) = unread.into_iter().find(|(id, _)| runs(id))
+            && let Some((_, _, error)) = unread.into_iter().find(in_question)
         {
             return Err(error);
         }

@@ -7,6 +7,7 @@ use crate::cell::{Backing, Checksum, Codec, Engine, Estimate, Proof, Tracker, Tr
 use crate::comparison::COMPARISON_KEYS;
 use crate::gate::{GATE_KEYS, METRICS, MOST};
 use crate::key::{KEYS, Key};
+use crate::qemu::{QemuAccel, QemuMode};
 use crate::suite::{SUITE_KEYS, WORKLOAD_KEYS};
 use migbench_workloads::settings::{Content, ProgramName, Sharing};
 
@@ -135,6 +136,8 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
     match name {
         "engine" => of(Engine::ALL),
         "codec" => of(Codec::ALL),
+        "qemu.mode" => of(QemuMode::ALL),
+        "qemu.accel" => of(QemuAccel::ALL),
         "tracker" => of(Tracker::ALL),
         "link.transport" => of(Transport::ALL),
         "link.checksum" => of(Checksum::ALL),

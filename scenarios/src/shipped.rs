@@ -9,6 +9,8 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("trackers", include_str!("../trackers.toml")),
     ("scale", include_str!("../scale.toml")),
     ("delta", include_str!("../delta.toml")),
+    ("peers-quick", include_str!("../peers-quick.toml")),
+    ("peers", include_str!("../peers.toml")),
     ("workloads", include_str!("../workloads.toml")),
     ("nightly", include_str!("../nightly.toml")),
     ("paper", include_str!("../paper.toml")),

@@ -102,6 +102,48 @@ long_mode:
     push rax
     iretq
 
+# Where a vCPU begins that the first one starts: in real mode, at the copy of this that it made. Its number is that of
+# its local APIC.
+.equ TRAMPOLINE, 0x8000
+.global trampoline
+.global trampoline_end
+.code16
+trampoline:
+    cli
+    xor ax, ax
+    mov ds, ax
+    .byte 0x0f, 0x01, 0x16      # lgdt [16 bit address]
+    .word TRAMPOLINE + trampoline_gdt_pointer - trampoline
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    .byte 0x66, 0xea            # a far jump to 32-bit code
+    .long TRAMPOLINE + trampoline_32 - trampoline
+    .word 0x08
+.code32
+trampoline_32:
+    mov eax, 0x10
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov eax, 1
+    cpuid
+    shr ebx, 24
+    mov esi, ebx
+    xor ebx, ebx
+    mov eax, offset ap_entry
+    jmp eax
+.balign 8
+trampoline_gdt:
+    .quad 0
+    .quad 0x00cf9b000000ffff    # 08 ring 0 code, 32 bit
+    .quad 0x00cf93000000ffff    # 10 ring 0 data
+trampoline_gdt_pointer:
+    .word . - trampoline_gdt - 1
+    .long TRAMPOLINE + trampoline_gdt - trampoline
+trampoline_end:
+.code64
+
 # Exceptions of ring 3 return to ring 3, to fault_main(vector, error, rip, cr2).
 fault_common:
     pop rdi

@@ -12,6 +12,8 @@ unsafe extern "C" {
     static fault_entries: [u64; 32];
     static idt: PageTable;
     pub static pdpt: PageTable;
+    static trampoline: u8;
+    static trampoline_end: u8;
 }
 
 /// A page of 64-bit entries that the CPU reads.
@@ -32,6 +34,44 @@ pub fn set_up_exceptions() {
                 (entry & 0xffff) | 0x08 << 16 | 0x8e00 << 32 | ((entry >> 16) & 0xffff) << 48;
             table[vector * 2 + 1] = entry >> 32;
         }
+    }
+}
+
+/// Where boot.s has the code copied to that a vCPU begins with in real mode.
+const TRAMPOLINE: u64 = 0x8000;
+/// The local APIC's registers (Intel SDM, volume 3, "Local APIC registers").
+pub const APIC: u64 = 0xfee0_0000;
+
+/// Starts all other vCPUs, by INIT and two SIPIs to all but this one (Intel SDM, volume 3, "MP initialization").
+///
+/// # Safety
+/// The first vCPU runs alone, what the loader left below 1 MiB is not needed any more, and [`APIC`] is mapped.
+pub unsafe fn start_others(milliseconds: impl Fn(u64) -> u64) {
+    let wait = |time| {
+        let begun = now();
+        while now().wrapping_sub(begun) < milliseconds(time) {
+            core::hint::spin_loop();
+        }
+    };
+    let write = |register: u64, value: u32| {
+        // SAFETY: the caller's: the APIC is mapped, and nobody else uses it.
+        unsafe { ((APIC + register) as *mut u32).write_volatile(value) }
+    };
+    // SAFETY: boot.s defines both ends, and less than a page lies between; the caller's for what is overwritten.
+    unsafe {
+        let (begin, end) = (&raw const trampoline, &raw const trampoline_end);
+        let length = end as usize - begin as usize;
+        (TRAMPOLINE as *mut u8).copy_from_nonoverlapping(begin, length);
+    }
+    const SPURIOUS: u64 = 0xf0;
+    const COMMAND: u64 = 0x300;
+    const ALL_OTHERS: u32 = 0b11 << 18 | 1 << 14;
+    write(SPURIOUS, 0x1ff);
+    write(COMMAND, ALL_OTHERS | 0x500);
+    wait(10);
+    for _ in 0..2 {
+        write(COMMAND, ALL_OTHERS | 0x600 | (TRAMPOLINE >> 12) as u32);
+        wait(1);
     }
 }
 

@@ -77,6 +77,11 @@ extern "C" fn guest_main(start_info: u64, vcpu: u64) -> ! {
             *SETUP.memory.get() = memory;
         }
         SETUP.ready.store(true, Ordering::Release);
+        if params.flags & abi::FLAG_START_OTHERS != 0 && params.vcpus > 1 {
+            memory::map(machine::APIC, 4096);
+            // SAFETY: start info was read, nobody else runs yet, and the APIC was just mapped.
+            unsafe { machine::start_others(|milliseconds| params.ticks(milliseconds * 1_000_000)) };
+        }
     } else {
         while !SETUP.ready.load(Ordering::Acquire) {
             core::hint::spin_loop();

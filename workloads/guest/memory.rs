@@ -136,7 +136,11 @@ pub fn set_up(info: &StartInfo, params: &Params) -> Memory {
         // SAFETY: PVH gives the map's address, in the first GiB with every loader that we know.
         let entry = unsafe { ((info.memory_map + n * size_of::<MapEntry>() as u64) as *const MapEntry).read_unaligned() };
         let start = entry.address.max(abi::RESERVED).next_multiple_of(LARGE);
-        let end = (entry.address + entry.size) & !4095;
+        let mut end = (entry.address + entry.size) & !4095;
+        // A VMM that has no place beside RAM for telemetry has it at the end of RAM.
+        if (start..end).contains(&params.telemetry) {
+            end = params.telemetry;
+        }
         if entry.kind != 1 || start >= end {
             continue;
         }
@@ -227,7 +231,7 @@ static SPARE: Directories =
 
 /// Maps `[address, address + size)` one to one, by whole GiB in 2 MiB pages. A directory is filled before it is
 /// linked: each write to a live table is a trap where page tables are virtualised in software.
-fn map(address: u64, size: u64) {
+pub fn map(address: u64, size: u64) {
     let last = address + size.max(1) - 1;
     for gib in address >> 30..=last >> 30 {
         // SAFETY: only the first vCPU runs; the entry was absent, so no stale translation exists.

@@ -54,6 +54,9 @@ pub const FLAG_EPOCHS: u32 = 64;
 
 /// [`Params::flags`]: an open loop that waits rests, by [`REST_PORT`], in place of spinning.
 pub const FLAG_REST: u32 = 128;
+/// [`Params::flags`]: the first vCPU starts the others, by INIT and SIPI through the local APIC. Without it whoever runs the guest
+/// does, at [`NOTE_AP_ENTRY`].
+pub const FLAG_START_OTHERS: u32 = 256;
 
 /// [`Params::pattern`] values.
 pub const PATTERN_SEQUENTIAL: u32 = 0;

@@ -39,7 +39,7 @@ The loads of read-heavy and write-heavy are shares of the link's rate: without o
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Migrate {
-    /// What moves the guest: full or delta, or a control: stop-and-copy, track-only or none.
+    /// What moves the guest: full or delta, qemu, or a control: stop-and-copy, track-only or none.
     #[arg(long, default_value = "full")]
     engine: String,
     /// What the guest does, such as read-heavy or write-heavy; `migbench list workloads` explains all.

@@ -1,7 +1,8 @@
 //! `migbench node`: one half of a migration, started by the runner.
 
 use super::{Exit, print};
-use crate::node::about::About;
+use crate::node::{self, about::About};
+use crate::peer;
 
 /// One half of a migration; started by `migbench run` and `migbench migrate`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,11 @@ pub struct NodeArgs {
 impl NodeArgs {
     pub fn execute(self) -> anyhow::Result<Exit> {
         match self.control {
-            Some(descriptor) if !self.about => crate::node::serve(descriptor)?,
+            Some(descriptor) if !self.about => {
+                let (mut control, assignment) = node::accept(descriptor)?;
+                let serve = if assignment.cell.engine.is_peer() { peer::serve } else { node::serve };
+                serve(&mut control, &assignment)?;
+            }
             _ => print(&serde_json::to_string(&About::this())?)?,
         }
         Ok(Exit::Success)

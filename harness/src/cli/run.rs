@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use migbench_reports::manifest::PlanSlice;
+use migbench_reports::manifest::{Manifest, PlanSlice};
+use migbench_reports::record::Backend;
 use migbench_reports::report::Report;
 use migbench_reports::settings;
 use migbench_reports::shell;
@@ -21,6 +22,7 @@ use super::{CliCommand, Exit, UsageError, keep, print, width};
 use crate::engine::planted_cost::Planted;
 use crate::host::provenance::this_tool;
 use crate::node::fault::InjectedFault;
+use crate::peer;
 use crate::runner::admission::admit;
 use crate::runner::array::{self, Chosen};
 use crate::runner::suite::{Job, run_plan};
@@ -368,8 +370,23 @@ pub(super) fn finish(
     let (failed, report) = run_task(task, directory, resume, planting, rest)?;
     let kept = keep(&report, directory);
     print(&report.brief(width()))?;
+    if let Some(text) = other_vmms(&report.manifest) {
+        print(&text)?;
+    }
     print(&kept?)?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
+}
+
+/// Where a first look at our engines leads on to those of other VMMs that are here.
+fn other_vmms(manifest: &Manifest) -> Option<String> {
+    if manifest.suite != "quick" || manifest.backend != Backend::Kvm {
+        return None;
+    }
+    let found = peer::found().into_iter().filter(|(_, found)| found.is_ok());
+    let here: Vec<_> = found.map(|(name, _)| name).collect();
+    let text =
+        format!("`migbench run peers-quick` puts {} beside these engines, in five minutes.", here.join(", "));
+    (!here.is_empty()).then_some(text)
 }
 
 /// Runs the plan and reads the report. Gives how many runs failed. `rest` is the command that makes what an interruption leaves.

@@ -3,6 +3,7 @@
 
 mod kvm;
 mod network;
+mod peers;
 mod settings;
 mod uffd;
 
@@ -72,6 +73,7 @@ pub fn check(root: &Path) -> Vec<Check> {
     if root == Path::new("/") {
         checks.extend(uffd::checks());
         checks.push(network::check());
+        checks.extend(peers::checks());
         checks.push(lock());
         checks.extend(settings::checks(root, &provenance::this_host(), &Activity::watch(root)));
     } else {
@@ -172,6 +174,7 @@ mod tests {
             "kvm",
             "userfaultfd",
             "network namespaces",
+            "qemu",
             "governor",
             "turbo",
             "SMT",

@@ -98,10 +98,11 @@ pub struct Planted {
 }
 
 impl Planted {
-    /// What the runs of `cell` carry.
+    /// What the runs of `cell` carry; nothing is planted into another VMM.
     #[must_use]
     pub fn on(planted: Option<Self>, cell: &Cell) -> Option<PlantedCost> {
         planted
+            .filter(|_| !cell.engine.is_peer())
             .filter(|planted| planted.side.is_none() || planted.side == cell.side)
             .map(|planted| planted.cost)
     }

@@ -29,6 +29,9 @@ pub enum GuestError {
     /// Its program did not get to where it should.
     #[error("the guest was not {0} within {1} s")]
     Late(&'static str, u64),
+    /// Another VMM's is gone, or would not do what it was told, in its words.
+    #[error("{0}")]
+    Peer(String),
     /// It checked itself and found this.
     #[error("{0}")]
     Invalid(String),

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use migbench_workloads::units::Bytes;
+use nix::unistd::Pid;
 
 /// The only size of huge page that guests use.
 pub const HUGE_PAGE: Bytes = Bytes(2 << 20);
@@ -70,15 +71,14 @@ pub fn switched_off(root: &Path) -> Option<&'static str> {
     })
 }
 
-/// The share of what is resident in this process's address ranges that is mapped by 2 MiB pages; `None` where
-/// nothing is.
+/// The share of what is resident in address ranges of a process that is mapped by 2 MiB pages; `None` where nothing is.
 ///
 /// # Errors
 /// When the kernel does not report it.
-pub fn share(ranges: &[(u64, u64)]) -> io::Result<Option<f64>> {
-    let ranges: Vec<_> = ranges.iter().map(|&(start, end)| start..end).collect();
-    share_of(&fs::read_to_string("/proc/self/smaps")?, &ranges)
-        .map_err(|line| io::Error::other(format!("/proc/self/smaps is not in the kernel's form: {line}")))
+pub fn share(process: Pid, ranges: &[Range<u64>]) -> io::Result<Option<f64>> {
+    let path = format!("/proc/{process}/smaps");
+    share_of(&fs::read_to_string(&path)?, ranges)
+        .map_err(|line| io::Error::other(format!("{path} is not in the kernel's form: {line}")))
 }
 
 /// As [`share`], from the text. The kernel joins neighbouring mappings only if they are of one kind, so whatever shares a

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
 /// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// The program that this is.
 pub const PROGRAM: &str = "migbench";
@@ -47,6 +47,7 @@ mod tests {
         let mut cell = plan.comparisons[0].cells[0].cell.clone();
         cell.side = Some(Side::New);
         cell.binary = Some("binary".to_owned());
+        cell.qemu = Some(Default::default());
         NodeAssignment {
             role: Role::Source,
             cell,
@@ -59,6 +60,7 @@ mod tests {
             telemetry: 3,
             network: Some(4),
             token: serde_json::from_value("0123456789abcdef".repeat(4).into()).unwrap(),
+            scratch: Some("scratch".into()),
         }
     }
 
@@ -81,6 +83,7 @@ mod tests {
             steady: Some(Steady::default()),
             sending: Some(crate::node::protocol::Sending { rounds: vec![round], ..Default::default() }),
             precopy: Some(Default::default()),
+            peer: Some(Default::default()),
             stalled: Some(Default::default()),
             ..SourceReport::default()
         };

@@ -20,7 +20,7 @@ use crate::codec::Page;
 use crate::engine::planted_cost::{CostStage, Planter};
 use crate::guest::sampler::Sampler;
 use crate::guest::usage::Meter;
-use crate::guest::{stalls, telemetry};
+use crate::guest::{Guest, GuestError, stalls, telemetry};
 use crate::sys::memory::Telemetry;
 use crate::sys::{clock, thread};
 use crate::vm::Vm;
@@ -29,10 +29,10 @@ use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 
 /// Longest wait for the guest's first operation here.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// The window after the migration starts when the source hears of it, a little after it is reported here.
-const MARGIN: u64 = 20_000_000;
+pub(crate) const MARGIN: u64 = 20_000_000;
 
 /// Serves one run.
 ///
@@ -241,30 +241,54 @@ impl Destination<'_> {
         self.report.traffic = link.traffic().total();
         self.report.usage = meter.usage()?;
         self.phase = "after";
-        let end = running.saturating_add(nanoseconds(cell.windows.after)).saturating_add(MARGIN);
-        while clock::now() < end {
-            vm.check()?;
-            let caught_up = (0..memory.vcpus()).all(|n| {
-                let vcpu = memory.vcpu(n);
-                vcpu.epoch.load(Acquire) == epoch && vcpu.catching_up.load(Acquire) == 0
-            });
-            if caught_up && self.report.caught_up.is_none() {
-                self.report.caught_up = Some(clock::now());
-            }
-            std::thread::sleep(Seconds(0.001).duration());
-        }
-        self.report.end = clock::now();
-        self.report.samples = sampler.finish();
-        if cell.timing {
-            let vcpus = (0..memory.vcpus()).map(|n| memory.vcpu(n));
-            self.report.gap_ticks = vcpus.map(|v| v.switchover_gap.load(Acquire)).max();
-            self.report.clocks = stalls::clocks(vm);
-        }
-        self.report.backwards = telemetry::backwards(memory);
+        Window { guest: vm, cell, epoch, running }.watch(sampler, &mut self.report)?;
         if said.is_ok() {
             said = link.send(FrameKind::WindowEnd, &[]);
         }
         Ok(said)
+    }
+}
+
+/// The window after a migration.
+pub(crate) struct Window<'a> {
+    /// Who runs here now.
+    pub guest: &'a dyn Guest,
+    /// What is measured.
+    pub cell: &'a Cell,
+    /// The epoch that began with the pause.
+    pub epoch: u32,
+    /// [`clock::now`] when every vCPU had ended an operation here.
+    pub running: u64,
+}
+
+impl Window<'_> {
+    /// Watches the guest to the window's end.
+    ///
+    /// # Errors
+    /// When the guest goes down.
+    pub fn watch(&self, sampler: Sampler, report: &mut DestinationReport) -> Result<(), GuestError> {
+        let memory = self.guest.telemetry();
+        let end = self.running.saturating_add(nanoseconds(self.cell.windows.after)).saturating_add(MARGIN);
+        while clock::now() < end {
+            self.guest.check()?;
+            let caught_up = (0..memory.vcpus()).all(|n| {
+                let vcpu = memory.vcpu(n);
+                vcpu.epoch.load(Acquire) == self.epoch && vcpu.catching_up.load(Acquire) == 0
+            });
+            if caught_up && report.caught_up.is_none() {
+                report.caught_up = Some(clock::now());
+            }
+            std::thread::sleep(Seconds(0.001).duration());
+        }
+        report.end = clock::now();
+        report.samples = sampler.finish();
+        if self.cell.timing {
+            let vcpus = (0..memory.vcpus()).map(|n| memory.vcpu(n));
+            report.gap_ticks = vcpus.map(|v| v.switchover_gap.load(Acquire)).max();
+            report.clocks = stalls::clocks(self.guest);
+        }
+        report.backwards = telemetry::backwards(memory);
+        Ok(())
     }
 }
 
@@ -282,7 +306,7 @@ fn nanoseconds(time: Seconds) -> u64 {
 }
 
 /// How long the source may take before it connects.
-fn source_due(cell: &Cell) -> Duration {
+pub(crate) fn source_due(cell: &Cell) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "seconds of filling memory")]
     let filling = (cell.memory.0 >> 27) as f64;
     let windows = cell.windows.warmup_max.0 + 2.0 * cell.windows.steady.0;

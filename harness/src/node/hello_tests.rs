@@ -89,7 +89,7 @@ fn stranger(address: &LinkAddress) -> Box<dyn ReadWrite> {
             stream.set_read_timeout(Some(LONG)).unwrap();
             Box::new(stream)
         }
-        LinkAddress::Netns { .. } => unreachable!("no test binds there"),
+        LinkAddress::Path { .. } | LinkAddress::Netns { .. } => unreachable!("no test binds there"),
     }
 }
 

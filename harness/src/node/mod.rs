@@ -16,20 +16,20 @@ use std::time::Duration;
 
 use migbench_scenarios::cell::Cell;
 
-use crate::guest;
+use crate::guest::{self, Guest};
 use crate::sys::memory::inherited;
 use crate::sys::thread;
-use crate::vm::{Vm, VmError};
+use crate::vm::VmError;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::{Link, LinkError};
 use crate::wire::netns;
-use protocol::{Checked, ControlSocket, Order, ProtocolError, Role};
+use protocol::{Checked, ControlSocket, NodeAssignment, Order, ProtocolError, Role};
 
-/// Serves one migration on the control socket that the runner left open as `descriptor`.
+/// Takes the runner's first order, on the control socket that it left open as `descriptor`.
 ///
 /// # Errors
-/// When the runner cannot be understood or is gone; failures of the migration itself are reported to it.
-pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
+/// When the runner cannot be understood or is gone.
+pub fn accept(descriptor: RawFd) -> Result<(ControlSocket, NodeAssignment), ProtocolError> {
     thread::die_with_parent();
     thread::sharp_timers();
     let mut control = ControlSocket::inherited(descriptor)?;
@@ -45,9 +45,17 @@ pub fn serve(descriptor: RawFd) -> Result<(), ProtocolError> {
     if let Some(network) = assignment.network {
         netns::enter(inherited(network)?).map_err(std::io::Error::from)?;
     }
+    Ok((control, assignment))
+}
+
+/// Serves one migration by our own engines.
+///
+/// # Errors
+/// When the runner is gone; failures of the migration itself are reported to it.
+pub fn serve(control: &mut ControlSocket, assignment: &NodeAssignment) -> Result<(), ProtocolError> {
     match assignment.role {
-        Role::Source => source::serve(&mut control, &assignment),
-        Role::Destination => destination::serve(&mut control, &assignment),
+        Role::Source => source::serve(control, assignment),
+        Role::Destination => destination::serve(control, assignment),
     }
 }
 
@@ -128,7 +136,7 @@ pub enum NodeError {
 }
 
 /// An error with its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -175,8 +183,8 @@ fn abort(link: &mut Link, why: &str) {
 }
 
 /// Lets the guest check itself.
-fn check_guest(vm: &Vm) -> Checked {
-    match guest::validate(vm) {
+pub(crate) fn check_guest(guest: &dyn Guest) -> Checked {
+    match guest::validate(guest) {
         Ok(()) => Checked { passed: true, message: None },
         Err(error) => Checked { passed: false, message: Some(error.to_string()) },
     }

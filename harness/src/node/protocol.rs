@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use migbench_reports::record::{MemoryProof, Round};
 use migbench_scenarios::cell::{Cell, Codec};
@@ -69,6 +70,8 @@ pub struct NodeAssignment {
     pub network: Option<RawFd>,
     /// The run's secret, by which its nodes know each other.
     pub token: Token,
+    /// A directory of the run's own, for files and sockets of other VMMs.
+    pub scratch: Option<PathBuf>,
 }
 
 /// From the runner to a node.
@@ -177,6 +180,61 @@ pub struct Sending {
     pub rate_achieved: Option<f64>,
 }
 
+/// What another VMM is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerAbout {
+    /// Its name.
+    pub name: String,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where the program lies.
+    pub binary: String,
+    /// BLAKE3 of the program, in hexadecimal.
+    pub hash: String,
+    /// What it was started with.
+    pub arguments: Vec<String>,
+}
+
+/// What another VMM counted of a migration. What it does not count is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerCounters {
+    /// Bytes sent, by its own account.
+    pub traffic: Option<u64>,
+    /// Rounds begun, that of all memory included.
+    pub rounds: u64,
+    /// Pages sent whole.
+    pub pages_full: Option<u64>,
+    /// Zero pages sent as marks.
+    pub pages_zero: Option<u64>,
+    /// Pages sent as deltas, bytes of these, pages whose delta was no smaller, and pages that its cache did not have.
+    pub deltas: Option<[u64; 4]>,
+    /// Its own downtime, in seconds.
+    pub downtime: Option<f64>,
+    /// Its own total time, in seconds.
+    pub total_time: Option<f64>,
+    /// All that it said in the end.
+    pub said: serde_json::Value,
+}
+
+/// A migration by another VMM, as its source node saw it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerSending {
+    /// What it is.
+    pub about: PeerAbout,
+    /// When the migration was ordered.
+    pub start: u64,
+    /// When it says that the vCPUs had stopped; 0 where they never did.
+    pub stopped: u64,
+    /// When that was noticed, and the epoch raised.
+    pub noticed: u64,
+    /// When it says that everything was sent.
+    pub completed: u64,
+    /// Whether a limit of the stop rule forced the switchover.
+    pub capped: bool,
+    /// Its counters in the end.
+    pub counters: PeerCounters,
+}
+
 /// The source's half.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceReport {
@@ -192,6 +250,8 @@ pub struct SourceReport {
     pub huge_page_share: Option<f64>,
     /// The migration.
     pub sending: Option<Sending>,
+    /// The migration, where another VMM does it.
+    pub peer: Option<Box<PeerSending>>,
     /// Start and end of what a control did instead.
     pub control: Option<(u64, u64)>,
     /// When `track-only` had armed its tracker.
@@ -244,6 +304,10 @@ pub struct DestinationReport {
     pub guest_runs: bool,
     /// Seconds to make and pre-fault memory.
     pub prepare: f64,
+    /// What another VMM was started with here.
+    pub arguments: Vec<String>,
+    /// Where another VMM migrates: when every vCPU had ended an operation here. Our own nodes say that to the source.
+    pub running: u64,
     /// The last vCPU's first entry into `KVM_RUN`.
     pub entered: u64,
     /// All vCPUs had caught up with their schedules.
@@ -346,13 +410,25 @@ impl ControlSocket {
     /// # Errors
     /// When the kernel does not say.
     pub fn is_closed(&self) -> Result<bool, ProtocolError> {
-        let mut socket = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        Ok(self.polled(PollFlags::empty())?.contains(PollFlags::POLLHUP))
+    }
+
+    /// Whether the peer has said something that was not received yet, or has closed it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn is_readable(&self) -> Result<bool, ProtocolError> {
+        Ok(self.has_buffered() || !self.polled(PollFlags::POLLIN)?.is_empty())
+    }
+
+    fn polled(&self, flags: PollFlags) -> Result<PollFlags, ProtocolError> {
+        let mut socket = [PollFd::new(self.as_fd(), flags)];
         while let Err(error) = poll(&mut socket, PollTimeout::ZERO) {
             if error != Errno::EINTR {
                 return Err(io::Error::from(error).into());
             }
         }
-        Ok(socket[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
+        Ok(socket[0].revents().unwrap_or(PollFlags::empty()))
     }
 
     /// Whether bytes were read already that were not received yet, which no wait for the socket sees.

@@ -39,7 +39,7 @@ use crate::wire::link::Link;
 use crate::wire::sabotage::Saboteur;
 
 /// Time for a guest that goes on to show it.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// Serves one run.
 ///
@@ -191,7 +191,7 @@ impl SourceNode<'_> {
 
     /// What the guest has done in pre-copy since `before`.
     fn progress_since(&self, vm: &Vm, before: &PhaseWork) -> PhaseWork {
-        let now = snapshot(vm);
+        let now = snapshot(vm.telemetry());
         PhaseWork {
             operations: now.operations - before.operations,
             page_writes: now.page_writes - before.page_writes,
@@ -208,7 +208,7 @@ impl SourceNode<'_> {
         telemetry::reset_backlog(vm.telemetry());
         self.begin_stalls(vm);
         control.phase.store(abi::PHASE_PRECOPY, Release);
-        let before = snapshot(vm);
+        let before = snapshot(vm.telemetry());
         let start = clock::now();
         let length = Seconds(self.cell().windows.control.0).duration();
         if self.cell().engine == Engine::TrackOnly {
@@ -372,8 +372,7 @@ fn compare_pages(vm: &Vm, link: &mut Link) -> Result<(), NodeError> {
 }
 
 /// Counters of now, and stalls of the pre-copy phase.
-fn snapshot(vm: &Vm) -> PhaseWork {
-    let telemetry = vm.telemetry();
+pub(crate) fn snapshot(telemetry: &Telemetry) -> PhaseWork {
     PhaseWork {
         operations: telemetry::operations(telemetry),
         page_writes: telemetry::page_writes(telemetry),
@@ -383,7 +382,7 @@ fn snapshot(vm: &Vm) -> PhaseWork {
 }
 
 /// Seconds that samples may be needed for: the windows and the longest migration.
-pub(super) fn sampled_for(cell: &Cell) -> f64 {
+pub(crate) fn sampled_for(cell: &Cell) -> f64 {
     let windows = cell.windows;
     2.0 * windows.steady.0 + windows.after.0 + windows.control.0 + windows.warmup_max.0 + cell.stop.max_time.0
 }

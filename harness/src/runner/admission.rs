@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use migbench_scenarios::cell::{Backing, Cache, Cell, Transport};
+use migbench_scenarios::cell::{Backing, Cache, Cell, Engine, Transport};
 use migbench_scenarios::check::GUEST_RESERVE;
 use migbench_workloads::units::Bytes;
 
@@ -11,6 +11,7 @@ use crate::dirty::{Unavailable, available};
 use crate::host::huge::{self, HUGE_PAGE, HugePagePool};
 use crate::host::limits;
 use crate::node::link_timeout;
+use crate::peer;
 use crate::wire::Link;
 use crate::wire::modelled::wire_time;
 use crate::wire::netns::{Namespaces, NetnsError};
@@ -32,6 +33,8 @@ pub enum Refusal {
     Network(#[from] NetnsError),
     #[error("{0}")]
     Link(String),
+    #[error("engine {engine} is not available here: {missing}")]
+    Peer { engine: Engine, missing: String },
     #[error("guest memory of kind {backing} is not available here: {missing}; {remedy}")]
     Backing { backing: Backing, missing: &'static str, remedy: String },
     #[error(
@@ -63,6 +66,7 @@ impl Refusal {
             Self::Tracker(unavailable) => unavailable.reason(),
             Self::Network(error) => error.to_string(),
             Self::Link(error) => error.clone(),
+            Self::Peer { missing, .. } => missing.clone(),
             Self::Backing { missing, remedy, .. } => format!("{missing}; {remedy}"),
             Self::HugePages { .. } | Self::Memory { .. } | Self::Cpu { .. } => self.to_string(),
         }
@@ -81,6 +85,13 @@ pub fn admit(cell: &Cell) -> Result<(), Refusal> {
     }
     backing(cell, Path::new("/"))?;
     memory(cell, available_memory(), HugePagePool::read(Path::new("/")))?;
+    if cell.engine.is_peer() {
+        peer::available(cell).map_err(|missing| Refusal::Peer { engine: cell.engine, missing })?;
+        if cell.link.transport == Transport::Netns {
+            Namespaces::new(&cell.link)?;
+        }
+        return Ok(());
+    }
     if cell.engine.migrates() {
         // Nothing but doing it says whether it can be done.
         patience(cell)?;

@@ -8,7 +8,7 @@ use migbench_workloads::settings::Load;
 
 use super::record::{nanoseconds, series, span};
 use super::{analysis, stalls};
-use crate::node::protocol::{DestinationReport, Sending, SourceReport};
+use crate::node::protocol::{DestinationReport, PeerSending, Sending, SourceReport};
 use crate::sys::clock::seconds;
 
 /// A guest clock that moved by more than this against the host's hid or made up time.
@@ -43,13 +43,16 @@ pub(super) fn measure(
             |steady| analysis::stall(precopy.stall_ticks, source.tsc_khz, precopy.nanoseconds, steady);
         set(m, K::StallPrecopy, steady.stall.and_then(stall))?;
     }
-    let Some((start, end)) = span(source) else { return Ok(()) };
+    let Some((start, end)) = span(source, destination) else { return Ok(()) };
     let mut dark = None;
     if let (Some(sending), Some(there)) = (&source.sending, destination) {
         measure_sending(cell, sending, there, m)?;
         dark = measure_switchover(source, sending, there, &series, m)?;
         let after = there.caught_up.unwrap_or(sending.running);
         set(m, K::ThroughputAfter, throughput(after, there.end))?;
+    } else if let (Some(peer), Some(there)) = (&source.peer, destination) {
+        dark = measure_peer(cell, source, peer, there, &series, m)?;
+        set(m, K::ThroughputAfter, throughput(there.caught_up.unwrap_or(end), there.end))?;
     } else {
         let last = series.last().map_or(end, |sample| sample.0);
         set(m, K::ThroughputAfter, throughput(end, last))?;
@@ -190,17 +193,69 @@ fn measure_switchover(
     for (key, from, to) in times {
         set(m, key, Some(seconds(from, to)))?;
     }
-    let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
-    let before = source.stalled.as_ref().map_or(&[][..], |stalled| &stalled.clocks);
-    let jump = stalls::jump(before, &there.clocks, TSC_TOLERANCE * ticks_per_second)
-        .map(|ticks| ticks / ticks_per_second);
-    set(m, K::TscJump, jump)?;
-    let by_guest = there.gap_ticks.map(|ticks| nanoseconds(ticks as f64 / ticks_per_second));
-    let trusted = by_guest.filter(|_| jump.is_some_and(|jump| jump.abs() <= TSC_TOLERANCE));
+    let gap = guest_gap(source, there, m)?;
     let switchover =
         analysis::Switchover { paused: sending.paused, entered: there.entered, running: sending.running };
-    let blackout = analysis::blackout(trusted, series, switchover);
+    let blackout = analysis::blackout(gap, series, switchover);
     set(m, K::Blackout, Some(seconds(0, blackout)))?;
     let dark_until = sending.pause_ordered + blackout;
     Ok(Some((sending.pause_ordered, dark_until.max(there.entered))))
+}
+
+/// Nanoseconds between the guest's operations around the switchover by its own clock, less what the handover added to that clock or
+/// took from it against the host's, which is `tsc_jump`: so the blackouts of all engines are by one clock, the host's. None where
+/// that is not known.
+fn guest_gap(
+    source: &SourceReport,
+    there: &DestinationReport,
+    m: &mut Metrics,
+) -> Result<Option<u64>, MetricError> {
+    let ticks_per_second = f64::from(source.tsc_khz) * 1000.0;
+    let before = source.stalled.as_ref().map_or(&[][..], |stalled| &stalled.clocks);
+    let jump = stalls::jump(before, &there.clocks, TSC_TOLERANCE * ticks_per_second);
+    set(m, MetricKey::TscJump, jump.map(|ticks| ticks / ticks_per_second))?;
+    let gap = there.gap_ticks.zip(jump).map(|(gap, jump)| (gap as f64 - jump) / ticks_per_second);
+    Ok(gap.filter(|gap| *gap >= 0.0).map(nanoseconds))
+}
+
+/// A migration by another VMM: what can be seen from outside of it, and what it says of itself. Gives the span of the blackout.
+fn measure_peer(
+    cell: &Cell,
+    source: &SourceReport,
+    peer: &PeerSending,
+    there: &DestinationReport,
+    series: &analysis::OperationSeries,
+    m: &mut Metrics,
+) -> Result<Option<(u64, u64)>, MetricError> {
+    use MetricKey as K;
+    let counters = &peer.counters;
+    set(m, K::TotalTime, Some(seconds(peer.start, there.running)))?;
+    set(m, K::DestinationPrepareTime, Some(there.prepare))?;
+    set(m, K::PeerTotalTime, counters.total_time)?;
+    set(m, K::PeerDowntime, counters.downtime)?;
+    m.set_whole(K::Rounds, counters.rounds.saturating_sub(1));
+    let mut whole = |key, value: Option<u64>| value.into_iter().for_each(|value| m.set_whole(key, value));
+    whole(K::Traffic, counters.traffic);
+    whole(K::PagesFull, counters.pages_full);
+    whole(K::PagesZero, counters.pages_zero);
+    if let Some([pages, bytes, overflow, misses]) = counters.deltas {
+        whole(K::PagesDelta, Some(pages));
+        whole(K::TrafficDelta, Some(bytes));
+        whole(K::PagesOverflow, Some(overflow));
+        whole(K::CacheMisses, Some(misses));
+    }
+    if peer.stopped == 0 || there.entered == 0 {
+        return Ok(None);
+    }
+    // Between an epoch raised too late and the pause lie operations that would pass for the switchover.
+    let gap = guest_gap(source, there, m)?.filter(|_| peer.noticed <= there.entered);
+    let switchover =
+        analysis::Switchover { paused: peer.stopped, entered: there.entered, running: there.running };
+    let blackout = analysis::blackout(gap, series, switchover);
+    // It lifts a limit of its own on bandwidth in its paused round: that is not the link of the cell.
+    if cell.link.modelled_rate().is_none() {
+        set(m, K::Downtime, Some(seconds(peer.stopped, there.entered)))?;
+        set(m, K::Blackout, Some(seconds(0, blackout)))?;
+    }
+    Ok(Some((peer.stopped, (peer.stopped + blackout).max(there.entered))))
 }

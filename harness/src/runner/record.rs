@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use migbench_reports::metric::{MetricKey, Metrics};
 use migbench_reports::part::Part;
 use migbench_reports::record::{
-    Backend, GuestAt, MemoryProof, Record, RunError, RunKind, SCHEMA, Stalls, Status, Timeline, WriteTimes,
+    Backend, GuestAt, MemoryProof, PeerRun, Record, RunError, RunKind, SCHEMA, Stalls, Status, Timeline,
+    WriteTimes,
 };
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::Pace;
@@ -15,7 +16,7 @@ use super::measures::{TSC_TOLERANCE, measure};
 use super::run::{NodeOutcome, RunOutcome, RunSpec};
 use super::{analysis, stalls};
 use crate::guest::sampler::INTERVAL;
-use crate::node::protocol::{DestinationReport, SourceReport};
+use crate::node::protocol::{DestinationReport, PeerSending, SourceReport};
 use crate::sys::clock::seconds;
 use crate::track::{Passes, TrackError};
 
@@ -64,6 +65,7 @@ impl RunIdentity {
             not_verified: None,
             guest_checked: None,
             flags: Vec::new(),
+            peer: None,
             planted: spec.planted_cost.map(|planted_cost| planted_cost.to_string()),
             canary: None,
             started: self.started,
@@ -119,12 +121,15 @@ pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome) -> Record {
     let (verified, not_verified) =
         source.and_then(|s| s.proof.clone()).map_or((None, None), MemoryProof::into_fields);
     let bare = place.record(spec, error);
-    let capped = bare.error.is_none() && sending.is_some_and(|s| s.capped);
+    let peer = source.and_then(|s| s.peer.as_ref());
+    let capped =
+        bare.error.is_none() && (sending.is_some_and(|s| s.capped) || peer.is_some_and(|p| p.capped));
     Record {
         status: if capped { Status::Capped } else { bare.status },
         verified,
         not_verified,
         guest_checked: checked.map(|c| c.passed),
+        peer: peer.map(|peer| peer_run(&spec.cell, peer, destination)),
         flags: flags(spec, source, destination, &metrics),
         metrics: metrics.into(),
         rounds: sending.map(|s| s.rounds.clone()).or(source.map(|s| s.rounds.clone())).unwrap_or_default(),
@@ -132,6 +137,20 @@ pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome) -> Record {
         timeline: source.map(|s| timeline(s, destination)).unwrap_or_default().into(),
         stalls: stalls.into(),
         ..bare
+    }
+}
+
+fn peer_run(cell: &Cell, peer: &PeerSending, destination: Option<&DestinationReport>) -> PeerRun {
+    let about = peer.about.clone();
+    PeerRun {
+        name: about.name,
+        version: about.version,
+        binary: about.binary,
+        hash: about.hash,
+        source_arguments: about.arguments,
+        destination_arguments: destination.map(|d| d.arguments.clone()).unwrap_or_default(),
+        paced_by_itself: cell.link.modelled_rate().is_some(),
+        said: peer.counters.said.clone(),
     }
 }
 
@@ -210,10 +229,11 @@ fn overloaded(spec: &RunSpec, metrics: &Metrics) -> bool {
 }
 
 /// When the migration (or what a control did instead) started and ended, where it has ended.
-pub(super) fn span(source: &SourceReport) -> Option<(u64, u64)> {
-    match (&source.sending, source.control) {
+pub(super) fn span(source: &SourceReport, destination: Option<&DestinationReport>) -> Option<(u64, u64)> {
+    match (&source.sending, &source.peer) {
         (Some(sending), _) if sending.running != 0 => Some((sending.start, sending.running)),
-        (_, control) => control,
+        (_, Some(peer)) => destination.filter(|d| d.running != 0).map(|d| (peer.start, d.running)),
+        _ => source.control,
     }
 }
 
@@ -222,8 +242,9 @@ fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> T
     let (Some(steady), Some(&(last, _))) = (&source.steady, series.last()) else {
         return Timeline::default();
     };
-    let start =
-        source.sending.as_ref().map(|s| s.start).or(source.control.map(|c| c.0)).unwrap_or(steady.end);
+    let ordered = source.sending.as_ref().map(|s| s.start);
+    let by_peer = source.peer.as_ref().map(|p| p.start).filter(|&start| start != 0);
+    let start = ordered.or(by_peer).or(source.control.map(|c| c.0)).unwrap_or(steady.end);
     // The steady windows, and a second at least as far as there are samples.
     let first = series.first().map_or(start, |sample| sample.0);
     let from = steady.start.min(start.saturating_sub(BEFORE)).max(first);
@@ -246,6 +267,10 @@ fn timeline(source: &SourceReport, destination: Option<&DestinationReport>) -> T
         event(sending.committed, "commit");
         event(destination.map_or(0, |d| d.entered), "resume");
         event(sending.running, "running");
+    } else if let Some(peer) = &source.peer {
+        event(peer.stopped, "pause");
+        event(destination.map_or(0, |d| d.entered), "resume");
+        event(destination.map_or(0, |d| d.running), "running");
     } else if let Some((_, end)) = source.control {
         event(end, "end");
     }
@@ -339,16 +364,21 @@ mod tests {
         let (flags, metrics) = flagged(&source, &destination);
         assert_eq!(flags, Vec::<String>::new());
         assert_eq!(metrics.get(MetricKey::TscJump), Some(1e-7));
-        assert_eq!(metrics.get(MetricKey::Blackout), Some(0.0095), "the guest's own gap");
+        assert_eq!(
+            metrics.get(MetricKey::Blackout),
+            Some(0.009_499_9),
+            "the guest's own gap, less what it gained"
+        );
     }
 
     #[test]
-    fn a_clock_that_jumped_or_is_not_known_is_reported_and_not_believed() {
-        let moved = halves(GuestClock { lag: 0, error: 0 }, GuestClock { lag: 9_000_000, error: 0 });
+    fn a_clock_that_jumped_is_set_right_and_one_that_is_not_known_is_not_believed() {
+        let mut moved = halves(GuestClock { lag: 0, error: 0 }, GuestClock { lag: 9_000_000, error: 0 });
+        moved.1.gap_ticks = Some(500_000);
         let (flags, metrics) = flagged(&moved.0, &moved.1);
         assert_eq!(flags, ["tsc_jumped"]);
         assert_eq!(metrics.get(MetricKey::TscJump), Some(-0.009));
-        assert_eq!(metrics.get(MetricKey::Blackout), Some(0.01), "the host's sampling");
+        assert_eq!(metrics.get(MetricKey::Blackout), Some(0.0095), "with what its clock hid");
         let unknown = halves(GuestClock { lag: 0, error: 2_000_000 }, GuestClock { lag: 0, error: 0 });
         let (flags, metrics) = flagged(&unknown.0, &unknown.1);
         assert_eq!((flags, metrics.get(MetricKey::TscJump)), (vec![], None));

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -172,18 +172,16 @@ struct Process {
 
 impl Process {
     fn start(
-        spec: &RunSpec,
-        role: Role,
-        telemetry: RawFd,
-        network: Option<RawFd>,
-        token: &Token,
+        binary: &Path,
+        assignment: NodeAssignment,
         longest: usize,
         events: &SyncSender<NodeEvent>,
     ) -> Result<Self, RunnerError> {
+        let role = assignment.role;
         let (ours, theirs) = UnixStream::pair().map_err(RunnerError::Start)?;
         let number = leave_open(&theirs).map_err(RunnerError::Start)?;
         let writer = ours.try_clone().map_err(RunnerError::Start)?;
-        let child = Command::new(&spec.binary)
+        let child = Command::new(binary)
             .args(["node", "--control", &number.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -195,19 +193,7 @@ impl Process {
         let process = Self { child, writer };
         drop(theirs);
         let mut control = ControlSocket::new(ours)?;
-        control.send(&Order::Prepare(Box::new(NodeAssignment {
-            role,
-            cell: spec.cell.clone(),
-            seed: spec.seed,
-            guest_flags: spec.guest_flags,
-            verify: spec.verify,
-            start_jitter: spec.start_jitter,
-            fault: spec.fault,
-            planted_cost: spec.planted_cost,
-            telemetry,
-            network,
-            token: token.clone(),
-        })))?;
+        control.send(&Order::Prepare(Box::new(assignment)))?;
         let reader = control.into_reader();
         let events = events.clone();
         let listener = std::thread::Builder::new().name(role.word().to_owned());
@@ -358,6 +344,9 @@ pub fn in_processes(
         Transport::Netns | Transport::Unix | Transport::Tcp => None,
     };
     let token = Token::random().map_err(RunnerError::Start)?;
+    // Whatever becomes of the nodes, nothing of it is left behind.
+    let scratch = spec.cell.engine.is_peer().then(|| tempfile::Builder::new().prefix("migbench-").tempdir());
+    let scratch = scratch.transpose().map_err(RunnerError::Start)?;
     let longest = longest_message(&spec.cell, limit);
     // A node that says more than is listened to waits.
     let (sender, said) = sync_channel(1024);
@@ -366,8 +355,21 @@ pub fn in_processes(
             Role::Source => leave_open(&namespaces.source),
             Role::Destination => leave_open(&namespaces.destination),
         });
-        let network = network.transpose().map_err(RunnerError::Start)?;
-        let node = Process::start(spec, role, telemetry, network, &token, longest, &sender)?;
+        let assignment = NodeAssignment {
+            role,
+            cell: spec.cell.clone(),
+            seed: spec.seed,
+            guest_flags: spec.guest_flags,
+            verify: spec.verify,
+            start_jitter: spec.start_jitter,
+            fault: spec.fault,
+            planted_cost: spec.planted_cost,
+            telemetry,
+            network: network.transpose().map_err(RunnerError::Start)?,
+            token: token.clone(),
+            scratch: scratch.as_ref().map(|directory| directory.path().to_owned()),
+        };
+        let node = Process::start(&spec.binary, assignment, longest, &sender)?;
         hear(Moment::Started(role));
         Ok::<_, RunnerError>(node)
     };

@@ -31,15 +31,15 @@ unsafe impl Send for Telemetry {}
 unsafe impl Sync for Telemetry {}
 
 impl Telemetry {
-    /// Maps `memfd` for a guest of `vcpus` vCPUs, growing the file to the size it needs. It is made resident, so
-    /// that the guest never waits for it.
+    /// Maps `memfd` for a guest of `vcpus` vCPUs, growing the file to the size it needs, in whole large pages, as which other
+    /// VMMs map it. What the nodes map is made resident, so that the guest never waits for it.
     ///
     /// # Errors
     /// As `ftruncate` and `mmap`.
     pub fn map(memfd: impl AsFd, vcpus: usize, timing: bool) -> io::Result<Self> {
         let size = abi::telemetry_size(vcpus, timing);
-        let length =
-            i64::try_from(size).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many vCPUs"))?;
+        let length = i64::try_from(Self::file_size(vcpus, timing).0)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many vCPUs"))?;
         nix::unistd::ftruncate(&memfd, length)?;
         let nonzero = NonZeroUsize::new(size)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "telemetry of no size"))?;
@@ -55,6 +55,12 @@ impl Telemetry {
             )
         }?;
         Ok(Self { base, size, vcpus, timing })
+    }
+
+    /// Bytes of its file.
+    #[must_use]
+    pub const fn file_size(vcpus: usize, timing: bool) -> Bytes {
+        Bytes((abi::telemetry_size(vcpus, timing) as u64).next_multiple_of(GRANULE))
     }
 
     /// Its host address, for the memory slot and for leaving it out of accounts.

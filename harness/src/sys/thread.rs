@@ -108,6 +108,30 @@ pub fn let_die_with_parent(command: &mut std::process::Command) {
     unsafe { command.pre_exec(before_exec) };
 }
 
+/// Has the program that `command` starts get no transparent huge pages, though it may ask for them.
+pub fn let_have_small_pages(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let before_exec = || {
+        // SAFETY: sets a flag of the calling process; no memory is involved.
+        match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1_usize, 0_usize, 0_usize, 0_usize) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one system call and allocates nothing, so it may run between fork and exec.
+    unsafe { command.pre_exec(before_exec) };
+}
+
+/// Binds another thread to one CPU.
+///
+/// # Errors
+/// When there is no such thread or CPU.
+pub fn pin_other(thread: Pid, cpu: u32) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu as usize)?;
+    Ok(sched_setaffinity(thread, &set)?)
+}
+
 /// Kernel id of the calling thread.
 #[must_use]
 pub fn id() -> i32 {

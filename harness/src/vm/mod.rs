@@ -217,7 +217,8 @@ impl Vm {
     /// When the kernel does not report it.
     pub fn huge_page_share(&self) -> io::Result<Option<f64>> {
         let ram = self.ram();
-        if ram.backing().is_huge() { huge::share(&ram.host_ranges()) } else { Ok(None) }
+        let ranges: Vec<_> = ram.host_ranges().into_iter().map(|(start, end)| start..end).collect();
+        if ram.backing().is_huge() { huge::share(nix::unistd::Pid::this(), &ranges) } else { Ok(None) }
     }
 
     /// The dirty rings of its vCPUs, where it logs to rings.
@@ -317,6 +318,16 @@ pub(crate) fn wait_state<E>(
         check()?;
         Ok((0..vcpus).all(|n| reached(telemetry.vcpu(n).state.load(Ordering::Acquire))))
     })
+}
+
+/// Frequency in kHz of the TSC of a guest on this host, whoever runs it.
+///
+/// # Errors
+/// As the KVM calls.
+pub fn host_tsc_khz() -> Result<u32, VmError> {
+    let kvm = open_kvm(Path::new("/dev/kvm"))?;
+    let read = || kvm.create_vm()?.create_vcpu(0)?.get_tsc_khz();
+    read().map_err(|error| to("read the TSC frequency")(error.into()))
 }
 
 /// How KVM must log for a tracker; a machine is made with it.

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +32,11 @@ pub enum LinkAddress {
         /// Its name, without the leading zero byte.
         name: String,
     },
+    /// A Unix socket in the file system.
+    Path {
+        /// Its path.
+        path: PathBuf,
+    },
     /// A TCP socket.
     Tcp {
         /// Name or address of the host.
@@ -51,6 +57,7 @@ impl fmt::Display for LinkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix { name } => write!(f, "unix:@{name}"),
+            Self::Path { path } => write!(f, "unix:{}", path.display()),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
             Self::Netns { port, .. } => write!(f, "netns:{port}"),
         }
@@ -66,6 +73,11 @@ impl LinkAddress {
         let connect = || match self {
             Self::Unix { name } => {
                 let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+                require_own_user(&stream)?;
+                Ok(stream.into())
+            }
+            Self::Path { path } => {
+                let stream = UnixStream::connect(path)?;
                 require_own_user(&stream)?;
                 Ok(stream.into())
             }
@@ -122,6 +134,11 @@ impl LinkListener {
             Ok(match address {
                 LinkAddress::Unix { name } => {
                     let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+                    socket.set_nonblocking(true)?;
+                    Self { socket: ListeningSocket::Unix(socket), address: address.clone() }
+                }
+                LinkAddress::Path { path } => {
+                    let socket = UnixListener::bind(path)?;
                     socket.set_nonblocking(true)?;
                     Self { socket: ListeningSocket::Unix(socket), address: address.clone() }
                 }

@@ -29,7 +29,8 @@ use crate::sys::clock::found_within;
 const INTERFACE: &str = "wire";
 /// Addresses for documentation (RFC 5737): nothing else is in these namespaces.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const DESTINATION: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// Of the destination.
+pub const DESTINATION: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
 /// The Ethernet header, which the filter counts.
 const ETHERNET: u64 = 14;

@@ -22,6 +22,7 @@ mod migrations;
 mod netns;
 mod nightly;
 mod order;
+mod peers;
 mod phases;
 mod planted_cost;
 mod programs_compute;

@@ -41,7 +41,7 @@ fn connect(address: &LinkAddress) -> Box<dyn AnySocket> {
             stream.set_read_timeout(Some(LONG)).unwrap();
             Box::new(stream)
         }
-        LinkAddress::Netns { .. } => unreachable!("no test attacks it there"),
+        LinkAddress::Path { .. } | LinkAddress::Netns { .. } => unreachable!("no test attacks it there"),
     }
 }
 
@@ -279,7 +279,7 @@ fn man_in_the_middle(there: LinkAddress) -> (LinkAddress, std::thread::JoinHandl
             };
             (address, Box::new(accept))
         }
-        LinkAddress::Netns { .. } => unreachable!("no test records there"),
+        LinkAddress::Path { .. } | LinkAddress::Netns { .. } => unreachable!("no test records there"),
     };
     let recording = std::thread::spawn(move || {
         let (near, far) = accept();

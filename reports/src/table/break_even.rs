@@ -69,14 +69,13 @@ fn families(measure: Measure, comparisons: &[ComparisonRuns<'_>]) -> Vec<Family>
             let point = measure
                 .difference(baseline, cell)
                 .map(|difference| (difference, super::count(measure.pairs(baseline, cell).len())));
-            // Cells that share a word on the axis are called by their whole id.
-            let label = cell.label.strip_prefix(&format!("{}/", comparison.plan.name)).unwrap_or(&cell.label);
+            let label = &cell.label;
             let mut around = settings::flat(baseline.cell);
             around.remove(PATH);
             let size = cell.cell.settings.change.bytes;
-            let at = families.iter().position(|family| family.label == label && family.around == around);
+            let at = families.iter().position(|family| family.label == *label && family.around == around);
             let family = at.unwrap_or_else(|| {
-                families.push(Family { label: label.to_owned(), around, points: BTreeMap::new() });
+                families.push(Family { label: label.clone(), around, points: BTreeMap::new() });
                 families.len() - 1
             });
             families[family].points.entry(size).or_insert(point);

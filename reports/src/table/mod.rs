@@ -8,6 +8,7 @@ pub mod cost;
 pub mod delta;
 pub mod latency;
 pub mod metrics;
+pub mod peers;
 pub mod section;
 pub mod sentence;
 mod stalled;

@@ -1,6 +1,6 @@
 //! The tables beside those of comparisons, in sections with a heading each.
 
-use super::{Table, break_even, cost, delta, latency, stalled, summary};
+use super::{Table, break_even, cost, delta, latency, peers, stalled, summary};
 use crate::cells::ComparisonRuns;
 use crate::measure::Tails;
 
@@ -40,6 +40,13 @@ pub fn all(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Section> 
             delta::ABOUT,
             false,
             comparisons.iter().filter_map(delta::table).collect(),
+        ),
+        section(
+            "peers",
+            "By their own account",
+            peers::ABOUT,
+            false,
+            comparisons.iter().filter_map(peers::table).collect(),
         ),
         section(
             "stalls",

@@ -54,7 +54,7 @@ impl SourceNode<'_> {
         let mut sending = Sending::default();
         telemetry::reset_backlog(vm.telemetry());
         self.begin_stalls(vm);
-        let before = snapshot(vm);
+        let before = snapshot(vm.telemetry());
         sending.start = clock::now();
         vm.telemetry().control().phase.store(abi::PHASE_PRECOPY, Release);
         let greeting = Greeting {
@@ -130,7 +130,7 @@ impl SourceNode<'_> {
         let mut pause = || {
             at_pause.ordered = clock::tsc();
             let paused = Guest::pause(vm);
-            at_pause.progress = snapshot(vm);
+            at_pause.progress = snapshot(vm.telemetry());
             paused
         };
         let mut unlogged = NothingDirty;

@@ -148,6 +148,7 @@ pub fn cell() -> Cell {
         engine: Engine::Full,
         codec: Codec::None,
         cache: Cache::None,
+        qemu: None,
         shadow: ShadowSettings::default(),
         tracker: Tracker::KvmBitmap,
         tracker_settings: TrackerSettings::DEFAULT,
@@ -413,5 +414,6 @@ pub fn node_assignment(role: Role, cell: &Cell, telemetry: RawFd, token: &Token)
         telemetry,
         network: None,
         token: token.clone(),
+        scratch: None,
     }
 }

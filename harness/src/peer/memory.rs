@@ -1,0 +1,95 @@
+//! Proof that another VMM's migration brought memory over whole: each side copies its paused guest's memory to a file and hashes
+//! it, the destination leaves its hashes for the source, and the source compares.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Peer, PeerError};
+use crate::sys::clock;
+
+/// What is hashed at once.
+const BLOCK: usize = 2 << 20;
+/// Bytes of a hash.
+const HASH: usize = 32;
+
+/// BLAKE3 of every 2 MiB of a paused guest's memory, through a file in `scratch` that is gone afterwards.
+fn hashes(peer: &dyn Peer, scratch: &Path, side: &str) -> Result<Vec<u8>, PeerError> {
+    let path = scratch.join(format!("{side}.memory"));
+    peer.copy_memory(&path)?;
+    let hashed = hash_file(&path).map_err(PeerError::system("read a copy of guest memory"));
+    let _ = std::fs::remove_file(&path);
+    hashed
+}
+
+fn hash_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut left = file.metadata()?.len();
+    let (mut block, mut hashes) = (vec![0; BLOCK], Vec::new());
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        file.read_exact(&mut block[..part])?;
+        hashes.extend_from_slice(blake3::hash(&block[..part]).as_bytes());
+        left -= part as u64;
+    }
+    Ok(hashes)
+}
+
+/// At the destination, before the guest runs there: leaves its hashes for the source.
+pub fn publish(peer: &dyn Peer, scratch: &Path) -> Result<(), PeerError> {
+    let hashes = hashes(peer, scratch, "destination")?;
+    let write = || {
+        let part = scratch.join("hashes.part");
+        File::create(&part)?.write_all(&hashes)?;
+        std::fs::rename(part, scratch.join("hashes"))
+    };
+    write().map_err(PeerError::system("leave hashes of memory for the source"))
+}
+
+/// At the source, after its guest has stopped for good: compares with what the destination leaves within `patience`.
+///
+/// # Errors
+/// [`PeerError::Differs`] names the first block that differs.
+pub fn compare(peer: &dyn Peer, scratch: &Path, patience: Duration) -> Result<(), PeerError> {
+    let here = hashes(peer, scratch, "source")?;
+    let path = scratch.join("hashes");
+    let came = clock::found_within(patience, Duration::from_millis(5), || Ok::<_, PeerError>(path.exists()))?;
+    if !came {
+        return Err(PeerError::Vmm("the destination's hashes of memory did not come".to_owned()));
+    }
+    let there = std::fs::read(&path).map_err(PeerError::system("read the destination's hashes"))?;
+    let Some((first, count)) = differing(&here, &there) else { return Ok(()) };
+    Err(PeerError::Differs(format!(
+        "memory differs at the destination in {count} of {} blocks, first in the 2 MiB from {:#x} of its RAM on",
+        here.len() / HASH,
+        first * BLOCK
+    )))
+}
+
+/// The first differing block and how many differ.
+pub fn differing(here: &[u8], there: &[u8]) -> Option<(usize, usize)> {
+    let blocks = here.len().max(there.len()).div_ceil(HASH);
+    let block = |hashes: &[u8], n: usize| hashes.get(n * HASH..(n + 1) * HASH).map(<[u8]>::to_vec);
+    let differ: Vec<usize> = (0..blocks).filter(|&n| block(here, n) != block(there, n)).collect();
+    differ.first().map(|&first| (first, differ.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_differs_or_is_missing_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        let mut memory = vec![7; 3 * BLOCK];
+        std::fs::write(&path, &memory).unwrap();
+        let here = hash_file(&path).unwrap();
+        assert_eq!((here.len(), differing(&here, &here)), (3 * HASH, None));
+        memory[2 * BLOCK + 5] ^= 1;
+        std::fs::write(&path, &memory).unwrap();
+        assert_eq!(differing(&here, &hash_file(&path).unwrap()), Some((2, 1)));
+        assert_eq!(differing(&here, &here[..HASH]), Some((1, 2)));
+    }
+}

@@ -1,0 +1,243 @@
+//! QEMU as a peer, with real guests: every way to migrate on every link brings memory over, and whatever becomes of a QEMU is told
+//! in a record that is readable, with nothing left behind.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use migbench_reports::record::{GuestAt, Record, Status};
+use migbench_reports::store::RunData;
+
+use crate::support::{CommandOutcome, Migbench, marked, metric, migbench, require_kvm, require_netns, skip};
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// Ends the test with a printed reason where there is no QEMU, or fails it where KVM is required.
+macro_rules! require_qemu {
+    () => {
+        require_kvm!();
+        if std::process::Command::new(QEMU).arg("--version").output().is_err() {
+            assert!(
+                std::env::var_os("MIGBENCH_REQUIRE_KVM").is_none(),
+                "{QEMU} is missing (Debian: qemu-system-x86)"
+            );
+            return skip("QEMU is not installed");
+        }
+    };
+}
+
+/// A small guest that writes.
+const GUEST: [&str; 14] = [
+    "--workload",
+    "write-heavy",
+    "--memory",
+    "32MiB",
+    "--set",
+    "settings.working_set=8MiB",
+    "--set",
+    "settings.load=pages(2000)",
+    "--set",
+    "windows.steady=100ms",
+    "--set",
+    "windows.after=100ms",
+    "--set",
+    "windows.warmup_max=1s",
+];
+
+fn migrate(directory: &Path, arguments: &[&str]) -> (CommandOutcome, Option<Record>) {
+    let json = directory.join("record.json");
+    let outcome = Migbench::new()
+        .args(["migrate", "--engine", "qemu", "--json", json.to_str().unwrap()])
+        .args(GUEST)
+        .args(arguments)
+        .run();
+    let text = std::fs::read_to_string(json).ok();
+    (outcome, text.map(|text| serde_json::from_str(&text).unwrap()))
+}
+
+#[test]
+fn every_way_and_link_brings_the_guest_over_whole() {
+    require_qemu!();
+    require_netns!();
+    let directory = tempfile::tempdir().unwrap();
+    for (mode, link) in [
+        ("precopy", &["--link", "unlimited"][..]),
+        ("xbzrle", &["--transport", "tcp", "--vcpus", "2"]),
+        ("multifd", &["--link", "unlimited", "--transport", "tcp"]),
+        ("multifd-zstd", &["--transport", "netns"]),
+        ("auto-converge", &["--link", "unlimited", "--set", "backing=thp"]),
+    ] {
+        let mode = format!("qemu.mode={mode}");
+        let (outcome, record) = migrate(directory.path(), &[&["--verify", "--set", &mode], link].concat());
+        assert_eq!(outcome.status, 0, "{mode}: {outcome:?}");
+        let record = record.unwrap();
+        let peer = record.peer.as_ref().unwrap();
+        assert_eq!((record.verified, record.guest_checked), (Some(true), Some(true)), "{mode}: {record:?}");
+        assert_eq!((&peer.name[..], peer.hash.len()), ("QEMU", 64));
+        assert!(peer.destination_arguments.contains(&"-incoming".to_owned()));
+        assert_eq!(peer.said["status"], "completed", "{mode}");
+        // All memory was sent at least once, as pages or as marks.
+        let pages = metric(&record, "pages_full") + metric(&record, "pages_zero");
+        assert!(mode.contains("multifd") || pages >= 8192.0, "{mode}: {pages}");
+        assert!(metric(&record, "total_time") > 0.0 && metric(&record, "traffic") > 0.0);
+        assert!(metric(&record, "throughput_after") > 0.0, "{mode}");
+        // It keeps to a rate by itself but in its paused round.
+        let paced = link.contains(&"--transport") && !link.contains(&"netns") && !link.contains(&"unlimited");
+        assert_eq!(
+            (peer.paced_by_itself, record.metrics.contains_key("downtime")),
+            (paced, !paced),
+            "{mode}"
+        );
+    }
+}
+
+/// Under QEMU's own CPU too, where no host hides what the guest gets wrong when it starts its vCPUs.
+#[test]
+fn further_vcpus_start_under_another_cpu() {
+    require_qemu!();
+    let directory = tempfile::tempdir().unwrap();
+    let (outcome, record) = migrate(
+        directory.path(),
+        &[
+            "--verify",
+            "--link",
+            "unlimited",
+            "--vcpus",
+            "3",
+            "--set",
+            "qemu.accel=tcg",
+            "--set",
+            "settings.load=pages(300)",
+        ],
+    );
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let record = record.unwrap();
+    assert_eq!((record.verified, record.guest_checked), (Some(true), Some(true)), "{record:?}");
+}
+
+#[test]
+fn peers_stand_beside_our_engines_in_one_table() {
+    require_qemu!();
+    let directory = tempfile::tempdir().unwrap();
+    let suite = r#"
+name = "beside"
+description = "a test"
+repetitions = 2
+[defaults]
+memory = "32MiB"
+settings.working_set = "8MiB"
+settings.load = "pages(2000)"
+link.rate = "unlimited"
+windows = { steady = "100ms", after = "100ms", warmup_max = "1s" }
+[[comparison]]
+workload = "write-heavy"
+axes.engine = ["full", "delta"]
+compare = "engine"
+include = [
+    { engine = "qemu" },
+    { engine = "qemu", qemu.mode = "xbzrle", qemu.xbzrle_cache_size = "32MiB" },
+    { engine = "qemu", qemu.mode = "multifd", qemu.binary = "/nowhere/qemu" },
+]
+optional = [{ engine = "qemu" }]
+"#;
+    let (file, results) = (directory.path().join("beside.toml"), directory.path().join("results"));
+    std::fs::write(&file, suite).unwrap();
+    let outcome = migbench(&["run", file.to_str().unwrap(), "-o", results.to_str().unwrap()]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("qemu mode=xbzrle xbzrle_cache_size=32MiB"), "{}", outcome.stdout);
+    let data = RunData::load(&results).unwrap();
+    assert_eq!(data.records.len(), 4 * 3, "one cell is not available");
+    for record in &data.records {
+        assert_eq!((record.status, record.guest_checked), (Status::Ok, Some(true)), "{:?}", record.error);
+        assert_eq!(record.peer.is_some(), record.cell.engine.is_peer());
+    }
+    let skipped = &data.manifest.skipped[..];
+    assert!(skipped.len() == 1 && skipped[0].reason.contains("/nowhere/qemu is no program"), "{skipped:?}");
+    let report = migbench(&["report", results.to_str().unwrap(), "--format", "markdown"]);
+    assert!(report.stdout.contains("/nowhere/qemu is no program that can be run"), "{}", report.stdout);
+}
+
+#[test]
+fn a_qemu_that_is_not_here_or_cannot_is_refused_with_the_remedy() {
+    require_qemu!();
+    let directory = tempfile::tempdir().unwrap();
+    let (outcome, _) =
+        migrate(directory.path(), &["--link", "unlimited", "--set", "qemu.binary=no-such-qemu"]);
+    assert_ne!(outcome.status, 0);
+    assert!(outcome.stderr.contains("no-such-qemu is not installed; install QEMU"), "{}", outcome.stderr);
+    // What QEMU itself refuses is a failed record in its words, and the partner does not wait for it.
+    let begun = Instant::now();
+    let (outcome, record) =
+        migrate(directory.path(), &["--link", "unlimited", "--set", "qemu.arguments=-no-such-option"]);
+    assert_ne!(outcome.status, 0);
+    let error = record.unwrap().error.unwrap();
+    assert!(error.message.contains("invalid option"), "{error:?}");
+    assert_eq!(error.guest, GuestAt::Nowhere);
+    assert!(begun.elapsed() < Duration::from_secs(60), "somebody waited for nobody");
+}
+
+/// The QEMUs of a marked command, that of the source last: it is started later.
+fn qemus(mark: &str) -> Vec<u32> {
+    let mut found: Vec<u32> = marked(mark)
+        .into_iter()
+        .filter(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().starts_with("qemu")
+        })
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// Has one of the two processes killed as soon as `when` holds; gives the record.
+fn killed(side: &str, node: bool) -> Record {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("record.json");
+    let (mut child, mark) = Migbench::new()
+        .args(["migrate", "--engine", "qemu", "--json", json.to_str().unwrap(), "--link", "unlimited"])
+        .args(GUEST)
+        // Long enough to be met in it.
+        .args(["--set", "windows.steady=3s"])
+        .start();
+    let is = |pid: u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("-incoming") == (side == "destination")
+    };
+    let begun = Instant::now();
+    let victim = loop {
+        let found = qemus(&mark);
+        if let (2, Some(&victim)) = (found.len(), found.iter().find(|pid| is(**pid))) {
+            break victim;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "no two QEMUs came"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let parent = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        line.trim().parse::<u32>().unwrap()
+    };
+    let victim = if node { parent(victim) } else { victim };
+    std::process::Command::new("kill").args(["-9", &victim.to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(marked(&mark).is_empty(), "a process is left");
+    serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap()
+}
+
+#[test]
+fn a_qemu_or_a_node_that_is_killed_is_named_and_leaves_nothing() {
+    require_qemu!();
+    for (side, node, words, guest) in [
+        ("source", false, "source: QEMU was killed by signal 9", GuestAt::Lost),
+        ("destination", false, "destination: QEMU was killed by signal 9", GuestAt::Source),
+        ("source", true, "the source node was killed by signal 9", GuestAt::Lost),
+        ("destination", true, "the destination node was killed by signal 9", GuestAt::Source),
+    ] {
+        let record = killed(side, node);
+        let error = record.error.unwrap();
+        assert!(error.message.contains(words), "{side}, {node}: {error:?}");
+        assert_eq!(error.guest, guest, "{side}, {node}: {error:?}");
+    }
+}
