@@ -1,6 +1,7 @@
 //! QEMU as a peer, with real guests: every way to migrate on every link brings memory over, and whatever becomes of a QEMU is told
 //! in a record that is readable, with nothing left behind.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -187,7 +188,20 @@ fn qemus(mark: &str) -> Vec<u32> {
     found
 }
 
-/// Has one of the two processes killed as soon as `when` holds; gives the record.
+/// Whether the guest of that QEMU does its work, as its telemetry says.
+fn works(qemu: u32) -> bool {
+    let Ok(open) = std::fs::read_dir(format!("/proc/{qemu}/fd")) else { return false };
+    let is_telemetry = |path: &std::path::PathBuf| {
+        std::fs::read_link(path).is_ok_and(|file| file.to_string_lossy().contains("migbench-telemetry"))
+    };
+    let Some(telemetry) = open.flatten().map(|entry| entry.path()).find(is_telemetry) else { return false };
+    let mut state = [0; 4];
+    let read = std::fs::File::open(telemetry)
+        .and_then(|file| file.read_exact_at(&mut state, migbench_workloads::abi::vcpu_offset(0) as u64));
+    read.is_ok() && u32::from_le_bytes(state) >= migbench_workloads::abi::STATE_RUNNING
+}
+
+/// Has one of the two QEMUs killed, or its node, while the guest runs at the source; gives the record.
 fn killed(side: &str, node: bool) -> Record {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("record.json");
@@ -204,7 +218,9 @@ fn killed(side: &str, node: bool) -> Record {
     let begun = Instant::now();
     let victim = loop {
         let found = qemus(&mark);
-        if let (2, Some(&victim)) = (found.len(), found.iter().find(|pid| is(**pid))) {
+        if let (2, Some(&victim)) = (found.len(), found.iter().find(|pid| is(**pid)))
+            && works(victim)
+        {
             break victim;
         }
         assert!(

@@ -219,7 +219,7 @@ fn unknown_words() {
       |            ^^^^^^^^^^^^^
     "#);
     assert_snapshot!(bare("workload = \"idle\"\naxes.engine = [\"full\", \"detla\"]"), @r#"
-    t.toml:5:24: `detla` is not a value of `engine` (did you mean `delta`?); known are full, delta, stop-and-copy, track-only, none
+    t.toml:5:24: `detla` is not a value of `engine` (did you mean `delta`?); known are full, delta, qemu, stop-and-copy, track-only, none
     5 | axes.engine = ["full", "detla"]
       |                        ^^^^^^^
     "#);
@@ -253,7 +253,7 @@ fn unknown_words() {
     6 | compare = "enigne"
       |           ^^^^^^^^
     "#);
-    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, delta, workloads, nightly, paper, paper-sensitivity, clark2005, xbzrle-doc; a path to a suite of your own ends in .toml"#);
+    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, delta, peers-quick, peers, workloads, nightly, paper, paper-sensitivity, clark2005, xbzrle-doc; a path to a suite of your own ends in .toml"#);
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn baselines() {
       |            ^^^^^^^^^^^^^^^
     "#);
     assert_snapshot!(comparison("baseline = \"ful\""), @r#"
-    t.toml:6:12: `ful` is not a value of `engine` (did you mean `full`?); known are full, delta, stop-and-copy, track-only, none
+    t.toml:6:12: `ful` is not a value of `engine` (did you mean `full`?); known are full, delta, qemu, stop-and-copy, track-only, none
     6 | baseline = "ful"
       |            ^^^^^
     "#);
@@ -515,7 +515,7 @@ fn arguments() {
 fn drafts() {
     let set = |key, value| Draft::new().set(&Assignment::flag(&format!("--{key}"), key, value));
     assert_snapshot!(set("memory", "1G").unwrap_err(), @r#"--memory 1G: `memory`: `1G` has no unit that says which quantity it is; write it like 128MiB or 1GiB"#);
-    assert_snapshot!(set("engine", "fulll").unwrap_err(), @r#"--engine fulll: `fulll` is not a value of `engine` (did you mean `full`?); known are full, delta, stop-and-copy, track-only, none"#);
+    assert_snapshot!(set("engine", "fulll").unwrap_err(), @r#"--engine fulll: `fulll` is not a value of `engine` (did you mean `full`?); known are full, delta, qemu, stop-and-copy, track-only, none"#);
     assert_snapshot!(set("memory", "64MiB,128MiB").unwrap_err(), @r#"--memory 64MiB,128MiB: `memory` takes one value here, not a list"#);
     assert_snapshot!(Draft::new().build().unwrap_err(), @r#"migrate: the cell has no `workload`: the name of what the guest does"#);
 }
