@@ -161,6 +161,9 @@ fn advice(flag: &str) -> &'static str {
             ": the host was faster or slower in these blocks than its canary scatters; compare within blocks only"
         }
         "cpu_stolen" => ": over 1 % of the time the hypervisor below gave the CPU to others",
+        "pause_noticed_late" => {
+            ": the guest ran at the destination before its pause was noticed, so that phases overlap and figures of pre-copy are absent"
+        }
         "cpu_throttled" => ": a CPU quota or heat slowed the host during the run",
         "cost_planted" => ": a cost was planted into a stage; these are not the build's own figures",
         "fault_injected" => ": a fault was planted; these are no measurements",

@@ -103,8 +103,9 @@ impl Migrate {
             verify: self.verify && cell.engine.migrates(),
             seed: self.seed,
             start_jitter: 0.0,
-            fault: self.fault,
-            planted_cost: self.plant,
+            // None is planted into another VMM.
+            fault: self.fault.filter(|_| !cell.engine.is_peer()),
+            planted_cost: self.plant.filter(|_| !cell.engine.is_peer()),
             guest_flags: self.guest_flags,
             passes: None,
             binary: builds.program(&cell).map_err(SuiteRunError::Build)?,

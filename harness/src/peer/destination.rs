@@ -7,7 +7,7 @@ use std::time::Duration;
 use migbench_scenarios::cell::Cell;
 
 use super::source::operations;
-use super::{Moment, Peer, PeerError, memory, spawn, telemetry};
+use super::{Moment, Peer, PeerError, memory, most_memory, spawn, telemetry, transfer_patience};
 use crate::guest::sampler::Sampler;
 use crate::guest::usage::Meter;
 use crate::guest::{stalls, telemetry as counts};
@@ -53,9 +53,9 @@ impl Destination<'_> {
         let guest = guest.as_ref();
         let sampler = Sampler::prepare(guest.telemetry().clone(), cell.windows.after.0 + 1.0)
             .map_err(PeerError::system("start the sampler"))?;
-        let address = guest.listen()?;
         self.report.prepare = clock::seconds(start, clock::now());
-        self.report.arguments = guest.about().arguments;
+        let address = guest.listen()?;
+        self.report.arguments = guest.about()?.arguments;
         self.control.send(&Message::Listening { address })?;
         self.phase = "connect";
         let epoch = guest.telemetry().control().epoch.load(Acquire);
@@ -72,7 +72,7 @@ impl Destination<'_> {
         self.phase = "after";
         let window = Window { guest, cell, epoch: epoch + 1, running };
         window.watch(sampler, &mut self.report)?;
-        self.report.usage.memory = meter.memory()?;
+        self.report.usage.memory = most_memory(guest, &mut meter)?;
         self.phase = "validate";
         self.report.histograms = counts::histograms(guest.telemetry(), cell.settings.program.operations());
         self.report.backlog_max = counts::backlog_max(guest.telemetry());
@@ -87,7 +87,9 @@ impl Destination<'_> {
     /// Waits until the guest runs here; gives when its vCPUs were let go.
     fn arrival(&mut self, guest: &dyn Peer) -> Result<u64, PeerError> {
         let cell: &Cell = &self.assignment.cell;
-        let mut patience = Patience::new(source_due(cell).saturating_add(cell.stop.max_time.duration()));
+        let due = source_due(cell).saturating_add(cell.stop.max_time.duration());
+        let mut patience = Patience::new(due.saturating_add(transfer_patience(cell)));
+        let mut called_off = false;
         loop {
             match guest.wait(Duration::from_millis(50))? {
                 Some(Moment::Resumed(at)) => return Ok(at),
@@ -103,14 +105,19 @@ impl Destination<'_> {
                     return Err(PeerError::Vmm(format!("the migration failed: {why}")));
                 }
                 Some(Moment::Stopped(_) | Moment::Completed(_)) => {}
-                None => guest.check()?,
-            }
-            // The runner says nothing to a destination but that the source will not come.
-            if self.control.is_readable()? {
-                return Err(PeerError::Vmm("the source ended before the guest was here".to_owned()));
-            }
-            if patience.is_over() {
-                return Err(PeerError::Vmm("the source did not come".to_owned()));
+                // All that it has said by now was heard.
+                None => {
+                    guest.check()?;
+                    if called_off {
+                        return Err(PeerError::Vmm("the source ended before the guest was here".to_owned()));
+                    }
+                    if patience.is_over() {
+                        return Err(PeerError::Vmm("the source did not come".to_owned()));
+                    }
+                    // The runner says nothing to a destination but that the source will not come; what that one had sent
+                    // may be on its way.
+                    called_off = self.control.is_readable()?;
+                }
             }
         }
     }

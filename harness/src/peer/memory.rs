@@ -11,22 +11,31 @@ use crate::sys::clock;
 
 /// What is hashed at once.
 const BLOCK: usize = 2 << 20;
+/// What is copied at once, so that a host needs no memory for a further copy of the guest.
+const PART: u64 = 32 << 20;
 /// Bytes of a hash.
 const HASH: usize = 32;
 
 /// BLAKE3 of every 2 MiB of a paused guest's memory, through a file in `scratch` that is gone afterwards.
 fn hashes(peer: &dyn Peer, scratch: &Path, side: &str) -> Result<Vec<u8>, PeerError> {
     let path = scratch.join(format!("{side}.memory"));
-    peer.copy_memory(&path)?;
-    let hashed = hash_file(&path).map_err(PeerError::system("read a copy of guest memory"));
-    let _ = std::fs::remove_file(&path);
-    hashed
+    let mut all = Vec::new();
+    for start in (0..peer.memory()).step_by(PART as usize) {
+        let length = PART.min(peer.memory() - start);
+        peer.copy_memory(start, length, &path)?;
+        let hashed = hash_file(&path, length).map_err(PeerError::system("read a copy of guest memory"));
+        let _ = std::fs::remove_file(&path);
+        all.extend(hashed?);
+    }
+    Ok(all)
 }
 
-fn hash_file(path: &Path) -> std::io::Result<Vec<u8>> {
+fn hash_file(path: &Path, length: u64) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let mut left = file.metadata()?.len();
-    let (mut block, mut hashes) = (vec![0; BLOCK], Vec::new());
+    if file.metadata()?.len() != length {
+        return Err(std::io::Error::other("it has not all of the guest's memory"));
+    }
+    let (mut left, mut block, mut hashes) = (length, vec![0; BLOCK], Vec::new());
     while left > 0 {
         let part = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
         file.read_exact(&mut block[..part])?;
@@ -85,11 +94,13 @@ mod tests {
         let path = directory.path().join("memory");
         let mut memory = vec![7; 3 * BLOCK];
         std::fs::write(&path, &memory).unwrap();
-        let here = hash_file(&path).unwrap();
+        let length = memory.len() as u64;
+        let here = hash_file(&path, length).unwrap();
         assert_eq!((here.len(), differing(&here, &here)), (3 * HASH, None));
         memory[2 * BLOCK + 5] ^= 1;
         std::fs::write(&path, &memory).unwrap();
-        assert_eq!(differing(&here, &hash_file(&path).unwrap()), Some((2, 1)));
+        assert_eq!(differing(&here, &hash_file(&path, length).unwrap()), Some((2, 1)));
         assert_eq!(differing(&here, &here[..HASH]), Some((1, 2)));
+        assert!(hash_file(&path, length + 1).is_err(), "a short copy");
     }
 }

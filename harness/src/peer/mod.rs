@@ -17,14 +17,14 @@
 //! struct Vmm { /* its process, its socket */ }
 //!
 //! impl Vmm { // these are the methods of `Peer`
-//!     fn about(&self) -> PeerAbout { PeerAbout { name: "Vmm".into(), version: "1.0".into(), ..PeerAbout::default() } }
+//!     fn about(&self) -> Result<PeerAbout, PeerError> { Ok(PeerAbout { name: "Vmm".into(), ..PeerAbout::default() }) }
 //!     fn listen(&self) -> Result<LinkAddress, PeerError> { Ok(LinkAddress::Tcp { host: "127.0.0.1".into(), port: 4000 }) }
 //!     fn migrate(&self, _to: &LinkAddress) -> Result<(), PeerError> { /* order it, and do not wait */ Ok(()) }
 //!     fn wait(&self, _longest: Duration) -> Result<Option<Moment>, PeerError> { /* the next thing that it reports */ Ok(None) }
 //!     fn counters(&self) -> Result<PeerCounters, PeerError> { Ok(PeerCounters::default()) }
 //!     fn force(&self) -> Result<(), PeerError> { /* switch over, whatever is left */ Ok(()) }
 //!     fn huge_page_share(&self) -> Result<Option<f64>, PeerError> { Ok(None) }
-//!     fn copy_memory(&self, _into: &Path) -> Result<(), PeerError> { /* while it is paused */ Ok(()) }
+//!     fn copy_memory(&self, _offset: u64, _length: u64, _into: &Path) -> Result<(), PeerError> { /* while it is paused */ Ok(()) }
 //! } // and dropping it ends the process
 //! ```
 //! 3. An arm in [`spawn`] and in [`available`], and a line in [`found`]. Nothing else knows its name.
@@ -40,8 +40,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migbench_scenarios::cell::{Cell, Engine};
+use migbench_workloads::units::Seconds;
 
+use crate::guest::usage::Meter;
 use crate::guest::{Guest, GuestError};
+use crate::node::link_timeout;
 use crate::node::protocol::{ControlSocket, NodeAssignment, ProtocolError, Role};
 pub use crate::node::protocol::{PeerAbout, PeerCounters};
 use crate::sys::memory::Telemetry;
@@ -98,7 +101,10 @@ pub enum Moment {
 /// One side's process of another VMM. Dropping it ends the process.
 pub trait Peer: Guest {
     /// What it is. It may read the program's file: nothing for the time in which something is measured.
-    fn about(&self) -> PeerAbout;
+    ///
+    /// # Errors
+    /// When that file can't be read.
+    fn about(&self) -> Result<PeerAbout, PeerError>;
 
     /// At the destination: has it listen, and gives where.
     ///
@@ -136,11 +142,11 @@ pub trait Peer: Guest {
     /// When the kernel does not report it.
     fn huge_page_share(&self) -> Result<Option<f64>, PeerError>;
 
-    /// Writes all guest memory to a file, lowest address first. The guest must be paused.
+    /// Writes so many bytes of guest memory to a file, from `offset` on, counted without the holes. The guest must be paused.
     ///
     /// # Errors
     /// What it refuses.
-    fn copy_memory(&self, into: &Path) -> Result<(), PeerError>;
+    fn copy_memory(&self, offset: u64, length: u64, into: &Path) -> Result<(), PeerError>;
 }
 
 /// Starts the process of one side, with its memory resident and the guest not yet running. It inherits telemetry's file.
@@ -187,6 +193,21 @@ pub fn serve(control: &mut ControlSocket, assignment: &NodeAssignment) -> Result
         Role::Source => source::serve(control, assignment),
         Role::Destination => destination::serve(control, assignment),
     }
+}
+
+/// How long all of guest memory may take over the link of a cell, twice, and somebody who is starved meanwhile.
+fn transfer_patience(cell: &Cell) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "seconds of sending memory")]
+    let once = cell.link.rate.map_or(0.0, |rate| cell.memory.0 as f64 / rate.0 as f64);
+    link_timeout(cell).saturating_add(Seconds(2.0 * once).duration())
+}
+
+/// The most that was resident of a VMM at any time, guest memory left out: when it is asked, what the migration took is freed.
+fn most_memory(guest: &dyn Peer, meter: &mut Meter) -> Result<u64, PeerError> {
+    let now = meter.memory()?;
+    let status = procfs::process::Process::new(guest.process().as_raw()).and_then(|process| process.status());
+    let peak = status.ok().and_then(|status| Some(status.vmhwm?.saturating_sub(status.vmrss?) * 1024));
+    Ok(now + peak.unwrap_or(0))
 }
 
 /// The guest's telemetry, and the file that it lies in, which the runner left open.

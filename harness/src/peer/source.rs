@@ -9,7 +9,7 @@ use migbench_scenarios::cell::Cell;
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
-use super::{Moment, Peer, PeerError, memory, spawn, telemetry};
+use super::{Moment, Peer, PeerError, memory, most_memory, spawn, telemetry, transfer_patience};
 use crate::guest::sampler::Sampler;
 use crate::guest::usage::Meter;
 use crate::guest::{stalls, steady, telemetry as counts};
@@ -20,6 +20,7 @@ use crate::node::protocol::{
 };
 use crate::node::source::{SIGN_OF_LIFE, sampled_for, snapshot};
 use crate::node::{check_guest, link_timeout, with_causes};
+use crate::sys::clock::Patience;
 use crate::sys::{clock, thread};
 use crate::wire::address::LinkAddress;
 
@@ -73,7 +74,7 @@ impl Source<'_> {
         let sampler = Sampler::prepare(guest.telemetry().clone(), sampled_for(cell))
             .map_err(PeerError::system("start the sampler"))?;
         self.report.tsc_khz = guest.tsc_khz();
-        self.report.peer = Some(Box::new(PeerSending { about: guest.about(), ..PeerSending::default() }));
+        self.report.peer = Some(Box::new(PeerSending { about: guest.about()?, ..PeerSending::default() }));
         guest.start()?;
         self.phase = "warmup";
         sampler.begin();
@@ -112,7 +113,6 @@ impl Source<'_> {
         };
         let mut meter = Meter::start(guest, None)?;
         self.migrate(guest, &address)?;
-        self.report.handed_over = true;
         self.phase = "handover";
         if self.assignment.verify {
             self.verify(guest)?;
@@ -124,13 +124,12 @@ impl Source<'_> {
             std::thread::sleep(cell.windows.after.duration() + 2 * Duration::from_nanos(MARGIN));
         }
         self.report.usage = meter.usage()?;
-        self.report.usage.memory = meter.memory()?;
+        self.report.usage.memory = most_memory(guest, &mut meter)?;
         if runs { Ok(()) } else { Err(PeerError::Vmm("the guest did nothing at the destination".into())) }
     }
 
-    /// Orders the migration and follows it until the source has sent everything.
+    /// Orders the migration and follows it until the source has sent everything. What was seen of it is in the report however it ends.
     fn migrate(&mut self, guest: &dyn Peer, address: &LinkAddress) -> Result<(), PeerError> {
-        let cell = &self.assignment.cell;
         let control = guest.telemetry().control();
         counts::reset_backlog(guest.telemetry());
         if let Some(stalled) = &mut self.report.stalled {
@@ -138,15 +137,38 @@ impl Source<'_> {
             stalled.start = clock::tsc();
         }
         let before = snapshot(guest.telemetry());
-        let start = clock::now();
+        let mut sending = PeerSending { start: clock::now(), ..PeerSending::default() };
         control.phase.store(abi::PHASE_PRECOPY, Release);
         self.phase = "precopy";
-        guest.migrate(address)?;
-        let mut sending = PeerSending { start, ..PeerSending::default() };
-        let mut looked = start;
-        let ended = loop {
-            match guest.wait(LOOK) {
-                Ok(Some(Moment::Stopped(at))) => {
+        let ended = guest.migrate(address).and_then(|()| self.follow(guest, &before, &mut sending));
+        if ended.is_ok() {
+            // From here on the guest is the destination's, whatever the source's VMM still has to say.
+            self.report.handed_over = true;
+            sending.counters = guest.counters().unwrap_or_default();
+        } else {
+            control.phase.store(abi::PHASE_AFTER, Release);
+        }
+        if let Some(peer) = &mut self.report.peer {
+            sending.about = std::mem::take(&mut peer.about);
+            **peer = sending;
+        }
+        ended
+    }
+
+    /// Until the source says that everything was sent.
+    fn follow(
+        &mut self,
+        guest: &dyn Peer,
+        before: &PhaseWork,
+        sending: &mut PeerSending,
+    ) -> Result<(), PeerError> {
+        let cell = &self.assignment.cell;
+        let control = guest.telemetry().control();
+        // Counts from the pause on: until then it answers every time that it is asked.
+        let mut patience = Patience::new(transfer_patience(cell));
+        loop {
+            match guest.wait(LOOK)? {
+                Some(Moment::Stopped(at)) => {
                     // What the guest does next it does at the destination.
                     control.phase.store(abi::PHASE_CATCHUP, Release);
                     control.epoch.store(control.epoch.load(Acquire) + 1, Release);
@@ -160,42 +182,34 @@ impl Source<'_> {
                         stall_ticks: now.stall_ticks - before.stall_ticks,
                         nanoseconds: at.saturating_sub(before.nanoseconds),
                     });
+                    patience = Patience::new(transfer_patience(cell));
                 }
-                Ok(Some(Moment::Completed(at))) => {
+                Some(Moment::Completed(at)) => {
                     sending.completed = at;
-                    break Ok(());
+                    return Ok(());
                 }
-                Ok(Some(Moment::Failed(why))) => {
-                    break Err(PeerError::Vmm(format!("the migration failed: {why}")));
+                Some(Moment::Failed(why)) => {
+                    return Err(PeerError::Vmm(format!("the migration failed: {why}")));
                 }
-                Ok(Some(Moment::Resumed(_)) | None) => {}
-                Err(error) => break Err(error),
+                Some(Moment::Resumed(_)) => {}
+                None if sending.stopped != 0 => {
+                    guest.check()?;
+                    if patience.is_over() {
+                        return Err(PeerError::Vmm("the paused round did not end".to_owned()));
+                    }
+                }
+                // Our own rules for a migration that does not converge. Asking is a sign of life, too.
+                None => {
+                    let rounds = guest.counters()?.rounds;
+                    let over = rounds > u64::from(cell.stop.max_rounds)
+                        || clock::seconds(sending.start, clock::now()) >= cell.stop.max_time.0;
+                    if over && !sending.capped {
+                        sending.capped = true;
+                        guest.force()?;
+                    }
+                }
             }
-            // Our own rules for a migration that does not converge.
-            if sending.stopped == 0
-                && !sending.capped
-                && clock::seconds(looked, clock::now()) >= LOOK.as_secs_f64()
-            {
-                looked = clock::now();
-                let rounds = guest.counters()?.rounds;
-                if rounds > u64::from(cell.stop.max_rounds)
-                    || clock::seconds(start, looked) >= cell.stop.max_time.0
-                {
-                    sending.capped = true;
-                    guest.force()?;
-                }
-            }
-        };
-        if ended.is_ok() {
-            sending.counters = guest.counters()?;
-        } else {
-            control.phase.store(abi::PHASE_AFTER, Release);
         }
-        if let Some(peer) = &mut self.report.peer {
-            sending.about = std::mem::take(&mut peer.about);
-            **peer = sending;
-        }
-        ended
     }
 
     /// Compares all memory, both guests paused.

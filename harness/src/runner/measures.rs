@@ -8,7 +8,7 @@ use migbench_workloads::settings::Load;
 
 use super::record::{nanoseconds, series, span};
 use super::{analysis, stalls};
-use crate::node::protocol::{DestinationReport, PeerSending, Sending, SourceReport};
+use crate::node::protocol::{DestinationReport, PeerSending, PhaseWork, Sending, SourceReport};
 use crate::sys::clock::seconds;
 
 /// A guest clock that moved by more than this against the host's hid or made up time.
@@ -30,7 +30,7 @@ pub(super) fn measure(
     set(m, K::HugePageShare, source.huge_page_share)?;
     set(m, K::ThroughputSteady, throughput(steady.start, steady.end))?;
     set(m, K::PageWriteRate, Some(steady.page_write_rate))?;
-    if let Some(precopy) = &source.precopy {
+    if let Some(precopy) = precopy_of(source, destination) {
         let lasted = seconds(0, precopy.nanoseconds);
         let in_precopy = (lasted > 0.0).then(|| precopy.operations as f64 / lasted);
         set(m, K::ThroughputPrecopy, in_precopy)?;
@@ -80,7 +80,9 @@ pub(super) fn measure(
     set(m, K::MemorySource, Some(source.usage.memory as f64))?;
     set(m, K::MemoryDestination, destination.map(|d| d.usage.memory as f64))?;
     set(m, K::VcpuRunDelay, Some(both(|u| u.vcpu_run_delay)))?;
-    set(m, K::EngineRunDelay, Some(both(|u| u.engine_run_delay)))?;
+    // Threads of another VMM that have ended are not seen any more, and with them how long they waited.
+    let ours = source.peer.is_none();
+    set(m, K::EngineRunDelay, Some(both(|u| u.engine_run_delay)).filter(|_| ours))?;
     set(m, K::StealTime, source.usage.steal)?;
     Ok(())
 }
@@ -218,6 +220,21 @@ fn guest_gap(
     Ok(gap.filter(|gap| *gap >= 0.0).map(nanoseconds))
 }
 
+/// Whether the source heard that the vCPUs had stopped only when they ran at the destination: then what they did there is among what was
+/// read as done before.
+pub(super) fn noticed_late(peer: &PeerSending, there: &DestinationReport) -> bool {
+    peer.noticed > there.entered
+}
+
+/// What the guest did in pre-copy, where that is known.
+pub(super) fn precopy_of<'a>(
+    source: &'a SourceReport,
+    destination: Option<&DestinationReport>,
+) -> Option<&'a PhaseWork> {
+    let late = source.peer.as_ref().zip(destination).is_some_and(|(peer, there)| noticed_late(peer, there));
+    source.precopy.as_ref().filter(|_| !late)
+}
+
 /// A migration by another VMM: what can be seen from outside of it, and what it says of itself. Gives the span of the blackout.
 fn measure_peer(
     cell: &Cell,
@@ -233,7 +250,6 @@ fn measure_peer(
     set(m, K::DestinationPrepareTime, Some(there.prepare))?;
     set(m, K::PeerTotalTime, counters.total_time)?;
     set(m, K::PeerDowntime, counters.downtime)?;
-    m.set_whole(K::Rounds, counters.rounds.saturating_sub(1));
     let mut whole = |key, value: Option<u64>| value.into_iter().for_each(|value| m.set_whole(key, value));
     whole(K::Traffic, counters.traffic);
     whole(K::PagesFull, counters.pages_full);
@@ -248,7 +264,7 @@ fn measure_peer(
         return Ok(None);
     }
     // Between an epoch raised too late and the pause lie operations that would pass for the switchover.
-    let gap = guest_gap(source, there, m)?.filter(|_| peer.noticed <= there.entered);
+    let gap = guest_gap(source, there, m)?.filter(|_| !noticed_late(peer, there));
     let switchover =
         analysis::Switchover { paused: peer.stopped, entered: there.entered, running: there.running };
     let blackout = analysis::blackout(gap, series, switchover);

@@ -12,7 +12,7 @@ use migbench_scenarios::cell::Cell;
 use migbench_workloads::settings::Pace;
 
 use super::failure::failure;
-use super::measures::{TSC_TOLERANCE, measure};
+use super::measures::{TSC_TOLERANCE, measure, noticed_late, precopy_of};
 use super::run::{NodeOutcome, RunOutcome, RunSpec};
 use super::{analysis, stalls};
 use crate::guest::sampler::INTERVAL;
@@ -161,7 +161,7 @@ fn stalls_of(
     metrics: &mut Metrics,
 ) -> Option<Stalls> {
     let stalls = stalls::of(source, destination, cell.settings.program.operations(), jumped(metrics))?;
-    let lasted = source.precopy.map_or(0.0, |precopy| seconds(0, precopy.nanoseconds));
+    let lasted = precopy_of(source, destination).map_or(0.0, |precopy| seconds(0, precopy.nanoseconds));
     if lasted > 0.0 {
         // Times over times: they are finite.
         let _ = stalls::measure(&stalls, lasted, metrics);
@@ -205,6 +205,13 @@ fn flags(
         ("tsc_jumped", jumped(metrics)),
         ("overloaded", overloaded(spec, metrics)),
         ("clock_backwards", went_backwards(source, destination)),
+        (
+            "pause_noticed_late",
+            source
+                .and_then(|s| s.peer.as_ref())
+                .zip(destination)
+                .is_some_and(|(peer, there)| there.entered != 0 && noticed_late(peer, there)),
+        ),
     ];
     conditions.iter().filter(|(_, holds)| *holds).map(|(flag, _)| (*flag).to_owned()).collect()
 }

@@ -310,7 +310,8 @@ pub fn run_plan(
             seed: planned.seed,
             start_jitter: planned.start_jitter.0,
             verify: planned.kind == RunKind::Verification && cell.cell.engine.migrates(),
-            fault: job.fault,
+            // None is planted into another VMM.
+            fault: job.fault.filter(|_| !cell.cell.engine.is_peer()),
             planted_cost: Planted::on(job.planted, &cell.cell),
             guest_flags: 0,
             passes: job.passes,

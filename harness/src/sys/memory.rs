@@ -57,10 +57,11 @@ impl Telemetry {
         Ok(Self { base, size, vcpus, timing })
     }
 
-    /// Bytes of its file.
+    /// Bytes of its file: whole large pages, and at its end room for what firmware keeps at the end of a machine's memory.
     #[must_use]
     pub const fn file_size(vcpus: usize, timing: bool) -> Bytes {
-        Bytes((abi::telemetry_size(vcpus, timing) as u64).next_multiple_of(GRANULE))
+        const FIRMWARE: u64 = 1 << 20;
+        Bytes((abi::telemetry_size(vcpus, timing) as u64 + FIRMWARE).next_multiple_of(GRANULE))
     }
 
     /// Its host address, for the memory slot and for leaving it out of accounts.

@@ -1,12 +1,14 @@
 //! QEMU as a peer, with real guests: every way to migrate on every link brings memory over, and whatever becomes of a QEMU is told
 //! in a record that is readable, with nothing left behind.
 
+use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use migbench_reports::record::{GuestAt, Record, Status};
 use migbench_reports::store::RunData;
+use migbench_workloads::abi;
 
 use crate::support::{CommandOutcome, Migbench, marked, metric, migbench, require_kvm, require_netns, skip};
 
@@ -188,28 +190,48 @@ fn qemus(mark: &str) -> Vec<u32> {
     found
 }
 
-/// Whether the guest of that QEMU does its work, as its telemetry says.
-fn works(qemu: u32) -> bool {
-    let Ok(open) = std::fs::read_dir(format!("/proc/{qemu}/fd")) else { return false };
+/// A word of the telemetry of that QEMU's guest.
+fn telemetry(qemu: u32, offset: u64) -> Option<u32> {
     let is_telemetry = |path: &std::path::PathBuf| {
         std::fs::read_link(path).is_ok_and(|file| file.to_string_lossy().contains("migbench-telemetry"))
     };
-    let Some(telemetry) = open.flatten().map(|entry| entry.path()).find(is_telemetry) else { return false };
-    let mut state = [0; 4];
-    let read = std::fs::File::open(telemetry)
-        .and_then(|file| file.read_exact_at(&mut state, migbench_workloads::abi::vcpu_offset(0) as u64));
-    read.is_ok() && u32::from_le_bytes(state) >= migbench_workloads::abi::STATE_RUNNING
+    let mut open = std::fs::read_dir(format!("/proc/{qemu}/fd")).ok()?.flatten().map(|entry| entry.path());
+    let mut word = [0; 4];
+    std::fs::File::open(open.find(is_telemetry)?).ok()?.read_exact_at(&mut word, offset).ok()?;
+    Some(u32::from_le_bytes(word))
 }
 
-/// Has one of the two QEMUs killed, or its node, while the guest runs at the source; gives the record.
-fn killed(side: &str, node: bool) -> Record {
+/// When something happens to a QEMU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum When {
+    /// The guest works at the source.
+    Steady,
+    /// Its pages are on their way.
+    Precopy,
+}
+
+impl When {
+    fn holds(self, qemu: u32) -> bool {
+        match self {
+            Self::Steady => {
+                telemetry(qemu, abi::vcpu_offset(0) as u64).is_some_and(|state| state >= abi::STATE_RUNNING)
+            }
+            Self::Precopy => {
+                telemetry(qemu, offset_of!(abi::Control, phase) as u64) == Some(abi::PHASE_PRECOPY)
+            }
+        }
+    }
+}
+
+/// Has one of the two QEMUs get a signal, or its node, while the guest runs at the source; gives the record.
+fn struck(side: &str, node: bool, signal: &str, when: When) -> Record {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("record.json");
     let (mut child, mark) = Migbench::new()
-        .args(["migrate", "--engine", "qemu", "--json", json.to_str().unwrap(), "--link", "unlimited"])
+        .args(["migrate", "--engine", "qemu", "--json", json.to_str().unwrap()])
         .args(GUEST)
-        // Long enough to be met in it.
-        .args(["--set", "windows.steady=3s"])
+        // Both long enough to be met in them.
+        .args(["--link", "50Mbit/s", "--set", "windows.steady=2s"])
         .start();
     let is = |pid: u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -219,7 +241,7 @@ fn killed(side: &str, node: bool) -> Record {
     let victim = loop {
         let found = qemus(&mark);
         if let (2, Some(&victim)) = (found.len(), found.iter().find(|pid| is(**pid)))
-            && works(victim)
+            && when.holds(victim)
         {
             break victim;
         }
@@ -235,7 +257,7 @@ fn killed(side: &str, node: bool) -> Record {
         line.trim().parse::<u32>().unwrap()
     };
     let victim = if node { parent(victim) } else { victim };
-    std::process::Command::new("kill").args(["-9", &victim.to_string()]).status().unwrap();
+    std::process::Command::new("kill").args([signal, &victim.to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     assert!(marked(&mark).is_empty(), "a process is left");
@@ -251,9 +273,21 @@ fn a_qemu_or_a_node_that_is_killed_is_named_and_leaves_nothing() {
         ("source", true, "the source node was killed by signal 9", GuestAt::Lost),
         ("destination", true, "the destination node was killed by signal 9", GuestAt::Source),
     ] {
-        let record = killed(side, node);
-        let error = record.error.unwrap();
-        assert!(error.message.contains(words), "{side}, {node}: {error:?}");
-        assert_eq!(error.guest, guest, "{side}, {node}: {error:?}");
+        for when in [When::Steady, When::Precopy] {
+            let error = struck(side, node, "-9", when).error.unwrap();
+            assert!(error.message.contains(words), "{side}, {node}, {when:?}: {error:?}");
+            assert_eq!(error.guest, guest, "{side}, {node}, {when:?}: {error:?}");
+        }
     }
+}
+
+/// A VMM that stops answering is given up after half a minute, and ended with its partner.
+#[test]
+#[ignore = "waits for half a minute"]
+fn a_qemu_that_stands_still_is_given_up() {
+    require_qemu!();
+    let record = struck("source", false, "-STOP", When::Precopy);
+    let error = record.error.unwrap();
+    assert!(error.message.contains("source: QEMU: it did not answer `query-migrate`"), "{error:?}");
+    assert_eq!(error.guest, GuestAt::Lost);
 }

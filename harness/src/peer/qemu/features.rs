@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use migbench_scenarios::cell::{Backing, Cell};
 use migbench_scenarios::qemu::{QemuMode, QemuSettings};
@@ -63,7 +64,7 @@ impl Features {
         ]);
         let process = Process::start(command, Backing::Anonymous).map_err(PeerError::system("start QEMU"))?;
         drop(theirs);
-        let asked = Qmp::new(ours).and_then(|mut monitor| Self::ask(&mut monitor));
+        let asked = Qmp::new(ours, Duration::from_secs(30)).and_then(|mut monitor| Self::ask(&mut monitor));
         asked.map_err(|error| explain(&process, &error))
     }
 

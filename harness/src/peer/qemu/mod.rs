@@ -7,7 +7,7 @@ mod process;
 mod qmp;
 
 use std::cell::RefCell;
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -28,6 +28,7 @@ use zerocopy::IntoBytes;
 use super::{Moment, Peer, PeerAbout, PeerCounters, PeerError};
 use crate::guest::{Guest, GuestError};
 use crate::host::huge;
+use crate::node::link_timeout;
 use crate::node::protocol::NodeAssignment;
 use crate::sys::memory::{Telemetry, leave_open};
 use crate::sys::{clock, thread};
@@ -95,19 +96,18 @@ impl Qemu {
         command.args(&arguments);
         let process = Process::start(command, cell.backing).map_err(PeerError::system("start QEMU"))?;
         drop(theirs);
-        let mut monitor = Qmp::new(ours).map_err(|error| explain(&process, &error))?;
+        let mut monitor = Qmp::new(ours, link_timeout(cell)).map_err(|error| explain(&process, &error))?;
         let (version, vcpus) = set_up(&mut monitor, cell).map_err(|error| explain(&process, &error))?;
         let mapped = mapped(&process, [cell.memory, inherited.telemetry_size])?;
         let pins = cell.pinning.as_ref().map_or(&[][..], |pinning| &pinning.vcpus);
         for (&vcpu, &cpu) in vcpus.iter().zip(pins.iter().cycle()) {
             thread::pin_other(vcpu, cpu).map_err(PeerError::system("bind a vCPU of QEMU to its CPU"))?;
         }
-        let program = fs::read(&binary).map_err(PeerError::system("read QEMU's program"))?;
         let about = PeerAbout {
             name: "QEMU".to_owned(),
             version,
             binary: binary.display().to_string(),
-            hash: blake3::hash(&program).to_hex().to_string(),
+            hash: String::new(),
             arguments,
         };
         let (cell, scratch) = (cell.clone(), scratch.clone());
@@ -266,8 +266,9 @@ impl Guest for Qemu {
 }
 
 impl Peer for Qemu {
-    fn about(&self) -> PeerAbout {
-        self.about.clone()
+    fn about(&self) -> Result<PeerAbout, PeerError> {
+        let program = fs::read(&self.about.binary).map_err(PeerError::system("read QEMU's program"))?;
+        Ok(PeerAbout { hash: blake3::hash(&program).to_hex().to_string(), ..self.about.clone() })
     }
 
     fn listen(&self) -> Result<LinkAddress, PeerError> {
@@ -329,21 +330,10 @@ impl Peer for Qemu {
             .map_err(PeerError::system("see how much of guest memory is in huge pages"))
     }
 
-    fn copy_memory(&self, into: &Path) -> Result<(), PeerError> {
-        let system = || PeerError::system("copy guest memory");
-        let mut whole = File::create(into).map_err(system())?;
-        let part = into.with_extension("part");
-        let (ranges, _) = arguments::layout(self.cell.memory);
-        for (start, length) in ranges.into_iter().filter(|range| range.1 > 0) {
-            let arguments = json!({ "val": start, "size": length, "filename": part.display().to_string() });
-            self.execute("pmemsave", arguments)?;
-            let copied = File::open(&part).and_then(|mut part| std::io::copy(&mut part, &mut whole));
-            fs::remove_file(&part).map_err(system())?;
-            if copied.map_err(system())? != length {
-                return Err(PeerError::Vmm("QEMU copied less than all guest memory".to_owned()));
-            }
-        }
-        Ok(())
+    fn copy_memory(&self, offset: u64, length: u64, into: &Path) -> Result<(), PeerError> {
+        let start = arguments::address(offset);
+        let arguments = json!({ "val": start, "size": length, "filename": into.display().to_string() });
+        self.execute("pmemsave", arguments).map(drop)
     }
 }
 

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use migbench_scenarios::cell::Backing;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::guest::GuestError;
 use crate::node::printable;
@@ -78,6 +80,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // A program that starts QEMU in turn, such as a script, leaves it in the group.
+        let group = i32::try_from(self.id()).map(Pid::from_raw);
+        let _ = group.map(|group| killpg(group, Signal::SIGKILL));
         let child = self.child.get_mut();
         let _ = child.kill();
         let _ = child.wait();

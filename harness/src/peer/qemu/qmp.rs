@@ -12,8 +12,6 @@ use serde_json::{Value, json};
 
 use crate::sys::clock::{self, Patience};
 
-/// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The most bytes of a line.
 const LONGEST: usize = 16 << 20;
 
@@ -33,8 +31,13 @@ pub enum QmpError {
     #[error("its monitor said a line of more than {LONGEST} bytes")]
     Long,
     /// An answer did not come.
-    #[error("it did not answer `{0}` within {seconds} s", seconds = PATIENCE.as_secs())]
-    Silent(String),
+    #[error("it did not answer `{command}` within {} s", after.as_secs())]
+    Silent {
+        /// What was asked for.
+        command: String,
+        /// For how long it was waited.
+        after: Duration,
+    },
     /// It would not.
     #[error("it refused `{command}`: {reason}")]
     Refused {
@@ -62,19 +65,24 @@ pub struct Qmp {
     socket: UnixStream,
     read: Vec<u8>,
     events: VecDeque<Event>,
+    /// Longest wait for an answer.
+    patience: Duration,
+    /// The number of the last command, which its answer repeats: one that was given up may still be answered.
+    asked: u64,
 }
 
 impl Qmp {
-    /// On a connected socket: waits for the greeting and leaves negotiation.
+    /// On a connected socket: waits for the greeting, which comes when all memory was taken, and leaves negotiation. No answer is
+    /// waited for longer than `patience`.
     ///
     /// # Errors
     /// See [`QmpError`].
-    pub fn new(socket: UnixStream) -> Result<Self, QmpError> {
-        let mut monitor = Self { socket, read: Vec::new(), events: VecDeque::new() };
-        let mut patience = Patience::new(PATIENCE);
-        while monitor.message(patience.next_look())?.is_none() {
-            if patience.is_over() {
-                return Err(QmpError::Silent("the connection".to_owned()));
+    pub fn new(socket: UnixStream, patience: Duration) -> Result<Self, QmpError> {
+        let mut monitor = Self { socket, read: Vec::new(), events: VecDeque::new(), patience, asked: 0 };
+        let mut left = Patience::new(patience);
+        while monitor.message(left.next_look())?.is_none() {
+            if left.is_over() {
+                return Err(QmpError::Silent { command: "the connection".to_owned(), after: patience });
             }
         }
         monitor.execute("qmp_capabilities", json!({}))?;
@@ -86,22 +94,28 @@ impl Qmp {
     /// # Errors
     /// See [`QmpError`].
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
-        let mut line = serde_json::to_vec(&json!({ "execute": command, "arguments": arguments }))?;
+        self.asked += 1;
+        let order = json!({ "execute": command, "arguments": arguments, "id": self.asked });
+        let mut line = serde_json::to_vec(&order)?;
         line.push(b'\n');
         self.socket.write_all(&line).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => QmpError::Closed,
             _ => error.into(),
         })?;
-        let mut patience = Patience::new(PATIENCE);
+        let mut patience = Patience::new(self.patience);
         loop {
             match self.message(patience.next_look())? {
+                // What could not be read has no number.
+                Some(answer) if answer["id"].as_u64().is_some_and(|id| id != self.asked) => {}
                 Some(mut answer) if answer.get("return").is_some() => return Ok(answer["return"].take()),
                 Some(answer) if answer.get("error").is_some() => {
                     let reason = answer["error"]["desc"].as_str().unwrap_or("without a reason").to_owned();
                     return Err(QmpError::Refused { command: command.to_owned(), reason });
                 }
                 Some(other) => self.note(&other),
-                None if patience.is_over() => return Err(QmpError::Silent(command.to_owned())),
+                None if patience.is_over() => {
+                    return Err(QmpError::Silent { command: command.to_owned(), after: self.patience });
+                }
                 None => {}
             }
         }
@@ -192,12 +206,13 @@ mod tests {
         here
     }
 
+    const LONG: Duration = Duration::from_secs(60);
     const READY: &str = "{\"return\": {}}\r\n";
 
     #[test]
     fn answers_and_events_are_told_apart_however_they_come() {
         let event = "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 5}, \"event\": \"STOP\"}\r\n\r\n{\"return\": {\"a\": [1]}}\r\n";
-        let mut monitor = Qmp::new(answering([READY, event])).unwrap();
+        let mut monitor = Qmp::new(answering([READY, event]), LONG).unwrap();
         assert_eq!(monitor.execute("query-a", json!({})).unwrap(), json!({ "a": [1] }));
         let event = monitor.event(Duration::from_secs(5)).unwrap().unwrap();
         assert_eq!(event.name, "STOP");
@@ -208,11 +223,21 @@ mod tests {
     #[test]
     fn what_is_refused_or_no_answer_is_named() {
         let refusal = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\n";
-        let mut monitor = Qmp::new(answering([READY, refusal, "stars\n"])).unwrap();
+        let mut monitor = Qmp::new(answering([READY, refusal, "stars\n"]), LONG).unwrap();
         let error = monitor.execute("migrate", json!({})).unwrap_err();
         assert_eq!(error.to_string(), "it refused `migrate`: no such thing");
         assert!(monitor.execute("migrate", json!({})).unwrap_err().to_string().contains("no JSON"));
         assert!(matches!(monitor.execute("migrate", json!({})), Err(QmpError::Closed)));
+    }
+
+    #[test]
+    fn an_answer_that_was_given_up_is_no_answer_to_what_was_asked_later() {
+        let late = "{\"return\": {\"of\": 1}, \"id\": 1}\n{\"return\": {\"of\": 2}, \"id\": 2}\n";
+        let mut monitor = Qmp::new(answering([READY, late]), LONG).unwrap();
+        assert_eq!(monitor.execute("cont", json!({})).unwrap(), json!({ "of": 2 }));
+        let (here, _there) = UnixStream::pair().unwrap();
+        let error = Qmp::new(here, Duration::from_millis(1)).unwrap_err().to_string();
+        assert_eq!(error, "it did not answer `the connection` within 0 s");
     }
 
     #[test]
