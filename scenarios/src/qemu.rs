@@ -189,7 +189,6 @@ pub(crate) const ARGUMENTS: Key = key(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::cell::Engine;
     use crate::{Assignment, Draft, Overrides, Suite};
 

@@ -305,6 +305,8 @@ fn status(error: &anyhow::Error) -> Exit {
     }
     if matches!(suite, Some(SuiteRunError::Interrupted { .. } | SuiteRunError::Run(RunnerError::Interrupted)))
         || matches!(error.downcast_ref(), Some(RunnerError::Interrupted))
+        || matches!(error.downcast_ref(), Some(LockError::GivenUp { .. }))
+        || matches!(suite, Some(SuiteRunError::Lock(LockError::GivenUp { .. })))
         || error.is::<nightly::Interrupted>()
     {
         return Exit::Interrupted;

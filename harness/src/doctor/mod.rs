@@ -91,7 +91,7 @@ fn lock() -> Check {
             Check::new(name, Level::Warn, format!("another migbench measures: {holder}"))
                 .remedy("wait for it, as --wait does: two at a time would measure each other")
         }
-        Err(error @ LockError::Unwritable { .. }) => Check::new(name, Level::Fail, error.to_string()),
+        Err(error) => Check::new(name, Level::Fail, error.to_string()),
     }
 }
 

@@ -39,6 +39,12 @@ pub enum LockError {
         /// Who, as far as the kernel says.
         holder: String,
     },
+    /// It was waited for, and the wait was given up.
+    #[error("interrupted while another migbench measured on this host ({holder})")]
+    GivenUp {
+        /// Who, as far as the kernel says.
+        holder: String,
+    },
     /// The file can't be had.
     #[error("can't lock {}: {source}; set {VARIABLE} to a file that you may read", .path.display())]
     Unwritable {
@@ -75,7 +81,7 @@ impl HostLock {
     /// Takes a lock by `take`, for which it waits for so long, or until it shall give up.
     ///
     /// # Errors
-    /// Those of `take`.
+    /// Those of `take`, and [`LockError::GivenUp`].
     pub fn wait<T>(
         patience: Duration,
         give_up: impl Fn() -> bool,
@@ -84,7 +90,10 @@ impl HostLock {
         let since = Instant::now();
         loop {
             match take() {
-                Err(LockError::Held { .. }) if since.elapsed() < patience && !give_up() => {
+                Err(LockError::Held { holder }) if since.elapsed() < patience => {
+                    if give_up() {
+                        return Err(LockError::GivenUp { holder });
+                    }
                     std::thread::sleep(PAUSE);
                 }
                 other => return other,
@@ -215,7 +224,7 @@ mod tests {
         let refused = HostLock::wait(Duration::ZERO, || false, take);
         assert!(matches!(refused, Err(LockError::Held { .. })));
         let forever = Duration::from_secs(3600);
-        assert!(matches!(HostLock::wait(forever, || true, take), Err(LockError::Held { .. })));
+        assert!(matches!(HostLock::wait(forever, || true, take), Err(LockError::GivenUp { .. })));
         // It is let go of while it is waited for.
         let let_go = || {
             drop(held.take());

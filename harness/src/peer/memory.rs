@@ -20,9 +20,11 @@ const HASH: usize = 32;
 fn hashes(peer: &dyn Peer, scratch: &Path, side: &str) -> Result<Vec<u8>, PeerError> {
     let path = scratch.join(format!("{side}.memory"));
     let mut all = Vec::new();
-    for start in (0..peer.memory()).step_by(PART as usize) {
+    let mut start = 0;
+    while start < peer.memory() {
         let length = PART.min(peer.memory() - start);
         peer.copy_memory(start, length, &path)?;
+        start += length;
         let hashed = hash_file(&path, length).map_err(PeerError::system("read a copy of guest memory"));
         let _ = std::fs::remove_file(&path);
         all.extend(hashed?);
