@@ -89,6 +89,30 @@ pub fn differing(here: &[u8], there: &[u8]) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::example::Vmm;
+
+    /// Over more than one part, the last of which is short.
+    #[test]
+    fn memories_of_two_sides_are_compared() {
+        let scratch = tempfile::tempdir().unwrap();
+        let part = usize::try_from(PART).unwrap();
+        let mut memory = vec![3; part + 3 * BLOCK];
+        let source = Vmm::new(memory.clone());
+        publish(&Vmm::new(memory.clone()), scratch.path()).unwrap();
+        compare(&source, scratch.path(), Duration::ZERO).unwrap();
+        memory[part + BLOCK] ^= 1;
+        publish(&Vmm::new(memory), scratch.path()).unwrap();
+        let error = compare(&source, scratch.path(), Duration::ZERO).unwrap_err().to_string();
+        assert!(
+            error.contains("in 1 of 19 blocks, first in the 2 MiB from 0x2200000 of its RAM on"),
+            "{error}"
+        );
+        let elsewhere = tempfile::tempdir().unwrap();
+        let error = compare(&source, elsewhere.path(), Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("did not come"), "{error}");
+        let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 
     #[test]
     fn a_block_that_differs_or_is_missing_is_found() {

@@ -2,34 +2,15 @@
 //! [`Peer`], which is a [`Guest`] that can also be migrated; what is measured around a migration is measured by the same code as
 //! for our own guests, from the telemetry that both processes map and that does not migrate.
 //!
-//! # Another VMM in one file
+//! # Another VMM
 //! 1. A word for it in `Engine` and a table of its keys in `migbench-scenarios`, as `qemu.rs` has them there.
-//! 2. A folder here with a type that implements [`Guest`] (start, pause, resume, whether it lives, its process and the threads of
-//!    its vCPUs) and [`Peer`]:
-//!
-//! ```
-//! use std::path::Path;
-//! use std::time::Duration;
-//! use migbench::peer::{Moment, PeerAbout, PeerCounters, PeerError};
-//! use migbench::wire::address::LinkAddress;
-//!
-//! /// A VMM that is told what to do by lines over a socket.
-//! struct Vmm { /* its process, its socket */ }
-//!
-//! impl Vmm { // these are the methods of `Peer`
-//!     fn about(&self) -> Result<PeerAbout, PeerError> { Ok(PeerAbout { name: "Vmm".into(), ..PeerAbout::default() }) }
-//!     fn listen(&self) -> Result<LinkAddress, PeerError> { Ok(LinkAddress::Tcp { host: "127.0.0.1".into(), port: 4000 }) }
-//!     fn migrate(&self, _to: &LinkAddress) -> Result<(), PeerError> { /* order it, and do not wait */ Ok(()) }
-//!     fn wait(&self, _longest: Duration) -> Result<Option<Moment>, PeerError> { /* the next thing that it reports */ Ok(None) }
-//!     fn counters(&self) -> Result<PeerCounters, PeerError> { Ok(PeerCounters::default()) }
-//!     fn force(&self) -> Result<(), PeerError> { /* switch over, whatever is left */ Ok(()) }
-//!     fn huge_page_share(&self) -> Result<Option<f64>, PeerError> { Ok(None) }
-//!     fn copy_memory(&self, _offset: u64, _length: u64, _into: &Path) -> Result<(), PeerError> { /* while it is paused */ Ok(()) }
-//! } // and dropping it ends the process
-//! ```
+//! 2. A file or folder here with a type that implements [`Guest`] (start, pause, resume, whether it lives, its process and the threads
+//!    of its vCPUs) and [`Peer`] (listen, migrate, wait, counters). `example.rs` is one whole, and compiled by the tests.
 //! 3. An arm in [`spawn`] and in [`available`], and a line in [`found`]. Nothing else knows its name.
 
 mod destination;
+#[cfg(test)]
+mod example;
 mod memory;
 pub mod qemu;
 mod source;
