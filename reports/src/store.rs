@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -206,11 +207,16 @@ impl RunDirectory {
         let file = path.join(RUNS);
         let open = OpenOptions::new().read(true).append(true).create(true).open(&file);
         let runs = open.map_err(unwritable(&file))?;
-        match runs.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-            // Not every file system knows locks.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Self { path: path.to_owned(), runs }),
+        // Whoever has let go of it may have started a process a moment before, which holds a copy of every descriptor, and the
+        // lock with it, until it runs its own program.
+        for _ in 0..50 {
+            match runs.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+                // Not every file system knows locks.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { path: path.to_owned(), runs }),
+            }
         }
+        Err(StoreError::InUse { path: path.to_owned() })
     }
 
     /// Makes an end of the last line, or of the last whole one where that was cut off.

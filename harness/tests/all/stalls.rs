@@ -68,7 +68,7 @@ fn the_operation_that_the_pause_hits_is_reported() {
             "--set",
             "settings.load=flat-out",
             "--set",
-            "windows.steady=500ms",
+            "windows.steady=1s",
             "--set",
             "windows.after=1s",
         ]);
