@@ -14,7 +14,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
 use migbench_scenarios::cell::{Cell, Transport};
@@ -31,8 +30,8 @@ use crate::host::huge;
 use crate::node::link_timeout;
 use crate::node::protocol::NodeAssignment;
 use crate::sys::memory::{Telemetry, leave_open};
-use crate::sys::{clock, thread};
-use crate::vm::host_tsc_khz;
+use crate::sys::thread;
+use crate::vm::{host_tsc_khz, wait_state};
 use crate::wire::address::LinkAddress;
 use crate::wire::netns;
 use features::Features;
@@ -231,11 +230,8 @@ impl Guest for Qemu {
         let vcpus = self.telemetry.vcpus();
         // Filling runs at hundreds of MB/s and more.
         let patience = BOOT + Duration::from_secs(self.cell.memory.0 >> 27);
-        let running = clock::found_within(patience, Duration::from_micros(500), || {
-            self.check()?;
-            let state = |n: usize| self.telemetry.vcpu(n).state.load(Acquire);
-            Ok::<_, GuestError>((0..vcpus).all(|n| state(n) >= abi::STATE_RUNNING))
-        })?;
+        let reached = |state| state >= abi::STATE_RUNNING;
+        let running = wait_state(&self.telemetry, vcpus, patience, || self.check(), reached)?;
         if running { Ok(()) } else { Err(GuestError::Late("running", patience.as_secs())) }
     }
 
