@@ -93,6 +93,13 @@ impl Migrate {
             };
             check(path).map_err(refused)?;
         }
+        if cell.engine.is_peer() && (self.fault.is_some() || self.plant.is_some()) {
+            let engine = cell.engine;
+            return Err(UsageError(format!(
+                "--fault and --plant reach our own engines, and `{engine}` is another VMM: leave them out, or choose another --engine"
+            ))
+            .into());
+        }
         interrupt::catch()?;
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         let _lock = HostLock::wait(patience(self.wait), interrupt::requested, HostLock::take)?;
@@ -103,9 +110,8 @@ impl Migrate {
             verify: self.verify && cell.engine.migrates(),
             seed: self.seed,
             start_jitter: 0.0,
-            // None is planted into another VMM.
-            fault: self.fault.filter(|_| !cell.engine.is_peer()),
-            planted_cost: self.plant.filter(|_| !cell.engine.is_peer()),
+            fault: self.fault,
+            planted_cost: self.plant,
             guest_flags: self.guest_flags,
             passes: None,
             binary: builds.program(&cell).map_err(SuiteRunError::Build)?,

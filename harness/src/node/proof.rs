@@ -38,18 +38,22 @@ pub fn compare_blocks(ram: &Ram, here: &[u8], there: &[u8]) -> Result<(), NodeEr
             format!("{} hashes came, {} were due", there.len() / BLOCK_HASH, here.len() / BLOCK_HASH);
         return Err(NodeError::Content(message));
     }
-    let differ: Vec<u64> = (0..)
-        .zip(here.chunks_exact(BLOCK_HASH).zip(there.chunks_exact(BLOCK_HASH)))
-        .filter(|(_, (a, b))| a != b)
-        .map(|(block, _): (u64, _)| block)
-        .collect();
-    let Some(first) = differ.first() else { return Ok(()) };
-    let address = ram.address(first * BLOCK_PAGES)?;
+    let Some((first, count)) = differing(here, there) else { return Ok(()) };
+    let address = ram.address(first as u64 * BLOCK_PAGES)?;
     Err(NodeError::Differs(format!(
-        "memory differs at the destination in {} of {} blocks, first in the 2 MiB from {address} on",
-        differ.len(),
+        "memory differs at the destination in {count} of {} blocks, first in the 2 MiB from {address} on",
         here.len() / BLOCK_HASH
     )))
+}
+
+/// The first block whose hashes differ, or that one of two lists of them lacks, and how many there are.
+#[must_use]
+pub fn differing(here: &[u8], there: &[u8]) -> Option<(usize, usize)> {
+    let blocks = here.len().max(there.len()).div_ceil(BLOCK_HASH);
+    let block =
+        |hashes: &[u8], n: usize| hashes.get(n * BLOCK_HASH..(n + 1) * BLOCK_HASH).map(<[u8]>::to_vec);
+    let differ: Vec<usize> = (0..blocks).filter(|&n| block(here, n) != block(there, n)).collect();
+    differ.first().map(|&first| (first, differ.len()))
 }
 
 /// Hash of one page as the destination decoded it.

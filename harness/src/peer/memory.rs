@@ -7,14 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Peer, PeerError};
+use crate::node::proof::{BLOCK_HASH, differing};
 use crate::sys::clock;
+use crate::sys::ram::GRANULE;
 
 /// What is hashed at once.
 const BLOCK: usize = 2 << 20;
+const _: () = assert!(BLOCK as u64 == GRANULE);
 /// What is copied at once, so that a host needs no memory for a further copy of the guest.
 const PART: u64 = 32 << 20;
-/// Bytes of a hash.
-const HASH: usize = 32;
 
 /// BLAKE3 of every 2 MiB of a paused guest's memory, through a file in `scratch` that is gone afterwards.
 fn hashes(peer: &dyn Peer, scratch: &Path, side: &str) -> Result<Vec<u8>, PeerError> {
@@ -73,17 +74,9 @@ pub fn compare(peer: &dyn Peer, scratch: &Path, patience: Duration) -> Result<()
     let Some((first, count)) = differing(&here, &there) else { return Ok(()) };
     Err(PeerError::Differs(format!(
         "memory differs at the destination in {count} of {} blocks, first in the 2 MiB from {:#x} of its RAM on",
-        here.len() / HASH,
+        here.len() / BLOCK_HASH,
         first * BLOCK
     )))
-}
-
-/// The first differing block and how many differ.
-pub fn differing(here: &[u8], there: &[u8]) -> Option<(usize, usize)> {
-    let blocks = here.len().max(there.len()).div_ceil(HASH);
-    let block = |hashes: &[u8], n: usize| hashes.get(n * HASH..(n + 1) * HASH).map(<[u8]>::to_vec);
-    let differ: Vec<usize> = (0..blocks).filter(|&n| block(here, n) != block(there, n)).collect();
-    differ.first().map(|&first| (first, differ.len()))
 }
 
 #[cfg(test)]
@@ -122,11 +115,11 @@ mod tests {
         std::fs::write(&path, &memory).unwrap();
         let length = memory.len() as u64;
         let here = hash_file(&path, length).unwrap();
-        assert_eq!((here.len(), differing(&here, &here)), (3 * HASH, None));
+        assert_eq!((here.len(), differing(&here, &here)), (3 * BLOCK_HASH, None));
         memory[2 * BLOCK + 5] ^= 1;
         std::fs::write(&path, &memory).unwrap();
         assert_eq!(differing(&here, &hash_file(&path, length).unwrap()), Some((2, 1)));
-        assert_eq!(differing(&here, &here[..HASH]), Some((1, 2)));
+        assert_eq!(differing(&here, &here[..BLOCK_HASH]), Some((1, 2)));
         assert!(hash_file(&path, length + 1).is_err(), "a short copy");
     }
 }

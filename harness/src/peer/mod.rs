@@ -6,7 +6,7 @@
 //! 1. A word for it in `Engine` and a table of its keys in `migbench-scenarios`, as `qemu.rs` has them there.
 //! 2. A file or folder here with a type that implements [`Guest`] (start, pause, resume, whether it lives, its process and the threads
 //!    of its vCPUs) and [`Peer`] (listen, migrate, wait, counters). `example.rs` is one whole, and compiled by the tests.
-//! 3. An arm in [`spawn`] and in [`available`], and a line in [`found`]. Nothing else knows its name.
+//! 3. An arm in [`spawn`], in [`available`] and in [`own_memory`], and a line in [`found`]. Nothing else knows its name.
 
 mod destination;
 #[cfg(test)]
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migbench_scenarios::cell::{Cell, Engine};
-use migbench_workloads::units::Seconds;
+use migbench_workloads::units::{Bytes, Seconds};
 
 use crate::guest::usage::Meter;
 use crate::guest::{Guest, GuestError};
@@ -155,6 +155,15 @@ pub fn available(cell: &Cell) -> Result<(), String> {
     match cell.engine {
         Engine::Qemu => qemu::available(cell),
         Engine::Full | Engine::Delta | Engine::StopAndCopy | Engine::TrackOnly | Engine::None => Ok(()),
+    }
+}
+
+/// Memory that both processes of another VMM take beside the guest.
+#[must_use]
+pub fn own_memory(cell: &Cell) -> Bytes {
+    match cell.engine {
+        Engine::Qemu => qemu::own_memory(cell),
+        Engine::Full | Engine::Delta | Engine::StopAndCopy | Engine::TrackOnly | Engine::None => Bytes(0),
     }
 }
 

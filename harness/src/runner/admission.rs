@@ -179,7 +179,8 @@ fn memory(cell: &Cell, free: Option<FreeMemory>, pool: Option<HugePagePool>) -> 
     };
     let needed = |memory: Bytes| {
         let copied = memory.0.saturating_mul(count).saturating_add(cache.memory(memory).0);
-        Bytes(copied.saturating_add(memory.0 / TABLES).saturating_add(NODES))
+        let own = NODES.saturating_add(peer::own_memory(cell).0);
+        Bytes(copied.saturating_add(memory.0 / TABLES).saturating_add(own))
     };
     let Some(FreeMemory { free, within }) = free.filter(|left| needed(cell.memory) > left.free) else {
         return Ok(());
@@ -284,6 +285,13 @@ mod tests {
         assert!(!fits(&["engine=delta", "backing=hugetlb"], gib(1)));
         assert!(fits(&["engine=delta", "backing=hugetlb"], gib(2)));
         assert!(fits(&["engine=full", "backing=hugetlb"], gib(1)));
+        // Another VMM takes some memory for itself, and for its cache.
+        assert!(
+            !fits(&["engine=qemu", "memory=1450MiB"], gib(3))
+                && fits(&["engine=full", "memory=1450MiB"], gib(3))
+        );
+        let cached = ["engine=qemu", "qemu.mode=xbzrle", "qemu.xbzrle_cache_size=1GiB"];
+        assert!(!fits(&cached, gib(3)) && fits(&cached, gib(4)) && fits(&cached[..1], gib(3)));
         // Pages that are made beyond the pool are taken from what is free.
         let pool = HugePagePool { total: 0, free: 0, beyond: 4096 };
         assert!(memory(&cell(&["engine=full", "backing=hugetlb"]), gib(1), Some(pool)).is_err());

@@ -13,6 +13,7 @@ pub mod pace;
 pub mod record;
 mod resume;
 pub mod run;
+mod scratch;
 pub mod simulated;
 pub mod stalls;
 pub mod suite;

@@ -16,6 +16,7 @@ use migbench_scenarios::cell::{Cell, Transport};
 use migbench_workloads::abi;
 
 use super::interrupt;
+use super::scratch::Scratch;
 use crate::engine::planted_cost::PlantedCost;
 use crate::guest::sampler;
 use crate::node::fault::InjectedFault;
@@ -345,8 +346,7 @@ pub fn in_processes(
     };
     let token = Token::random().map_err(RunnerError::Start)?;
     // Whatever becomes of the nodes, nothing of it is left behind.
-    let scratch = spec.cell.engine.is_peer().then(|| tempfile::Builder::new().prefix("migbench-").tempdir());
-    let scratch = scratch.transpose().map_err(RunnerError::Start)?;
+    let scratch = spec.cell.engine.is_peer().then(Scratch::new).transpose().map_err(RunnerError::Start)?;
     let longest = longest_message(&spec.cell, limit);
     // A node that says more than is listened to waits.
     let (sender, said) = sync_channel(1024);

@@ -71,13 +71,8 @@ impl LinkAddress {
     /// If nobody listens there, the address means nothing here, or a Unix socket is another user's.
     pub fn connect(&self, timeout: Duration) -> Result<Link, LinkError> {
         let connect = || match self {
-            Self::Unix { name } => {
-                let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
-                require_own_user(&stream)?;
-                Ok(stream.into())
-            }
-            Self::Path { path } => {
-                let stream = UnixStream::connect(path)?;
+            Self::Unix { .. } | Self::Path { .. } => {
+                let stream = UnixStream::connect_addr(&self.of_unix()?)?;
                 require_own_user(&stream)?;
                 Ok(stream.into())
             }
@@ -95,6 +90,16 @@ impl LinkAddress {
         };
         let stream = connect().map_err(|source| LinkError::Connect { address: self.to_string(), source })?;
         Link::new(stream, timeout)
+    }
+}
+
+impl LinkAddress {
+    fn of_unix(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Unix { name } => SocketAddr::from_abstract_name(name),
+            Self::Path { path } => SocketAddr::from_pathname(path),
+            Self::Tcp { .. } | Self::Netns { .. } => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 }
 
@@ -132,13 +137,8 @@ impl LinkListener {
     pub fn bind_to(address: &LinkAddress) -> Result<Self, LinkError> {
         let bind = || {
             Ok(match address {
-                LinkAddress::Unix { name } => {
-                    let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
-                    socket.set_nonblocking(true)?;
-                    Self { socket: ListeningSocket::Unix(socket), address: address.clone() }
-                }
-                LinkAddress::Path { path } => {
-                    let socket = UnixListener::bind(path)?;
+                LinkAddress::Unix { .. } | LinkAddress::Path { .. } => {
+                    let socket = UnixListener::bind_addr(&address.of_unix()?)?;
                     socket.set_nonblocking(true)?;
                     Self { socket: ListeningSocket::Unix(socket), address: address.clone() }
                 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::sys::socket::Part;
 use crate::wire::frame::{FrameFault, encode_header};
 use crate::wire::netns::{self, Namespaces};
+use crate::wire::receiver::{AT_A_HEADER, IN_A_FRAME};
 use crate::wire::{LinkAddress, LinkListener, PageRecord, PageRecords};
 
 const PAGE: usize = 4096;
@@ -356,6 +357,13 @@ fn nobody_to_connect_to_and_nobody_who_connects() {
     assert!(matches!(&error, LinkError::Connect { address, .. } if *address == gone.to_string()), "{error}");
     let unix = LinkAddress::Unix { name: "migbench-nobody-listens-here".to_owned() };
     assert!(matches!(unix.connect(LONG), Err(LinkError::Connect { .. })));
+    let directory = tempfile::tempdir().unwrap();
+    let path = LinkAddress::Path { path: directory.path().join("link") };
+    assert!(matches!(path.connect(LONG), Err(LinkError::Connect { .. })));
+    let listener = LinkListener::bind_to(&path).unwrap();
+    let mut here = path.connect(LONG).unwrap();
+    here.send(FrameKind::Done, &[]).unwrap();
+    assert_eq!(listener.accept(LONG).unwrap().recv().unwrap().kind, FrameKind::Done);
     for transport in [Transport::Unix, Transport::Tcp] {
         let listener = LinkListener::bind(&settings(transport)).unwrap();
         assert!(matches!(listener.accept(SHORT), Err(LinkError::Timeout { .. })));

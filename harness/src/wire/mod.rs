@@ -12,12 +12,14 @@ pub mod link;
 pub mod modelled;
 pub mod netns;
 pub mod pages;
+mod receiver;
 pub mod sabotage;
 pub mod traffic;
 
 pub use address::{LinkAddress, LinkListener};
 pub use frame::{Frame, FrameError, FrameKind};
-pub use link::{Link, LinkError, Receiver, Sender};
+pub use link::{Link, LinkError, Sender};
 pub use modelled::ModelledWire;
 pub use pages::{PageBatch, PageRecord, PageRecords};
+pub use receiver::Receiver;
 pub use traffic::Traffic;

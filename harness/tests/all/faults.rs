@@ -80,8 +80,8 @@ fn a_destination_that_breaks_after_ready_never_makes_two_guests() {
     use GuestAt::{Destination, Lost, Source};
     assert_fails("destination:kill@before-commit", &[], &[Source, Lost]);
     assert_fails("destination:close@before-commit", &[], &[Source, Destination, Lost]);
-    // Commit arrives whole; only the answer does not.
-    assert_fails("destination:corrupt@before-commit", &[], &[Destination]);
+    // What it says is heard before commit is sent, and then nobody gets it; or commit arrives whole, and only the answer does not.
+    assert_fails("destination:corrupt@before-commit", &[], &[Source, Destination]);
     // The destination reads something else where commit was due. The source has sent commit and loses the guest, or finds the link
     // closed by then, so that nobody got it and the guest stays.
     assert_fails("source:corrupt@before-commit", &[], &[Source, Lost]);
@@ -186,6 +186,40 @@ fn a_node_whose_runner_is_gone_starts_no_guest() {
         assert_eq!(nix::sys::stat::fstat(&memory).unwrap().st_size, 0, "{role:?}");
         drop(Telemetry::map(&memory, 1, true).unwrap());
     }
+}
+
+/// A destination that ends before it listens has no address: the source is told so, names it, and keeps the guest.
+#[test]
+fn a_source_whose_destination_never_listened_keeps_the_guest() {
+    use migbench::node::hello::Token;
+    use migbench::node::protocol::{ControlSocket, Message, Order, Role};
+    use migbench::sys::memory::leave_open;
+    require_kvm!();
+    let (runner, node) = std::os::unix::net::UnixStream::pair().unwrap();
+    let memory = crate::support::telemetry_file();
+    let assignment = crate::support::node_assignment(
+        Role::Source,
+        &crate::support::cell(),
+        leave_open(&memory).unwrap(),
+        &Token::random().unwrap(),
+    );
+    let descriptor = leave_open(&node).unwrap();
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("migbench"))
+        .args(["node", "--control", &descriptor.to_string()])
+        .spawn()
+        .unwrap();
+    drop(node);
+    let mut control = ControlSocket::new(runner).unwrap();
+    control.send(&Order::Prepare(Box::new(assignment))).unwrap();
+    assert!(matches!(control.receive().unwrap(), Message::Steady));
+    control.send(&Order::Migrate { address: None }).unwrap();
+    let Message::Source(report) = control.receive().unwrap() else { panic!("no report") };
+    let failure = report.failure.unwrap();
+    assert_eq!(failure.message, "the destination ended before the migration began");
+    assert!(report.guest_runs && !report.handed_over);
+    assert!(report.checked.unwrap().passed);
+    drop(control);
+    assert!(child.wait().unwrap().success());
 }
 
 /// A disk that is full by now keeps the record of before, and the figures are printed.

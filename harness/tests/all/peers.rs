@@ -167,6 +167,12 @@ fn a_qemu_that_is_not_here_or_cannot_is_refused_with_the_remedy() {
         migrate(directory.path(), &["--link", "unlimited", "--set", "qemu.binary=no-such-qemu"]);
     assert_ne!(outcome.status, 0);
     assert!(outcome.stderr.contains("no-such-qemu is not installed; install QEMU"), "{}", outcome.stderr);
+    let (outcome, record) = migrate(directory.path(), &["--set", "qemu.machine=q36"]);
+    assert_ne!(outcome.status, 0);
+    assert!(record.is_none() && outcome.stderr.contains("has no machine q36"), "{}", outcome.stderr);
+    let (outcome, record) = migrate(directory.path(), &["--fault", "source:kill@precopy"]);
+    assert_eq!((outcome.status, record), (2, None));
+    assert!(outcome.stderr.contains("`qemu` is another VMM"), "{}", outcome.stderr);
     // What QEMU itself refuses is a failed record in its words, and the partner does not wait for it.
     let begun = Instant::now();
     let (outcome, record) =
@@ -201,6 +207,10 @@ fn telemetry(qemu: u32, offset: u64) -> Option<u32> {
     Some(u32::from_le_bytes(word))
 }
 
+fn phase(qemu: u32) -> Option<u32> {
+    telemetry(qemu, offset_of!(abi::Control, phase) as u64)
+}
+
 /// When something happens to a QEMU.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum When {
@@ -208,6 +218,8 @@ enum When {
     Steady,
     /// Its pages are on their way.
     Precopy,
+    /// It has stopped at the source, and its last pages are on their way.
+    Paused,
 }
 
 impl When {
@@ -216,9 +228,19 @@ impl When {
             Self::Steady => {
                 telemetry(qemu, abi::vcpu_offset(0) as u64).is_some_and(|state| state >= abi::STATE_RUNNING)
             }
+            Self::Precopy => phase(qemu) == Some(abi::PHASE_PRECOPY),
+            Self::Paused => phase(qemu) == Some(abi::PHASE_CATCHUP),
+        }
+    }
+
+    /// What makes the time long enough to be met. QEMU lifts a limit of its own in the pause, the kernel's it can't.
+    const fn lengthened(self) -> [&'static str; 6] {
+        match self {
+            Self::Steady => ["--link", "50Mbit/s", "--set", "windows.steady=1s", "--transport", "unix"],
             Self::Precopy => {
-                telemetry(qemu, offset_of!(abi::Control, phase) as u64) == Some(abi::PHASE_PRECOPY)
+                ["--link", "50Mbit/s", "--set", "stop.downtime_limit=300ms", "--transport", "unix"]
             }
+            Self::Paused => ["--link", "50Mbit/s", "--set", "stop.downtime_limit=2s", "--transport", "netns"],
         }
     }
 }
@@ -230,8 +252,7 @@ fn struck(side: &str, node: bool, signal: &str, when: When) -> Record {
     let (mut child, mark) = Migbench::new()
         .args(["migrate", "--engine", "qemu", "--json", json.to_str().unwrap()])
         .args(GUEST)
-        // Both long enough to be met in them.
-        .args(["--link", "50Mbit/s", "--set", "windows.steady=1s"])
+        .args(when.lengthened())
         .start();
     let is = |pid: u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -249,7 +270,7 @@ fn struck(side: &str, node: bool, signal: &str, when: When) -> Record {
             begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
             "no two QEMUs came"
         );
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(2));
     };
     let parent = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -267,12 +288,18 @@ fn struck(side: &str, node: bool, signal: &str, when: When) -> Record {
 #[test]
 fn a_qemu_or_a_node_that_is_killed_is_named_and_leaves_nothing() {
     require_qemu!();
+    require_netns!();
     for (side, node, when, words, guest) in [
         ("source", false, When::Steady, "source: QEMU was killed by signal 9", GuestAt::Lost),
         ("source", false, When::Precopy, "source: QEMU was killed by signal 9", GuestAt::Lost),
         ("destination", false, When::Precopy, "destination: QEMU was killed by signal 9", GuestAt::Source),
         ("source", true, When::Precopy, "the source node was killed by signal 9", GuestAt::Lost),
         ("destination", true, When::Precopy, "the destination node was killed by signal 9", GuestAt::Source),
+        ("source", false, When::Paused, "source: QEMU was killed by signal 9", GuestAt::Lost),
+        // The source's QEMU has its guest go on by itself.
+        ("destination", false, When::Paused, "destination: QEMU was killed by signal 9", GuestAt::Source),
+        ("source", true, When::Paused, "the source node was killed by signal 9", GuestAt::Lost),
+        ("destination", true, When::Paused, "the destination node was killed by signal 9", GuestAt::Source),
     ] {
         let error = struck(side, node, "-9", when).error.unwrap();
         assert!(error.message.contains(words), "{side}, {node}, {when:?}: {error:?}");

@@ -1,6 +1,7 @@
 //! Changes that are known and wanted: `accepted.toml`, a few lines that a person wrote with a size, a reason and a date. While
 //! one lasts, its metric (or one cell of it) may be worse by so much, and every run says so; what is beyond it is judged.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -161,15 +162,17 @@ impl Accepted {
         if acceptance.reason.trim().is_empty() {
             return Err(AcceptError::Reason);
         }
+        let failed = |source| AcceptError::Io { path: path.to_owned(), source };
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        // Two that add at once would each write the file without the other's. Not every file system knows locks.
+        let _alone = fs::File::open(directory).and_then(|file| file.lock().map(|()| file));
         let mut file = read(path)?;
         file.accepted.retain(|other| (&other.metric, &other.cell) != (&acceptance.metric, &acceptance.cell));
         file.accepted.push(acceptance);
         let text = toml::to_string(&file)
             .map_err(|error| AcceptError::Malformed { path: path.to_owned(), what: error.to_string() })?;
-        let failed = |source| AcceptError::Io { path: path.to_owned(), source };
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(failed)?;
-        }
         replace(path, text.as_bytes()).map_err(failed)
     }
 
@@ -256,6 +259,24 @@ mod tests {
         }
         let accepted = Accepted::load(&path, "2031-01-01").unwrap();
         assert_eq!(accepted.current, [acceptance("traffic", None, "2031-02-28")]);
+    }
+
+    #[test]
+    fn nothing_is_lost_of_what_is_added_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("accepted.toml");
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let path = &path;
+                let add = move || {
+                    let cell = format!("idle/full {number}");
+                    Accepted::add(path, acceptance("traffic", Some(&cell), "2031-01-31"), "2031-01-01")
+                        .unwrap();
+                };
+                scope.spawn(add);
+            }
+        });
+        assert_eq!(Accepted::load(&path, "2031-01-01").unwrap().current.len(), 16);
     }
 
     #[test]

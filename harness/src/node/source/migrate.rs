@@ -174,7 +174,7 @@ impl SourceNode<'_> {
                 Ok(committed) => sending.committed = committed,
                 Err((guest, error)) => {
                     *owner = Some(guest);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }

@@ -26,6 +26,10 @@ pub struct Features {
     pub version: String,
     /// The names of its capabilities for migration.
     capabilities: BTreeSet<String>,
+    /// The names of the machines that it has; empty where it was not asked.
+    machines: BTreeSet<String>,
+    /// Whether it compresses with Zstandard, which it may have been built without.
+    zstd: bool,
 }
 
 impl Features {
@@ -41,9 +45,19 @@ impl Features {
             version = format!("{version} ({package})");
         }
         let capabilities = monitor.execute("query-migrate-capabilities", json!({}))?;
-        let name = |capability: &Value| capability["capability"].as_str().map(str::to_owned);
-        let capabilities = capabilities.as_array().into_iter().flatten().filter_map(name).collect();
-        Ok(Self { version, capabilities })
+        let capabilities = words(&capabilities, &["capability"]);
+        Ok(Self { version, capabilities, machines: BTreeSet::new(), zstd: false })
+    }
+
+    /// The same, and what a running one is asked for no more.
+    fn ask_all(monitor: &mut Qmp) -> Result<Self, QmpError> {
+        let machines = words(&monitor.execute("query-machines", json!({}))?, &["name", "alias"]);
+        let zstd = match monitor.execute("migrate-set-parameters", json!({ "multifd-compression": "zstd" })) {
+            Ok(_) => true,
+            Err(QmpError::Refused { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { machines, zstd, ..Self::ask(monitor)? })
     }
 
     /// Of a program, which is started without a machine for that.
@@ -64,7 +78,8 @@ impl Features {
         ]);
         let process = Process::start(command, Backing::Anonymous).map_err(PeerError::system("start QEMU"))?;
         drop(theirs);
-        let asked = Qmp::new(ours, Duration::from_secs(30)).and_then(|mut monitor| Self::ask(&mut monitor));
+        let asked =
+            Qmp::new(ours, Duration::from_secs(30)).and_then(|mut monitor| Self::ask_all(&mut monitor));
         asked.map_err(|error| explain(&process, &error))
     }
 
@@ -74,11 +89,23 @@ impl Features {
         arguments::capabilities(mode).iter().copied().find(|name| !self.capabilities.contains(*name))
     }
 
-    /// The modes that it has all capabilities for, and those that it lacks some for.
+    /// What it lacks of what these settings need, to stand after its version.
+    fn lacks(&self, qemu: &QemuSettings) -> Option<String> {
+        let (mode, machine) = (qemu.mode, qemu.machine.split(',').next().unwrap_or_default());
+        if let Some(missing) = self.missing(mode) {
+            return Some(format!("has no capability {missing}, which mode {mode} needs"));
+        }
+        if mode == QemuMode::MultifdZstd && !self.zstd {
+            return Some(format!("was built without Zstandard, which mode {mode} needs"));
+        }
+        (!self.machines.contains(machine)).then(|| format!("has no machine {machine}; see qemu.machine"))
+    }
+
+    /// The modes that it has all for, and those that it lacks something for.
     #[must_use]
     pub fn modes(&self) -> (Vec<&'static str>, Vec<&'static str>) {
-        let split: (Vec<_>, Vec<_>) =
-            QemuMode::ALL.iter().partition(|(_, mode)| self.missing(*mode).is_none());
+        let has = |mode| self.lacks(&QemuSettings { mode, ..QemuSettings::default() }).is_none();
+        let split: (Vec<_>, Vec<_>) = QemuMode::ALL.iter().partition(|(_, mode)| has(*mode));
         let words =
             |modes: Vec<&(&'static str, QemuMode)>| modes.into_iter().map(|(word, _)| *word).collect();
         (words(split.0), words(split.1))
@@ -127,13 +154,18 @@ pub fn available(cell: &Cell) -> Result<(), String> {
             features
         }
     };
-    match features.missing(qemu.mode) {
+    match features.lacks(qemu) {
         None => Ok(()),
-        Some(missing) => Err(format!(
-            "QEMU {} has no capability {missing}, which mode {} needs; set qemu.binary to a newer one",
-            features.version, qemu.mode
-        )),
+        Some(lacks) => Err(format!("QEMU {} {lacks}; set qemu.binary to another one", features.version)),
     }
+}
+
+/// What a list of objects has under these names.
+fn words(list: &Value, names: &[&str]) -> BTreeSet<String> {
+    let all = list.as_array().into_iter().flatten();
+    all.flat_map(|object| names.iter().filter_map(move |name| object[*name].as_str()))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The QEMU that is found by the usual name, and the modes that it has.
@@ -169,8 +201,21 @@ mod tests {
     #[test]
     fn modes_are_those_whose_capabilities_are_there() {
         let capabilities = ["events", "x-ignore-shared", "xbzrle"].map(str::to_owned).into();
-        let features = Features { version: "1".to_owned(), capabilities };
+        let machines = ["microvm", "pc"].map(str::to_owned).into();
+        let features = Features { version: "1".to_owned(), capabilities, machines, zstd: false };
         assert_eq!(features.modes().0, ["precopy", "xbzrle"]);
         assert_eq!(features.missing(QemuMode::DirtyLimit), Some("dirty-limit"));
+        let multifd = Features {
+            capabilities: ["events", "x-ignore-shared", "multifd"].map(str::to_owned).into(),
+            ..features
+        };
+        assert_eq!(multifd.modes().0, ["precopy", "multifd"]);
+        let with = |mode, machine: &str| {
+            let qemu = QemuSettings { mode, machine: machine.to_owned(), ..QemuSettings::default() };
+            multifd.lacks(&qemu).unwrap_or_default()
+        };
+        assert_eq!(with(QemuMode::Multifd, "pc,hpet=off"), "");
+        assert!(with(QemuMode::Multifd, "q36").starts_with("has no machine q36;"));
+        assert!(with(QemuMode::MultifdZstd, "pc").starts_with("was built without Zstandard"));
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migbench_scenarios::cell::{Cell, Transport};
+use migbench_scenarios::qemu::QemuMode;
 use migbench_workloads::abi;
 use migbench_workloads::image::GUEST_IMAGE;
 use migbench_workloads::units::Bytes;
@@ -38,6 +39,17 @@ use features::Features;
 pub use features::{available, found};
 use process::Process;
 use qmp::{Event, Qmp, QmpError};
+
+/// What one QEMU was seen to take for itself, rounded up.
+const OWN: u64 = 80 << 20;
+
+/// Memory that both take beside the guest: themselves, and the source's cache.
+#[must_use]
+pub fn own_memory(cell: &Cell) -> Bytes {
+    let cache = cell.qemu.as_ref().filter(|qemu| qemu.mode == QemuMode::Xbzrle);
+    // No page has more than one place in it.
+    Bytes(2 * OWN + cache.map_or(0, |qemu| qemu.xbzrle_cache_size.0.min(cell.memory.0)))
+}
 
 /// Longest time in which a guest boots: some machine types take seconds.
 const BOOT: Duration = Duration::from_secs(60);
