@@ -19,6 +19,7 @@ mod figure;
 pub mod format;
 #[cfg(test)]
 mod golden;
+pub mod hindsight;
 pub mod histogram;
 pub mod history;
 pub mod judge;

@@ -28,6 +28,8 @@ pub enum Unit {
     PagesPerSecond,
     /// Seconds per second.
     SecondsPerSecond,
+    /// Seconds, summed over guest operations.
+    SecondsOfOperations,
     /// Bytes per second.
     BytesPerSecond,
 }
@@ -45,6 +47,7 @@ impl Unit {
             Self::OperationsPerSecond => "op/s",
             Self::PagesPerSecond => "page/s",
             Self::SecondsPerSecond => "s/s",
+            Self::SecondsOfOperations => "s x op",
             Self::BytesPerSecond => "B/s",
         }
     }
@@ -123,6 +126,10 @@ metrics! {
         "Part of `downtime`: sending the CPU state, until the source hears that the destination has taken in the last pages and the state.";
     DowntimeResume = "downtime_resume", Seconds, Smaller, "resume",
         "Part of `downtime`: from then on, over the order to take the guest over, to the first `KVM_RUN` of the last vCPU.";
+    DowntimePredicted = "downtime_predicted", Seconds, Neither, "downtime predicted",
+        "What the stop rule foresaw of `downtime` when it decided to switch over, or when a limit forced it; as the rule counts, so that most rules foresee the sending of pages alone.";
+    PredictionError = "prediction_error", Seconds, Neither, "prediction error",
+        "`downtime` less `downtime_predicted`: positive where the pause was longer.";
     Blackout = "blackout", Seconds, Smaller, "blackout",
         "As the guest feels it: the longest gap between two successive operations of one vCPU that spans the switchover, the largest over vCPUs, on the host's clock: what the handover took from the guest's (`tsc_jump`) is in it. Resolved to one interval between operations.";
     Brownout = "brownout", Seconds, Smaller, "brownout",
@@ -139,6 +146,8 @@ metrics! {
         "Of the stalls that are listed, in pre-copy: time over the threshold per second, where a userfaultfd fault of that vCPU was handled. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
     StallPrecopyRingFull = "stall_precopy_ring_full", SecondsPerSecond, Smaller, "stall: full rings",
         "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the full dirty ring of that vCPU was emptied. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
+    StallPrecopyThrottle = "stall_precopy_throttle", SecondsPerSecond, Smaller, "stall: throttled",
+        "Of the stalls that are listed, in pre-copy: time over the threshold per second, where that vCPU was kept out of the guest by a throttle. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
     StallPrecopySwitchover = "stall_precopy_switchover", SecondsPerSecond, Smaller, "stall: pausing",
         "Of the stalls that are listed, in pre-copy: time over the threshold per second, where the guest was being paused. The list holds the longest alone, so these sums are no parts of `stall_precopy`.";
     StallPrecopyDisarm = "stall_precopy_disarm", SecondsPerSecond, Smaller, "stall: disarming",
@@ -169,6 +178,16 @@ metrics! {
         "Closed loop only: 1 - `throughput_precopy` / `throughput_steady`.";
     BacklogMax = "backlog_max", Operations, Smaller, "largest backlog",
         "Open loop only: the most operations that were overdue at any moment.";
+    RecoveryTime = "recovery_time", Seconds, Smaller, "recovery",
+        "From the guest's resume at the destination until it is itself again. Open loop: until no vCPU is behind its schedule. Closed loop: to the start of the first 100 ms whose throughput is 95 % of steady. Absent where that is not within the window after the migration.";
+    DelayTotal = "delay_total", SecondsOfOperations, Smaller, "delay of all operations",
+        "Open loop only: how much later than they were due operations began, summed over all from the order to migrate until no vCPU is behind its schedule: the whole cost to the guest. From histograms with three significant digits.";
+    OperationsLost = "operations_lost", Operations, Smaller, "operations lost",
+        "Closed loop only: steady throughput times the span from the order to migrate until recovered, less the operations done in it.";
+    TimeToOperations = "time_to_operations", Seconds, Smaller, "time for a second's work",
+        "From the order to migrate until as many operations were done as in one steady second, pause included. Absent where that is not within the samples.";
+    ThrottledTime = "throttled_time", Seconds, Smaller, "throttled",
+        "With a throttle only: time that vCPUs were kept out of the guest by it, summed over vCPUs. Each vCPU's own is in `throttled` of the record.";
     Traffic = "traffic", Bytes, Smaller, "traffic",
         "Bytes that both sides wrote to the socket, our headers included, TCP and IP headers not. Of another VMM what it says that it sent (QEMU: `ram.transferred`).";
     TrafficFull = "traffic_full", Bytes, Smaller, "whole pages",
@@ -275,6 +294,7 @@ impl MetricKey {
             Cause::Clear => Self::StallPrecopyClear,
             Cause::Fault => Self::StallPrecopyFault,
             Cause::RingFull => Self::StallPrecopyRingFull,
+            Cause::Throttle => Self::StallPrecopyThrottle,
             Cause::Switchover => Self::StallPrecopySwitchover,
             Cause::Disarm => Self::StallPrecopyDisarm,
             Cause::None => Self::StallPrecopyNone,

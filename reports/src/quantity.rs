@@ -15,6 +15,7 @@ const SIZE: &[(f64, &str)] = &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (
 const OPERATION_RATE: &[(f64, &str)] = &[(1e6, "Mop/s"), (1e3, "kop/s"), (1.0, "op/s")];
 const PAGE_RATE: &[(f64, &str)] = &[(1e6, "Mpage/s"), (1e3, "kpage/s"), (1.0, "page/s")];
 const SLOPE: &[(f64, &str)] = &[(1.0, "s/s"), (1e-3, "ms/s"), (1e-6, "us/s")];
+const DELAY: &[(f64, &str)] = &[(1.0, "s x op"), (1e-3, "ms x op"), (1e-6, "us x op")];
 const SPEED: &[(f64, &str)] = &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")];
 const RATE: &[(f64, &str)] = &[(125e6, "Gbit/s"), (125e3, "Mbit/s"), (125.0, "kbit/s"), (0.125, "bit/s")];
 
@@ -28,6 +29,7 @@ impl Scale {
             Unit::OperationsPerSecond => OPERATION_RATE,
             Unit::PagesPerSecond => PAGE_RATE,
             Unit::SecondsPerSecond => SLOPE,
+            Unit::SecondsOfOperations => DELAY,
             Unit::BytesPerSecond => SPEED,
             Unit::Ratio => return Self { factor: 1.0, symbol: "", whole: false },
             Unit::Operations => return Self { factor: 1.0, symbol: "op", whole: true },

@@ -99,6 +99,41 @@ pub struct Metric {
     pub value: f64,
 }
 
+words! {
+    /// What came of asking the stop rule.
+    Decided {
+        /// Another round with the guest running.
+        Continue = "continue",
+        /// The guest is paused and the rest sent, as the rule says.
+        SwitchOver = "switch-over",
+        /// The same, since a limit forces it.
+        Capped = "capped",
+    }
+}
+
+/// What the stop rule knew after a round, and what came of it. Times are seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// What came of it.
+    pub decided: Decided,
+    /// Pages that were left to send.
+    pub pages: u64,
+    /// Time until what was queued had left the link.
+    pub queued: f64,
+    /// Predicted length of a pause then, as the rule counts it; absent where nothing was known yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<f64>,
+    /// Bytes that the pages were taken for, by a rule that counts them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<f64>,
+    /// What is in the prediction beside pages and queue, where the rule adds something.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub overhead: Option<f64>,
+    /// The longest pause that was short enough then; absent where the rule has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<f64>,
+}
+
 /// One round of pre-copy. Round 0 sends all memory; the last one is the paused round.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Round {
@@ -145,6 +180,9 @@ pub struct Round {
     /// Predicted length of a paused round after this one, in seconds; absent where no rate was known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub estimate: Option<f64>,
+    /// What was decided after this round; absent in the paused one, and in records of before it was kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decision: Option<Decision>,
     /// Whether the guest was paused.
     pub paused: bool,
 }
@@ -193,6 +231,8 @@ words! {
         Fault = "fault",
         /// It emptied the full dirty ring of this vCPU.
         RingFull = "ring-full",
+        /// It kept this vCPU out of the guest, to throttle it.
+        Throttle = "throttle",
         /// It paused the guest, up to the word that it runs again.
         Switchover = "switchover",
         /// It turned the dirty tracker off.
@@ -325,6 +365,9 @@ pub struct Record {
     pub metrics: BTreeMap<String, Metric>,
     /// In order.
     pub rounds: Vec<Round>,
+    /// Seconds that each vCPU was kept out of the guest by a throttle; absent without one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub throttled: Vec<f64>,
     /// HdrHistogram's compressed V2 encoding in base64, by `latency_<op>[_response]/<phase>`; nanoseconds. In schema 1 it is not
     /// compressed.
     #[schemars(with = "BTreeMap<String, String>")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use migbench_scenarios::cell::{
-    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Proof, ShadowSettings, StopRule,
+    Backing, Cache, Cell, Checksum, Codec, Engine, LinkSettings, Proof, ShadowSettings, StopRule, Throttle,
     Tracker, TrackerSettings, Transport, Wait, Windows,
 };
 use migbench_workloads::settings::{Content, Fill, Load, PageChange, Pattern, Settings};
@@ -62,8 +62,10 @@ pub fn cell(workload: &str, engine: &str) -> Cell {
             downtime_limit: Seconds(0.1),
             max_rounds: 30,
             max_time: Seconds(300.0),
-            estimate: Estimate::Pages,
+            ..StopRule::DEFAULT
         },
+        throttle: Throttle::None,
+        throttle_settings: None,
         proof: Proof::First,
         windows: Windows {
             steady: Seconds(1.0),
@@ -110,6 +112,7 @@ impl Sample {
             cell,
             metrics: BTreeMap::new(),
             rounds: Vec::new(),
+            throttled: Vec::new(),
             histograms: Part::default(),
             timeline: Part::default(),
             stalls: Part::default(),
@@ -164,6 +167,11 @@ impl Sample {
     pub fn with(mut self, change: impl FnOnce(&mut Record)) -> Self {
         change(&mut self.0);
         self
+    }
+
+    /// Finished, with these rounds.
+    pub fn build_with(self, rounds: Vec<Round>) -> Record {
+        Record { rounds, ..self.build() }
     }
 
     /// Finished: metrics that depend on engine and block a little.

@@ -62,11 +62,14 @@ pub fn show(path: &str, value: &Value) -> String {
             | "tracker_settings.fault_block",
             Value::Number(number),
         ) => number.as_u64().map_or_else(|| number.to_string(), quantity::size),
-        ("link.rate", Value::Number(number)) => {
+        ("link.rate" | "throttle_settings.dirty_rate", Value::Number(number)) => {
             number.as_u64().map_or_else(|| number.to_string(), quantity::rate)
         }
         ("link.rate", Value::Null) => "unlimited".to_owned(),
-        ("stop.downtime_limit" | "stop.max_time", Value::Number(number)) => seconds(number),
+        (
+            "stop.downtime_limit" | "stop.max_time" | "stop.ceiling" | "throttle_settings.slice",
+            Value::Number(number),
+        ) => seconds(number),
         (path, Value::Number(number)) if path.starts_with("windows.") => seconds(number),
         (_, Value::Bool(on)) => if *on { "yes" } else { "no" }.to_owned(),
         (_, Value::Null) => "none".to_owned(),

@@ -73,10 +73,24 @@ impl Engine {
     #[must_use]
     pub fn reads(self, key: &str) -> bool {
         /// What our own engines, trackers and links do.
-        const OURS: [&str; 7] =
-            ["codec", "cache", "shadow.prefault", "tracker", "link.queue", "link.checksum", "stop.estimate"];
+        const OURS: [&str; 12] = [
+            "codec",
+            "throttle",
+            "cache",
+            "shadow.prefault",
+            "tracker",
+            "link.queue",
+            "link.checksum",
+            "stop.estimate",
+            "stop.rule",
+            "stop.ramp_steps",
+            "stop.ceiling",
+            "stop.rounds",
+        ];
         if self.is_peer() {
-            !OURS.contains(&key) && !key.starts_with("tracker_settings.")
+            !OURS.contains(&key)
+                && !key.starts_with("tracker_settings.")
+                && !key.starts_with("throttle_settings.")
         } else {
             !key.starts_with("qemu.")
         }
@@ -336,6 +350,95 @@ words! {
 }
 
 words! {
+    /// When pre-copy gives way to stop-and-copy, before a limit forces it to.
+    Rule {
+        /// The prediction of estimate `pages` is within the limit.
+        Pages = "pages",
+        /// That of estimate `raw` is, as in QEMU.
+        Raw = "raw",
+        /// Bytes of the pages left, as they are encoded, over the wire's speed, or their time in the engine, whichever is longer, are
+        /// within the limit.
+        Encoded = "encoded",
+        /// The same with all else that a pause takes.
+        Fixed = "fixed",
+        /// As `fixed`, under a limit that grows from round to round.
+        Ramp = "ramp",
+        /// As `fixed`, and once rounds shrink no more, in the next one that is as short as any of late and within a ceiling.
+        Stall = "stall",
+        /// After so many rounds.
+        Rounds = "rounds",
+    }
+}
+
+words! {
+    /// What keeps a guest from writing faster than its link takes.
+    #[derive(Default)]
+    Throttle {
+        /// Nothing.
+        #[default]
+        None = "none",
+        /// All vCPUs sleep for a share of the time, which grows while the guest writes too much, as in QEMU.
+        AutoConverge = "auto-converge",
+        /// Each vCPU sleeps for the share of the time at which it writes no more pages a second than it may.
+        DirtyLimit = "dirty-limit",
+        /// Each vCPU that has written its pages of a time slice sleeps until it has paid for them.
+        Quota = "quota",
+    }
+}
+
+impl Throttle {
+    /// Whether it counts the pages of each vCPU, which are in its dirty ring.
+    #[must_use]
+    pub const fn counts_pages(self) -> bool {
+        matches!(self, Self::DirtyLimit | Self::Quota)
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+/// How each throttle works. Every one looks only at what is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThrottleSettings {
+    /// auto-converge: the share of the time that vCPUs sleep at first.
+    pub initial: f64,
+    /// auto-converge: by how much it grows each time.
+    pub increment: f64,
+    /// auto-converge: the most that it grows to.
+    pub maximum: f64,
+    /// auto-converge: it grows after every second round in which the guest wrote more than this share of the bytes that were sent.
+    pub trigger: f64,
+    /// dirty-limit: what each vCPU may write.
+    pub dirty_rate: Rate,
+    /// quota: pages that each vCPU may write in a time slice.
+    pub pages: u32,
+    /// quota: how long that is.
+    pub slice: Seconds,
+}
+
+impl ThrottleSettings {
+    /// What holds unless something else is said.
+    pub const DEFAULT: Self = Self {
+        initial: 0.2,
+        increment: 0.1,
+        maximum: 0.99,
+        trigger: 0.5,
+        dirty_rate: Rate(8_000_000),
+        pages: 20,
+        slice: Seconds(0.01),
+    };
+}
+
+impl Default for ThrottleSettings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+words! {
     /// Of two things that are judged against each other, which one.
     Side {
         /// What was there.
@@ -414,8 +517,79 @@ pub struct StopRule {
     pub max_rounds: u32,
     /// Forced switchover after that much time, the run is then `capped`.
     pub max_time: Seconds,
-    /// How the prediction is made.
+    /// How the prediction of rules `pages` and `raw` is made, which is the whole rule where `rule` is absent.
     pub estimate: Estimate,
+    /// Another rule than these two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// Rule `ramp`: rounds in which the limit grows to `downtime_limit`, from that over so many.
+    #[serde(default = "StopRule::ramp_steps", skip_serializing_if = "StopRule::is_ramp_steps")]
+    pub ramp_steps: u32,
+    /// Rule `stall`: the longest pause that is taken once rounds shrink no more.
+    #[serde(default = "StopRule::ceiling", skip_serializing_if = "StopRule::is_ceiling")]
+    pub ceiling: Seconds,
+    /// Rule `rounds`: how many.
+    #[serde(default = "StopRule::rounds", skip_serializing_if = "StopRule::is_rounds")]
+    pub rounds: u32,
+}
+
+impl StopRule {
+    /// What holds unless something else is said.
+    pub const DEFAULT: Self = Self {
+        downtime_limit: Seconds(0.3),
+        max_rounds: 30,
+        max_time: Seconds(300.0),
+        estimate: Estimate::Pages,
+        rule: None,
+        ramp_steps: 10,
+        ceiling: Seconds(1.0),
+        rounds: 5,
+    };
+
+    /// The rule.
+    #[must_use]
+    pub const fn rule(&self) -> Rule {
+        match (self.rule, self.estimate) {
+            (Some(rule), _) => rule,
+            (None, Estimate::Pages) => Rule::Pages,
+            (None, Estimate::Raw) => Rule::Raw,
+        }
+    }
+
+    /// Takes another rule.
+    pub const fn set_rule(&mut self, rule: Rule) {
+        (self.rule, self.estimate) = match rule {
+            Rule::Pages => (None, Estimate::Pages),
+            Rule::Raw => (None, Estimate::Raw),
+            other => (Some(other), Estimate::Pages),
+        };
+    }
+
+    const fn ramp_steps() -> u32 {
+        Self::DEFAULT.ramp_steps
+    }
+
+    const fn ceiling() -> Seconds {
+        Self::DEFAULT.ceiling
+    }
+
+    const fn rounds() -> u32 {
+        Self::DEFAULT.rounds
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    const fn is_ramp_steps(steps: &u32) -> bool {
+        *steps == Self::DEFAULT.ramp_steps
+    }
+
+    fn is_ceiling(ceiling: &Seconds) -> bool {
+        *ceiling == Self::DEFAULT.ceiling
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    const fn is_rounds(rounds: &u32) -> bool {
+        *rounds == Self::DEFAULT.rounds
+    }
 }
 
 /// How each tracker works. Every one looks only at what is its own.
@@ -525,6 +699,12 @@ pub struct Cell {
     pub elide_zero: bool,
     /// When pre-copy ends.
     pub stop: StopRule,
+    /// What slows a guest that writes too fast.
+    #[serde(default, skip_serializing_if = "Throttle::is_none")]
+    pub throttle: Throttle,
+    /// How it does that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle_settings: Option<ThrottleSettings>,
     /// Which runs prove memory.
     pub proof: Proof,
     /// Lengths of the stages.

@@ -5,7 +5,7 @@ use migbench_workloads::abi::MAX_PARTS;
 use migbench_workloads::settings::{Fill, Load, Settings, Sharing, WorkloadPhase};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 
-use crate::cell::{Backing, Cache, Cell, Codec, Engine, Proof, Tracker, Wait};
+use crate::cell::{Backing, Cache, Cell, Codec, Engine, Proof, Rule, Tracker, Wait};
 use crate::error::{Problem, SuiteError};
 use crate::layer::Layer;
 use crate::place::Place;
@@ -27,7 +27,7 @@ type Broken = (&'static [&'static str], String);
 /// Refuses a cell whose values exclude each other. The error points at the first of the keys in question that
 /// `values` holds, or else at `around`.
 pub(crate) fn cell(cell: &Cell, values: &Layer, around: &Place, id: &str) -> Result<(), SuiteError> {
-    let rules = [engine, peer, memory, tracker, link, load, rest];
+    let rules = [engine, peer, memory, tracker, link, stop, load, rest];
     let Some((keys, what)) = rules.iter().find_map(|rule| rule(cell)) else {
         return Ok(());
     };
@@ -76,6 +76,36 @@ fn engine(cell: &Cell) -> Option<Broken> {
         let what =
             "cache none with engine delta: delta needs what it sent before, such as cache shadow".to_owned();
         return Some((&["cache", "engine"], what));
+    }
+    None
+}
+
+fn stop(cell: &Cell) -> Option<Broken> {
+    let (stop, throttle) = (&cell.stop, cell.throttle_settings.unwrap_or_default());
+    if stop.rule() == Rule::Stall && stop.ceiling < stop.downtime_limit {
+        let what = format!(
+            "stop.ceiling {} with stop.downtime_limit {}: what is within the ceiling is within the limit; raise the ceiling",
+            stop.ceiling, stop.downtime_limit
+        );
+        return Some((&["stop.ceiling", "stop.downtime_limit"], what));
+    }
+    if cell.throttle.counts_pages() && cell.tracker != Tracker::KvmRing {
+        let what = format!(
+            "throttle {} with tracker {}: it counts the pages of each vCPU in its dirty ring; use tracker kvm-ring, or leave it out",
+            cell.throttle, cell.tracker
+        );
+        return Some((&["throttle", "tracker"], what));
+    }
+    if throttle.maximum > 0.99 || throttle.initial > throttle.maximum {
+        let what = format!(
+            "throttle_settings.initial {} with throttle_settings.maximum {}: a vCPU sleeps for 0.99 of the time at most, and at first for no more",
+            throttle.initial, throttle.maximum
+        );
+        return Some((&["throttle_settings.maximum", "throttle_settings.initial"], what));
+    }
+    if !(1e-3..=1.0).contains(&throttle.slice.0) {
+        let what = format!("throttle_settings.slice {}: a time slice is 1ms to 1s long", throttle.slice);
+        return Some((&["throttle_settings.slice"], what));
     }
     None
 }

@@ -8,8 +8,8 @@ use migbench_workloads::settings::{Content, ProgramName, Settings, Sharing};
 use migbench_workloads::units::{Bytes, PAGE_SIZE, Rate, Seconds};
 
 use crate::cell::{
-    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, ShadowSettings,
-    StopRule, Tracker, TrackerSettings, Transport, Wait, Windows,
+    Backing, Cache, Cell, Checksum, Codec, Engine, Estimate, LinkSettings, Pinning, Proof, Rule,
+    ShadowSettings, StopRule, Throttle, ThrottleSettings, Tracker, TrackerSettings, Transport, Wait, Windows,
 };
 use crate::error::{SuiteError, nearest};
 use crate::qemu::{self, QemuSettings};
@@ -71,6 +71,10 @@ fn pin(cell: &mut Cell) -> &mut Pinning {
 
 fn pinned(cell: &Cell, list: fn(&Pinning) -> &Vec<u32>) -> String {
     cell.pinning.as_ref().map_or_else(|| "none".to_owned(), |pinning| shown_cpus(list(pinning)))
+}
+
+fn throttled(cell: &mut Cell) -> &mut ThrottleSettings {
+    cell.throttle_settings.get_or_insert_default()
 }
 
 /// What one word of KVM's dirty bitmap covers.
@@ -163,6 +167,77 @@ pub static KEYS: &[Key] = &[
             cell.tracker_settings.fault_block = cell.backing.fault_granule();
         }),
         |cell| cell.backing.to_string(),
+    ),
+    key(
+        "throttle",
+        "word",
+        "none",
+        "what slows a guest that writes too fast: none, auto-converge, dirty-limit or quota; the last two imply tracker kvm-ring",
+        reads!(|cell, v| {
+            cell.throttle = v.word(Throttle::ALL)?;
+            cell.throttle_settings = (cell.throttle != Throttle::None).then(ThrottleSettings::default);
+            if cell.throttle.counts_pages() {
+                cell.tracker = Tracker::KvmRing;
+            }
+        }),
+        |cell| cell.throttle.to_string(),
+    ),
+    key(
+        "throttle_settings.initial",
+        "share",
+        "0.2",
+        "auto-converge: the share of the time that vCPUs sleep at first",
+        reads!(|cell, v| throttled(cell).initial = v.share()?),
+        |cell| cell.throttle_settings.unwrap_or_default().initial.to_string(),
+    ),
+    key(
+        "throttle_settings.increment",
+        "share",
+        "0.1",
+        "auto-converge: by how much it grows each time",
+        reads!(|cell, v| throttled(cell).increment = v.share()?),
+        |cell| cell.throttle_settings.unwrap_or_default().increment.to_string(),
+    ),
+    key(
+        "throttle_settings.maximum",
+        "share",
+        "0.99",
+        "auto-converge: the most that it grows to, up to 0.99",
+        reads!(|cell, v| throttled(cell).maximum = v.share()?),
+        |cell| cell.throttle_settings.unwrap_or_default().maximum.to_string(),
+    ),
+    key(
+        "throttle_settings.trigger",
+        "share",
+        "0.5",
+        "auto-converge: it grows after every second round in which the guest wrote more than this share of the bytes that were sent",
+        reads!(|cell, v| throttled(cell).trigger = v.share()?),
+        |cell| cell.throttle_settings.unwrap_or_default().trigger.to_string(),
+    ),
+    key(
+        "throttle_settings.dirty_rate",
+        "rate",
+        "64Mbit/s",
+        "dirty-limit: what each vCPU may write",
+        reads!(|cell, v| throttled(cell).dirty_rate = v.limited_rate()?),
+        |cell| cell.throttle_settings.unwrap_or_default().dirty_rate.to_string(),
+    ),
+    key(
+        "throttle_settings.pages",
+        "whole number",
+        "20",
+        "quota: pages that each vCPU may write in a time slice",
+        reads!(|cell, v| throttled(cell).pages =
+            v.integer(1, u32::MAX, "a vCPU that may write nothing stands still")?),
+        |cell| cell.throttle_settings.unwrap_or_default().pages.to_string(),
+    ),
+    key(
+        "throttle_settings.slice",
+        "time",
+        "10ms",
+        "quota: how long a time slice is, from 1ms to 1s",
+        reads!(|cell, v| throttled(cell).slice = v.time()?),
+        |cell| cell.throttle_settings.unwrap_or_default().slice.to_string(),
     ),
     key(
         "tracker",
@@ -392,9 +467,44 @@ pub static KEYS: &[Key] = &[
         "stop.estimate",
         "word",
         "pages",
-        "how the length of the paused round is predicted",
-        reads!(|cell, v| cell.stop.estimate = v.word(Estimate::ALL)?),
+        "how the length of the paused round is predicted, of rules pages and raw; the older name of stop.rule",
+        reads!(|cell, v| {
+            cell.stop.estimate = v.word(Estimate::ALL)?;
+            cell.stop.rule = None;
+        }),
         |cell| cell.stop.estimate.to_string(),
+    ),
+    key(
+        "stop.rule",
+        "word",
+        "pages",
+        "when to switch over: pages, raw, encoded, fixed, ramp, stall or rounds (METHODOLOGY.md has their formulae)",
+        reads!(|cell, v| cell.stop.set_rule(v.word(Rule::ALL)?)),
+        |cell| cell.stop.rule().to_string(),
+    ),
+    key(
+        "stop.ramp_steps",
+        "whole number",
+        "10",
+        "rule ramp: rounds in which the limit grows to stop.downtime_limit, from that over so many",
+        reads!(|cell, v| cell.stop.ramp_steps = v.integer(2, 1000, "a ramp has two steps or more")?),
+        |cell| cell.stop.ramp_steps.to_string(),
+    ),
+    key(
+        "stop.ceiling",
+        "time",
+        "1s",
+        "rule stall: the longest pause that is taken once rounds shrink no more",
+        reads!(|cell, v| cell.stop.ceiling = v.time()?),
+        |cell| cell.stop.ceiling.to_string(),
+    ),
+    key(
+        "stop.rounds",
+        "whole number",
+        "5",
+        "rule rounds: switch over after so many, the first of all memory included",
+        reads!(|cell, v| cell.stop.rounds = v.integer(1, u32::MAX, "at least one round is needed")?),
+        |cell| cell.stop.rounds.to_string(),
     ),
     key(
         "proof",
@@ -660,12 +770,9 @@ pub(crate) fn blank() -> Cell {
         prefault: true,
         pinning: None,
         elide_zero: true,
-        stop: StopRule {
-            downtime_limit: Seconds(0.3),
-            max_rounds: 30,
-            max_time: Seconds(300.0),
-            estimate: Estimate::Pages,
-        },
+        stop: StopRule::DEFAULT,
+        throttle: Throttle::None,
+        throttle_settings: None,
         proof: Proof::First,
         windows: Windows {
             steady: Seconds(0.5),

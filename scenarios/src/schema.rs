@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cell::{Backing, Checksum, Codec, Engine, Estimate, Proof, Tracker, Transport, Wait};
+use crate::cell::{
+    Backing, Checksum, Codec, Engine, Estimate, Proof, Rule, Throttle, Tracker, Transport, Wait,
+};
 use crate::comparison::COMPARISON_KEYS;
 use crate::gate::{GATE_KEYS, METRICS, MOST};
 use crate::key::{KEYS, Key};
@@ -35,6 +37,8 @@ pub fn suite() -> Value {
         let schema = match *name {
             "axes" => table(nested("", &list)),
             "include" | "exclude" => cells(about),
+            // A value of whatever is compared.
+            "baseline" => json!({ "type": ["string", "number", "boolean"], "description": about }),
             "optional" => json!({ "anyOf": [{ "type": "boolean" }, cells(about)] }),
             _ => text(about),
         };
@@ -144,6 +148,8 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
         "wait" => of(Wait::ALL),
         "backing" => of(Backing::ALL),
         "stop.estimate" => of(Estimate::ALL),
+        "stop.rule" => of(Rule::ALL),
+        "throttle" => of(Throttle::ALL),
         "proof" => of(Proof::ALL),
         "pinning" => Some(vec!["none"]),
         "settings.program" => of(ProgramName::ALL),

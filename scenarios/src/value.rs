@@ -66,6 +66,11 @@ impl Reader<'_> {
         }
     }
 
+    /// A rate that is one.
+    pub fn limited_rate(&self) -> Result<Rate, SuiteError> {
+        self.rate()?.ok_or_else(|| self.out_of_range("unlimited", "a limit is a rate, such as 64Mbit/s"))
+    }
+
     /// A time over zero.
     pub fn time(&self) -> Result<Seconds, SuiteError> {
         let time = self.time_or_zero()?;

@@ -75,6 +75,10 @@ impl PageCache for Bounded {
         Some(&mut self.pages[place])
     }
 
+    fn peek(&self, page: u64) -> Option<&Page> {
+        Some(&self.pages[self.find(page)?])
+    }
+
     fn admit(&mut self, page: u64, first: bool) -> Option<Room<'_>> {
         let (set, round) = (self.set(page), self.round);
         let tags = (set..).zip(&self.tags[set..set + WAYS]);

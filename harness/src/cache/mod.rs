@@ -39,6 +39,9 @@ pub trait PageCache: fmt::Debug {
     /// The copy of a page, if there is one.
     fn get(&mut self, page: u64) -> Option<&mut Page>;
 
+    /// The same, of a page that is not about to be sent.
+    fn peek(&self, page: u64) -> Option<&Page>;
+
     /// Room for the copy of a page that has none and is about to be sent, for the `first` time or again; none where it is not worth
     /// the copy of another.
     fn admit(&mut self, page: u64, first: bool) -> Option<Room<'_>>;

@@ -41,6 +41,10 @@ impl PageCache for Shadow {
         self.held.contains(page).then(|| self.at(page))
     }
 
+    fn peek(&self, page: u64) -> Option<&Page> {
+        self.held.contains(page).then(|| &self.pages[usize::try_from(page).unwrap_or(usize::MAX)])
+    }
+
     fn admit(&mut self, page: u64, _first: bool) -> Option<Room<'_>> {
         self.held.insert(page);
         Some(Room { page: self.at(page), zeros: true })

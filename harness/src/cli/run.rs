@@ -370,23 +370,25 @@ pub(super) fn finish(
     let (failed, report) = run_task(task, directory, resume, planting, rest)?;
     let kept = keep(&report, directory);
     print(&report.brief(width()))?;
-    if let Some(text) = other_vmms(&report.manifest) {
+    for text in leads_on(&report.manifest).into_iter().chain(planting.simulate.errors(directory)?) {
         print(&text)?;
     }
     print(&kept?)?;
     Ok(if failed == 0 && report.sound() { Exit::Success } else { Exit::Failure })
 }
 
-/// Where a first look at our engines leads on to those of other VMMs that are here.
-fn other_vmms(manifest: &Manifest) -> Option<String> {
+/// Where a first look at our engines leads on to: those of other VMMs that are here, and other limits.
+fn leads_on(manifest: &Manifest) -> Vec<String> {
     if manifest.suite != "quick" || manifest.backend != Backend::Kvm {
-        return None;
+        return Vec::new();
     }
     let found = peer::found().into_iter().filter(|(_, found)| found.is_ok());
     let here: Vec<_> = found.map(|(name, _)| name).collect();
-    let text =
+    let beside =
         format!("`migbench run peers-quick` puts {} beside these engines, in five minutes.", here.join(", "));
-    (!here.is_empty()).then_some(text)
+    let limits =
+        "`migbench run frontier` draws what a shorter pause costs each, in thirty-five minutes.".to_owned();
+    (!here.is_empty()).then_some(beside).into_iter().chain([limits]).collect()
 }
 
 /// Runs the plan and reads the report. Gives how many runs failed. `rest` is the command that makes what an interruption leaves.

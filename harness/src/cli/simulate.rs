@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use migbench_reports::metric::MetricKey;
 use migbench_reports::record::{Record, Round};
 use migbench_reports::store::Accept;
 use migbench_scenarios::Plan;
 use migbench_workloads::units::Seconds;
 
 use super::reading::Reading;
+use crate::runner::simulated::replay::{self, Replay};
 use crate::runner::simulated::{SimulatedTestbed, Simulation};
 use crate::runner::suite::{Listener, Step};
 use crate::runner::testbed::{KvmTestbed, Testbed};
@@ -42,11 +44,44 @@ impl Simulate {
     /// When it is this host and KVM cannot be used.
     pub fn testbed(&self) -> anyhow::Result<Box<dyn Testbed>> {
         if let Some(simulation) = &self.simulate {
-            let simulated = SimulatedTestbed::new(simulation.clone());
+            let simulated = SimulatedTestbed::new(simulation.clone()).playing(self.replay()?);
             return Ok(Box::new(simulated.waiting(patience(self.wait))));
         }
         drop(crate::host::kvm::open_kvm(Path::new("/dev/kvm"))?);
         Ok(Box::new(KvmTestbed::waiting(patience(self.wait))))
+    }
+
+    /// What is to be played again.
+    ///
+    /// # Errors
+    /// As the run directory that was named.
+    fn replay(&self) -> anyhow::Result<Option<Replay>> {
+        let directory = self.simulate.as_ref().and_then(|simulation| simulation.replay.as_ref());
+        Ok(directory.map(|directory| Replay::load(directory)).transpose()?)
+    }
+
+    /// How well migrations that were played again under their own rule came out; none where nothing was played.
+    ///
+    /// # Errors
+    /// As both run directories.
+    pub fn errors(&self, directory: &Path) -> anyhow::Result<Option<String>> {
+        let Some(recorded) = self.replay()? else { return Ok(None) };
+        let played = self.reading().data(directory)?.records;
+        let show = |(key, runs, median, largest): &(MetricKey, usize, f64, f64)| {
+            format!(
+                "{} within {:.1} % (median of {runs}; largest error {:.1} %)",
+                key.definition().label,
+                median * 100.0,
+                largest * 100.0
+            )
+        };
+        let errors = replay::errors(&played, &recorded);
+        Ok(Some(if errors.is_empty() {
+            "replay: none of these migrations was recorded under its own rule, so that nothing says how well they were foreseen".to_owned()
+        } else {
+            let all: Vec<_> = errors.iter().map(show).collect();
+            format!("replay, against what was recorded under the same rule: {}", all.join(", "))
+        }))
     }
 
     /// How what it left is read.

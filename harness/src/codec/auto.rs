@@ -117,6 +117,10 @@ impl PageCodec for Auto {
         Codec::Auto.word()
     }
 
+    fn learns(&self) -> bool {
+        true
+    }
+
     fn worst_size(&self) -> usize {
         1 + self.codecs.iter().map(|codec| codec.worst_size()).max().unwrap_or(MAX_ENCODED)
     }

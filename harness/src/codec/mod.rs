@@ -61,6 +61,11 @@ pub trait PageCodec: fmt::Debug {
         false
     }
 
+    /// Whether what it encodes depends on what it encoded before, on both sides: then nothing may be encoded that is not sent.
+    fn learns(&self) -> bool {
+        false
+    }
+
     /// Encodes what turns page number `page` as the destination holds it into `new`, of which `change` says where it differs:
     /// somewhere. The first so many bytes of `out`, of [`Self::worst_size`] bytes or more, are the encoding, at most [`MAX_ENCODED`];
     /// bytes after them are unspecified. None where it would be no smaller than the page, or does not fit.

@@ -83,6 +83,10 @@ impl PageCodec for Zstd {
         codec.word()
     }
 
+    fn learns(&self) -> bool {
+        self.with_dictionary
+    }
+
     fn worst_size(&self) -> usize {
         MAX_ENCODED
     }

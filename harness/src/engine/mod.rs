@@ -1,4 +1,4 @@
-//! Engines: the pre-copy loop, one round of it, what is sent of a page, when it stops.
+//! Engines: the pre-copy loop, one round of it, what is sent of a page, when it stops, what slows a guest that writes too fast.
 
 pub mod planted_cost;
 pub mod policy;
@@ -6,6 +6,7 @@ pub mod precopy;
 pub mod round;
 pub mod staging;
 pub mod stop;
+pub mod throttle;
 
 use std::ops::AddAssign;
 

@@ -13,10 +13,18 @@ use crate::sys::live::LivePage;
 use crate::sys::memory::NoMemory;
 use crate::vm::page_set::PageSet;
 
+/// Bytes on the wire of what says which page an encoding is of.
+const ENTRY: usize = 8;
+
 /// Decides about one page after another.
 pub trait PagePolicy {
     /// Says what is sent of guest page `page`, which is `live`. What must lie somewhere until it leaves goes into `slot`.
     fn decide(&mut self, page: u64, live: LivePage<'_>, slot: Slot<'_>) -> Send;
+
+    /// Bytes that would be sent of that page now, of which nothing is remembered for it; none where that changes what is sent later.
+    fn probe(&mut self, _page: u64, _live: LivePage<'_>, _slot: Slot<'_>) -> Option<usize> {
+        None
+    }
 
     /// Another round starts; none follows the one in which the guest is `paused`.
     fn round_starts(&mut self, _paused: bool) {}
@@ -202,6 +210,22 @@ impl PagePolicy for Delta {
         }
     }
 
+    fn probe(&mut self, page: u64, live: LivePage<'_>, slot: Slot<'_>) -> Option<usize> {
+        if self.codec.learns() {
+            return None;
+        }
+        let Some(held) = self.cache.peek(page) else { return Some(ENTRY + PAGE) };
+        *slot.copy = *held;
+        self.change.merge(live, slot.copy, self.codec.takes_old());
+        Some(if self.change.is_none() {
+            0
+        } else if self.full.elide_zero && self.full.backend.is_zero(slot.copy) {
+            ENTRY
+        } else {
+            ENTRY + self.codec.encode(page, &self.change, slot.copy, slot.encoding).unwrap_or(PAGE)
+        })
+    }
+
     fn round_starts(&mut self, paused: bool) {
         self.paused = paused;
         self.cache.round_starts();
@@ -302,6 +326,13 @@ mod tests {
         (tally, send)
     }
 
+    fn probe(policy: &mut Box<dyn PagePolicy>, page: u64, content: &Page) -> Option<usize> {
+        let (mut copy, mut out) = ([0; PAGE], [0; MAX_ENCODED + SLACK]);
+        let mut memory = PageMemory::map(1, "a test").unwrap();
+        memory[0] = *content;
+        policy.probe(page, LivePage::of(&memory[0]), Slot { copy: &mut copy, encoding: &mut out })
+    }
+
     #[test]
     fn delta_sends_whole_pages_first_then_changes_then_nothing() {
         let mut policy = delta(8, Codec::Xbzrle, true);
@@ -353,6 +384,28 @@ mod tests {
         assert_eq!(decide(&mut full(true, Checksum::Pages), 0, &zero).1, Send::Zero);
         assert_eq!(decide(&mut full(false, Checksum::Pages), 0, &zero).1, copied);
         assert_eq!(decide(&mut delta(1, Codec::Xbzrle, false), 0, &zero).1, copied);
+    }
+
+    #[test]
+    fn a_probe_sees_what_would_be_sent_and_changes_nothing() {
+        for codec in [Codec::Xbzrle, Codec::Mask, Codec::Lz4, Codec::Zstd] {
+            let mut policy = delta(8, codec, true);
+            let mut page = [3; PAGE];
+            decide(&mut policy, 1, &page);
+            assert_eq!(probe(&mut policy, 1, &page), Some(0), "{codec}: it is there");
+            assert_eq!(probe(&mut policy, 2, &page), Some(ENTRY + PAGE), "{codec}: it was never sent");
+            assert_eq!(probe(&mut policy, 1, &[0; PAGE]), Some(ENTRY), "{codec}: a mark");
+            page[100..108].fill(9);
+            let (seen, again) = (probe(&mut policy, 1, &page), probe(&mut policy, 1, &page));
+            assert_eq!(seen, again, "{codec}");
+            let (tally, send) = decide(&mut policy, 1, &page);
+            let Send::Encoded(bytes) = send else { panic!("{codec}: {send:?}, {tally:?}") };
+            assert_eq!(seen, Some(ENTRY + bytes), "{codec}");
+        }
+        // What these encode depends on what they encoded, on both sides.
+        for codec in [Codec::Auto, Codec::ZstdDictionary] {
+            assert_eq!(probe(&mut delta(8, codec, true), 1, &[1; PAGE]), None, "{codec}");
+        }
     }
 
     /// A destination: what it makes of all that is sent, whatever is remembered, is the guest.

@@ -3,9 +3,13 @@
 //! In come rounds that know guest, tracker and link; out go page frames, and at the end the guest is paused with nothing dirty
 //! left. Handing it over is the node's business.
 
+use migbench_reports::record::Decided;
+use migbench_workloads::units::PAGE_SIZE;
+
 use super::EngineError;
 use super::round::{Harvest, Rounds, SentRound};
-use super::stop::{Decision, Stop};
+use super::stop::{Left, Stop};
+use super::throttle::Throttler;
 use crate::guest::GuestError;
 use crate::sys::clock;
 use crate::sys::memory::reserve;
@@ -27,6 +31,8 @@ pub struct Precopy<'a> {
     pub rounds: Rounds<'a>,
     /// When to stop.
     pub stop: Stop,
+    /// What slows a guest that writes too fast, where anything does.
+    pub throttler: Option<&'a Throttler>,
     /// Pauses the guest and saves its state.
     pub pause: &'a mut dyn FnMut() -> Result<(), GuestError>,
     /// [`clock::now`] when the migration started.
@@ -66,34 +72,41 @@ impl Precopy<'_> {
             reserve(&mut rounds, 2, "the record of rounds")?;
             let mut sent = self.rounds.send(harvest, Some(until))?;
             self.observer.sent(&sent);
-            self.stop.observe(sent.stretch);
+            self.stop.observe(&sent.stretch);
             harvest = self.rounds.harvest()?;
-            sent.estimate = self.estimate();
-            if !self.stop.fits(sent.estimate)
-                && self.stop.fits(self.stop.estimate(self.rounds.remaining(), 0.0))
+            if self.stop.wants_probe()
+                && let Some(probe) = self.rounds.probe()?
             {
+                self.stop.probed(probe);
+            }
+            if let Some(throttler) = self.throttler {
+                throttler.round(sent.traffic, self.rounds.remaining() * PAGE_SIZE);
+            }
+            let next = self.rounds.next();
+            if self.stop.waits_for_queue(self.left(harvest), next) {
                 // The queue alone is in the way, and is no part of the pause: it leaves first, while the guest goes on writing.
                 harvest = self.rounds.harvest_after_queue(harvest, QUEUED_AT_PAUSE)?;
-                sent.estimate = self.estimate();
             }
-            let decision = self.stop.decide(sent.estimate, self.rounds.next(), clock::now() >= until);
-            if decision == Decision::Continue {
+            let decision = self.stop.decide(self.left(harvest), next, clock::now() >= until);
+            let decided = decision.decided;
+            sent.decision = Some(decision);
+            if decided == Decided::Continue {
                 self.observer.continues(&sent);
             }
             rounds.push(sent);
-            match decision {
-                Decision::Continue => {}
-                Decision::SwitchOver => break false,
-                Decision::Capped => break true,
+            match decided {
+                Decided::Continue => {}
+                Decided::SwitchOver => break false,
+                Decided::Capped => break true,
             }
         };
         self.switch_over(rounds, capped, harvest)
     }
 
-    /// Seconds of a pause now, what is queued included.
-    fn estimate(&self) -> Option<f64> {
+    /// What is left after a harvest.
+    fn left(&self, harvest: Harvest) -> Left {
         let queued = clock::seconds(clock::now(), self.rounds.link().empty_at());
-        self.stop.estimate(self.rounds.remaining(), queued)
+        Left { pages: self.rounds.remaining(), queued, harvest: clock::seconds(0, harvest.took) }
     }
 
     /// The control `stop-and-copy`: everything in the paused round.
@@ -112,6 +125,9 @@ impl Precopy<'_> {
         decided: Harvest,
     ) -> Result<Sent, EngineError> {
         self.rounds.link().drain(QUEUED_AT_PAUSE);
+        if let Some(throttler) = self.throttler {
+            throttler.end();
+        }
         let pause_ordered = clock::now();
         (self.pause)()?;
         let paused = clock::now();

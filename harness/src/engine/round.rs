@@ -1,15 +1,20 @@
 //! One round: the pages that are dirty leave in batches, each read, encoded and sent. Every moment of a round belongs to a
 //! stage, and what comes out is plain data; whoever wants a record makes one of it.
 
+use std::ops::AddAssign;
+
+use migbench_reports::record::Decision;
+
 use super::planted_cost::{CostStage, Planter};
 use super::policy::PagePolicy;
 use super::staging::Staging;
+use super::stop::Probe;
 use super::{EngineError, PageCounts};
 use crate::dirty::{DirtyTracker, TrackerError};
 use crate::host::noise::RunDelay;
 use crate::sys::clock;
 use crate::sys::memory::NoMemory;
-use crate::sys::ram::Ram;
+use crate::sys::ram::{Ram, RamError};
 use crate::vm::page_set::PageSet;
 use crate::wire::frame::FrameKind;
 use crate::wire::link::Sender;
@@ -52,10 +57,24 @@ pub struct Stretch {
     /// Seconds until the round's bytes had left the link, without those spent on zero pages: they cost next to nothing, pages
     /// that are written are seldom zero, and counted they would promise a speed that no later round has.
     pub seconds: f64,
+    /// Of these the engine's, which did not wait: in the policy, the codec and the socket.
+    pub engine: f64,
     /// Pages looked at, without zero pages.
     pub pages: u64,
     /// Bytes.
     pub bytes: u64,
+    /// Whether it was the first round, in which every page is sent for the first time.
+    pub first: bool,
+}
+
+impl AddAssign for Stretch {
+    fn add_assign(&mut self, other: Self) {
+        self.seconds += other.seconds;
+        self.engine += other.engine;
+        self.pages += other.pages;
+        self.bytes += other.bytes;
+        self.first |= other.first;
+    }
 }
 
 /// A round that was sent.
@@ -80,11 +99,14 @@ pub struct SentRound {
     pub tally: PageCounts,
     /// Its speed.
     pub stretch: Stretch,
-    /// Predicted seconds of a paused round after this one, where a speed was known.
-    pub estimate: Option<f64>,
+    /// What was decided after it, of a round with the guest running.
+    pub decision: Option<Decision>,
     /// Whether the guest was paused.
     pub paused: bool,
 }
+
+/// Pages of a probe.
+const PROBED: usize = 64;
 
 /// What every round of a migration works with.
 pub struct Rounds<'a> {
@@ -162,6 +184,25 @@ impl<'a> Rounds<'a> {
         Ok(Harvest { took: first.took + took, waited: start - first.end(), ..first })
     }
 
+    /// Encodes some of the pages that are left, evenly spread, and throws that away; none where what is remembered of pages does not
+    /// bear it.
+    ///
+    /// # Errors
+    /// [`RamError::Range`].
+    pub fn probe(&mut self) -> Result<Option<Probe>, RamError> {
+        let (start, mut pages) = (clock::now(), [0; PROBED]);
+        let count = self.dirty.spread(&mut pages);
+        let mut bytes = 0;
+        for &page in &pages[..count] {
+            match self.policy.probe(page, self.ram.live(page)?, self.staging.slot()) {
+                Some(of_page) => bytes += of_page as u64,
+                None => return Ok(None),
+            }
+        }
+        let seconds = clock::seconds(start, clock::now());
+        Ok((count > 0).then_some(Probe { pages: count as u64, bytes, seconds }))
+    }
+
     /// Sends what is dirty since `harvest`. At `until` (by [`clock::now`]) it stops between two batches, and the rest stays for
     /// the next round. A paused round sends everything: nothing is written any more, and no harvest follows.
     ///
@@ -235,7 +276,11 @@ impl<'a> Rounds<'a> {
         stages.wait += harvest.waited;
         let wire_idle = self.link.wire().map(|wire| (wire.round_ends(), idle_in_host));
         let traffic = self.link.traffic().total() - sent_before;
-        let stretch = self.stretch(wire_from.max(harvest.end()), zero_time, traffic, tally);
+        let stretch = Stretch {
+            engine: clock::seconds(0, (stages.encode + stages.send).saturating_sub(zero_time)),
+            first: self.number == 0,
+            ..self.stretch(wire_from.max(harvest.end()), zero_time, traffic, tally)
+        };
         let (number, start, end) = (self.number, harvest.start, watch.0);
         self.number += 1;
         Ok(SentRound {
@@ -248,7 +293,7 @@ impl<'a> Rounds<'a> {
             wire_idle,
             tally,
             stretch,
-            estimate: None,
+            decision: None,
             paused,
         })
     }
@@ -259,7 +304,8 @@ impl<'a> Rounds<'a> {
         let took = self.link.empty_at().saturating_sub(from);
         let least = self.link.rate().map_or(0, |rate| wire_time(bytes, rate));
         let nanoseconds = took.saturating_sub(zero_time).max(least);
-        Stretch { seconds: nanoseconds as f64 / 1e9, pages: tally.pages() - tally.zero, bytes }
+        let seconds = nanoseconds as f64 / 1e9;
+        Stretch { seconds, pages: tally.pages() - tally.zero, bytes, ..Stretch::default() }
     }
 }
 

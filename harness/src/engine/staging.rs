@@ -92,6 +92,12 @@ impl Staging {
         })
     }
 
+    /// Where a page may lie for a moment while no batch is in the making.
+    pub fn slot(&mut self) -> Slot<'_> {
+        debug_assert_eq!(self.encoded_used, 0);
+        Slot { copy: &mut self.copies[0], encoding: &mut self.encoded }
+    }
+
     /// Pages that can be added to the batch.
     #[must_use]
     pub fn room(&self) -> u64 {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The language between runner and node. To be raised with every change of [`super::protocol`] or of the types that its
 /// messages carry (a cell, a round): `cargo test` shows such a change and asks for it.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// The program that this is.
 pub const PROGRAM: &str = "migbench";
@@ -38,8 +38,8 @@ mod tests {
     use crate::guest::steady::Steady;
     use crate::node::protocol::{Message, NodeAssignment, Order, Role, SourceReport};
     use crate::wire::address::LinkAddress;
-    use migbench_reports::record::Round;
-    use migbench_scenarios::cell::Side;
+    use migbench_reports::record::{Decided, Decision, Round};
+    use migbench_scenarios::cell::{Rule, Side, Throttle};
     use migbench_workloads::units::Bytes;
 
     fn assignment() -> NodeAssignment {
@@ -48,6 +48,10 @@ mod tests {
         cell.side = Some(Side::New);
         cell.binary = Some("binary".to_owned());
         cell.qemu = Some(Default::default());
+        cell.stop.set_rule(Rule::Ramp);
+        (cell.stop.ramp_steps, cell.stop.rounds, cell.stop.ceiling.0) = (3, 3, 3.0);
+        cell.throttle = Throttle::Quota;
+        cell.throttle_settings = Some(Default::default());
         NodeAssignment {
             role: Role::Source,
             cell,
@@ -77,6 +81,15 @@ mod tests {
             wait_time: stage,
             wire_idle: stage,
             estimate: stage,
+            decision: Some(Decision {
+                decided: Decided::SwitchOver,
+                pages: 0,
+                queued: 0.0,
+                estimate: stage,
+                bytes: stage,
+                overhead: stage,
+                limit: stage,
+            }),
             ..Round::default()
         };
         let source = SourceReport {

@@ -31,7 +31,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::fault::Action;
 use super::protocol::{ControlSocket, Order, ProtocolError, Role};
 use super::{abort, printable};
-use crate::sys::clock::Patience;
+use crate::sys::clock::{self, Patience};
 use crate::wire::address::{LinkAddress, LinkListener};
 use crate::wire::frame::{self, FrameError, FrameFault, FrameKind, HEADER};
 use crate::wire::link::{Link, LinkError};
@@ -329,7 +329,7 @@ pub struct Greeting<'a> {
 
 impl Greeting<'_> {
     /// Connects to the destination at `address`. Each connection is handed to `set_up` before anything is sent or
-    /// received, which also says what fault it has planted there.
+    /// received, which also says what fault it has planted there. Gives the nanoseconds that an answer took, too.
     ///
     /// # Errors
     /// When nobody or somebody else listens there, or the two sides differ.
@@ -337,7 +337,7 @@ impl Greeting<'_> {
         &self,
         address: &LinkAddress,
         set_up: &mut dyn FnMut(&mut Link) -> Option<Action>,
-    ) -> Result<Link, HelloError> {
+    ) -> Result<(Link, u64), HelloError> {
         let mut patience = Patience::new(ADMISSION_DUE);
         let mut closed = None;
         loop {
@@ -353,7 +353,7 @@ impl Greeting<'_> {
                     closed.get_or_insert(error);
                     std::thread::sleep(LOOK);
                 }
-                greeted => return greeted.map(|()| link),
+                greeted => return greeted.map(|round_trip| (link, round_trip)),
             }
         }
     }
@@ -363,18 +363,20 @@ impl Greeting<'_> {
         link: &mut Link,
         address: &LinkAddress,
         patience: &mut Patience,
-    ) -> Result<(), HelloError> {
+    ) -> Result<u64, HelloError> {
         let (destination, _) = take(&receive(link, 0, patience)?)?;
         let nonces = Nonces { destination, source: nonce()? };
         let hello = self.hello.to_json()?;
         let proof = self.token.proof(Role::Source, &nonces, &hello);
+        let asked = clock::now();
         link.send(FrameKind::Hello, &[&nonces.source, proof.as_bytes(), &hello])?;
         let answer = receive(link, 1, patience)?;
+        let round_trip = clock::now() - asked;
         let (proof, hello) = take(&answer)?;
         if !self.token.proves(proof, Role::Destination, &nonces, hello) {
             return Err(HelloError::Impostor(address.to_string()));
         }
-        self.hello.compare(hello)
+        self.hello.compare(hello).map(|()| round_trip)
     }
 
     /// Waits for the source for at most `wait`. Others may connect meanwhile, say anything or nothing: they are closed

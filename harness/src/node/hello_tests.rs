@@ -33,7 +33,7 @@ fn greeting(token: &Token) -> Greeting<'_> {
 }
 
 fn source(token: &Token, address: &LinkAddress) -> Result<Link, HelloError> {
-    greeting(token).connect(address, &mut |_| None)
+    greeting(token).connect(address, &mut |_| None).map(|(link, _)| link)
 }
 
 /// A destination that waits in a thread, with the runner's end of its control socket.

@@ -99,7 +99,7 @@ pub enum Message {
     /// The source's guest is in steady state.
     Steady,
     /// A round with the guest running is over.
-    Round(Round),
+    Round(Box<Round>),
     /// The source is done with its half.
     Source(Box<SourceReport>),
     /// The destination is done with its half.
@@ -178,6 +178,8 @@ pub struct Sending {
     pub traffic: [u64; 5],
     /// See `link_rate_achieved`.
     pub rate_achieved: Option<f64>,
+    /// Nanoseconds that each vCPU slept, where a throttle had it do so.
+    pub throttled: Vec<u64>,
 }
 
 /// What another VMM is.

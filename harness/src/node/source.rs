@@ -1,6 +1,7 @@
 //! The source: boots the guest, waits until it is steady, migrates it, and keeps it if that fails before commit.
 
 mod migrate;
+mod rehearsal;
 mod rounds;
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
 
 use migbench_reports::record::{Cause, MemoryProof, Round};
-use migbench_scenarios::cell::{Cell, Engine, Proof};
+use migbench_scenarios::cell::{Cell, Engine, Proof, Rule};
 use migbench_workloads::abi;
 use migbench_workloads::units::Seconds;
 
@@ -23,6 +24,7 @@ use crate::dirty::{DirtyTracker, Logged, tracker};
 use crate::engine::policy::policy;
 use crate::engine::precopy::Observer;
 use crate::engine::round::SentRound;
+use crate::engine::stop::Overhead;
 use crate::guest::sampler::Sampler;
 use crate::guest::usage::{Meter, Usage};
 use crate::guest::{Guest, stalls, steady, telemetry};
@@ -46,8 +48,14 @@ pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the runner is gone; everything else is reported to it.
 pub fn serve(control: &mut ControlSocket, assignment: &NodeAssignment) -> Result<(), ProtocolError> {
-    let mut source =
-        SourceNode { control, assignment, phase: "boot", report: SourceReport::default(), paused_from: None };
+    let mut source = SourceNode {
+        control,
+        assignment,
+        phase: "boot",
+        report: SourceReport::default(),
+        paused_from: None,
+        overhead: Overhead::default(),
+    };
     if let Err(error) = source.run() {
         source.fail(&error);
     }
@@ -62,6 +70,8 @@ struct SourceNode<'a> {
     report: SourceReport,
     /// [`clock::tsc`] when the pause was ordered, until it is over.
     paused_from: Option<u64>,
+    /// What a pause takes beside pages, for stop rules that count it.
+    overhead: Overhead,
 }
 
 /// Reports rounds to the runner while there is time for that.
@@ -88,7 +98,7 @@ impl Observer for Reporter<'_> {
         if last.end.saturating_sub(self.reported) >= REPORT_EVERY {
             self.reported = last.end;
             // A runner that is gone is noticed at the end.
-            let _ = self.control.send(&Message::Round(rounds::record(last, self.start)));
+            let _ = self.control.send(&Message::Round(Box::new(rounds::record(last, self.start))));
         }
     }
 }
@@ -126,6 +136,10 @@ impl SourceNode<'_> {
     /// From the warm-up to the end of the migration, or of what a control does instead.
     fn with_guest(&mut self, vm: &Vm, sampler: &Sampler) -> Result<(), NodeError> {
         let cell = self.assignment.cell.clone();
+        let asked = !matches!(cell.stop.rule(), Rule::Pages | Rule::Raw | Rule::Encoded);
+        if asked && matches!(cell.engine, Engine::Full | Engine::Delta) {
+            self.overhead = rehearsal::rehearse(vm)?;
+        }
         self.report.steady = Some(steady::reach(vm, &cell)?);
         self.report.huge_page_share = vm.huge_page_share().map_err(|source| NodeError::System {
             action: "see how much of guest memory is in huge pages",

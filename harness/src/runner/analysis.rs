@@ -8,6 +8,10 @@ pub type OperationSeries = Vec<(u64, u64)>;
 
 /// Nanoseconds of a window of brownout.
 const WINDOW: u64 = 10_000_000;
+/// For so many nanoseconds a guest does this share of its steady throughput before it is itself again; looked for in such steps.
+const RECOVERED_FOR: u64 = 100_000_000;
+const RECOVERED: f64 = 0.95;
+const RECOVERY_STEP: usize = 1_000_000;
 /// Under this share of the steady median a window is a brownout.
 const BROWN: f64 = 0.9;
 
@@ -112,6 +116,29 @@ pub fn brownout(
     Some(total - usual_share * lived)
 }
 
+/// When, from `from` on, the first 100 ms begin in which throughput is 95 % of `steady` operations per second or more; none within the
+/// samples.
+#[must_use]
+pub fn recovered(series: &[(u64, u64)], steady: f64, from: u64) -> Option<u64> {
+    let last = series.last()?.0;
+    let mut starts = (from..=last.saturating_sub(RECOVERED_FOR)).step_by(RECOVERY_STEP);
+    let is_itself = |start: &u64| {
+        throughput(series, *start, start + RECOVERED_FOR).is_some_and(|now| now >= RECOVERED * steady)
+    };
+    starts.find(is_itself)
+}
+
+/// When so many operations more were done than at `from`; none within the samples.
+#[must_use]
+pub fn done_at(series: &[(u64, u64)], from: u64, count: f64) -> Option<u64> {
+    let due = at(series, from) + count;
+    let after = series.partition_point(|sample| (sample.1 as f64) < due);
+    let (&(t1, o1), before) = (series.get(after)?, series.get(after.checked_sub(1)?)?);
+    let share = (due - before.1 as f64) / (o1 - before.1) as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a step")]
+    Some(before.0 + ((t1 - before.0) as f64 * share) as u64)
+}
+
 fn windows((start, end): (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
     (0..end.saturating_sub(start) / WINDOW).map(move |n| (start + n * WINDOW, start + (n + 1) * WINDOW))
 }
@@ -182,6 +209,27 @@ mod tests {
                 sample
             })
             .collect()
+    }
+
+    #[test]
+    fn a_guest_is_itself_again_when_it_stays_so_for_a_while() {
+        // Dark to 600 ms, then half as fast to 700.
+        let s = series(1000, (500, 600), (600, 700));
+        let at = recovered(&s, 10_000.0, 600 * MS).unwrap();
+        // A window that is slow for a tenth of its length has 95 %.
+        assert!((690 * MS..=691 * MS).contains(&at), "{at}");
+        assert_eq!(recovered(&s, 20_000.0, 600 * MS), None);
+        assert_eq!(recovered(&s, 10_000.0, 950 * MS), None, "no 100 ms are left");
+        assert_eq!(recovered(&[], 10_000.0, 0), None);
+    }
+
+    #[test]
+    fn work_of_a_second_ends_later_by_the_pause() {
+        let s = series(2000, (500, 600), (0, 0));
+        assert_eq!(done_at(&s, 100 * MS, 3000.0), Some(400 * MS));
+        assert_eq!(done_at(&s, 100 * MS, 5000.0), Some(700 * MS));
+        assert_eq!(done_at(&s, 100 * MS, 50_000.0), None);
+        assert_eq!(done_at(&[], 0, 1.0), None);
     }
 
     /// The source's sampler read the clock before the resume, and the counters after it.

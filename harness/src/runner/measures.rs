@@ -1,5 +1,8 @@
 //! The metrics of a run by their definitions, from what the nodes report.
 
+use std::collections::BTreeMap;
+
+use migbench_reports::histogram::{self, Clock, Phase, key};
 use migbench_reports::metric::{MetricError, MetricKey, Metrics};
 use migbench_reports::record::Round;
 use migbench_reports::stats::median;
@@ -60,6 +63,9 @@ pub(super) fn measure(
         set(m, K::SetupTime, armed)?;
         set(m, K::HarvestTime, summed(&source.rounds, |r| r.harvest_time))?;
         set(m, K::DirtyRate, dirty_rate(&source.rounds))?;
+    }
+    if let Some(there) = destination.filter(|there| there.entered != 0) {
+        measure_recovery(cell, source, there, start, &series, m)?;
     }
     // Where samples end before the span does, silence would pass for a brownout.
     let tail = end + BROWNOUT_TAIL;
@@ -144,6 +150,9 @@ fn measure_sending(
         m.set_whole(K::CacheEvictions, cache.evictions);
         m.set_whole(K::CacheBytes, cache.bytes);
     }
+    if !sending.throttled.is_empty() {
+        set(m, K::ThrottledTime, Some(sending.throttled.iter().map(|slept| seconds(0, *slept)).sum()))?;
+    }
     set(m, K::DirtyRate, dirty_rate(&sending.rounds))?;
     let harvest = summed(&sending.rounds, |r| r.harvest_time);
     set(m, K::HarvestTime, harvest.map(|rounds| rounds + sending.deciding_harvest))?;
@@ -195,6 +204,11 @@ fn measure_switchover(
     for (key, from, to) in times {
         set(m, key, Some(seconds(from, to)))?;
     }
+    let decision = sending.rounds.iter().rev().find_map(|round| round.decision);
+    let predicted = decision.and_then(|decision| decision.estimate);
+    set(m, K::DowntimePredicted, predicted)?;
+    let downtime = seconds(sending.pause_ordered, there.entered);
+    set(m, K::PredictionError, predicted.map(|predicted| downtime - predicted))?;
     let gap = guest_gap(source, there, m)?;
     let switchover =
         analysis::Switchover { paused: sending.paused, entered: there.entered, running: sending.running };
@@ -202,6 +216,53 @@ fn measure_switchover(
     set(m, K::Blackout, Some(seconds(0, blackout)))?;
     let dark_until = sending.pause_ordered + blackout;
     Ok(Some((sending.pause_ordered, dark_until.max(there.entered))))
+}
+
+/// What a migration that was ordered at `start` cost the guest until it was itself again.
+fn measure_recovery(
+    cell: &Cell,
+    source: &SourceReport,
+    there: &DestinationReport,
+    start: u64,
+    series: &analysis::OperationSeries,
+    m: &mut Metrics,
+) -> Result<(), MetricError> {
+    use MetricKey as K;
+    let steady = m.get(K::ThroughputSteady);
+    let closed = cell.settings.load == Load::FlatOut;
+    let recovered = if closed {
+        steady.and_then(|steady| analysis::recovered(series, steady, there.entered))
+    } else {
+        there.caught_up
+    };
+    set(m, K::RecoveryTime, recovered.map(|at| seconds(there.entered, at)))?;
+    let done = steady.and_then(|steady| analysis::done_at(series, start, steady));
+    set(m, K::TimeToOperations, done.map(|at| seconds(start, at)))?;
+    if let (Some(at), true) = (recovered, closed) {
+        let due = steady.map(|steady| steady * seconds(start, at));
+        set(m, K::OperationsLost, due.map(|due| due - analysis::operations(series, start, at)))?;
+    }
+    if recovered.is_some() && !closed {
+        let histograms = if there.histograms.is_empty() { &source.histograms } else { &there.histograms };
+        set(m, K::DelayTotal, delay_total(cell, histograms))?;
+    }
+    Ok(())
+}
+
+/// By how many seconds operations began later than they were due, from the order to migrate until the guest had caught up, summed; none
+/// where operations were not timed.
+fn delay_total(cell: &Cell, histograms: &BTreeMap<String, String>) -> Option<f64> {
+    let sum = |operation: &str, clock| {
+        let keys =
+            [Phase::Precopy, Phase::Switchover, Phase::Catchup].map(|phase| key(operation, clock, phase));
+        let texts = keys.iter().filter_map(|key| histograms.get(key)).map(String::as_str);
+        let all = histogram::merge(texts).ok().filter(|all| !all.is_empty())?;
+        Some(all.mean() * all.len() as f64 / 1e9)
+    };
+    let operations = cell.settings.program.operations().iter();
+    let delays = operations
+        .filter_map(|operation| Some(sum(operation, Clock::Response)? - sum(operation, Clock::Service)?));
+    delays.reduce(|sum, delay| sum + delay).map(|delay| delay.max(0.0))
 }
 
 /// Nanoseconds between the guest's operations around the switchover by its own clock, less what the handover added to that clock or

@@ -73,6 +73,7 @@ impl RunIdentity {
             cell: spec.cell.clone(),
             metrics: BTreeMap::new(),
             rounds: Vec::new(),
+            throttled: Vec::new(),
             histograms: Part::default(),
             timeline: Part::default(),
             stalls: Part::default(),
@@ -133,6 +134,9 @@ pub fn of(place: RunIdentity, spec: &RunSpec, outcome: &RunOutcome) -> Record {
         flags: flags(spec, source, destination, &metrics),
         metrics: metrics.into(),
         rounds: sending.map(|s| s.rounds.clone()).or(source.map(|s| s.rounds.clone())).unwrap_or_default(),
+        throttled: sending
+            .map(|s| s.throttled.iter().map(|slept| seconds(0, *slept)).collect())
+            .unwrap_or_default(),
         histograms: histograms(source, destination).into(),
         timeline: source.map(|s| timeline(s, destination)).unwrap_or_default().into(),
         stalls: stalls.into(),

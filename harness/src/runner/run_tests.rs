@@ -66,6 +66,15 @@ fn the_longest_report_is_let_through() {
         pages_unchanged: u64::MAX,
         pages_overflow: u64::MAX,
         estimate: Some(number),
+        decision: Some(migbench_reports::record::Decision {
+            decided: migbench_reports::record::Decided::SwitchOver,
+            pages: u64::MAX,
+            queued: number,
+            estimate: Some(number),
+            bytes: Some(number),
+            overhead: Some(number),
+            limit: Some(number),
+        }),
         ..Round::default()
     };
     assert!(serde_json::to_string(&round).unwrap().len() < 2048 / 2, "the bound of a round");
@@ -197,7 +206,7 @@ fn a_run_of_which_no_node_can_tell_has_come_as_far_as_was_heard() {
     for (before, reached) in [
         (vec![], "warmup"),
         (vec![listening(), said(Message::Steady)], "connect"),
-        (vec![listening(), said(Message::Steady), said(Message::Round(Round::default()))], "precopy"),
+        (vec![listening(), said(Message::Steady), said(Message::Round(Box::default()))], "precopy"),
     ] {
         let (outcome, _, _) = played(before.into_iter().chain(both()).collect());
         assert_eq!(outcome.reached, reached);

@@ -23,6 +23,8 @@ pub struct DirtyRing {
     entries: u32,
     /// Entries taken since the ring was made. KVM counts in the same way, also over logging being off.
     next: u32,
+    /// Entries seen filled, those taken included.
+    seen: u32,
 }
 
 // SAFETY: the mapping belongs to this object; other threads of this process do not reach it.
@@ -42,18 +44,13 @@ impl DirtyRing {
         // SAFETY: a new shared mapping at an address of the kernel's choice.
         let base =
             unsafe { mmap(None, size, flags, MapFlags::MAP_SHARED, super::kvm::descriptor(vcpu), offset) }?;
-        Ok(Self { base, length, entries, next: 0 })
+        Ok(Self { base, length, entries, next: 0, seen: 0 })
     }
 
     /// The next written page, as slot and page of that slot. Its entry is handed back; the page is write-protected
     /// again by [`super::kvm::reset_dirty_rings`], before which it must not be read.
     pub fn take(&mut self) -> Option<(u32, u64)> {
-        let index = self.next & (self.entries - 1);
-        let entry = self.base.as_ptr().cast::<kvm_dirty_gfn>();
-        // SAFETY: the mapping holds `entries` entries and the index is below that.
-        let entry = unsafe { entry.add(index as usize) };
-        // SAFETY: an aligned field of a live entry, which KVM and this program only touch atomically.
-        let flags = unsafe { AtomicU32::from_ptr(&raw mut (*entry).flags) };
+        let (entry, flags) = self.entry(self.next);
         if flags.load(Ordering::Acquire) & (DIRTY | RESET) != DIRTY {
             return None;
         }
@@ -62,6 +59,30 @@ impl DirtyRing {
         flags.store(RESET, Ordering::Release);
         self.next = self.next.wrapping_add(1);
         Some((slot, page))
+    }
+}
+
+impl DirtyRing {
+    /// An entry, by its number since the ring was made, and its flags.
+    fn entry(&self, number: u32) -> (*mut kvm_dirty_gfn, &AtomicU32) {
+        let entry = self.base.as_ptr().cast::<kvm_dirty_gfn>();
+        // SAFETY: the mapping holds `entries` entries and the index is below that.
+        let entry = unsafe { entry.add((number & (self.entries - 1)) as usize) };
+        // SAFETY: an aligned field of a live entry, which KVM and this program only touch atomically.
+        (entry, unsafe { AtomicU32::from_ptr(&raw mut (*entry).flags) })
+    }
+
+    /// Entries that KVM has filled since the ring was made, modulo 2^32, those that were taken included. Takes none.
+    pub fn filled(&mut self) -> u32 {
+        if self.seen.wrapping_sub(self.next) > self.entries {
+            self.seen = self.next;
+        }
+        while self.seen.wrapping_sub(self.next) < self.entries
+            && self.entry(self.seen).1.load(Ordering::Acquire) & (DIRTY | RESET) == DIRTY
+        {
+            self.seen = self.seen.wrapping_add(1);
+        }
+        self.seen
     }
 }
 

@@ -186,7 +186,7 @@ impl Vm {
         let mut vcpus = Vec::new();
         for (index, fd) in fds.into_iter().enumerate() {
             let pin = pins.get(index % pins.len().max(1)).copied();
-            let vcpu = Vcpu::start(&machine, index, fd, state.clone(), pin, rings.clone());
+            let vcpu = Vcpu::start(&machine, index, fd, state.clone(), pin, &events, rings.clone());
             vcpus.push(vcpu.map_err(to("start a vCPU thread"))?);
         }
         Ok(Self { vcpus, machine, events, rings, model, tsc_offsets })

@@ -113,6 +113,24 @@ impl PageSet {
         self.first = self.first.min(start);
     }
 
+    /// Writes pages that are in it and evenly spread over it into `pages`, and gives how many: all where there is room for them.
+    pub fn spread(&self, pages: &mut [u64]) -> usize {
+        let every = self.len().div_ceil(pages.len().max(1) as u64).max(1);
+        let (mut seen, mut written) = (0, 0);
+        for (first, word) in (0..).step_by(64).zip(&self.words) {
+            let mut left = *word;
+            while left != 0 {
+                if seen % every == 0 && written < pages.len() {
+                    pages[written] = first + u64::from(left.trailing_zeros());
+                    written += 1;
+                }
+                seen += 1;
+                left &= left - 1;
+            }
+        }
+        written
+    }
+
     /// Takes out the first run of pages, of at most `most`: its first page and its length.
     pub fn take_run(&mut self, most: u64) -> Option<(u64, u64)> {
         while self.first < self.words.len() && self.words[self.first] == 0 {
@@ -151,6 +169,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_sample_is_spread_over_all_of_it() {
+        let mut set = PageSet::new(1000).unwrap();
+        let mut room = [0; 4];
+        assert_eq!(set.spread(&mut room), 0);
+        set.insert_run(100, 3);
+        assert_eq!((set.spread(&mut room), &room[..3]), (3, &[100, 101, 102][..]));
+        set.insert_run(500, 5);
+        assert_eq!((set.spread(&mut room), room), (4, [100, 102, 501, 503]));
+        set.fill();
+        assert_eq!((set.spread(&mut room), room), (4, [0, 250, 500, 750]));
+        assert_eq!((set.len(), set.spread(&mut [])), (1000, 0));
+    }
 
     proptest! {
         /// Runs are disjoint, maximal up to the limit, in order, and cover exactly what was put in.

@@ -155,6 +155,13 @@ impl Rings {
         made
     }
 
+    /// Pages that each vCPU has entered since its ring was made, modulo 2^32; of as many as there is room for.
+    pub fn written(&self, of_vcpus: &mut [u32]) {
+        for (written, ring) in of_vcpus.iter_mut().zip(&mut self.lock().rings) {
+            *written = ring.filled();
+        }
+    }
+
     /// How often a ring was full.
     #[must_use]
     pub fn times_full(&self) -> u64 {

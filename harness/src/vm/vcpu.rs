@@ -5,17 +5,20 @@
 //! the flag, the state that is saved is always consistent.
 //!
 //! A guest that has nothing to do may say so ([`abi::REST_PORT`]); the thread then sleeps, outside of `KVM_RUN`, until the
-//! time is over or an order comes. It parks, so that an order given right before it lies down still wakes it.
+//! time is over or an order comes. It parks, so that an order given right before it lies down still wakes it. A throttle has
+//! it sleep in the same way ([`Napper`]), with all state left in the vCPU.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvm_bindings::KVM_EXIT_DIRTY_RING_FULL;
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use migbench_reports::record::Cause;
 use migbench_workloads::abi;
 
+use super::events::EventLog;
 use super::rings::Rings;
 use super::state::{StateError, VcpuState};
 use crate::sys::clock::{self, Patience};
@@ -93,6 +96,13 @@ struct VcpuShared {
     /// [`clock::now`] right before the first `KVM_RUN` after a resume.
     entered: AtomicU64,
     thread: AtomicI32,
+    /// Its thread, to be woken.
+    handle: OnceLock<std::thread::Thread>,
+    /// Until when, by [`clock::now`], it stays out of the guest; and the nanoseconds that it did so.
+    nap_until: AtomicU64,
+    slept: AtomicU64,
+    /// Where naps are entered.
+    events: Arc<EventLog>,
     /// Where it makes room when its dirty ring is full.
     rings: Option<Arc<Rings>>,
     /// Where the guest says for how long it has nothing to do.
@@ -104,6 +114,50 @@ impl VcpuShared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic of a vCPU thread leaves plain data behind.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends its thread's rest, also one that is about to begin.
+    fn wake(&self) {
+        if let Some(thread) = self.handle.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Keeps a running vCPU out of the guest for a while. It saves no state and is as ready to pause as ever.
+#[derive(Debug, Clone)]
+pub struct Napper(Arc<VcpuShared>);
+
+impl Napper {
+    /// Has the vCPU leave the guest, and not enter it again until then, by [`clock::now`]. One that is paused is left alone.
+    pub fn nap(&self, until: u64) {
+        let inner = self.0.lock();
+        if inner.order != VcpuOrder::Run {
+            return;
+        }
+        // One that naps looks at this again before it goes on.
+        if self.0.nap_until.swap(until, Ordering::AcqRel) > clock::now() {
+            return;
+        }
+        self.0.immediate_exit.set(true);
+        let kick = inner.kick;
+        // The thread takes the lock at once; it must not find it taken.
+        drop(inner);
+        if let Some(kick) = kick {
+            kick.kick();
+        }
+    }
+
+    /// Ends its nap.
+    pub fn wake(&self) {
+        self.0.nap_until.store(0, Ordering::Release);
+        self.0.wake();
+    }
+
+    /// Nanoseconds that it has slept since it was made.
+    #[must_use]
+    pub fn slept(&self) -> u64 {
+        self.0.slept.load(Ordering::Acquire)
     }
 }
 
@@ -128,6 +182,7 @@ impl Vcpu {
         fd: VcpuFd,
         state: VcpuState,
         cpu: Option<u32>,
+        events: &Arc<EventLog>,
         rings: Option<Arc<Rings>>,
     ) -> std::io::Result<Self> {
         let immediate_exit = ImmediateExit::new(machine.kvm(), &fd)?;
@@ -148,6 +203,10 @@ impl Vcpu {
             immediate_exit,
             entered: AtomicU64::new(0),
             thread: AtomicI32::new(0),
+            handle: OnceLock::new(),
+            nap_until: AtomicU64::new(0),
+            slept: AtomicU64::new(0),
+            events: Arc::clone(events),
             rings,
             telemetry: Arc::clone(machine.telemetry()),
             tsc_khz,
@@ -156,6 +215,7 @@ impl Vcpu {
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(move || {
             of_thread.lock().kick = Some(Kick::current());
+            let _ = of_thread.handle.set(std::thread::current());
             of_thread.thread.store(thread::id(), Ordering::Release);
             let pinned = cpu.map_or(Ok(()), |cpu| thread::pin(&[cpu]));
             let fine = pinned.is_ok();
@@ -193,14 +253,13 @@ impl Vcpu {
         if let Some(kick) = kick {
             kick.kick();
         }
-        self.wake();
+        self.shared.wake();
     }
 
-    /// Ends its thread's rest, also one that is about to begin.
-    fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
+    /// A way to keep it out of the guest for a while.
+    #[must_use]
+    pub fn napper(&self) -> Napper {
+        Napper(Arc::clone(&self.shared))
     }
 
     /// Waits until it is paused and its state saved.
@@ -282,7 +341,7 @@ impl Drop for Vcpu {
         }
         drop(inner);
         self.shared.changed.notify_all();
-        self.wake();
+        self.shared.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -359,7 +418,12 @@ fn run_until_order(shared: &VcpuShared, mut fd: VcpuFd) -> Result<(), VcpuError>
         }
         let mut inner = shared.lock();
         match inner.order {
-            VcpuOrder::Run => {}
+            VcpuOrder::Run => {
+                // Kicked for a nap. Under the lock: who orders a pause sets this again after its order.
+                shared.immediate_exit.set(false);
+                drop(inner);
+                nap(shared);
+            }
             VcpuOrder::Quit => return Ok(()),
             VcpuOrder::Pause => {
                 if let Err(error) = inner.state.save(&fd) {
@@ -372,6 +436,24 @@ fn run_until_order(shared: &VcpuShared, mut fd: VcpuFd) -> Result<(), VcpuError>
                 return Ok(());
             }
         }
+    }
+}
+
+/// Sleeps until its nap is over, or there is an order.
+fn nap(shared: &VcpuShared) {
+    let (start, ticks) = (clock::now(), clock::tsc());
+    let mut now = start;
+    loop {
+        let left = shared.nap_until.load(Ordering::Acquire).saturating_sub(now);
+        if left == 0 || shared.lock().order != VcpuOrder::Run {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_nanos(left));
+        now = clock::now();
+    }
+    if now > start {
+        shared.slept.fetch_add(now - start, Ordering::AcqRel);
+        shared.events.enter(Cause::Throttle, ticks, Some(thread::id()));
     }
 }
 

@@ -146,8 +146,8 @@ fn an_order_ends_a_rest_however_long_it_is() {
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
     fd.set_sregs(&sregs).unwrap();
     fd.set_regs(&kvm_regs { rip: START, rflags: 2, ..Default::default() }).unwrap();
-    let vcpu =
-        Vcpu::start(&machine, 0, fd, VcpuState::new(machine.vm(), &msrs).unwrap(), None, None).unwrap();
+    let state = VcpuState::new(machine.vm(), &msrs).unwrap();
+    let vcpu = Vcpu::start(&machine, 0, fd, state, None, &Arc::default(), None).unwrap();
     let count = || {
         let mut page = [0; 4096];
         ram.read(COUNT, &mut page).unwrap();

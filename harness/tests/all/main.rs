@@ -10,6 +10,7 @@ mod browser;
 mod campaign;
 mod cli;
 mod codecs;
+mod convergence;
 mod dirty_rate;
 mod doorbell;
 mod epochs;

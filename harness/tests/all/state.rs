@@ -287,7 +287,7 @@ fn a_guest_of_another_cpu_is_refused_before_a_page_has_moved() {
     let Message::Listening { address } = runner.receive().unwrap() else { panic!("it listens first") };
     let hello = Hello::of(&cell, cell.memory.0 / 4096, false);
     let greeting = Greeting { token: &token, hello, timeout: Duration::from_secs(10) };
-    let mut link = greeting.connect(&address, &mut |_| None).unwrap();
+    let (mut link, _) = greeting.connect(&address, &mut |_| None).unwrap();
 
     let model = String::from_utf8(Fresh::new().model().to_bytes()).unwrap();
     // The first register of the first leaf: how many leaves there are.

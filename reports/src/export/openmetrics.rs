@@ -31,6 +31,7 @@ const fn unit(unit: Unit) -> &'static str {
         Unit::Ratio | Unit::SecondsPerSecond => "ratio",
         Unit::Count => "",
         Unit::Operations => "operations",
+        Unit::SecondsOfOperations => "operation_seconds",
         Unit::OperationsPerSecond => "operations_per_second",
         Unit::PagesPerSecond => "pages_per_second",
         Unit::BytesPerSecond => "bytes_per_second",

@@ -6,10 +6,11 @@
 pub mod axis;
 mod bars;
 mod differences;
+pub(crate) mod frontier;
 mod latency;
 pub mod model;
 mod rounds;
-mod scaling;
+pub(crate) mod scaling;
 pub mod style;
 mod switchover;
 mod timeline;
@@ -41,7 +42,12 @@ impl Figures {
     #[must_use]
     pub fn of(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Self {
         let mut figures = Self {
-            suite: differences::plots(comparisons).into_iter().chain(scaling::plots(comparisons)).collect(),
+            suite: [
+                differences::plots(comparisons),
+                frontier::plots(comparisons),
+                scaling::plots(comparisons),
+            ]
+            .concat(),
             comparisons: comparisons
                 .iter()
                 .zip(tails)

@@ -48,6 +48,8 @@ words! {
         Differences = "differences",
         /// Cost over an axis of numbers.
         Scaling = "scaling",
+        /// What a shorter pause costs.
+        Frontier = "frontier",
         /// The metrics of the comparison table with their spread.
         Bars = "bars",
         /// All other metrics with theirs.

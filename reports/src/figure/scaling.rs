@@ -18,32 +18,28 @@ const COSTS: [MetricKey; 4] =
 const LOG_FROM: f64 = 8.0;
 
 /// A cell at its place on an axis.
-struct Placed<'a, 'r> {
+pub(crate) struct Placed<'a, 'r> {
     at: f64,
-    text: String,
-    cell: &'a CellRuns<'r>,
+    /// Where that is, as a suite writes it.
+    pub text: String,
+    /// The cell.
+    pub cell: &'a CellRuns<'r>,
 }
 
 /// Cells that differ in nothing but the axis, by what they share.
-type Families<'a, 'r> = BTreeMap<Flat, Vec<Placed<'a, 'r>>>;
+pub(crate) type Families<'a, 'r> = BTreeMap<Flat, Vec<Placed<'a, 'r>>>;
 
 /// One figure for each workload and each parameter that is a number and of which cells that are alike otherwise have three values
 /// or more: two always lie on a line.
 pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
-    let cells: Vec<_> = comparisons
-        .iter()
-        .flat_map(|comparison| &comparison.cells)
-        .filter(|cell| cell.cell.engine.migrates() && !cell.is_control() && !cell.ok.is_empty())
-        .collect();
-    let workloads: BTreeSet<&str> = cells.iter().map(|cell| cell.cell.workload.as_str()).collect();
-    let of_each = workloads.iter().flat_map(|workload| {
-        let own: Vec<_> = cells.iter().copied().filter(|cell| cell.cell.workload == *workload).collect();
+    let cells = by_workload(comparisons);
+    let of_each = cells.iter().flat_map(|(workload, own)| {
         let mut paths: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for (path, value) in own.iter().flat_map(|cell| settings::numbers(cell.cell)) {
             paths.entry(path).or_default().insert(value.to_bits());
         }
         let varied = paths.into_iter().filter(|(_, values)| values.len() > 1);
-        varied.filter_map(|(path, _)| plot(&path, &own)).map(|plot| (*workload, plot)).collect::<Vec<_>>()
+        varied.filter_map(|(path, _)| plot(&path, own)).map(|plot| (*workload, plot)).collect::<Vec<_>>()
     });
     let mut plots: Vec<_> = of_each.collect();
     if plots.iter().map(|(workload, _)| workload).collect::<BTreeSet<_>>().len() > 1 {
@@ -55,7 +51,20 @@ pub fn plots(comparisons: &[ComparisonRuns<'_>]) -> Vec<Plot> {
     plots.into_iter().map(|(_, plot)| plot).collect()
 }
 
-fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
+/// Cells of engines that have samples, by what their guests do.
+pub(crate) fn by_workload<'a, 'r>(
+    comparisons: &'a [ComparisonRuns<'r>],
+) -> BTreeMap<&'a str, Vec<&'a CellRuns<'r>>> {
+    let mut cells = BTreeMap::<&str, Vec<&CellRuns<'_>>>::new();
+    let all = comparisons.iter().flat_map(|comparison| &comparison.cells);
+    for cell in all.filter(|cell| cell.cell.engine.migrates() && !cell.is_control() && !cell.ok.is_empty()) {
+        cells.entry(&cell.cell.workload).or_default().push(cell);
+    }
+    cells
+}
+
+/// Those of a parameter of which a family has three values or more, in order of these.
+pub(crate) fn families<'a, 'r>(path: &str, cells: &[&'a CellRuns<'r>]) -> Families<'a, 'r> {
     let mut families = Families::new();
     for cell in cells {
         let Some((_, at)) = settings::numbers(cell.cell).find(|(other, _)| other == path) else { continue };
@@ -69,6 +78,11 @@ fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
         placed.dedup_by(|a, b| a.at.to_bits() == b.at.to_bits());
     }
     families.retain(|_, placed| placed.len() > 2);
+    families
+}
+
+fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
+    let families = families(path, cells);
     if families.is_empty() {
         return None;
     }
@@ -89,7 +103,7 @@ fn plot(path: &str, cells: &[&CellRuns<'_>]) -> Option<Plot> {
 }
 
 /// The engine, with every setting in which families differ besides what follows from it.
-fn labels(families: &Families<'_, '_>) -> Vec<String> {
+pub(crate) fn labels(families: &Families<'_, '_>) -> Vec<String> {
     let first = families.keys().next();
     let differs =
         |path: &str| families.keys().any(|family| family.get(path) != first.and_then(|f| f.get(path)));
@@ -174,7 +188,7 @@ fn panel(key: MetricKey, families: &Families<'_, '_>, labels: &[String], x: &Axi
 }
 
 /// Whole pages are the baseline of all suites and keep the first style; the rest follows in order.
-fn style(families: &Families<'_, '_>, number: usize) -> Style {
+pub(super) fn style(families: &Families<'_, '_>, number: usize) -> Style {
     let full: Vec<bool> =
         families.keys().map(|family| family.get("engine").map(String::as_str) == Some("full")).collect();
     let before = |wanted: bool| full[..number].iter().filter(|is| **is == wanted).count();

@@ -19,10 +19,12 @@
 //! ratio                   pairs as a ratio with interval and mark
 //! stratified              many cells of one metric as one estimate with bounds
 //! joint                   many metrics and cells, each adjusted for all others
+//! binomial                one share
 //! fisher                  two shares
 //! power                   what the samples at hand could have found
 //! ```
 
+pub(crate) mod binomial;
 pub(crate) mod fisher;
 pub(crate) mod joint;
 pub(crate) mod normal;

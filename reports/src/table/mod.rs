@@ -4,8 +4,10 @@
 pub mod break_even;
 pub mod ceiling;
 pub mod comparison;
+pub mod convergence;
 pub mod cost;
 pub mod delta;
+pub mod frontier;
 pub mod latency;
 pub mod metrics;
 pub mod peers;
@@ -13,6 +15,7 @@ pub mod section;
 pub mod sentence;
 mod stalled;
 pub mod summary;
+pub mod throttled;
 
 use migbench_scenarios::words;
 

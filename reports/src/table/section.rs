@@ -1,6 +1,8 @@
 //! The tables beside those of comparisons, in sections with a heading each.
 
-use super::{Table, break_even, cost, delta, latency, peers, stalled, summary};
+use super::{
+    Table, break_even, convergence, cost, delta, frontier, latency, peers, stalled, summary, throttled,
+};
 use crate::cells::ComparisonRuns;
 use crate::measure::Tails;
 
@@ -25,6 +27,13 @@ pub fn all(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Section> 
     let section = |name, heading, about, brief, tables| Section { name, heading, about, brief, tables };
     let sections = [
         section("summary", "Summary", summary::ABOUT, true, summary::tables(comparisons, tails)),
+        section(
+            "frontier",
+            "What a shorter pause costs",
+            frontier::ABOUT,
+            true,
+            frontier::tables(comparisons),
+        ),
         section("break_even", "Where it pays", break_even::ABOUT, true, break_even::tables(comparisons)),
         section(
             "latency",
@@ -32,6 +41,20 @@ pub fn all(comparisons: &[ComparisonRuns<'_>], tails: &[Tails]) -> Vec<Section> 
             latency::ABOUT,
             false,
             comparisons.iter().flat_map(latency::tables).collect(),
+        ),
+        section(
+            "convergence",
+            "When it stopped",
+            convergence::ABOUT,
+            true,
+            comparisons.iter().filter_map(convergence::table).collect(),
+        ),
+        section(
+            "throttled",
+            "What throttling took",
+            throttled::ABOUT,
+            true,
+            comparisons.iter().filter_map(throttled::table).collect(),
         ),
         section("cost", "Cost", cost::ABOUT, false, comparisons.iter().filter_map(cost::table).collect()),
         section(

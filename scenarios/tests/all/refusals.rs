@@ -253,7 +253,7 @@ fn unknown_words() {
     6 | compare = "enigne"
       |           ^^^^^^^^
     "#);
-    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, delta, peers-quick, peers, workloads, nightly, paper, paper-sensitivity, clark2005, xbzrle-doc; a path to a suite of your own ends in .toml"#);
+    assert_snapshot!(Suite::find("quik").unwrap_err(), @r#"run: no suite `quik` (did you mean `quick`?); shipped are quick, trackers, scale, delta, frontier, convergence, throttle, peers-quick, peers, workloads, nightly, paper, paper-sensitivity, clark2005, xbzrle-doc; a path to a suite of your own ends in .toml"#);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::engine::policy::PagePolicy;
 use crate::engine::precopy::{Precopy, Sent};
 use crate::engine::round::Rounds;
 use crate::engine::stop::Stop;
+use crate::engine::throttle::{Throttler, throttle};
 use crate::guest::{Guest, telemetry};
 use crate::node::fault::{FaultPoint, InjectedFault};
 use crate::node::handover::Owner;
@@ -35,6 +36,13 @@ struct AtPause {
     ordered: u64,
     /// What the guest had done by then.
     progress: PhaseWork,
+}
+
+/// What finds pages, decides about them, and slows the guest.
+struct Work<'a> {
+    tracker: &'a mut dyn DirtyTracker,
+    policy: &'a mut dyn PagePolicy,
+    throttler: Option<&'a Throttler>,
 }
 
 impl SourceNode<'_> {
@@ -63,10 +71,12 @@ impl SourceNode<'_> {
             timeout: link_timeout(&cell),
         };
         let mut shaped = Ok(None);
-        let link = connected.insert(greeting.connect(address, &mut |link| {
+        let (greeted, round_trip) = greeting.connect(address, &mut |link| {
             shaped = link.shape(&cell.link);
             InjectedFault::strike(fault, Role::Source, FaultPoint::Connect, &link.saboteur())
-        })?);
+        })?;
+        let link = connected.insert(greeted);
+        self.overhead.round_trip = clock::seconds(0, round_trip);
         sending.queue = shaped?.map(|queue| queue.0);
         link.send(FrameKind::Model, &[&vm.model().to_bytes()])?;
         if cell.engine != Engine::StopAndCopy {
@@ -76,7 +86,13 @@ impl SourceNode<'_> {
 
         self.phase = "precopy";
         let mut at_pause = AtPause::default();
-        let sent = self.send_all(vm, tracker, link, policy, sending.start, &mut at_pause);
+        // Dropped on every way out of here, and every vCPU is awake then.
+        let throttler = throttle(&cell, vm.vcpus().len()).map(|throttle| Throttler::start(throttle, vm));
+        let throttler = throttler
+            .transpose()
+            .map_err(|source| NodeError::System { action: "start the throttle", source })?;
+        let work = Work { tracker, policy, throttler: throttler.as_ref() };
+        let sent = self.send_all(vm, work, link, sending.start, &mut at_pause);
         // The pre-copy phase ended with the pause, in whatever way the migration ended.
         self.paused_from = Some(at_pause.ordered).filter(|&ordered| ordered != 0);
         let at_pause = at_pause.progress;
@@ -96,6 +112,7 @@ impl SourceNode<'_> {
         let Sent { rounds, capped, decided, pause_ordered, paused, harvested } = sent;
         (sending.pause_ordered, sending.paused, sending.harvested) = (pause_ordered, paused, harvested);
         sending.capped = capped;
+        sending.throttled = throttler.as_ref().map(Throttler::slept).unwrap_or_default();
         sending.deciding_harvest = clock::seconds(0, decided.took);
         sending.delta_bytes = rounds.iter().map(|round| round.tally.delta_bytes).sum();
         (sending.choices, sending.cache) = (policy.choices(), policy.cache());
@@ -113,13 +130,13 @@ impl SourceNode<'_> {
     fn send_all(
         &mut self,
         vm: &Vm,
-        tracker: &mut dyn DirtyTracker,
+        work: Work<'_>,
         link: &mut Link,
-        policy: &mut dyn PagePolicy,
         start: u64,
         at_pause: &mut AtPause,
     ) -> Result<Sent, NodeError> {
         let cell = &self.assignment.cell;
+        let Work { tracker, policy, throttler } = work;
         let mut reporter = Reporter {
             control: &mut *self.control,
             fault: self.assignment.fault,
@@ -137,9 +154,12 @@ impl SourceNode<'_> {
         let whole = cell.engine == Engine::StopAndCopy;
         let tracker = if whole { &mut unlogged } else { tracker };
         let planter = Planter::new(self.assignment.planted_cost);
+        #[expect(clippy::cast_precision_loss, reason = "a rate stays under 2^53")]
+        let rate = cell.link.rate.map(|rate| rate.0 as f64);
         let precopy = Precopy {
             rounds: Rounds::new(vm.ram(), tracker, link.sender_mut(), policy, planter)?,
-            stop: Stop::new(cell.stop),
+            stop: Stop::new(&cell.stop, rate, self.overhead),
+            throttler,
             pause: &mut pause,
             start,
             observer: &mut reporter,

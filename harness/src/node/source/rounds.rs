@@ -26,7 +26,8 @@ pub fn record(round: &SentRound, start: u64) -> Round {
         pages_delta: tally.delta,
         pages_unchanged: tally.unchanged,
         pages_overflow: tally.overflow,
-        estimate: round.estimate,
+        estimate: round.decision.and_then(|decision| decision.estimate),
+        decision: round.decision,
         paused: round.paused,
     }
 }
@@ -62,7 +63,7 @@ mod tests {
             wire_idle,
             tally: PageCounts::default(),
             stretch: Stretch::default(),
-            estimate: None,
+            decision: None,
             paused: false,
         }
     }

@@ -4,14 +4,15 @@
 //! Noise is put on the outcome and not into the model, where a round that takes longer would let the guest dirty more and
 //! so on: every time has the variation that was asked for, and no more.
 
-use migbench_reports::record::Round;
-use migbench_scenarios::cell::{Cell, Codec, Engine, Tracker};
+use migbench_reports::record::{Decided, Record, Round};
+use migbench_scenarios::cell::{Cell, Codec, Engine, Throttle, Tracker};
 use migbench_workloads::settings::{Content, Pace};
 
 use super::draw::Draws;
+use super::replay;
 use super::spec::{FactorTarget, Simulation};
 use crate::engine::round::Stretch;
-use crate::engine::stop::{Decision, Stop};
+use crate::engine::stop::{Left, Overhead, Probe, Stop};
 use crate::runner::run::RunSpec;
 use crate::track::{Pass, Passes, TrackOptions};
 
@@ -114,6 +115,8 @@ pub struct Leg {
     pub round: Round,
     /// Times.
     pub times: Times,
+    /// Bytes, where they were recorded.
+    pub traffic: Option<u64>,
 }
 
 /// A migration. Times are seconds.
@@ -179,7 +182,14 @@ impl Model<'_> {
     /// Unique pages that the guest writes in so many seconds: of pages drawn evenly, some are drawn again.
     fn dirtied(&self, seconds: f64) -> f64 {
         let set = float(self.cell.settings.working_set.0 / 4096);
-        set * (1.0 - (-self.written * seconds / set).exp())
+        let unthrottled = set * (1.0 - (-self.written * seconds / set).exp());
+        let settings = self.cell.throttle_settings.unwrap_or_default();
+        let each = match self.cell.throttle {
+            Throttle::None | Throttle::AutoConverge => return unthrottled,
+            Throttle::DirtyLimit => float(settings.dirty_rate.0) / 4096.0,
+            Throttle::Quota => f64::from(settings.pages) / settings.slice.0,
+        };
+        unthrottled.min(each * f64::from(self.cell.vcpus) * seconds)
     }
 
     fn harvest(&self, dirty: f64) -> f64 {
@@ -241,7 +251,7 @@ impl Model<'_> {
         let encode = pages * (POLICY + codec) * self.factor(FactorTarget::Encode);
         let bytes = bytes(&round, self.delta.unwrap_or(0)).iter().sum();
         let send = self.seconds(bytes, encode);
-        Leg { round, times: Times { harvest: 0.0, encode, send } }
+        Leg { round, times: Times { harvest: 0.0, encode, send }, traffic: None }
     }
 
     fn run(&self, forced: bool) -> Course {
@@ -271,7 +281,16 @@ impl Model<'_> {
 
     /// Rounds until the stop rule of real runs decides; where the cap is `forced`, it may not decide for anything else.
     fn precopy(&self, course: &mut Course, forced: bool) {
-        let mut stop = Stop::new(self.cell.stop);
+        let rate = self.cell.link.rate.map(|rate| float(rate.0));
+        // A simulated host rehearses nothing: the overhead is what its model has.
+        let vcpus = f64::from(self.cell.vcpus);
+        let overhead = Overhead {
+            pause: 1.2e-4 * vcpus,
+            resume: 5e-5 * vcpus,
+            round_trip: 1e-4,
+            state: STATE * u64::from(self.cell.vcpus),
+        };
+        let mut stop = Stop::new(&self.cell.stop, rate, overhead);
         let mut elapsed = course.arm + course.connect;
         let mut leg = self.first(false);
         let mut number = 0;
@@ -281,27 +300,38 @@ impl Model<'_> {
             elapsed += lasted;
             let seen = leg.round.dirty_pages - left;
             let sent = bytes(&leg.round, course.delta).iter().sum();
-            stop.observe(Stretch {
+            stop.observe(&Stretch {
                 seconds: leg.times.encode + leg.times.send,
+                // The rate of a link is not the engine's doing.
+                engine: leg.times.encode + if rate.is_some() { 0.0 } else { leg.times.send },
                 pages: seen - leg.round.pages_zero,
                 bytes: sent,
+                first: number == 0,
             });
             let dirty = (left + count(self.dirtied(lasted))).min(self.cell.memory.0 / 4096);
             number += 1;
-            let estimate = stop.estimate(dirty, 0.0);
-            leg.round.estimate = estimate;
-            course.legs.push(leg);
             let harvest = self.harvest(float(dirty));
             elapsed += harvest;
-            let decision = stop.decide(estimate, number, elapsed >= self.cell.stop.max_time.0);
-            let cap = number >= self.cell.stop.max_rounds || elapsed >= self.cell.stop.max_time.0;
-            if decision == Decision::Continue || (forced && !cap) {
+            if stop.wants_probe() && dirty > 0 {
+                let all = self.again(number, dirty, false);
+                let bytes = bytes(&all.round, course.delta).iter().sum();
+                stop.probed(Probe { pages: dirty, bytes, seconds: all.times.encode });
+            }
+            let left = Left { pages: dirty, queued: 0.0, harvest };
+            let mut decision = stop.decide(left, number, elapsed >= self.cell.stop.max_time.0);
+            if forced {
+                let cap = number >= self.cell.stop.max_rounds || elapsed >= self.cell.stop.max_time.0;
+                decision.decided = if cap { Decided::Capped } else { Decided::Continue };
+            }
+            (leg.round.estimate, leg.round.decision) = (decision.estimate, Some(decision));
+            course.legs.push(leg);
+            if decision.decided == Decided::Continue {
                 elapsed -= harvest;
                 leg = self.again(number, dirty, false);
                 leg.times.harvest = harvest;
                 continue;
             }
-            course.capped = forced || decision == Decision::Capped;
+            course.capped = decision.decided == Decided::Capped;
             course.decided = harvest;
             // A few more pages until every vCPU stands still.
             let more = count(self.dirtied(harvest + 1e-4));
@@ -361,12 +391,18 @@ fn bytes(round: &Round, delta: u64) -> [u64; 5] {
 /// does not converge.
 pub fn of(
     simulation: &Simulation,
+    recorded: Option<&Record>,
     cell: &Cell,
     seed: u64,
     verify: bool,
     slower: f64,
     forced: bool,
 ) -> Course {
+    if let Some(recorded) = recorded {
+        let mut course = replay::play(recorded, cell);
+        derive(&mut course, 1.0);
+        return course;
+    }
     let change = cell.settings.change;
     let delta = u64::from(change.bytes + 4 * change.pieces + 40);
     let work = Work::of(cell);
@@ -451,11 +487,12 @@ fn disturb(course: &mut Course, simulation: &Simulation, cell: &Cell, seed: u64,
 fn derive(course: &mut Course, weight: f64) {
     let mut at = course.arm + course.connect;
     let (decided, pause, delta) = (course.decided, course.pause, course.delta);
-    for Leg { round, times } in &mut course.legs {
+    for Leg { round, times, traffic } in &mut course.legs {
         if round.paused {
             at += decided + pause;
         }
-        let mut bytes = bytes(round, delta);
+        // Of recorded rounds the sum alone is known.
+        let mut bytes = traffic.map_or_else(|| bytes(round, delta), |traffic| [traffic, 0, 0, 0, 0]);
         for (kind, of_round) in course.traffic.iter_mut().zip(&mut bytes) {
             *of_round = count(float(*of_round) * weight);
             *kind += *of_round;
@@ -479,7 +516,7 @@ mod tests {
         let cells = plan.comparisons.iter().flat_map(|comparison| &comparison.cells);
         let cell = cells.map(|planned| &planned.cell).find(|cell| cell.engine == Engine::Full).unwrap();
         let simulation = spec.parse().unwrap();
-        (0..4_000).map(|seed| of(&simulation, cell, seed, false, 1.0, false)).collect()
+        (0..4_000).map(|seed| of(&simulation, None, cell, seed, false, 1.0, false)).collect()
     }
 
     fn variation(courses: &[Course], of: impl Fn(&Course) -> f64) -> f64 {

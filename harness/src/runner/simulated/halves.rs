@@ -11,6 +11,7 @@ use migbench_workloads::abi;
 use super::course::{self, Course, STATE};
 use super::draw::Draws;
 use super::guest::{Moments, SimulatedGuest, THRESHOLD};
+use super::replay::Replay;
 use super::spec::{FactorTarget, Mishap, Simulation};
 use crate::cache::CacheCounts;
 use crate::guest::sampler::ProgressSamples;
@@ -73,8 +74,15 @@ struct SimulatedRun<'a> {
 
 impl Halves {
     /// Of run `number`, on a host that is so many times `slower` than at first.
-    pub fn of(simulation: &Simulation, number: usize, spec: &RunSpec, slower: f64) -> Self {
+    pub fn of(
+        simulation: &Simulation,
+        replay: Option<&Replay>,
+        number: usize,
+        spec: &RunSpec,
+        slower: f64,
+    ) -> Self {
         let cell = &spec.cell;
+        let recorded = replay.and_then(|replay| replay.find(cell, spec.seed));
         let mut luck = Draws::of_run(simulation, spec.seed, cell, "luck");
         let meets = |mishap| simulation.meets(number, mishap);
         let fails = luck.happens(simulation.fail_rate) || meets(Mishap::Fail);
@@ -85,12 +93,13 @@ impl Halves {
             return run.control(fails, meets(Mishap::Die));
         }
         let forced = capped && cell.engine != Engine::StopAndCopy;
-        let course = course::of(simulation, cell, spec.seed, spec.verify, slower, forced);
+        let course = course::of(simulation, recorded, cell, spec.seed, spec.verify, slower, forced);
         let (mut source, mut destination) = run.migrated(&course);
         let lasted = Duration::from_nanos(destination.end - BEGIN);
         let rounds: Vec<Round> =
             course.legs.iter().filter(|leg| !leg.round.paused).map(|leg| leg.round.clone()).collect();
-        let mut said: Vec<Message> = rounds.into_iter().map(Message::Round).collect();
+        let mut said: Vec<Message> =
+            rounds.into_iter().map(|round| Message::Round(Box::new(round))).collect();
         let mut died = None;
         if meets(Mishap::Die) {
             died = Some("was killed by signal 9".to_owned());
@@ -440,6 +449,7 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         rate_achieved: cell.link.rate.map(|_| 0.998),
         queue: cell.link.modelled_rate().map(|_| cell.link.queue().0),
         deciding_harvest: course.decided,
+        throttled: Vec::new(),
     }
 }
 

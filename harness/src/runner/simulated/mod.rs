@@ -9,6 +9,7 @@ mod course;
 mod draw;
 mod guest;
 mod halves;
+pub mod replay;
 pub mod spec;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use migbench_scenarios::cell::Cell;
 
 use self::draw::Draws;
 use self::halves::Halves;
+use self::replay::Replay;
 use self::spec::Mishap;
 pub use self::spec::Simulation;
 use super::admission::Refusal;
@@ -48,6 +50,7 @@ const NO_HOST: &str = "/dev/null";
 #[derive(Debug)]
 pub struct SimulatedTestbed {
     simulation: Simulation,
+    replay: Option<Replay>,
     uptime: Duration,
     block: u32,
     made: usize,
@@ -61,12 +64,19 @@ impl SimulatedTestbed {
     pub fn new(simulation: Simulation) -> Self {
         Self {
             simulation,
+            replay: None,
             uptime: Duration::ZERO,
             block: 0,
             made: 0,
             throttling: Throttling::default(),
             patience: Duration::ZERO,
         }
+    }
+
+    /// The same, which plays recorded migrations where it has some of a cell.
+    #[must_use]
+    pub fn playing(self, replay: Option<Replay>) -> Self {
+        Self { replay, ..self }
     }
 
     /// The same, waiting for so long for a lock that is named.
@@ -94,6 +104,13 @@ impl Testbed for SimulatedTestbed {
     }
 
     fn admit(&self, cell: &Cell) -> Result<(), Refusal> {
+        if cell.engine.migrates() && self.replay.as_ref().is_some_and(|replay| replay.find(cell, 0).is_none())
+        {
+            return Err(Refusal::Link(
+                "no recorded migration differs from this cell in its stop rule alone: record one, or leave the cell out with --filter"
+                    .to_owned(),
+            ));
+        }
         if self.simulation.without.contains(&cell.tracker) {
             return Err(Unavailable {
                 tracker: cell.tracker,
@@ -171,7 +188,7 @@ impl Testbed for SimulatedTestbed {
             let made = if fails { Err(TrackError::Late(3, 120)) } else { Ok(made) };
             return Ok(record::of_passes(place, spec, made, options.lock_step));
         }
-        let halves = Halves::of(&self.simulation, number, spec, self.slower());
+        let halves = Halves::of(&self.simulation, self.replay.as_ref(), number, spec, self.slower());
         self.uptime += halves.lasted;
         if self.simulation.meets(number, Mishap::Throttle) {
             self.throttling.heat += 1;

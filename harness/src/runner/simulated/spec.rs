@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use migbench_scenarios::cell::{Cell, Engine, Side, Tracker};
@@ -9,7 +10,7 @@ use migbench_scenarios::cell::{Cell, Engine, Side, Tracker};
 /// All that can be set, for `--help` of nobody and for errors.
 const GRAMMAR: &str = "noise=CV, block-noise=CV, seed=N, [SIDE.][ENGINE.]STAGE=FACTOR, fail=RUNS, die=RUNS, hang=RUNS, \
                        differ=RUNS, cap=RUNS, throttle=RUNS, fail-rate=P, cap-rate=P, drift=SHARE, slow-block=N, steal=SHARE, \
-                       load=N, interrupt=N, host=NAME, cpu-name=NAME, cores=N, without=TRACKER; RUNS are numbers joined by +, SIDE is base \
+                       load=N, interrupt=N, replay=DIR, host=NAME, cpu-name=NAME, cores=N, without=TRACKER; RUNS are numbers joined by +, SIDE is base \
                        or new";
 
 /// What of a run a factor applies to.
@@ -129,6 +130,8 @@ pub struct Simulation {
     pub load: f64,
     /// Runs after which the runner is interrupted.
     pub interrupt: Option<usize>,
+    /// A run directory whose migrations are played again.
+    pub replay: Option<PathBuf>,
     /// Name of the host.
     pub host: String,
     /// Its CPU.
@@ -154,6 +157,7 @@ impl Default for Simulation {
             steal: 0.0,
             load: 0.0,
             interrupt: None,
+            replay: None,
             host: "simulated".to_owned(),
             cpu: "simulated CPU".to_owned(),
             cores: 4,
@@ -194,6 +198,7 @@ impl Simulation {
             "steal" => self.steal = within(value, 0.0, 1.0)?,
             "load" => self.load = within(value, 0.0, 1e6)?,
             "interrupt" => self.interrupt = Some(value.parse().ok()?),
+            "replay" => self.replay = Some(value.into()),
             "host" => self.host = value.to_owned(),
             "cpu-name" => self.cpu = value.to_owned(),
             "cores" => self.cores = value.parse().ok()?,

@@ -169,8 +169,10 @@ pub fn cell() -> Cell {
             downtime_limit: Seconds(0.1),
             max_rounds: 30,
             max_time: Seconds(30.0),
-            estimate: Estimate::Pages,
+            ..StopRule::DEFAULT
         },
+        throttle: Throttle::None,
+        throttle_settings: None,
         proof: Proof::First,
         windows: Windows {
             steady: Seconds(0.1),

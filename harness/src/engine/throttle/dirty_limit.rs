@@ -1,0 +1,72 @@
+//! Each vCPU sleeps for the share of the time at which it writes what it may, after QEMU's dirty page rate limit (`system/dirtylimit.c`,
+//! "the dirty limit is per vCPU"): every tenth of a second the share in which it runs is multiplied by what it may write over what it
+//! wrote. Naps come every 20 ms. Pages are counted once between two looks at the tracker, as the dirty ring has them.
+
+use migbench_scenarios::cell::ThrottleSettings;
+use migbench_workloads::units::PAGE_SIZE;
+
+use super::{Slice, Throttle};
+
+/// Nanoseconds from nap to nap, and naps after which the share is set anew.
+const CYCLE: u64 = 20_000_000;
+const CYCLES: u32 = 5;
+/// The least share in which a vCPU runs: it has to go on.
+const LEAST: f64 = 0.01;
+
+#[derive(Debug, Clone, Copy)]
+struct Limited {
+    /// The share of the time in which it runs.
+    runs: f64,
+    written: Option<u32>,
+}
+
+/// The throttle.
+#[derive(Debug)]
+pub struct DirtyLimit {
+    /// Pages per second.
+    limit: f64,
+    vcpus: Vec<Limited>,
+    cycle: u32,
+    since: u64,
+}
+
+impl DirtyLimit {
+    /// Of so many vCPUs.
+    #[expect(clippy::cast_precision_loss, reason = "rates stay under 2^53")]
+    pub fn new(settings: &ThrottleSettings, vcpus: usize) -> Self {
+        let limit = settings.dirty_rate.0 as f64 / PAGE_SIZE as f64;
+        Self { limit, vcpus: vec![Limited { runs: 1.0, written: None }; vcpus], cycle: 0, since: 0 }
+    }
+}
+
+impl Throttle for DirtyLimit {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "20 ms at most"
+    )]
+    fn look(&mut self, now: u64, vcpus: &mut [Slice]) -> u64 {
+        let sets = self.cycle.is_multiple_of(CYCLES);
+        let lasted = now.saturating_sub(self.since) as f64 / 1e9;
+        for (limited, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
+            if sets {
+                let before = limited.written.replace(vcpu.written);
+                let pages = before.map_or(0, |before| vcpu.written.wrapping_sub(before));
+                let rate = f64::from(pages) / lasted;
+                // What writes little may run more than it does, up to all of the time.
+                limited.runs = match before {
+                    Some(_) if rate > 0.0 => (limited.runs * self.limit / rate).clamp(LEAST, 1.0),
+                    Some(_) => (2.0 * limited.runs).min(1.0),
+                    None => 1.0,
+                };
+            }
+            vcpu.nap_until = now + (CYCLE as f64 * (1.0 - limited.runs)) as u64;
+        }
+        if sets {
+            self.since = now;
+        }
+        self.cycle = self.cycle.wrapping_add(1) % CYCLES;
+        now + CYCLE
+    }
+}
