@@ -113,14 +113,16 @@ impl PageSet {
         self.first = self.first.min(start);
     }
 
-    /// Writes pages that are in it and evenly spread over it into `pages`, and gives how many: all where there is room for them.
-    pub fn spread(&self, pages: &mut [u64]) -> usize {
-        let every = self.len().div_ceil(pages.len().max(1) as u64).max(1);
+    /// Writes pages that are in it into `pages`, in groups of so many that follow each other, evenly spread over it; and gives how many: all
+    /// where there is room for them.
+    pub fn spread(&self, pages: &mut [u64], group: u64) -> usize {
+        let groups = (pages.len() as u64 / group.max(1)).max(1);
+        let every = self.len().div_ceil(groups).max(1);
         let (mut seen, mut written) = (0, 0);
         for (first, word) in (0..).step_by(64).zip(&self.words) {
             let mut left = *word;
             while left != 0 {
-                if seen % every == 0 && written < pages.len() {
+                if seen % every < group && written < pages.len() {
                     pages[written] = first + u64::from(left.trailing_zeros());
                     written += 1;
                 }
@@ -174,14 +176,15 @@ mod tests {
     fn a_sample_is_spread_over_all_of_it() {
         let mut set = PageSet::new(1000).unwrap();
         let mut room = [0; 4];
-        assert_eq!(set.spread(&mut room), 0);
+        assert_eq!(set.spread(&mut room, 1), 0);
         set.insert_run(100, 3);
-        assert_eq!((set.spread(&mut room), &room[..3]), (3, &[100, 101, 102][..]));
+        assert_eq!((set.spread(&mut room, 1), &room[..3]), (3, &[100, 101, 102][..]));
         set.insert_run(500, 5);
-        assert_eq!((set.spread(&mut room), room), (4, [100, 102, 501, 503]));
+        assert_eq!((set.spread(&mut room, 1), room), (4, [100, 102, 501, 503]));
         set.fill();
-        assert_eq!((set.spread(&mut room), room), (4, [0, 250, 500, 750]));
-        assert_eq!((set.len(), set.spread(&mut [])), (1000, 0));
+        assert_eq!((set.spread(&mut room, 1), room), (4, [0, 250, 500, 750]));
+        assert_eq!((set.spread(&mut room, 2), room), (4, [0, 1, 500, 501]));
+        assert_eq!((set.len(), set.spread(&mut [], 1)), (1000, 0));
     }
 
     proptest! {
