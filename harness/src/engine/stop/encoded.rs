@@ -9,13 +9,12 @@
 //! - `r`: the rate of the link. A link without one has no bound but the engine's time.
 
 use super::recent::Recent;
-use super::{Foreseen, Left, Probe, StopRule};
+use super::{Forecast, Foreseen, Left, Probe};
 use crate::engine::round::Stretch;
 
-/// The rule.
+/// The forecast.
 #[derive(Debug)]
 pub struct Encoded {
-    limit: f64,
     rate: Option<f64>,
     recent: Recent,
     /// Whether a round of pages that were sent before was sent.
@@ -24,9 +23,9 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// With that limit in seconds, over a link of that rate in bytes per second.
-    pub fn new(limit: f64, rate: Option<f64>) -> Self {
-        Self { limit, rate, recent: Recent::new(), again: false, probe: None }
+    /// Over a link of that rate in bytes per second.
+    pub fn new(rate: Option<f64>) -> Self {
+        Self { rate, recent: Recent::new(), again: false, probe: None }
     }
 
     /// Bytes and seconds a page.
@@ -47,7 +46,7 @@ impl Encoded {
     }
 }
 
-impl StopRule for Encoded {
+impl Forecast for Encoded {
     fn observe(&mut self, round: &Stretch) {
         self.again |= !round.first && round.pages > 0;
         self.recent.push(*round);
@@ -71,9 +70,5 @@ impl StopRule for Encoded {
         let wire = self.rate.map_or(0.0, |rate| pages * bytes / rate);
         let total = left.queued + wire.max(pages * seconds);
         Some(Foreseen { total, bytes: Some(pages * bytes), overhead: 0.0 })
-    }
-
-    fn limit(&self, _: u32) -> Option<f64> {
-        Some(self.limit)
     }
 }

@@ -6,10 +6,10 @@
 //! ready, the source commits, and the destination lets the guest go: one and a half.
 
 use super::encoded::Encoded;
-use super::{Foreseen, Left, Overhead, Probe, StopRule};
+use super::{Forecast, Foreseen, Left, Overhead, Probe};
 use crate::engine::round::Stretch;
 
-/// The rule.
+/// The forecast.
 #[derive(Debug)]
 pub struct Fixed {
     encoded: Encoded,
@@ -18,16 +18,16 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// With that limit in seconds, over a link of that rate in bytes per second.
+    /// Over a link of that rate in bytes per second.
     #[expect(clippy::cast_precision_loss, reason = "bytes of state stay under 2^53")]
-    pub fn new(limit: f64, rate: Option<f64>, overhead: Overhead) -> Self {
+    pub fn new(rate: Option<f64>, overhead: Overhead) -> Self {
         let Overhead { pause, resume, round_trip, state } = overhead;
         let state = rate.map_or(0.0, |rate| state as f64 / rate);
-        Self { encoded: Encoded::new(limit, rate), overhead: 2.0 * pause + state + 1.5 * round_trip + resume }
+        Self { encoded: Encoded::new(rate), overhead: 2.0 * pause + state + 1.5 * round_trip + resume }
     }
 }
 
-impl StopRule for Fixed {
+impl Forecast for Fixed {
     fn observe(&mut self, round: &Stretch) {
         self.encoded.observe(round);
     }
@@ -44,9 +44,5 @@ impl StopRule for Fixed {
         let foreseen = self.encoded.foresee(left)?;
         let overhead = self.overhead + left.harvest;
         Some(Foreseen { total: foreseen.total + overhead, overhead, ..foreseen })
-    }
-
-    fn limit(&self, next: u32) -> Option<f64> {
-        self.encoded.limit(next)
     }
 }

@@ -1,5 +1,6 @@
 //! When pre-copy gives way to stop-and-copy: a rule, the same for every engine of a comparison, under limits that end what does not
-//! converge. Every rule is one file that implements [`StopRule`], and one line in [`rule`]. METHODOLOGY.md has the formulae together.
+//! converge. Every rule is a forecast of
+//! the pause and a judgement of it, each one file that implements [`Forecast`] or [`StopRule`], and one line in `rule`. METHODOLOGY.md has the formulae together.
 //!
 //! Rules know what was sent, by rounds, and what is left. They count bytes that have left the wire, and add the time that what is queued
 //! takes.
@@ -68,8 +69,8 @@ pub struct Foreseen {
     pub overhead: f64,
 }
 
-/// A rule.
-pub trait StopRule: fmt::Debug {
+/// What is foreseen of a pause.
+pub trait Forecast: fmt::Debug {
     /// Takes note of a round that was sent.
     fn observe(&mut self, round: &Stretch);
 
@@ -83,7 +84,10 @@ pub trait StopRule: fmt::Debug {
 
     /// What a pause now would be; none before anything is known.
     fn foresee(&self, left: Left) -> Option<Foreseen>;
+}
 
+/// Which pause is short enough.
+pub trait StopRule: fmt::Debug {
     /// The longest pause for which it switches over before round `next`; none where that does not matter to it.
     fn limit(&self, next: u32) -> Option<f64>;
 
@@ -96,24 +100,42 @@ pub trait StopRule: fmt::Debug {
     fn goes_on(&mut self, _foreseen: Option<Foreseen>) {}
 }
 
-/// The rule of a cell, whose link keeps to `rate` bytes per second where it has a limit.
-fn rule(settings: &Settings, rate: Option<f64>, overhead: Overhead) -> Box<dyn StopRule> {
-    let limit = settings.downtime_limit.0;
-    let fixed = || fixed::Fixed::new(limit, rate, overhead);
-    match settings.rule() {
-        Rule::Pages => Box::new(pages::Pages::new(limit)),
-        Rule::Raw => Box::new(raw::Raw::new(limit)),
-        Rule::Encoded => Box::new(encoded::Encoded::new(limit, rate)),
-        Rule::Fixed => Box::new(fixed()),
-        Rule::Ramp => Box::new(ramp::Ramp::new(fixed(), settings.ramp_steps)),
-        Rule::Stall => Box::new(stall::Stall::new(fixed(), settings.ceiling.0)),
-        Rule::Rounds => Box::new(rounds::Rounds::new(fixed(), settings.rounds)),
+/// A pause within a limit in seconds.
+#[derive(Debug)]
+struct Within(f64);
+
+impl StopRule for Within {
+    fn limit(&self, _: u32) -> Option<f64> {
+        Some(self.0)
     }
+}
+
+/// Forecast and rule of a cell, whose link keeps to `rate` bytes per second where it has a limit.
+fn rule(
+    settings: &Settings,
+    rate: Option<f64>,
+    overhead: Overhead,
+) -> (Box<dyn Forecast>, Box<dyn StopRule>) {
+    let (rule, limit) = (settings.rule(), settings.downtime_limit.0);
+    let forecast: Box<dyn Forecast> = match rule {
+        Rule::Pages => Box::new(pages::Pages::new()),
+        Rule::Raw => Box::new(raw::Raw::new()),
+        Rule::Encoded => Box::new(encoded::Encoded::new(rate)),
+        Rule::Fixed | Rule::Ramp | Rule::Stall | Rule::Rounds => Box::new(fixed::Fixed::new(rate, overhead)),
+    };
+    let rule: Box<dyn StopRule> = match rule {
+        Rule::Pages | Rule::Raw | Rule::Encoded | Rule::Fixed => Box::new(Within(limit)),
+        Rule::Ramp => Box::new(ramp::Ramp::new(limit, settings.ramp_steps)),
+        Rule::Stall => Box::new(stall::Stall::new(limit, settings.ceiling.0)),
+        Rule::Rounds => Box::new(rounds::Rounds::new(settings.rounds)),
+    };
+    (forecast, rule)
 }
 
 /// A rule and the limits over it.
 #[derive(Debug)]
 pub struct Stop {
+    forecast: Box<dyn Forecast>,
     rule: Box<dyn StopRule>,
     max_rounds: u32,
     /// Nanoseconds.
@@ -125,7 +147,8 @@ impl Stop {
     #[must_use]
     pub fn new(settings: &Settings, rate: Option<f64>, overhead: Overhead) -> Self {
         let max_time = u64::try_from(settings.max_time.duration().as_nanos()).unwrap_or(u64::MAX);
-        Self { rule: rule(settings, rate, overhead), max_rounds: settings.max_rounds, max_time }
+        let (forecast, rule) = rule(settings, rate, overhead);
+        Self { forecast, rule, max_rounds: settings.max_rounds, max_time }
     }
 
     /// Longest migration before a forced switchover, in nanoseconds.
@@ -134,33 +157,33 @@ impl Stop {
         self.max_time
     }
 
-    /// See [`StopRule::observe`].
+    /// See [`Forecast::observe`].
     pub fn observe(&mut self, round: &Stretch) {
-        self.rule.observe(round);
+        self.forecast.observe(round);
     }
 
-    /// See [`StopRule::wants_probe`].
+    /// See [`Forecast::wants_probe`].
     #[must_use]
     pub fn wants_probe(&self) -> bool {
-        self.rule.wants_probe()
+        self.forecast.wants_probe()
     }
 
-    /// See [`StopRule::probed`].
+    /// See [`Forecast::probed`].
     pub fn probed(&mut self, probe: Probe) {
-        self.rule.probed(probe);
+        self.forecast.probed(probe);
     }
 
     /// Whether what is queued is all that keeps the rule from switching over.
     #[must_use]
     pub fn waits_for_queue(&self, left: Left, next: u32) -> bool {
-        let met = |left| self.rule.is_met(self.rule.foresee(left), next);
+        let met = |left| self.rule.is_met(self.forecast.foresee(left), next);
         !met(left) && met(Left { queued: 0.0, ..left })
     }
 
     /// What to do before round `next`, and all that was known. `late`: the longest time is over.
     pub fn decide(&mut self, left: Left, next: u32, late: bool) -> Decision {
         // By the limit that decides: that of the next round may follow from what was foreseen now.
-        let (foreseen, limit) = (self.rule.foresee(left), self.rule.limit(next));
+        let (foreseen, limit) = (self.forecast.foresee(left), self.rule.limit(next));
         let decided = if self.rule.is_met(foreseen, next) {
             Decided::SwitchOver
         } else if next >= self.max_rounds || late {

@@ -4,24 +4,23 @@
 //! saves, once it has saved something.
 
 use super::recent::Recent;
-use super::{Foreseen, Left, StopRule};
+use super::{Forecast, Foreseen, Left};
 use crate::engine::round::Stretch;
 
-/// The rule.
+/// The forecast.
 #[derive(Debug)]
 pub struct Pages {
-    limit: f64,
     recent: Recent,
 }
 
 impl Pages {
-    /// With that limit, in seconds.
-    pub fn new(limit: f64) -> Self {
-        Self { limit, recent: Recent::new() }
+    /// Before anything was sent.
+    pub fn new() -> Self {
+        Self { recent: Recent::new() }
     }
 }
 
-impl StopRule for Pages {
+impl Forecast for Pages {
     fn observe(&mut self, round: &Stretch) {
         self.recent.push(*round);
     }
@@ -29,10 +28,6 @@ impl StopRule for Pages {
     fn foresee(&self, left: Left) -> Option<Foreseen> {
         let sent = self.recent.sum(|_| true);
         proportion(left, left.pages, sent.pages, sent.seconds)
-    }
-
-    fn limit(&self, _: u32) -> Option<f64> {
-        Some(self.limit)
     }
 }
 

@@ -6,24 +6,23 @@
 
 use super::pages::proportion;
 use super::recent::Recent;
-use super::{Foreseen, Left, StopRule};
+use super::{Forecast, Foreseen, Left};
 use crate::engine::round::Stretch;
 
-/// The rule.
+/// The forecast.
 #[derive(Debug)]
 pub struct Raw {
-    limit: f64,
     recent: Recent,
 }
 
 impl Raw {
-    /// With that limit, in seconds.
-    pub fn new(limit: f64) -> Self {
-        Self { limit, recent: Recent::new() }
+    /// Before anything was sent.
+    pub fn new() -> Self {
+        Self { recent: Recent::new() }
     }
 }
 
-impl StopRule for Raw {
+impl Forecast for Raw {
     fn observe(&mut self, round: &Stretch) {
         self.recent.push(*round);
     }
@@ -34,9 +33,5 @@ impl StopRule for Raw {
         let foreseen = proportion(left, bytes, sent.bytes, sent.seconds)?;
         #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay under 2^53")]
         Some(Foreseen { bytes: Some(bytes as f64), ..foreseen })
-    }
-
-    fn limit(&self, _: u32) -> Option<f64> {
-        Some(self.limit)
     }
 }

@@ -1,12 +1,10 @@
 //! Rule `fixed`, which gives up hoping: once rounds shrink no more it takes what it can get under a ceiling.
 //!
 //! Rounds have stalled when the shortest pause foreseen before the last three rounds is not longer than 1.1 times the shortest foreseen
-//! since. From then on it switches over at a pause that is within `ceiling` and no longer than any foreseen before the last three rounds:
+//! since. From then on it switches over at a pause that is within `ceiling` and no longer than any of these three:
 //! at the next local minimum of a guest whose writing comes and goes.
 
-use super::fixed::Fixed;
-use super::{Foreseen, Left, Probe, StopRule};
-use crate::engine::round::Stretch;
+use super::{Foreseen, StopRule};
 
 /// Rounds of late.
 const LATE: usize = 3;
@@ -16,7 +14,7 @@ const SHRUNK: f64 = 1.1;
 /// The rule.
 #[derive(Debug)]
 pub struct Stall {
-    fixed: Fixed,
+    limit: f64,
     ceiling: f64,
     /// The shortest pause that was foreseen before the late ones.
     shortest: f64,
@@ -25,9 +23,9 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// With that ceiling, in seconds.
-    pub fn new(fixed: Fixed, ceiling: f64) -> Self {
-        Self { fixed, ceiling, shortest: f64::INFINITY, late: [f64::INFINITY; LATE] }
+    /// With that limit and ceiling, in seconds.
+    pub fn new(limit: f64, ceiling: f64) -> Self {
+        Self { limit, ceiling, shortest: f64::INFINITY, late: [f64::INFINITY; LATE] }
     }
 
     fn shortest_of_late(&self) -> f64 {
@@ -40,25 +38,9 @@ impl Stall {
 }
 
 impl StopRule for Stall {
-    fn observe(&mut self, round: &Stretch) {
-        self.fixed.observe(round);
-    }
-
-    fn wants_probe(&self) -> bool {
-        self.fixed.wants_probe()
-    }
-
-    fn probed(&mut self, probe: Probe) {
-        self.fixed.probed(probe);
-    }
-
-    fn foresee(&self, left: Left) -> Option<Foreseen> {
-        self.fixed.foresee(left)
-    }
-
-    fn limit(&self, next: u32) -> Option<f64> {
-        let limit = self.fixed.limit(next)?;
-        Some(if self.has_stalled() { limit.max(self.ceiling.min(self.shortest_of_late())) } else { limit })
+    fn limit(&self, _: u32) -> Option<f64> {
+        let longest = if self.has_stalled() { self.ceiling.min(self.shortest_of_late()) } else { 0.0 };
+        Some(self.limit.max(longest))
     }
 
     fn goes_on(&mut self, foreseen: Option<Foreseen>) {
