@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::{CommandOutcome, Migbench, metric, migbench, validated};
 use migbench_reports::record::{Backend, Record, RunKind, Status};
-use migbench_scenarios::cell::{Codec, Engine, Proof};
+use migbench_scenarios::cell::{Codec, Engine, Proof, Throttle};
 
 /// Works `suite` off, simulated as `spec` says, and gives the records.
 fn simulate(suite: &str, spec: &str, output: &Path) -> (CommandOutcome, Vec<Record>) {
@@ -81,6 +81,31 @@ fn records_of_every_suite_are_whole_and_add_up() {
                 assert_consistent(record);
             }
         }
+    }
+}
+
+#[test]
+fn a_throttled_guest_sleeps_writes_less_and_does_less() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (outcome, records) = simulate("throttle", "noise=0.0", &scratch.path().join("run"));
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    let of = |throttle| {
+        let is_one = move |record: &&Record| {
+            record.comparison == "flat out, full"
+                && record.kind == RunKind::Timed
+                && record.cell.throttle == throttle
+        };
+        records.iter().find(is_one).unwrap()
+    };
+    let free = of(Throttle::None);
+    assert!(free.throttled.is_empty() && !free.metrics.contains_key("throttled_time"));
+    let left = |record: &Record| record.rounds.last().unwrap().dirty_pages;
+    for throttle in [Throttle::AutoConverge, Throttle::DirtyLimit, Throttle::Quota] {
+        let slowed = of(throttle);
+        assert!(slowed.throttled.len() == 1 && metric(slowed, "throttled_time") > 0.1, "{throttle}");
+        assert!(left(slowed) < left(free), "{throttle}: {} pages, {} without", left(slowed), left(free));
+        let work = |record| metric(record, "throughput_precopy");
+        assert!(work(slowed) < work(free), "{throttle}");
     }
 }
 

@@ -13,6 +13,7 @@ use super::replay;
 use super::spec::{FactorTarget, Simulation};
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Left, Overhead, Probe, Stop};
+use crate::engine::throttle::{self, Slice};
 use crate::runner::run::RunSpec;
 use crate::track::{Pass, Passes, TrackOptions};
 
@@ -142,6 +143,8 @@ pub struct Course {
     pub decode: f64,
     /// Making the destination's memory.
     pub prepare: f64,
+    /// A throttle kept each vCPU out of the guest; `None` where there was none.
+    pub asleep: Option<f64>,
     /// Whether a limit forced the switchover.
     pub capped: bool,
     /// Bytes of an encoded page.
@@ -182,14 +185,23 @@ impl Model<'_> {
     /// Unique pages that the guest writes in so many seconds: of pages drawn evenly, some are drawn again.
     fn dirtied(&self, seconds: f64) -> f64 {
         let set = float(self.cell.settings.working_set.0 / 4096);
-        let unthrottled = set * (1.0 - (-self.written * seconds / set).exp());
+        set * (1.0 - (-self.written * seconds / set).exp())
+    }
+
+    /// The share of the time that each vCPU sleeps: what keeps it to its rate, or what the throttle has come to.
+    fn asleep(&self, throttle: Option<&mut Box<dyn throttle::Throttle>>) -> f64 {
         let settings = self.cell.throttle_settings.unwrap_or_default();
-        let each = match self.cell.throttle {
-            Throttle::None | Throttle::AutoConverge => return unthrottled,
-            Throttle::DirtyLimit => float(settings.dirty_rate.0) / 4096.0,
-            Throttle::Quota => f64::from(settings.pages) / settings.slice.0,
+        let each = match (self.cell.throttle, throttle) {
+            (Throttle::None, _) | (_, None) => return 0.0,
+            (Throttle::AutoConverge, Some(throttle)) => {
+                let mut vcpu = [Slice::default()];
+                let cycle = throttle.look(0, &mut vcpu);
+                return float(vcpu[0].nap_until) / float(cycle);
+            }
+            (Throttle::DirtyLimit, _) => float(settings.dirty_rate.0) / 4096.0,
+            (Throttle::Quota, _) => f64::from(settings.pages) / settings.slice.0,
         };
-        unthrottled.min(each * f64::from(self.cell.vcpus) * seconds)
+        (1.0 - each * f64::from(self.cell.vcpus) / self.written).max(0.0)
     }
 
     fn harvest(&self, dirty: f64) -> f64 {
@@ -291,6 +303,7 @@ impl Model<'_> {
             state: STATE * u64::from(self.cell.vcpus),
         };
         let mut stop = Stop::new(&self.cell.stop, rate, overhead);
+        let mut throttle = throttle::throttle(self.cell, self.cell.vcpus as usize);
         let mut elapsed = course.arm + course.connect;
         let mut leg = self.first(false);
         let mut number = 0;
@@ -308,7 +321,12 @@ impl Model<'_> {
                 bytes: sent,
                 first: number == 0,
             });
-            let dirty = (left + count(self.dirtied(lasted))).min(self.cell.memory.0 / 4096);
+            let asleep = lasted * self.asleep(throttle.as_mut());
+            let dirty = (left + count(self.dirtied(lasted - asleep))).min(self.cell.memory.0 / 4096);
+            if let Some(throttle) = &mut throttle {
+                throttle.round(sent, dirty * 4096);
+                course.asleep = Some(course.asleep.unwrap_or(0.0) + asleep);
+            }
             number += 1;
             let harvest = self.harvest(float(dirty));
             elapsed += harvest;
@@ -462,6 +480,7 @@ fn disturb(course: &mut Course, simulation: &Simulation, cell: &Cell, seed: u64,
         *time *= own() * down;
     }
     course.decode *= own();
+    course.asleep = course.asleep.map(|asleep| asleep * send);
     course.prepare *= common;
     course.decided *= harvest;
     let dirty = pages.factor(simulation.noise);

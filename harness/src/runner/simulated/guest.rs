@@ -59,20 +59,32 @@ const fn whole(value: f64) -> u64 {
 
 impl SimulatedGuest {
     /// The guest of `cell`. `speed` is on all of its operations, `precopy` on those during the migration, `latency` on
-    /// their times. Some trackers slow it down: `tracked` says whether one was armed.
-    pub fn new(cell: &Cell, at: Moments, tracked: bool, speed: f64, precopy: f64, latency: f64) -> Self {
+    /// their times. Some trackers slow it down: `tracked` says whether one was armed. A throttle keeps it out for nanoseconds of the
+    /// migration, evenly.
+    pub fn new(
+        cell: &Cell,
+        at: Moments,
+        tracked: bool,
+        asleep: u64,
+        speed: f64,
+        precopy: f64,
+        latency: f64,
+    ) -> Self {
         let work = Work::of(cell);
         // Who has a schedule keeps to it.
         let usual = work.operations * if work.open { 1.0 } else { speed };
         let lost = if work.open || !tracked { 1.0 } else { 1.0 - slowdown(cell.tracker) };
-        let during = usual * lost * precopy;
+        let precopied = at.paused - at.start;
+        let asleep = asleep.min(precopied);
+        let awake = 1.0 - float(asleep) / float(precopied.max(1));
+        let during = usual * lost * precopy * awake;
         let mut speeds = vec![(at.steady, usual)];
         if tracked {
             speeds.push((at.start, usual * ARMED.0));
         }
         speeds.push((if tracked { (at.start + ARMED.1).min(at.paused) } else { at.start }, during));
         speeds.push((at.paused, 0.0));
-        let missed = float(at.entered - at.paused);
+        let missed = float(at.entered - at.paused + asleep);
         let late = if work.open { whole(missed / (CATCHING_UP - 1.0)) } else { 0 };
         let caught_up = at.entered + late;
         speeds.push((at.entered, usual * CATCHING_UP));

@@ -173,10 +173,10 @@ impl SimulatedRun<'_> {
         (Moments { steady: BEGIN, start, ..Moments::default() }, steady_end)
     }
 
-    fn guest(&mut self, at: Moments, tracked: bool) -> SimulatedGuest {
+    fn guest(&mut self, at: Moments, tracked: bool, asleep: f64) -> SimulatedGuest {
         let (speed, during, latency) = (self.noise(), self.factor(FactorTarget::Throughput), self.noise());
         let latency = latency * self.factor(FactorTarget::Latency);
-        SimulatedGuest::new(self.cell(), at, tracked, speed, during, latency)
+        SimulatedGuest::new(self.cell(), at, tracked, ns(asleep), speed, during, latency)
     }
 
     fn migrated(&mut self, course: &Course) -> (SourceReport, DestinationReport) {
@@ -186,7 +186,7 @@ impl SimulatedRun<'_> {
         at.entered = sending.ready + ns(course.resume);
         let running = sending.running;
         at.end = running + ns(self.cell().windows.after.0).max(TAIL) + MARGIN;
-        let guest = self.guest(at, true);
+        let guest = self.guest(at, true, course.asleep.unwrap_or(0.0));
         let gap = at.entered - at.paused + whole(guest.service);
         let histograms = guest.histograms(self.cell(), at, Some(gap));
         let stalled = self.stalled(course, &sending, at, gap, &guest);
@@ -327,7 +327,7 @@ impl SimulatedRun<'_> {
         at.entered = at.paused;
         at.end = at.paused + ns(self.cell().windows.after.0).max(TAIL) + MARGIN;
         let tracked = self.cell().engine == Engine::TrackOnly;
-        let guest = self.guest(at, tracked);
+        let guest = self.guest(at, tracked, 0.0);
         let operations = guest.between(at.start, at.paused);
         let rounds = if tracked { self.harvests(&guest) } else { Vec::new() };
         let harvested: f64 = rounds.iter().filter_map(|round| round.harvest_time).sum();
@@ -449,7 +449,7 @@ fn sending(course: &Course, cell: &Cell, start: u64) -> Sending {
         rate_achieved: cell.link.rate.map(|_| 0.998),
         queue: cell.link.modelled_rate().map(|_| cell.link.queue().0),
         deciding_harvest: course.decided,
-        throttled: Vec::new(),
+        throttled: course.asleep.map_or_else(Vec::new, |asleep| vec![ns(asleep); cell.vcpus as usize]),
     }
 }
 

@@ -117,6 +117,8 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
         resume: of(MetricKey::DowntimeResume),
         decode: of(MetricKey::DecodeTime),
         prepare: of(MetricKey::DestinationPrepareTime),
+        asleep: metric::value(&recorded.metrics, MetricKey::ThrottledTime)
+            .map(|slept| slept / f64::from(cell.vcpus)),
         ..Course::default()
     };
     // What lies between the paused round and the word that the guest runs, of which downtime's parts are known.
