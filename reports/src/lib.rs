@@ -47,3 +47,4 @@ pub mod study;
 mod table;
 mod verification;
 mod warning;
+pub mod word;

@@ -8,6 +8,7 @@ use std::fmt;
 use migbench_scenarios::words;
 
 use crate::record::{Cause, Metric};
+use crate::word::Word;
 
 /// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -335,7 +336,7 @@ pub enum MetricError {
 
 /// The metrics of one run. A metric that could not be had is not set; none is ever zero for want of a value.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(BTreeMap<String, Metric>);
+pub struct Metrics(BTreeMap<Word, Metric>);
 
 impl Metrics {
     /// None yet.
@@ -352,16 +353,18 @@ impl Metrics {
         if !value.is_finite() {
             return Err(MetricError::NotFinite { key, value });
         }
-        let Definition { name, unit, .. } = key.definition();
-        self.0.insert(name.to_owned(), Metric { unit: unit.symbol().to_owned(), value });
+        self.insert(key, value);
         Ok(())
     }
 
     /// Sets a count or a number of bytes.
     pub fn set_whole(&mut self, key: MetricKey, value: u64) {
+        self.insert(key, value as f64);
+    }
+
+    fn insert(&mut self, key: MetricKey, value: f64) {
         let Definition { name, unit, .. } = key.definition();
-        let value = value as f64;
-        self.0.insert(name.to_owned(), Metric { unit: unit.symbol().to_owned(), value });
+        self.0.insert(name.into(), Metric { unit: unit.symbol().into(), value });
     }
 
     /// Its value, if it is set.
@@ -371,20 +374,20 @@ impl Metrics {
     }
 }
 
-impl From<Metrics> for BTreeMap<String, Metric> {
+impl From<Metrics> for BTreeMap<Word, Metric> {
     fn from(metrics: Metrics) -> Self {
         metrics.0
     }
 }
 
-impl TryFrom<BTreeMap<String, Metric>> for Metrics {
+impl TryFrom<BTreeMap<Word, Metric>> for Metrics {
     type Error = MetricError;
 
-    fn try_from(map: BTreeMap<String, Metric>) -> Result<Self, MetricError> {
+    fn try_from(map: BTreeMap<Word, Metric>) -> Result<Self, MetricError> {
         for (name, metric) in &map {
-            let key = MetricKey::find(name).ok_or_else(|| MetricError::UnknownName(name.clone()))?;
-            if metric.unit != key.definition().unit.symbol() {
-                return Err(MetricError::WrongUnit { key, unit: metric.unit.clone() });
+            let key = MetricKey::find(name).ok_or_else(|| MetricError::UnknownName(name.to_string()))?;
+            if *metric.unit != *key.definition().unit.symbol() {
+                return Err(MetricError::WrongUnit { key, unit: metric.unit.to_string() });
             }
             if !metric.value.is_finite() {
                 return Err(MetricError::NotFinite { key, value: metric.value });
@@ -397,9 +400,9 @@ impl TryFrom<BTreeMap<String, Metric>> for Metrics {
 /// A metric of a record as read: absent too where the unit is not the one defined here, since a number in
 /// another unit must not enter a table.
 #[must_use]
-pub fn value(metrics: &BTreeMap<String, Metric>, key: MetricKey) -> Option<f64> {
+pub fn value(metrics: &BTreeMap<Word, Metric>, key: MetricKey) -> Option<f64> {
     let Definition { name, unit, .. } = key.definition();
-    metrics.get(name).filter(|metric| metric.unit == unit.symbol()).map(|metric| metric.value)
+    metrics.get(name).filter(|metric| *metric.unit == *unit.symbol()).map(|metric| metric.value)
 }
 
 #[cfg(test)]
@@ -431,11 +434,8 @@ mod tests {
 
     #[test]
     fn refuses_unknown_names_and_other_units() {
-        let one = |name: &str, unit: &str| {
-            Metrics::try_from(BTreeMap::from([(
-                name.to_owned(),
-                Metric { unit: unit.to_owned(), value: 1.0 },
-            )]))
+        let one = |name: &'static str, unit: &'static str| {
+            Metrics::try_from(BTreeMap::from([(name.into(), Metric { unit: unit.into(), value: 1.0 })]))
         };
         assert!(one("downtime", "s").is_ok());
         assert_eq!(one("downtime", "ms").unwrap_err().to_string(), "`downtime` is in s, not in `ms`");

@@ -6,10 +6,11 @@ pub use migbench_scenarios::RunKind;
 use migbench_scenarios::cell::Cell;
 use migbench_scenarios::words;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::measure::WriteTimes;
 use crate::part::Part;
+use crate::word::Word;
 
 /// Version of this shape. Since 2 a modelled link behaves like a wire, waiting for it is a stage of its own, and stages that a
 /// run doesn't have are absent; figures of 1 stay readable and are never compared with those of 2.
@@ -94,9 +95,15 @@ impl MemoryProof {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metric {
     /// `s`, `B`, `count`, `ratio`, `op/s`, `page/s`, `op`, `s/s`, `B/s`.
-    pub unit: String,
+    #[schemars(with = "String")]
+    pub unit: Word,
     /// In that unit.
     pub value: f64,
+}
+
+/// A map that is made at once has its nodes full; one that grows in order leaves them half empty.
+fn packed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Word, Metric>, D::Error> {
+    Ok(BTreeMap::deserialize(deserializer)?.into_iter().collect())
 }
 
 words! {
@@ -362,7 +369,9 @@ pub struct Record {
     /// Every parameter.
     pub cell: Cell,
     /// By name.
-    pub metrics: BTreeMap<String, Metric>,
+    #[serde(deserialize_with = "packed")]
+    #[schemars(with = "BTreeMap<String, Metric>")]
+    pub metrics: BTreeMap<Word, Metric>,
     /// In order.
     pub rounds: Vec<Round>,
     /// Seconds that each vCPU was kept out of the guest by a throttle; absent without one.

@@ -199,7 +199,7 @@ fn metrics(record: &Record) -> String {
     let mut out = grid(&rows, 2);
     for (name, metric) in &record.metrics {
         let unit_agrees =
-            MetricKey::find(name).is_some_and(|key| key.definition().unit.symbol() == metric.unit);
+            MetricKey::find(name).is_some_and(|key| *key.definition().unit.symbol() == *metric.unit);
         if !unit_agrees {
             let _ = writeln!(out, "{name}  {} {} (not known to this version)", metric.value, metric.unit);
         }

@@ -89,6 +89,13 @@ fn stop(cell: &Cell) -> Option<Broken> {
         );
         return Some((&["stop.ceiling", "stop.downtime_limit"], what));
     }
+    if stop.rule() == Rule::Rounds && stop.rounds > stop.max_rounds {
+        let what = format!(
+            "stop.rounds {} with stop.max_rounds {}: every run would be cut short by the second; raise it",
+            stop.rounds, stop.max_rounds
+        );
+        return Some((&["stop.rounds", "stop.max_rounds"], what));
+    }
     if cell.throttle.counts_pages() && cell.tracker != Tracker::KvmRing {
         let what = format!(
             "throttle {} with tracker {}: it counts the pages of each vCPU in its dirty ring; use tracker kvm-ring, or leave it out",

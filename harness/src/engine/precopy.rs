@@ -83,8 +83,11 @@ impl Precopy<'_> {
                 throttler.round(sent.traffic, self.rounds.remaining() * PAGE_SIZE);
             }
             let next = self.rounds.next();
-            if self.stop.waits_for_queue(self.left(harvest), next) {
-                // The queue alone is in the way, and is no part of the pause: it leaves first, while the guest goes on writing.
+            let left = self.left(harvest);
+            if left.queued > clock::seconds(0, QUEUED_AT_PAUSE)
+                && self.stop.ends(Left { queued: 0.0, ..left }, next, clock::now() >= until)
+            {
+                // What is queued is no part of the pause: it leaves first, while the guest goes on writing, and then the rule is asked.
                 harvest = self.rounds.harvest_after_queue(harvest, QUEUED_AT_PAUSE)?;
             }
             let decision = self.stop.decide(self.left(harvest), next, clock::now() >= until);
@@ -106,7 +109,7 @@ impl Precopy<'_> {
     /// What is left after a harvest.
     fn left(&self, harvest: Harvest) -> Left {
         let queued = clock::seconds(clock::now(), self.rounds.link().empty_at());
-        Left { pages: self.rounds.remaining(), queued, harvest: clock::seconds(0, harvest.took) }
+        Left { pages: self.rounds.remaining(), queued, harvest: clock::seconds(0, harvest.last) }
     }
 
     /// The control `stop-and-copy`: everything in the paused round.
@@ -124,7 +127,6 @@ impl Precopy<'_> {
         capped: bool,
         decided: Harvest,
     ) -> Result<Sent, EngineError> {
-        self.rounds.link().drain(QUEUED_AT_PAUSE);
         if let Some(throttler) = self.throttler {
             throttler.end();
         }

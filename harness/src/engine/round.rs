@@ -27,6 +27,8 @@ pub struct Harvest {
     pub start: u64,
     /// Nanoseconds of looking.
     pub took: u64,
+    /// Of these, those of the last look.
+    pub last: u64,
     /// Nanoseconds of waiting.
     pub waited: u64,
 }
@@ -172,7 +174,8 @@ impl<'a> Rounds<'a> {
         let start = clock::now();
         self.tracker.harvest(&mut self.dirty)?;
         self.planter.spend(CostStage::Harvest, start, 1);
-        Ok(Harvest { start, took: clock::now() - start, waited: 0 })
+        let took = clock::now() - start;
+        Ok(Harvest { start, took, last: took, waited: 0 })
     }
 
     /// Waits until at most `left` nanoseconds of bytes are queued, and adds what became dirty since `first`.
@@ -182,7 +185,7 @@ impl<'a> Rounds<'a> {
     pub fn harvest_after_queue(&mut self, first: Harvest, left: u64) -> Result<Harvest, TrackerError> {
         self.link.drain(left);
         let Harvest { start, took, .. } = self.harvest()?;
-        Ok(Harvest { took: first.took + took, waited: start - first.end(), ..first })
+        Ok(Harvest { took: first.took + took, last: took, waited: start - first.end(), ..first })
     }
 
     /// Encodes some of the pages that are left, from all over the guest, and throws that away; none where what is remembered of pages does not
@@ -232,6 +235,8 @@ impl<'a> Rounds<'a> {
         // Pages of zeros fill no batch: several looks at the dirty set may leave in one.
         let mut left = 0;
         let mut watch = Stopwatch(harvest.end());
+        // Probing and deciding are no part of what pages take.
+        let deciding = if rearms { 0 } else { clock::now() - watch.0 };
         loop {
             self.staging.take_runs(|room| self.dirty.take_run(room));
             if rearms {
@@ -283,7 +288,7 @@ impl<'a> Rounds<'a> {
         let wire_idle = self.link.wire().map(|wire| (wire.round_ends(), idle_in_host));
         let traffic = self.link.traffic().total() - sent_before;
         let stretch = Stretch {
-            engine: clock::seconds(0, (stages.encode + stages.send).saturating_sub(zero_time)),
+            engine: clock::seconds(0, (stages.encode + stages.send).saturating_sub(zero_time + deciding)),
             first: self.number == 0,
             ..self.stretch(wire_from.max(harvest.end()), zero_time, traffic, tally)
         };

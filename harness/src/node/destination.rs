@@ -91,7 +91,6 @@ impl Destination<'_> {
         };
         let mut shape = |link: &mut Link| link.shape(&cell.link).map(drop);
         let source = greeting.admit(listener, self.control, source_due(&cell), &mut shape)?;
-        let mut meter = Meter::start(&vm, None)?;
         InjectedFault::strike(
             self.assignment.fault,
             Role::Destination,
@@ -99,6 +98,8 @@ impl Destination<'_> {
             &source.saboteur(),
         );
         let mut link = source.answer(&greeting)?;
+        // The source takes the answer for a round trip of the link.
+        let mut meter = Meter::start(&vm, None)?;
         let received = self.receive(&vm, &mut link, &mut pages);
         self.report.decode = clock::seconds(0, pages.decode_nanoseconds());
         let committed = match received {

@@ -32,7 +32,7 @@ fn plot(workload: &str, families: &Families<'_, '_>) -> Option<Plot> {
         kind: PlotKind::Frontier,
         id: format!("frontier-{}", slug(workload)),
         title: format!("{workload}: what a shorter pause costs"),
-        caption: "Medians of runs that no limit cut short, at each downtime limit that was allowed, which stands at the point; joined by \
+        caption: "Medians of cells of which no run was cut short, at each downtime limit that was allowed, which stands at the point; joined by \
                   straight lines for the eye alone. Whiskers reach over the range of the runs (from six runs on the 95 % interval of the \
                   median). Left of and under another curve is better at any limit."
             .to_owned(),
@@ -49,6 +49,8 @@ fn panel(cost: MetricKey, families: &Families<'_, '_>, labels: &[String]) -> Opt
     let curves: Vec<Vec<Point>> = families
         .values()
         .map(|placed| {
+            // Of a cell of which some runs were cut short, those that ended by themselves are the lucky ones.
+            let is_whole = |placed: &&super::scaling::Placed<'_, '_>| placed.cell.capped.is_empty();
             let point = |placed: &super::scaling::Placed<'_, '_>| {
                 let (x, y) = (of(MetricKey::Downtime, placed.cell)?, of(cost, placed.cell)?);
                 Some(Point {
@@ -63,7 +65,7 @@ fn panel(cost: MetricKey, families: &Families<'_, '_>, labels: &[String]) -> Opt
                     ..Point::at(x.median, y.median)
                 })
             };
-            let mut points: Vec<_> = placed.iter().filter_map(point).collect();
+            let mut points: Vec<_> = placed.iter().filter(is_whole).filter_map(point).collect();
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
             points
         })

@@ -15,7 +15,7 @@ use crate::table::{Column, ends};
 /// What the tables are, in a sentence.
 pub const ABOUT: &str = "what the stop rule foresaw of the pause and what came; how many migrations kept the limit, of all and without being \
                          forced; and what the switchover cost beyond the earliest one within the limit, in total time and in downtime \
-                         (negative: the pause was the shorter for it)";
+                         (negative: the pause was the shorter for it), of the migrations in which one was within it";
 
 /// Figures of medians.
 const MEDIANS: [MetricKey; 3] =
@@ -87,8 +87,7 @@ fn row(comparison: &ComparisonRuns<'_>, cell: &CellRuns<'_>) -> Option<Row> {
     figures.extend([
         Some(share(kept)),
         Some(share(unforced)),
-        of(Hindsight::regret_of_time)
-            .map(|summary| PrintedFigure::share(summary.samples, summary.median, summary.spread)),
+        of(Hindsight::regret_of_time).map(|summary| PrintedFigure::share_of(&summary, all.len())),
         of(Hindsight::regret_of_downtime)
             .map(|summary| PrintedFigure::of(Unit::Seconds, &summary, None, all.len())),
     ]);

@@ -390,6 +390,17 @@ impl PrintedFigure {
         }
     }
 
+    /// A share in percent, the median of some of `runs`.
+    #[must_use]
+    pub fn share_of(summary: &Summary, runs: usize) -> Self {
+        let mut figure = Self::share(summary.samples, summary.median, summary.spread);
+        if summary.samples < runs {
+            let n = format!("n = {}", summary.samples);
+            figure.spread = Some(figure.spread.map_or_else(|| n.clone(), |ends| format!("{ends}, {n}")));
+        }
+        figure
+    }
+
     /// The same, where it may be chance.
     #[must_use]
     pub fn marked(mut self) -> Self {

@@ -14,7 +14,7 @@ use crate::stats::Summary;
 /// What the tables are, in a sentence.
 pub const ABOUT: &str = "by how much the pause was shorter than without a throttle in the same block, runs that were forced to end included; \
                          and what the guest paid for each millisecond of that beyond what it pays anyway: work that it did not do (closed \
-                         loop), or delay of its operations (open loop)";
+                         loop), or delay of its operations (open loop), median over median; none where a guest did not recover in its window";
 
 /// What a guest pays, by how it is loaded.
 const COSTS: [MetricKey; 2] = [MetricKey::OperationsLost, MetricKey::DelayTotal];
@@ -49,11 +49,15 @@ fn row(comparison: &ComparisonRuns<'_>, baseline: &CellRuns<'_>, cell: &CellRuns
         let samples: Vec<f64> = pairs.iter().copied().filter_map(of).collect();
         Some(PrintedFigure::of(unit, &Summary::of(&samples)?, None, pairs.len()))
     };
+    // All pairs or none: those in which nothing was saved, or the guest never recovered, are the worst ones.
+    let median = |key| {
+        let all = pairs.iter().map(|pair| less(key, *pair)).collect::<Option<Vec<f64>>>()?;
+        crate::stats::median(&all)
+    };
     let per_ms = |key: MetricKey| {
-        figure(key.definition().unit, &|pair| {
-            let saved = less(MetricKey::Downtime, pair).filter(|saved| *saved > 0.0)?;
-            Some(-less(key, pair)? / (saved * 1e3))
-        })
+        let saved = median(MetricKey::Downtime).filter(|saved| *saved > 0.0)?;
+        let each = -median(key)? / (saved * 1e3);
+        Some(PrintedFigure::plain(key.definition().unit, pairs.len() as u64, each))
     };
     let slept = |pair: (&Record, &Record)| metric::value(&pair.1.metrics, MetricKey::ThrottledTime);
     let figures = vec![
@@ -124,6 +128,6 @@ mod tests {
         let texts: Vec<_> =
             table.rows[0].figures.iter().map(|figure| figure.as_ref().map(|f| &f.value[..])).collect();
         // 250 and 500 ms; 2,500 and 10,000 operations.
-        assert_eq!(texts, [Some("1.50 s"), Some("375 ms"), Some("15 op"), None]);
+        assert_eq!(texts, [Some("1.50 s"), Some("375 ms"), Some("16.7 op"), None]);
     }
 }

@@ -499,6 +499,28 @@ fn contradictions() {
 }
 
 #[test]
+fn stop_rules_and_throttles_that_cannot_be() {
+    for (lines, said) in [
+        (
+            "stop = { rule = \"stall\", ceiling = \"10ms\", downtime_limit = \"20ms\" }",
+            "stop.ceiling 10ms with stop.downtime_limit 20ms: ",
+        ),
+        (
+            "stop = { rule = \"rounds\", rounds = 8, max_rounds = 7 }",
+            "stop.rounds 8 with stop.max_rounds 7: every run would be cut short",
+        ),
+        ("throttle = \"quota\"\ntracker = \"kvm-bitmap\"", "throttle quota with tracker kvm-bitmap: "),
+        (
+            "throttle = \"quota\"\nthrottle_settings.slice = \"2s\"",
+            "throttle_settings.slice 2s: a time slice is 1ms to 1s long",
+        ),
+    ] {
+        let found = comparison(lines);
+        assert!(found.contains(said), "{found}");
+    }
+}
+
+#[test]
 fn arguments() {
     assert_snapshot!(argument(&["memory"], None), @r#"--set memory: write it as key=value, for example memory=256MiB"#);
     assert_snapshot!(argument(&["memry=256MiB"], None), @r#"--set memry=256MiB: unknown key `memry` in a cell (did you mean `memory`?)"#);

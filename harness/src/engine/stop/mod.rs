@@ -173,11 +173,14 @@ impl Stop {
         self.forecast.probed(probe);
     }
 
-    /// Whether what is queued is all that keeps the rule from switching over.
+    /// Whether pre-copy would end before round `next`. `late`: the longest time is over.
     #[must_use]
-    pub fn waits_for_queue(&self, left: Left, next: u32) -> bool {
-        let met = |left| self.rule.is_met(self.forecast.foresee(left), next);
-        !met(left) && met(Left { queued: 0.0, ..left })
+    pub fn ends(&self, left: Left, next: u32, late: bool) -> bool {
+        self.rule.is_met(self.forecast.foresee(left), next) || self.is_over(next, late)
+    }
+
+    const fn is_over(&self, next: u32, late: bool) -> bool {
+        next >= self.max_rounds || late
     }
 
     /// What to do before round `next`, and all that was known. `late`: the longest time is over.
@@ -186,7 +189,7 @@ impl Stop {
         let (foreseen, limit) = (self.forecast.foresee(left), self.rule.limit(next));
         let decided = if self.rule.is_met(foreseen, next) {
             Decided::SwitchOver
-        } else if next >= self.max_rounds || late {
+        } else if self.is_over(next, late) {
             Decided::Capped
         } else {
             self.rule.goes_on(foreseen);

@@ -54,7 +54,8 @@ fn what_is_queued_must_leave_first() {
     assert_eq!(estimate(&mut stop, left(500, 0.0084)), Some(0.0584));
     assert_eq!(estimate(&mut stop, left(0, 0.0084)), Some(0.0084));
     assert_eq!(stop.decide(left(950, 0.0084), 1, false).decided, Decided::Continue);
-    assert!(stop.waits_for_queue(left(950, 0.0084), 1) && !stop.waits_for_queue(left(1200, 0.0084), 1));
+    assert!(!stop.ends(left(950, 0.0084), 1, false) && stop.ends(left(950, 0.0), 1, false));
+    assert!(!stop.ends(left(1200, 0.0), 1, false) && stop.ends(left(1200, 0.0), 1, true));
     assert_eq!(stop.decide(left(950, 0.0), 1, false).decided, Decided::SwitchOver);
 }
 

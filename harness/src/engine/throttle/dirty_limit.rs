@@ -11,7 +11,7 @@ use super::{Slice, Throttle};
 const CYCLE: u64 = 20_000_000;
 const CYCLES: u32 = 5;
 /// The least share in which a vCPU runs: it has to go on.
-const LEAST: f64 = 0.01;
+const LEAST: f64 = 0.001;
 
 #[derive(Debug, Clone, Copy)]
 struct Limited {

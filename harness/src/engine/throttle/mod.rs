@@ -130,10 +130,9 @@ impl Throttler {
         self.shared.lock().throttle.round(sent, written);
     }
 
-    /// Wakes every vCPU; none is put to sleep from here on.
+    /// None is put to sleep from here on. Who sleeps is woken by a pause, or when this is dropped.
     pub fn end(&self) {
         self.shared.lock().over = true;
-        self.shared.nappers.iter().for_each(Napper::wake);
     }
 
     /// Nanoseconds that each vCPU has slept.
@@ -147,6 +146,7 @@ impl Throttler {
 impl Drop for Throttler {
     fn drop(&mut self) {
         self.end();
+        self.shared.nappers.iter().for_each(Napper::wake);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();

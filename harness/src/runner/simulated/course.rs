@@ -5,7 +5,7 @@
 //! so on: every time has the variation that was asked for, and no more.
 
 use migbench_reports::record::{Decided, Record, Round};
-use migbench_scenarios::cell::{Cell, Codec, Engine, Throttle, Tracker};
+use migbench_scenarios::cell::{Cache, Cell, Codec, Engine, Throttle, Tracker};
 use migbench_workloads::settings::{Content, Pace};
 
 use super::draw::Draws;
@@ -330,7 +330,7 @@ impl Model<'_> {
             number += 1;
             let harvest = self.harvest(float(dirty));
             elapsed += harvest;
-            if stop.wants_probe() && dirty > 0 {
+            if probes(self.cell) && stop.wants_probe() && dirty > 0 {
                 let all = self.again(number, dirty, false);
                 let bytes = bytes(&all.round, course.delta).iter().sum();
                 stop.probed(Probe { pages: dirty, bytes, seconds: all.times.encode });
@@ -379,8 +379,15 @@ impl Model<'_> {
     }
 }
 
+/// Whether pages that are left can be encoded and thrown away: a codec that learns would make something else of the next ones, and
+/// digests hold no page.
+pub const fn probes(cell: &Cell) -> bool {
+    !matches!(cell.codec, Codec::None | Codec::Auto | Codec::ZstdDictionary)
+        && !matches!(cell.cache, Cache::Digest(_))
+}
+
 /// Pages that a round looked at.
-fn sends(round: &Round) -> u64 {
+pub fn sends(round: &Round) -> u64 {
     round.pages_full + round.pages_zero + round.pages_delta + round.pages_unchanged
 }
 
@@ -510,8 +517,13 @@ fn derive(course: &mut Course, weight: f64) {
         if round.paused {
             at += decided + pause;
         }
-        // Of recorded rounds the sum alone is known.
-        let mut bytes = traffic.map_or_else(|| bytes(round, delta), |traffic| [traffic, 0, 0, 0, 0]);
+        let mut bytes = bytes(round, delta);
+        if let Some(traffic) = traffic {
+            // Of recorded rounds the sum alone is known; its kinds are in proportion to what the model makes of the pages.
+            let modelled: u64 = bytes.iter().sum();
+            bytes = bytes.map(|of_kind| count(float(of_kind) * float(*traffic) / float(modelled)));
+            bytes[4] += traffic.saturating_sub(bytes.iter().sum());
+        }
         for (kind, of_round) in course.traffic.iter_mut().zip(&mut bytes) {
             *of_round = count(float(*of_round) * weight);
             *kind += *of_round;

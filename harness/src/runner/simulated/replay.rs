@@ -5,14 +5,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use migbench_reports::hindsight;
 use migbench_reports::metric::{self, MetricKey};
 use migbench_reports::record::{Decided, Record, Round, RunKind, Status};
 use migbench_reports::settings::{self, Flat};
 use migbench_reports::store::{Accept, RunData, StoreError};
 use migbench_scenarios::cell::Cell;
-use migbench_workloads::units::PAGE_SIZE;
+use migbench_workloads::units::{PAGE_SIZE, Rate};
 
-use super::course::{Course, Leg, Times};
+use super::course::{Course, Leg, Times, probes, sends};
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Left, Overhead, Probe, Stop};
 
@@ -79,11 +80,11 @@ fn count(value: f64) -> u64 {
     value.round() as u64
 }
 
-/// A recorded round as one of so many dirty pages.
-fn leg(recorded: &Round, number: u32, dirty: u64, paused: bool) -> Leg {
+/// A recorded round as one of so many dirty pages. Its bytes are queued by its end, but of a paused one they have left.
+fn leg(recorded: &Round, number: u32, dirty: u64, rate: Option<Rate>, paused: bool) -> Leg {
     let share = if recorded.dirty_pages == 0 { 1.0 } else { float(dirty) / float(recorded.dirty_pages) };
     let scaled = |pages: u64| count(float(pages) * share);
-    let time = |stage: Option<f64>| stage.unwrap_or(0.0) * share;
+    let time = |stages: &[Option<f64>]| stages.iter().copied().flatten().sum::<f64>();
     let round = Round {
         round: number,
         dirty_pages: dirty,
@@ -96,12 +97,28 @@ fn leg(recorded: &Round, number: u32, dirty: u64, paused: bool) -> Leg {
         paused,
         ..Round::default()
     };
-    let times = Times {
-        harvest: recorded.harvest_time.unwrap_or(0.0),
-        encode: time(recorded.encode_time) + time(recorded.copy_time),
-        send: time(recorded.send_time) + time(recorded.wait_time),
+    let encode = time(&[recorded.copy_time, recorded.encode_time]);
+    let send = if paused {
+        hindsight::sending(recorded, rate) - encode
+    } else {
+        time(&[recorded.send_time, recorded.wait_time])
     };
+    let times =
+        Times { harvest: recorded.harvest_time.unwrap_or(0.0), encode: encode * share, send: send * share };
     Leg { round, times, traffic: Some(scaled(recorded.traffic)) }
+}
+
+/// What the recorded rule counted beside pages, but for the harvest; what the pause had beside pages where it counted nothing.
+fn overhead(recorded: &Record) -> Overhead {
+    let rounds = recorded.rounds.iter().zip(recorded.rounds.iter().skip(1));
+    let counted = rounds.filter_map(|(round, next)| {
+        Some(round.decision?.overhead? - next.harvest_time.unwrap_or(0.0)).filter(|_| !next.paused)
+    });
+    let of = |key| metric::value(&recorded.metrics, key).unwrap_or(0.0);
+    let measured = || {
+        [MetricKey::DowntimePause, MetricKey::DowntimeState, MetricKey::DowntimeResume].map(of).iter().sum()
+    };
+    Overhead { resume: counted.last().unwrap_or_else(measured), ..Overhead::default() }
 }
 
 /// The recorded migration under the rule of `cell`.
@@ -117,74 +134,75 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
         resume: of(MetricKey::DowntimeResume),
         decode: of(MetricKey::DecodeTime),
         prepare: of(MetricKey::DestinationPrepareTime),
-        asleep: metric::value(&recorded.metrics, MetricKey::ThrottledTime)
-            .map(|slept| slept / f64::from(cell.vcpus)),
+        delta: count(of(MetricKey::DeltaBytesPerPage)),
         ..Course::default()
     };
-    // What lies between the paused round and the word that the guest runs, of which downtime's parts are known.
-    let after = rounds.last().map_or(0.0, |last| of(MetricKey::TotalTime) - last.start - last.duration);
-    course.word = (after - course.state - course.resume).max(0.0);
-    let rate = cell.link.rate.map(|rate| float(rate.0));
-    let overhead = Overhead {
-        pause: course.pause / 2.0,
-        resume: course.resume,
-        round_trip: course.state / 2.0,
-        state: 0,
-    };
-    let mut stop = Stop::new(&cell.stop, rate, overhead);
-    let at = |number: u32| rounds.get(number as usize).or(rounds.last());
-    // What was found after the last running round, and while how long it came in.
-    let (newest, during) = match &rounds[..] {
-        [.., running, last] => (float(last.dirty_pages), running.duration),
-        _ => (0.0, 0.0),
-    };
+    let [.., running, last] = &rounds[..] else { return course };
+    // What lies between the end of the pause and the word that the guest runs.
+    let paused = last.start - course.pause;
+    course.word = (of(MetricKey::TotalTime) - paused - of(MetricKey::Downtime)).max(0.0);
+    let (limit, rate) = (cell.link.rate, cell.link.rate.map(|rate| float(rate.0)));
+    let mut stop = Stop::new(&cell.stop, rate, overhead(recorded));
+    let at = |number: u32| rounds.get(number as usize).unwrap_or(last);
+    // What came in during the last running round.
+    let unsent = running.dirty_pages.saturating_sub(sends(running));
+    let found = running.decision.map_or(last.dirty_pages, |decision| decision.pages);
+    let newest = float(found.saturating_sub(unsent));
     let mut elapsed = course.arm;
     let mut dirty = rounds.first().map_or(all, |first| first.dirty_pages);
     let mut number = 0;
-    while let Some(recorded) = at(number) {
-        let mut this = leg(recorded, number, dirty, false);
+    loop {
+        let recorded_round = at(number);
+        let mut this = leg(recorded_round, number, dirty, limit, false);
         let lasted = this.times.all();
         elapsed += lasted;
-        // Waiting for the queue of a link is not the engine's doing.
-        let share = float(dirty) / float(recorded.dirty_pages.max(1));
-        let waited = recorded.wait_time.unwrap_or(0.0) * share;
+        let share = float(dirty) / float(recorded_round.dirty_pages.max(1));
+        // Waiting for the queue of a link is not the engine's doing, and the next round's.
+        let waited = recorded_round.wait_time.unwrap_or(0.0) * share;
+        let engine = this.times.encode + this.times.send - waited;
+        let bytes = this.traffic.unwrap_or(0);
         stop.observe(&Stretch {
-            seconds: this.times.encode + this.times.send,
-            engine: this.times.encode + this.times.send - waited,
-            pages: this.round.dirty_pages.saturating_sub(this.round.pages_zero),
-            bytes: this.traffic.unwrap_or(0),
+            seconds: engine.max(rate.map_or(0.0, |rate| float(bytes) / rate)),
+            engine,
+            pages: sends(&this.round) - this.round.pages_zero,
+            bytes,
             first: number == 0,
         });
         number += 1;
-        let next = at(number).unwrap_or(recorded);
+        let next = at(number);
         // After the last recorded round pages come in at the newest pace.
         dirty = match rounds.get(number as usize) {
             Some(next) => next.dirty_pages,
-            None if during > 0.0 => count(newest * lasted / during).min(all),
-            None => next.dirty_pages,
+            None => count(newest * lasted / running.duration.max(1e-9)).min(all),
         };
-        if stop.wants_probe() && next.dirty_pages > 0 {
+        if probes(cell) && stop.wants_probe() && next.dirty_pages > 0 {
             let seconds = next.encode_time.unwrap_or(0.0);
             stop.probed(Probe { pages: next.dirty_pages, bytes: next.traffic, seconds });
         }
+        // What is queued leaves before the rule is asked.
         let harvest = next.harvest_time.unwrap_or(0.0);
-        let queued = recorded.decision.map_or(0.0, |decision| decision.queued);
-        let left = Left { pages: dirty, queued, harvest };
-        let late = elapsed + harvest >= cell.stop.max_time.0;
-        let decision = stop.decide(left, number, late);
+        let left = Left { pages: dirty, queued: 0.0, harvest };
+        let decision = stop.decide(left, number, elapsed + harvest >= cell.stop.max_time.0);
         (this.round.estimate, this.round.decision) = (decision.estimate, Some(decision));
         course.legs.push(this);
         if decision.decided != Decided::Continue {
             course.capped = decision.decided == Decided::Capped;
             // Between two recorded rounds lie the deciding harvest, the rest of the queue, and the pause.
-            let between = next.start - recorded.start - recorded.duration - course.pause;
+            let between = next.start - recorded_round.start - recorded_round.duration - course.pause;
             let is_recorded = next.paused && (number as usize) < rounds.len();
             course.decided = if is_recorded { between.max(0.0) } else { harvest };
-            course.legs.push(leg(next, number, dirty, true));
+            let mut paused = leg(next, number, dirty, limit, true);
+            paused.times.harvest = last.harvest_time.unwrap_or(0.0);
+            if is_recorded {
+                paused.times.send = (of(MetricKey::DowntimeSend) - paused.times.encode).max(0.0);
+            }
+            course.legs.push(paused);
+            let played = elapsed / (last.start - course.pause).max(elapsed);
+            let slept = metric::value(&recorded.metrics, MetricKey::ThrottledTime);
+            course.asleep = slept.map(|slept| slept / f64::from(cell.vcpus) * played);
             return course;
         }
     }
-    course
 }
 
 /// How well the rules that were recorded are foreseen by playing their own migrations again: of each figure, how many, the median of the
