@@ -387,7 +387,7 @@ fn leads_on(manifest: &Manifest) -> Vec<String> {
     let beside =
         format!("`migbench run peers-quick` puts {} beside these engines, in five minutes.", here.join(", "));
     let limits =
-        "`migbench run frontier` draws what a shorter pause costs each, in thirty-five minutes.".to_owned();
+        "`migbench run frontier` draws what a shorter pause costs each, in twenty-five minutes.".to_owned();
     (!here.is_empty()).then_some(beside).into_iter().chain([limits]).collect()
 }
 

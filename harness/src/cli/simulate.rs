@@ -13,7 +13,7 @@ use migbench_scenarios::Plan;
 use migbench_workloads::units::Seconds;
 
 use super::reading::Reading;
-use crate::runner::simulated::replay::{self, Replay};
+use crate::runner::simulated::replay::{Agreement, Replay};
 use crate::runner::simulated::{SimulatedTestbed, Simulation};
 use crate::runner::suite::{Listener, Step};
 use crate::runner::testbed::{KvmTestbed, Testbed};
@@ -67,20 +67,21 @@ impl Simulate {
     pub fn errors(&self, directory: &Path) -> anyhow::Result<Option<String>> {
         let Some(recorded) = self.replay()? else { return Ok(None) };
         let played = self.reading().data(directory)?.records;
-        let show = |(key, runs, median, largest): &(MetricKey, usize, f64, f64)| {
-            format!(
-                "{} within {:.1} % (median of {runs}; largest error {:.1} %)",
-                key.definition().label,
-                median * 100.0,
-                largest * 100.0
-            )
+        let found = Agreement::of(&played, &recorded);
+        let show = |(key, median, largest): &(MetricKey, f64, f64)| {
+            let label = key.definition().label;
+            format!("{label} within {:.1} % (median; largest error {:.1} %)", median * 100.0, largest * 100.0)
         };
-        let errors = replay::errors(&played, &recorded);
-        Ok(Some(if errors.is_empty() {
+        Ok(Some(if found.migrations == 0 {
             "replay: none of these migrations was recorded under its own rule, so that nothing says how well they were foreseen".to_owned()
         } else {
-            let all: Vec<_> = errors.iter().map(show).collect();
-            format!("replay, against what was recorded under the same rule: {}", all.join(", "))
+            let all: Vec<_> = found.errors.iter().map(show).collect();
+            format!(
+                "replay, against what was recorded under the same rule: {} of {} migrations stopped after the same round; of these {}",
+                found.alike,
+                found.migrations,
+                all.join(", ")
+            )
         }))
     }
 

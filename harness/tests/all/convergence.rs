@@ -156,7 +156,8 @@ fn migrations_are_played_again_under_other_rules() {
     let replay = format!("--simulate=replay={recorded}");
     let outcome = migbench(&["run", "quick", &replay, "--repeat", "2", "-o", &at("same")]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    let said = "replay, against what was recorded under the same rule: total time within 0.";
+    let said = "replay, against what was recorded under the same rule: 8 of 8 migrations stopped after the same round; of these \
+                total time within 0.";
     assert!(outcome.stdout.contains(said), "{}", outcome.stdout);
     let other = ["--set", "stop.rule=rounds", "--set", "stop.rounds=2"];
     let outcome =

@@ -91,7 +91,7 @@ fn a_throttled_guest_sleeps_writes_less_and_does_less() {
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     let of = |throttle| {
         let is_one = move |record: &&Record| {
-            record.comparison == "flat out, full"
+            record.comparison == "open loop, full"
                 && record.kind == RunKind::Timed
                 && record.cell.throttle == throttle
         };

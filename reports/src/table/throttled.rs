@@ -14,7 +14,7 @@ use crate::stats::Summary;
 /// What the tables are, in a sentence.
 pub const ABOUT: &str = "by how much the pause was shorter than without a throttle in the same block, runs that were forced to end included; \
                          and what the guest paid for each millisecond of that beyond what it pays anyway: work that it did not do (closed \
-                         loop), or delay of its operations (open loop), median over median; none where a guest did not recover in its window";
+                         loop), or delay of its operations (open loop), median over median; none where half of the guests did not recover in their window";
 
 /// What a guest pays, by how it is loaded.
 const COSTS: [MetricKey; 2] = [MetricKey::OperationsLost, MetricKey::DelayTotal];
@@ -49,15 +49,16 @@ fn row(comparison: &ComparisonRuns<'_>, baseline: &CellRuns<'_>, cell: &CellRuns
         let samples: Vec<f64> = pairs.iter().copied().filter_map(of).collect();
         Some(PrintedFigure::of(unit, &Summary::of(&samples)?, None, pairs.len()))
     };
-    // All pairs or none: those in which nothing was saved, or the guest never recovered, are the worst ones.
-    let median = |key| {
-        let all = pairs.iter().map(|pair| less(key, *pair)).collect::<Option<Vec<f64>>>()?;
-        crate::stats::median(&all)
+    let median = |of: &dyn Fn((&Record, &Record)) -> f64| {
+        let all: Vec<f64> = pairs.iter().copied().map(of).collect();
+        crate::stats::median(&all).filter(|median| median.is_finite())
     };
+    // A pair with a guest that did not recover cost more than any other, and one in which nothing was saved counts as well.
     let per_ms = |key: MetricKey| {
-        let saved = median(MetricKey::Downtime).filter(|saved| *saved > 0.0)?;
-        let each = -median(key)? / (saved * 1e3);
-        Some(PrintedFigure::plain(key.definition().unit, pairs.len() as u64, each))
+        let cost = median(&|pair| less(key, pair).map_or(f64::INFINITY, |less| -less))?;
+        let saved = median(&|pair| less(MetricKey::Downtime, pair).unwrap_or(f64::NEG_INFINITY))?;
+        (saved > 0.0)
+            .then(|| PrintedFigure::plain(key.definition().unit, pairs.len() as u64, cost / (saved * 1e3)))
     };
     let slept = |pair: (&Record, &Record)| metric::value(&pair.1.metrics, MetricKey::ThrottledTime);
     let figures = vec![
@@ -115,19 +116,26 @@ mod tests {
                 })
                 .build()
         };
-        let records = [
+        let mut records = [
             run(Throttle::None, 1, 0.375, 1_000.0),
             run(Throttle::None, 2, 0.625, 1_000.0),
             run(Throttle::Quota, 1, 0.125, 3_500.0),
             run(Throttle::Quota, 2, 0.125, 11_000.0),
         ];
-        let (sorted, strangers) = cells::sort(&manifest, &records);
-        assert_eq!(strangers, 0);
-        let table = table(&sorted[0]).unwrap();
-        assert_eq!(table.rows.len(), 1);
-        let texts: Vec<_> =
-            table.rows[0].figures.iter().map(|figure| figure.as_ref().map(|f| &f.value[..])).collect();
+        let texts = |records: &[Record]| {
+            let (sorted, strangers) = cells::sort(&manifest, records);
+            assert_eq!(strangers, 0);
+            let table = table(&sorted[0]).unwrap();
+            assert_eq!(table.rows.len(), 1);
+            table.rows[0].figures.iter().map(|f| f.as_ref().map(|f| f.value.clone())).collect::<Vec<_>>()
+        };
         // 250 and 500 ms; 2,500 and 10,000 operations.
-        assert_eq!(texts, [Some("1.50 s"), Some("375 ms"), Some("16.7 op"), None]);
+        let expected = |cost: Option<&str>| {
+            [Some("1.50 s"), Some("375 ms"), cost, None].map(|text| text.map(str::to_owned)).to_vec()
+        };
+        assert_eq!(texts(&records), expected(Some("16.7 op")));
+        // One of two guests did not recover in its window.
+        records[3].metrics.remove("operations_lost");
+        assert_eq!(texts(&records), expected(None));
     }
 }

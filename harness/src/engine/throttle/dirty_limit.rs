@@ -1,6 +1,6 @@
 //! Each vCPU sleeps for the share of the time at which it writes what it may, after QEMU's dirty page rate limit (`system/dirtylimit.c`,
 //! "the dirty limit is per vCPU"): every tenth of a second the share in which it runs is multiplied by what it may write over what it
-//! wrote. Naps come every 20 ms. Pages are counted once between two looks at the tracker, as the dirty ring has them.
+//! wrote; at first, when nothing is known, it is a fifth, and is set anew with every nap. Naps come every 20 ms. Pages are counted once between two looks at the tracker, as the dirty ring has them.
 
 use migbench_scenarios::cell::ThrottleSettings;
 use migbench_workloads::units::PAGE_SIZE;
@@ -10,6 +10,8 @@ use super::{Slice, Throttle};
 /// Nanoseconds from nap to nap, and naps after which the share is set anew.
 const CYCLE: u64 = 20_000_000;
 const CYCLES: u32 = 5;
+/// The share in which a vCPU runs before anything is known of it.
+const FIRST: f64 = 0.2;
 /// The least share in which a vCPU runs: it has to go on.
 const LEAST: f64 = 0.001;
 
@@ -26,7 +28,8 @@ pub struct DirtyLimit {
     /// Pages per second.
     limit: f64,
     vcpus: Vec<Limited>,
-    cycle: u32,
+    /// Looks so far.
+    looks: u32,
     since: u64,
 }
 
@@ -35,7 +38,7 @@ impl DirtyLimit {
     #[expect(clippy::cast_precision_loss, reason = "rates stay under 2^53")]
     pub fn new(settings: &ThrottleSettings, vcpus: usize) -> Self {
         let limit = settings.dirty_rate.0 as f64 / PAGE_SIZE as f64;
-        Self { limit, vcpus: vec![Limited { runs: 1.0, written: None }; vcpus], cycle: 0, since: 0 }
+        Self { limit, vcpus: vec![Limited { runs: FIRST, written: None }; vcpus], looks: 0, since: 0 }
     }
 }
 
@@ -47,7 +50,7 @@ impl Throttle for DirtyLimit {
         reason = "20 ms at most"
     )]
     fn look(&mut self, now: u64, vcpus: &mut [Slice]) -> u64 {
-        let sets = self.cycle.is_multiple_of(CYCLES);
+        let sets = self.looks <= CYCLES || self.looks.is_multiple_of(CYCLES);
         let lasted = now.saturating_sub(self.since) as f64 / 1e9;
         for (limited, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             if sets {
@@ -58,7 +61,7 @@ impl Throttle for DirtyLimit {
                 limited.runs = match before {
                     Some(_) if rate > 0.0 => (limited.runs * self.limit / rate).clamp(LEAST, 1.0),
                     Some(_) => (2.0 * limited.runs).min(1.0),
-                    None => 1.0,
+                    None => FIRST,
                 };
             }
             vcpu.nap_until = now + (CYCLE as f64 * (1.0 - limited.runs)) as u64;
@@ -66,7 +69,7 @@ impl Throttle for DirtyLimit {
         if sets {
             self.since = now;
         }
-        self.cycle = self.cycle.wrapping_add(1) % CYCLES;
+        self.looks = self.looks.wrapping_add(1);
         now + CYCLE
     }
 }

@@ -205,24 +205,38 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
     }
 }
 
-/// How well the rules that were recorded are foreseen by playing their own migrations again: of each figure, how many, the median of the
-/// errors without their signs, and the largest, as shares.
-#[must_use]
-pub fn errors(played: &[Record], recorded: &Replay) -> Vec<(MetricKey, usize, f64, f64)> {
-    let twin = |played: &Record| {
-        let found = recorded.find(&played.cell, played.seed)?;
-        (found.seed == played.seed && found.cell.stop == played.cell.stop).then_some(found)
-    };
-    let of = |key: MetricKey| {
+/// How well migrations that are played again under their own rule come out as they were recorded.
+#[derive(Debug, Default)]
+pub struct Agreement {
+    /// Migrations that were recorded under the rule that they were played under.
+    pub migrations: usize,
+    /// Of these, those that stopped after the same round.
+    pub alike: usize,
+    /// Of those, by figure: the median of the errors without their signs, and the largest, as shares.
+    pub errors: Vec<(MetricKey, f64, f64)>,
+}
+
+impl Agreement {
+    /// Of migrations that were played with what they were played from.
+    #[must_use]
+    pub fn of(played: &[Record], recorded: &Replay) -> Self {
         let timed = played.iter().filter(|record| record.kind == RunKind::Timed);
-        let error = |played: &Record| {
+        let pairs: Vec<_> = timed
+            .filter_map(|played| Some((played, recorded.find(&played.cell, played.seed)?)))
+            .filter(|(played, twin)| twin.seed == played.seed && twin.cell.stop == played.cell.stop)
+            .collect();
+        let is_alike = |(played, twin): &&(&Record, &Record)| played.rounds.len() == twin.rounds.len();
+        let alike: Vec<_> = pairs.iter().filter(is_alike).collect();
+        let of = |key: MetricKey| {
             let value = |record: &Record| metric::value(&record.metrics, key);
-            Some((value(played)? / value(twin(played)?)? - 1.0).abs())
+            let error =
+                |(played, twin): &&(&Record, &Record)| Some((value(played)? / value(twin)? - 1.0).abs());
+            let errors: Vec<f64> = alike.iter().copied().filter_map(|pair| error(&pair)).collect();
+            let largest = errors.iter().copied().fold(0.0, f64::max);
+            Some((key, migbench_reports::stats::median(&errors)?, largest))
         };
-        let mut errors: Vec<f64> = timed.filter_map(error).collect();
-        errors.sort_by(f64::total_cmp);
-        let largest = *errors.last()?;
-        Some((key, errors.len(), migbench_reports::stats::median(&errors)?, largest))
-    };
-    [MetricKey::TotalTime, MetricKey::Downtime, MetricKey::Traffic].into_iter().filter_map(of).collect()
+        let figures = [MetricKey::TotalTime, MetricKey::Downtime, MetricKey::Traffic];
+        let errors = figures.into_iter().filter_map(of).collect();
+        Self { migrations: pairs.len(), alike: alike.len(), errors }
+    }
 }
