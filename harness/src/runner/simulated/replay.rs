@@ -108,7 +108,8 @@ fn leg(recorded: &Round, number: u32, dirty: u64, rate: Option<Rate>, paused: bo
     Leg { round, times, traffic: Some(scaled(recorded.traffic)) }
 }
 
-/// What the recorded rule counted beside pages, but for the harvest; what the pause had beside pages where it counted nothing.
+/// What the recorded rule counted beside pages, but for the harvest, of which a decision after a wait has the last look alone: the most. What
+/// the pause had beside pages where it counted nothing.
 fn overhead(recorded: &Record) -> Overhead {
     let rounds = recorded.rounds.iter().zip(recorded.rounds.iter().skip(1));
     let counted = rounds.filter_map(|(round, next)| {
@@ -118,7 +119,7 @@ fn overhead(recorded: &Record) -> Overhead {
     let measured = || {
         [MetricKey::DowntimePause, MetricKey::DowntimeState, MetricKey::DowntimeResume].map(of).iter().sum()
     };
-    Overhead { resume: counted.last().unwrap_or_else(measured), ..Overhead::default() }
+    Overhead { resume: counted.reduce(f64::max).unwrap_or_else(measured), ..Overhead::default() }
 }
 
 /// The recorded migration under the rule of `cell`.
