@@ -123,7 +123,8 @@ struct Ticks {
     busy: u64,
     stolen: u64,
     own: u64,
-    others: BTreeMap<i32, (String, u64)>,
+    /// Name and ticks by number and start: a number is given again, and a kernel worker is called after what it does just now.
+    others: BTreeMap<(i32, u64), (String, u64)>,
 }
 
 impl Ticks {
@@ -144,7 +145,7 @@ impl Ticks {
             if u32::try_from(stat.pid) == Ok(std::process::id()) {
                 ticks.own = used;
             } else {
-                ticks.others.insert(stat.pid, (stat.comm, used));
+                ticks.others.insert((stat.pid, stat.starttime), (stat.comm, used));
             }
         }
         Some(ticks)
@@ -158,10 +159,9 @@ impl Ticks {
             all => Some(ticks as f64 / all as f64),
         };
         // One that was not there before has used all of its time since.
-        let used = |(pid, (name, now)): (&i32, &(String, u64))| {
-            let before =
-                earlier.others.get(pid).filter(|(other, _)| other == name).map_or(0, |(_, ticks)| *ticks);
-            (now.saturating_sub(before), format!("{name} ({pid})"))
+        let used = |(process, (name, now)): (&(i32, u64), &(String, u64))| {
+            let before = earlier.others.get(process).map_or(0, |(_, ticks)| *ticks);
+            (now.saturating_sub(before), format!("{name} ({})", process.0))
         };
         let busiest = self.others.iter().map(used).max_by_key(|(ticks, _)| *ticks);
         Activity {
@@ -289,6 +289,7 @@ mod tests {
         stat(path, own, "migbench", 100, 10);
         stat(path, 70, "a (strange) name", 300, 30);
         stat(path, 71, "ended", 5000, 0);
+        stat(path, 73, "kworker/0:1-events", 400, 48);
         write(path, "proc/meminfo", "");
         let before = Ticks::read(path).unwrap();
         assert_eq!(before.since(&before), Activity { stolen: None, others: None, busiest: None });
@@ -299,6 +300,7 @@ mod tests {
         stat(path, 70, "a (strange) name", 304, 32);
         fs::remove_dir_all(path.join("proc/71")).unwrap();
         stat(path, 72, "rustc", 13, 0);
+        stat(path, 73, "kworker/0:1-virtio_vsock", 400, 48);
         let activity = Ticks::read(path).unwrap().since(&before);
         assert_eq!((activity.stolen, activity.others), (Some(0.1), Some(0.3)));
         assert_eq!(activity.busiest.as_deref(), Some("rustc (72)"));
