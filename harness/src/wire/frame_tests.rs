@@ -98,12 +98,24 @@ fn every_field_is_checked_even_under_a_good_checksum() {
     assert_eq!(forged(|h| h[5] = 99).fault, FrameFault::Kind(99));
     assert_eq!(forged(|h| h[7] = 1).fault, FrameFault::Trailing(0x100));
     assert_eq!(forged(|h| h[11] = 0xff).fault, FrameFault::Length { length: 0xff00_0001, limit: 4096 });
+    let by_one = forged(|h| h[8..12].copy_from_slice(&4097_u32.to_le_bytes()));
+    assert_eq!(by_one.fault, FrameFault::Length { length: 4097, limit: 4096 });
     let error = forged(|h| h[12] = 8);
     assert_eq!(error.fault, FrameFault::Sequence { expected: 7, found: 8 });
     assert_eq!(
         error.to_string(),
         "bad Hello frame at byte 112 of the stream: it has number 8, the next one is 7"
     );
+}
+
+#[test]
+fn a_payload_is_as_long_as_its_header_says() {
+    let bytes = encode(FrameKind::Hello, 7, &[b"ab"]);
+    for payload in [&b"a"[..], b"abc"] {
+        let header = decode_header(bytes.first_chunk().unwrap(), 0, 7).unwrap();
+        let fault = header.with_payload(payload).unwrap_err().fault;
+        assert_eq!(fault, FrameFault::Truncated { needed: 2, have: payload.len() });
+    }
 }
 
 #[test]
