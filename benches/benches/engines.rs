@@ -24,7 +24,7 @@ use migbench::sys::ram::Ram;
 use migbench::vm::page_set::PageSet;
 use migbench::wire::{FrameKind, LinkAddress, LinkListener};
 use migbench_benches::pages::{Density, Xorshift};
-use migbench_benches::{Fallible, MedianRange, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, ended, quick, wanted};
 use migbench_scenarios::cell::{Backing, Cell, Codec, Engine};
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -52,13 +52,7 @@ fn main() -> ExitCode {
         None if wanted("engines") => compare(),
         None => Ok(()),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(done)
 }
 
 fn memory(size: Bytes) -> Fallible<Arc<Ram>> {

@@ -18,7 +18,7 @@ use migbench::dirty::{DirtyTracker, UffdWp, available, tracker};
 use migbench::sys::kvm::{clear_dirty_log, get_dirty_log};
 use migbench::sys::pagemap::{PageRange, Pagemap};
 use migbench::vm::page_set::PageSet;
-use migbench_benches::{Fallible, MedianRange, PassesGuest, have_kvm, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, PassesGuest, quick, run};
 use migbench_scenarios::cell::Tracker;
 use migbench_workloads::settings::Pattern;
 use migbench_workloads::units::{Bytes, PAGE_SIZE};
@@ -29,21 +29,19 @@ const PAIRS: usize = 11;
 const SLOW_PAIRS: usize = 5;
 
 fn main() -> ExitCode {
-    if !wanted("harvest") || !have_kvm() {
-        return ExitCode::SUCCESS;
-    }
+    run("harvest", every)
+}
+
+fn every() -> Fallible<()> {
     println!(
         "harvest: ours over the bare calls that it needs, in turns; median and range of pairs, target 1.15"
     );
     for &(name, which) in Tracker::ALL {
         for scattered in [false, true] {
-            if let Err(error) = compare(name, which, scattered) {
-                eprintln!("error: {name}: {error}");
-                return ExitCode::FAILURE;
-            }
+            compare(name, which, scattered).map_err(|error| format!("{name}: {error}"))?;
         }
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 fn time<T>(what: impl FnOnce() -> Fallible<T>) -> Fallible<(f64, T)> {

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use migbench_benches::{Fallible, MedianRange, have_kvm, migrate, node, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, migrate, node, quick, run};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::settings::Fill;
@@ -27,16 +27,7 @@ fn main() -> ExitCode {
     if let Some(exit) = node() {
         return exit;
     }
-    if !wanted("idle") || !have_kvm() {
-        return ExitCode::SUCCESS;
-    }
-    match handover().and_then(|()| memory()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run("idle", || handover().and_then(|()| memory()))
 }
 
 fn cell(engine: Engine, memory: Bytes) -> Fallible<Cell> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use migbench::sys::{clock, thread::sharp_timers};
 use migbench::wire::netns::Namespaces;
 use migbench::wire::{FrameKind, Link, PageBatch};
-use migbench_benches::{Fallible, MedianRange, have_kvm, migrate, node, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, migrate, node, quick, run};
 use migbench_reports::record::Record;
 use migbench_scenarios::cell::{Cell, Engine, Transport, Wait};
 use migbench_workloads::settings::Load;
@@ -34,16 +34,7 @@ fn main() -> ExitCode {
     if let Some(exit) = node() {
         return exit;
     }
-    if !wanted("link") || !have_kvm() {
-        return ExitCode::SUCCESS;
-    }
-    match late_ends().and_then(|()| compare()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run("link", || late_ends().and_then(|()| compare()))
 }
 
 /// Frames of [`BATCH`] pages, as a round sends them, over a modelled wire of 1 Gbit/s, and nothing else on this host.

@@ -15,9 +15,8 @@ use std::time::Duration;
 use migbench::guest::sampler::Sampler;
 use migbench::guest::telemetry;
 use migbench::sys::clock;
-use migbench::sys::memory::Telemetry;
 use migbench::vm::Vm;
-use migbench_benches::{Fallible, MedianRange, have_kvm, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, boot, quick, run};
 use migbench_reports::stats::{self, RatioTest};
 use migbench_scenarios::cell::{Cell, Engine};
 use migbench_workloads::abi;
@@ -37,26 +36,14 @@ const TIMING: f64 = 0.03;
 const SAMPLER: f64 = 0.01;
 
 fn main() -> ExitCode {
-    if !wanted("probe") || !have_kvm() {
-        return ExitCode::SUCCESS;
-    }
-    match compare() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run("probe", compare)
 }
 
 /// A guest with write-heavy's settings, flat out, whose operations are timed.
 fn guest(seed: u64) -> Fallible<Vm> {
     let mut cell = Cell::default_for(Engine::None, "write-heavy")?;
     cell.settings.load = Load::FlatOut;
-    let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-    let telemetry = Telemetry::map(memfd, 1, true)?;
-    telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
-    Ok(Vm::boot(&cell, seed, 0, Arc::new(telemetry))?)
+    boot(&cell, seed)
 }
 
 /// Operations per second of one slice of a running guest, in which it also wrote pages.

@@ -2,41 +2,27 @@
 //! second as by rounds. The rate is counted from what the tracker found, and not from what the throttle went by. Target: within 5 %.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use migbench::dirty::tracker;
 use migbench::engine::throttle::{Throttler, throttle};
-use migbench::sys::memory::Telemetry;
-use migbench::vm::Vm;
 use migbench::vm::page_set::PageSet;
-use migbench_benches::{Fallible, MedianRange, have_kvm, quick, wanted};
+use migbench_benches::{Fallible, MedianRange, boot, quick, run};
 use migbench_scenarios::cell::{Cell, Engine, Throttle};
 use migbench_scenarios::{Assignment, Draft};
-use migbench_workloads::abi;
 use migbench_workloads::units::{PAGE_SIZE, Rate, Seconds};
 
 /// Pages per second of each vCPU.
 const RATES: [u32; 5] = [500, 2_000, 5_000, 10_000, 20_000];
-/// Time between two harvests, for a throttle to settle, and over which one rate is counted.
+/// Time between two harvests, before rates are counted, and over which one rate is counted.
 const ROUND: Duration = Duration::from_millis(100);
-const SETTLE: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_millis(500);
 /// Rates that are counted of one guest.
 const WINDOWS: usize = 7;
 
 fn main() -> ExitCode {
-    if !wanted("throttle") || !have_kvm() {
-        return ExitCode::SUCCESS;
-    }
-    match every() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run("throttle", every)
 }
 
 fn cell(vcpus: u32, word: Throttle, rate: u32) -> Fallible<Cell> {
@@ -82,13 +68,10 @@ fn every() -> Fallible<()> {
 
 /// Pages per second and vCPU that are found written.
 fn reached(cell: &Cell) -> Fallible<MedianRange> {
-    let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-    let telemetry = Telemetry::map(memfd, usize::try_from(cell.vcpus)?, cell.timing)?;
-    telemetry.control().phase.store(abi::PHASE_STEADY, Ordering::Relaxed);
-    let vm = Vm::boot(cell, 1, 0, Arc::new(telemetry))?;
+    let vm = boot(cell, 1)?;
     let mut dirty = PageSet::new(vm.ram().pages())?;
     // Its memory has been written once before anybody looks.
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(WARM_UP);
     let mut tracker = tracker(cell, &vm)?;
     tracker.arm()?;
     let _throttler =
@@ -104,7 +87,7 @@ fn reached(cell: &Cell) -> Fallible<MedianRange> {
         #[expect(clippy::cast_precision_loss, reason = "pages of a second")]
         Ok(pages as f64 / start.elapsed().as_secs_f64() / f64::from(cell.vcpus))
     };
-    rate(SETTLE)?;
+    rate(WARM_UP)?;
     let windows = if quick() { 1 } else { WINDOWS };
     let rates = (0..windows).map(|_| rate(WINDOW)).collect::<Fallible<Vec<f64>>>()?;
     vm.check()?;

@@ -6,8 +6,9 @@ pub mod pages;
 
 use std::fmt;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use migbench::sys::memory::Telemetry;
@@ -83,6 +84,35 @@ pub fn have_kvm() -> bool {
             false
         }
     }
+}
+
+/// What a bench that ended leaves its caller: its error is said.
+#[must_use]
+pub fn ended(done: Fallible<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a bench of guests that is not one of Criterion's, where it is [`wanted`] and guests can run.
+#[must_use]
+pub fn run(name: &str, bench: impl FnOnce() -> Fallible<()>) -> ExitCode {
+    ended(if wanted(name) && have_kvm() { bench() } else { Ok(()) })
+}
+
+/// Boots a guest that works at once, in the phase in which it is steady.
+///
+/// # Errors
+/// As the boot.
+pub fn boot(cell: &Cell, seed: u64) -> Fallible<Vm> {
+    let memfd = nix::sys::memfd::memfd_create(c"telemetry", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let telemetry = Telemetry::map(memfd, usize::try_from(cell.vcpus)?, cell.timing)?;
+    telemetry.control().phase.store(abi::PHASE_STEADY, Relaxed);
+    Ok(Vm::boot(cell, seed, 0, Arc::new(telemetry))?)
 }
 
 /// The median of some values, and their range.
@@ -172,7 +202,7 @@ impl PassesGuest {
 
 /// Serves as a node where the runner started this binary as one.
 #[must_use]
-pub fn node() -> Option<std::process::ExitCode> {
+pub fn node() -> Option<ExitCode> {
     (std::env::args().nth(1).as_deref() == Some("node")).then(migbench::cli::main)
 }
 

@@ -246,7 +246,7 @@ metrics! {
     DecodeTime = "decode_time", Seconds, Smaller, "decoding",
         "Time in the codec at the destination, summed over the run.";
     HarvestTime = "harvest_time", Seconds, Smaller, "harvest",
-        "Reading the dirty tracker and arming it again, summed over rounds.";
+        "Reading the dirty tracker, deciding on what it found (a probe included), and arming it again, summed over rounds.";
     CpuSource = "cpu_source", Seconds, Smaller, "CPU source",
         "User and system time of the source process from just before it connects until the guest runs at the destination, and of letting go afterwards; without its vCPU threads and what only measures.";
     CpuDestination = "cpu_destination", Seconds, Smaller, "CPU destination",

@@ -67,6 +67,13 @@ pub fn policy(cell: &Cell, pages: u64) -> Result<Box<dyn PagePolicy>, NoMemory> 
     })
 }
 
+/// Whether the policy of a cell answers [`PagePolicy::probe`].
+#[must_use]
+pub fn can_be_probed(cell: &Cell) -> bool {
+    matches!(cell.cache, Cache::Shadow | Cache::Bounded(_))
+        && codec::new(cell.codec).is_some_and(|codec| !codec.learns())
+}
+
 /// The baseline: whole pages, zero pages as marks.
 #[derive(Debug)]
 pub struct Full {

@@ -43,7 +43,7 @@ impl Harvest {
 /// Nanoseconds by stage. They add up to the round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageTimes {
-    /// The look at the tracker, and re-arming pages before they are read.
+    /// The look at the tracker and what is decided on it, and re-arming pages before they are read.
     pub harvest: u64,
     /// The policy and the codec: reading pages, which is copying them where that is done, and encoding.
     pub encode: u64,
@@ -235,8 +235,8 @@ impl<'a> Rounds<'a> {
         // Pages of zeros fill no batch: several looks at the dirty set may leave in one.
         let mut left = 0;
         let mut watch = Stopwatch(harvest.end());
-        // Probing and deciding are no part of what pages take.
-        let deciding = if rearms { 0 } else { clock::now() - watch.0 };
+        // Probing and deciding belong to the look that they followed, and are no part of what pages take.
+        stages.harvest += watch.lap();
         loop {
             self.staging.take_runs(|room| self.dirty.take_run(room));
             if rearms {
@@ -288,7 +288,7 @@ impl<'a> Rounds<'a> {
         let wire_idle = self.link.wire().map(|wire| (wire.round_ends(), idle_in_host));
         let traffic = self.link.traffic().total() - sent_before;
         let stretch = Stretch {
-            engine: clock::seconds(0, (stages.encode + stages.send).saturating_sub(zero_time + deciding)),
+            engine: clock::seconds(0, (stages.encode + stages.send).saturating_sub(zero_time)),
             first: self.number == 0,
             ..self.stretch(wire_from.max(harvest.end()), zero_time, traffic, tally)
         };

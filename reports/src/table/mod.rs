@@ -325,21 +325,22 @@ fn each_says_what_it_is(mut figures: Vec<Option<PrintedFigure>>, runs: usize) ->
     figures
 }
 
+/// The row's label speaks of all `runs`; a figure that some of them lack says so itself.
+fn lacking(text: String, samples: usize, runs: usize) -> String {
+    if samples == runs { text } else { format!("{text}, n = {samples}") }
+}
+
 impl PrintedFigure {
     /// A median with what belongs to it; the row speaks of `runs` runs.
     #[must_use]
     pub fn of(unit: Unit, summary: &Summary, difference: Option<Difference>, runs: usize) -> Self {
         let scale = Scale::suiting(unit, summary.median);
         let spread = summary.spread.map(|spread| ends(spread, |end| scale.number(end)));
-        // The row's label speaks of all runs; a metric that some of them lack says so itself.
-        let lacking = |text| {
-            if summary.samples == runs { text } else { format!("{text}, n = {}", summary.samples) }
-        };
         Self {
             value: scale.show(summary.median),
             difference: difference.map(|difference| difference.show()),
             difference_spread: difference.and_then(Difference::show_spread),
-            spread: spread.map(lacking),
+            spread: spread.map(|text| lacking(text, summary.samples, runs)),
             numbers: Numbers {
                 samples: count(summary.samples),
                 value: summary.median,
@@ -393,12 +394,8 @@ impl PrintedFigure {
     /// A share in percent, the median of some of `runs`.
     #[must_use]
     pub fn share_of(summary: &Summary, runs: usize) -> Self {
-        let mut figure = Self::share(summary.samples, summary.median, summary.spread);
-        if summary.samples < runs {
-            let n = format!("n = {}", summary.samples);
-            figure.spread = Some(figure.spread.map_or_else(|| n.clone(), |ends| format!("{ends}, {n}")));
-        }
-        figure
+        let figure = Self::share(summary.samples, summary.median, summary.spread);
+        Self { spread: figure.spread.map(|text| lacking(text, summary.samples, runs)), ..figure }
     }
 
     /// The same, where it may be chance.

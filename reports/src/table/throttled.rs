@@ -9,12 +9,12 @@ use crate::cells::{CellRuns, ComparisonRuns};
 use crate::measure::Measure;
 use crate::metric::{self, MetricKey, Unit};
 use crate::record::Record;
-use crate::stats::Summary;
+use crate::stats::{self, Summary};
 
 /// What the tables are, in a sentence.
 pub const ABOUT: &str = "by how much the pause was shorter than without a throttle in the same block, runs that were forced to end included; \
                          and what the guest paid for each millisecond of that beyond what it pays anyway: work that it did not do (closed \
-                         loop), or delay of its operations (open loop), median over median; none where half of the guests did not recover in their window";
+                         loop), or delay of its operations (open loop), the median and its interval over the median of what was saved; none where half of the guests did not recover in their window";
 
 /// What a guest pays, by how it is loaded.
 const COSTS: [MetricKey; 2] = [MetricKey::OperationsLost, MetricKey::DelayTotal];
@@ -49,16 +49,17 @@ fn row(comparison: &ComparisonRuns<'_>, baseline: &CellRuns<'_>, cell: &CellRuns
         let samples: Vec<f64> = pairs.iter().copied().filter_map(of).collect();
         Some(PrintedFigure::of(unit, &Summary::of(&samples)?, None, pairs.len()))
     };
-    let median = |of: &dyn Fn((&Record, &Record)) -> f64| {
-        let all: Vec<f64> = pairs.iter().copied().map(of).collect();
-        crate::stats::median(&all).filter(|median| median.is_finite())
-    };
-    // A pair with a guest that did not recover cost more than any other, and one in which nothing was saved counts as well.
+    let saved: Vec<f64> =
+        pairs.iter().map(|pair| less(MetricKey::Downtime, *pair).unwrap_or(f64::NEG_INFINITY)).collect();
+    let saved = stats::median(&saved).filter(|saved| *saved > 0.0);
+    // A guest that did not recover in its window cost more than any other.
     let per_ms = |key: MetricKey| {
-        let cost = median(&|pair| less(key, pair).map_or(f64::INFINITY, |less| -less))?;
-        let saved = median(&|pair| less(MetricKey::Downtime, pair).unwrap_or(f64::NEG_INFINITY))?;
-        (saved > 0.0)
-            .then(|| PrintedFigure::plain(key.definition().unit, pairs.len() as u64, cost / (saved * 1e3)))
+        let cost = |pair| less(key, pair).map_or(f64::INFINITY, |less| -less);
+        let each = saved? * 1e3;
+        let costs: Vec<f64> = pairs.iter().map(|pair| cost(*pair) / each).collect();
+        let mut summary = Summary::of(&costs).filter(|summary| summary.median.is_finite())?;
+        summary.spread = summary.spread.filter(|spread| spread.ends().1.is_finite());
+        Some(PrintedFigure::of(key.definition().unit, &summary, None, pairs.len()))
     };
     let slept = |pair: (&Record, &Record)| metric::value(&pair.1.metrics, MetricKey::ThrottledTime);
     let figures = vec![

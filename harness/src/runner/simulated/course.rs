@@ -5,12 +5,13 @@
 //! so on: every time has the variation that was asked for, and no more.
 
 use migbench_reports::record::{Decided, Record, Round};
-use migbench_scenarios::cell::{Cache, Cell, Codec, Engine, Throttle, Tracker};
+use migbench_scenarios::cell::{Cell, Codec, Engine, Throttle, Tracker};
 use migbench_workloads::settings::{Content, Pace};
 
 use super::draw::Draws;
 use super::replay;
 use super::spec::{FactorTarget, Simulation};
+use crate::engine::policy::can_be_probed;
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Left, Overhead, Probe, Stop};
 use crate::engine::throttle::{self, Slice};
@@ -189,17 +190,16 @@ impl Model<'_> {
     }
 
     /// The share of the time that each vCPU sleeps: what keeps it to its rate, or what the throttle has come to.
-    fn asleep(&self, throttle: Option<&mut Box<dyn throttle::Throttle>>) -> f64 {
+    fn asleep(&self, throttle: &mut dyn throttle::Throttle) -> f64 {
         let settings = self.cell.throttle_settings.unwrap_or_default();
-        let each = match (self.cell.throttle, throttle) {
-            (Throttle::None, _) | (_, None) => return 0.0,
-            (Throttle::AutoConverge, Some(throttle)) => {
+        let each = match self.cell.throttle {
+            Throttle::None | Throttle::AutoConverge => {
                 let mut vcpu = [Slice::default()];
                 let cycle = throttle.look(0, &mut vcpu);
                 return float(vcpu[0].nap_until) / float(cycle);
             }
-            (Throttle::DirtyLimit, _) => float(settings.dirty_rate.0) / 4096.0,
-            (Throttle::Quota, _) => f64::from(settings.pages) / settings.slice.0,
+            Throttle::DirtyLimit => float(settings.dirty_rate.0) / 4096.0,
+            Throttle::Quota => f64::from(settings.pages) / settings.slice.0,
         };
         (1.0 - each * f64::from(self.cell.vcpus) / self.written).max(0.0)
     }
@@ -321,7 +321,8 @@ impl Model<'_> {
                 bytes: sent,
                 first: number == 0,
             });
-            let asleep = lasted * self.asleep(throttle.as_mut());
+            let share = throttle.as_mut().map_or(0.0, |throttle| self.asleep(throttle.as_mut()));
+            let asleep = lasted * share;
             let dirty = (left + count(self.dirtied(lasted - asleep))).min(self.cell.memory.0 / 4096);
             if let Some(throttle) = &mut throttle {
                 throttle.round(sent, dirty * 4096);
@@ -330,7 +331,7 @@ impl Model<'_> {
             number += 1;
             let harvest = self.harvest(float(dirty));
             elapsed += harvest;
-            if probes(self.cell) && stop.wants_probe() && dirty > 0 {
+            if can_be_probed(self.cell) && stop.wants_probe() && dirty > 0 {
                 let all = self.again(number, dirty, false);
                 let bytes = bytes(&all.round, course.delta).iter().sum();
                 stop.probed(Probe { pages: dirty, bytes, seconds: all.times.encode });
@@ -377,13 +378,6 @@ impl Model<'_> {
         leg.times.send *= share;
         before - sends(round)
     }
-}
-
-/// Whether pages that are left can be encoded and thrown away: a codec that learns would make something else of the next ones, and
-/// digests hold no page.
-pub const fn probes(cell: &Cell) -> bool {
-    !matches!(cell.codec, Codec::None | Codec::Auto | Codec::ZstdDictionary)
-        && !matches!(cell.cache, Cache::Digest(_))
 }
 
 /// Pages that a round looked at.

@@ -13,7 +13,8 @@ use migbench_reports::store::{Accept, RunData, StoreError};
 use migbench_scenarios::cell::Cell;
 use migbench_workloads::units::{PAGE_SIZE, Rate};
 
-use super::course::{Course, Leg, Times, probes, sends};
+use super::course::{Course, Leg, Times, sends};
+use crate::engine::policy::can_be_probed;
 use crate::engine::round::Stretch;
 use crate::engine::stop::{Left, Overhead, Probe, Stop};
 
@@ -142,8 +143,8 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
     // What lies between the end of the pause and the word that the guest runs.
     let paused = last.start - course.pause;
     course.word = (of(MetricKey::TotalTime) - paused - of(MetricKey::Downtime)).max(0.0);
-    let (limit, rate) = (cell.link.rate, cell.link.rate.map(|rate| float(rate.0)));
-    let mut stop = Stop::new(&cell.stop, rate, overhead(recorded));
+    let link = cell.link.rate;
+    let mut stop = Stop::new(&cell.stop, link.map(|rate| float(rate.0)), overhead(recorded));
     let at = |number: u32| rounds.get(number as usize).unwrap_or(last);
     // What came in during the last running round.
     let unsent = running.dirty_pages.saturating_sub(sends(running));
@@ -154,19 +155,15 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
     let mut number = 0;
     loop {
         let recorded_round = at(number);
-        let mut this = leg(recorded_round, number, dirty, limit, false);
+        let mut this = leg(recorded_round, number, dirty, link, false);
         let lasted = this.times.all();
         elapsed += lasted;
         let share = float(dirty) / float(recorded_round.dirty_pages.max(1));
-        // Waiting for the queue of a link is not the engine's doing, and the next round's.
-        let waited = recorded_round.wait_time.unwrap_or(0.0) * share;
-        let engine = this.times.encode + this.times.send - waited;
-        let bytes = this.traffic.unwrap_or(0);
         stop.observe(&Stretch {
-            seconds: engine.max(rate.map_or(0.0, |rate| float(bytes) / rate)),
-            engine,
+            seconds: share * hindsight::sending(recorded_round, link),
+            engine: share * hindsight::sending(recorded_round, None),
             pages: sends(&this.round) - this.round.pages_zero,
-            bytes,
+            bytes: this.traffic.unwrap_or(0),
             first: number == 0,
         });
         number += 1;
@@ -176,7 +173,7 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
             Some(next) => next.dirty_pages,
             None => count(newest * lasted / running.duration.max(1e-9)).min(all),
         };
-        if probes(cell) && stop.wants_probe() && next.dirty_pages > 0 {
+        if can_be_probed(cell) && stop.wants_probe() && next.dirty_pages > 0 {
             let seconds = next.encode_time.unwrap_or(0.0);
             stop.probed(Probe { pages: next.dirty_pages, bytes: next.traffic, seconds });
         }
@@ -192,7 +189,7 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
             let between = next.start - recorded_round.start - recorded_round.duration - course.pause;
             let is_recorded = next.paused && (number as usize) < rounds.len();
             course.decided = if is_recorded { between.max(0.0) } else { harvest };
-            let mut paused = leg(next, number, dirty, limit, true);
+            let mut paused = leg(next, number, dirty, link, true);
             paused.times.harvest = last.harvest_time.unwrap_or(0.0);
             if is_recorded {
                 paused.times.send = (of(MetricKey::DowntimeSend) - paused.times.encode).max(0.0);
@@ -207,7 +204,7 @@ pub fn play(recorded: &Record, cell: &Cell) -> Course {
 }
 
 /// How well migrations that are played again under their own rule come out as they were recorded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Agreement {
     /// Migrations that were recorded under the rule that they were played under.
     pub migrations: usize,
